@@ -1,0 +1,65 @@
+"""The errors a user can cause, each with the exit code that scripts rely on.
+
+Every message says what was wrong with which value, what was expected, and how to mend it, in one or
+two lines. Anything that is not a `FinetuneError` is a bug of ours and shows its traceback.
+"""
+
+from typing import ClassVar
+
+
+class FinetuneError(Exception):
+    """A mistake that the user can mend; the command line prints it and exits with `exit_code`."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(FinetuneError):
+    """A config file, an override or an argument that does not say something possible."""
+
+    exit_code = 2
+
+
+class DataError(FinetuneError):
+    """Images, folders or classes that cannot be trained on or predicted from."""
+
+    exit_code = 3
+
+
+class DivergenceError(FinetuneError):
+    """A loss that cannot be: negative where that is impossible, or not finite."""
+
+    exit_code = 4
+
+
+class CheckpointError(FinetuneError):
+    """Saved state that is torn, altered, or does not fit what it is loaded into."""
+
+    exit_code = 5
+
+
+class ResourceError(FinetuneError):
+    """Out of memory, out of disk, or a data worker that was killed."""
+
+    exit_code = 6
+
+
+class MachineError(FinetuneError):
+    """Something this machine lacks: the GPU asked for, the network, the pretrained weights."""
+
+    exit_code = 7
+
+
+class WeightsError(MachineError):
+    """Pretrained weights that are missing, damaged, or made for another model."""
+
+
+class RunError(FinetuneError):
+    """A run directory that is busy, not writable, not a run, or another run's."""
+
+    exit_code = 8
+
+
+class Interrupted(FinetuneError):
+    """The user or the system stopped the command before it was done."""
+
+    exit_code = 130

@@ -1,0 +1,36 @@
+"""The only source of randomness: every draw is a function of the seed and of where it happens.
+
+Nothing random depends on history. The order of an epoch, the augmentation of an image, the dropout of a
+batch and the initial weights are each drawn from a generator seeded by `derive(seed, what, *where)`. So no
+generator state has to be saved, skipping batches costs nothing, and the number of loader workers cannot
+change a result.
+"""
+
+import hashlib
+
+import torch
+
+
+def derive(seed: int, purpose: str, *position: int | str) -> int:
+    """Give the 63-bit seed of one random event.
+
+    Args:
+        seed: the seed of the experiment, as written in the config.
+        purpose: what is drawn: "order", "augment", "dropout", "init", "split".
+        position: where it is drawn, for instance stage, epoch and image index.
+    """
+    text = "\0".join(map(str, (seed, purpose, *position)))
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def permutation(n: int, seed: int) -> list[int]:
+    """Give the numbers 0 … n − 1 in the order that belongs to `seed` (a result of `derive`)."""
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = torch.randperm(n, generator=generator).tolist()
+    return order
+
+
+def seed_all(seed: int) -> None:
+    """Seed torch's generators of every device, just before something that draws from them."""
+    torch.manual_seed(seed)
