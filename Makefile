@@ -1,0 +1,45 @@
+.DEFAULT_GOAL := help
+.PHONY: help train test test-slow lint types check glyphs benchmark clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Written when the environment is complete; remade only when the project's requirements change.
+READY := $(VENV)/.ready
+
+help:  ## show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "finetune needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+train: $(READY)  ## train the quickstart: handwritten digits, nothing to download
+	$(BIN)/finetune train configs/quickstart.yaml
+
+test: $(READY)  ## run the tests, but for the slow ones
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)  ## run the slow tests: all 80 architectures, whole trainings
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)  ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## check types
+	$(BIN)/mypy
+
+check: lint types test test-slow  ## everything that a change must pass
+
+glyphs: $(READY)  ## train the built-in weights anew (minutes)
+	$(BIN)/python scripts/pretrain_glyphs.py
+
+benchmark: $(READY)  ## measure steps and memory against plain fastai
+	$(BIN)/python benchmarks/steps.py
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

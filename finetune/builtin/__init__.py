@@ -1,0 +1,1 @@
+"""What ships inside the package, so that a first run needs no network: one data set and one weights file."""

@@ -1,0 +1,235 @@
+"""The sections of a config: every key with its type, its default, and what it is for.
+
+The docstring below a field is its documentation: `finetune.schema` puts it into the JSON schema and into
+docs/config.md.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from finetune.config.values import (
+    Augment,
+    BatchNorm,
+    Colour,
+    Count,
+    Decay,
+    Dropout,
+    OptimizerName,
+    Pool,
+    Rate,
+    Share,
+    StageName,
+    Text,
+    TrainedGroups,
+    Validation,
+    Workers,
+)
+from finetune.rates import LearningRate, Spacing, parse_lr
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, no unknown keys, no value converted from another type."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class DataConfig(Section):
+    """The images: where they lie, how they are split, read and augmented."""
+
+    path: Text
+    """Folder with one sub-folder of images per class, or with `train/` and `val/` that hold such
+    folders; or `builtin:digits`, a small data set that comes with the package. Relative to the current
+    directory."""
+
+    val: Validation = "auto"
+    """What to validate on: a fraction of each class (0–1), or the name of the folder that holds the
+    validation images. `auto` takes the folder `val` (or `valid`, `validation`) if there is one, else a
+    fraction of 0.2."""
+
+    images_per_class: Count | None = None
+    """Train on only that many images of each class, to see how far few labels go. `null` takes all of
+    them. The validation images stay the same."""
+
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """Side of the square image that the network sees, in pixels. `null` takes the size that the
+    pretrained weights were made for."""
+
+    batch_size: Annotated[int, Field(ge=2, le=65536)] = 64
+    """Images per training step. At least 2, because batch normalisation needs more than one image."""
+
+    augment: Augment = "standard"
+    """How much training images are varied: `none`, `light` (small shifts), `standard` (crops, flips,
+    light and colour) or `strong` (for long training on few images). Use `light` where mirrored images
+    mean something else, as for digits and text."""
+
+    workers: Workers = "auto"
+    """Processes that read and augment images; 0 does it in the training process. The result does not
+    depend on it. `auto` chooses by the number of cores and of images."""
+
+    on_bad_image: Literal["stop", "skip"] = "stop"
+    """What to do about images that cannot be read: `stop` before training with a list of them, or
+    `skip` them."""
+
+    max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """With `on_bad_image: skip`: stop after all if more than this fraction (0–1) of the images is
+    bad."""
+
+    max_pixels: Count = 50_000_000
+    """An image with more pixels than this counts as bad; read from its header, before decoding."""
+
+    sixteen_bit: Literal["scale", "stop"] = "scale"
+    """16-bit images: `scale` them to 8 bits by the range of their type, or `stop`."""
+
+    background: Colour = "#ffffff"
+    """Colour laid under transparent images, as `"#rrggbb"` in quotes."""
+
+    case_variants: Literal["stop", "allow"] = "stop"
+    """Class folders that differ only in upper and lower case, such as `Ants` and `ants`: `stop`, or
+    `allow` them as two classes."""
+
+
+class HeadConfig(Section):
+    """The new layers that replace the pretrained network's classifier."""
+
+    hidden: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(strict=False, max_length=8)
+    ] = (512,)
+    """Width of each hidden layer. `[]` leaves a single linear layer: a linear probe."""
+
+    dropout: Dropout = Field(
+        default_factory=lambda validated: (0.25,) * len(validated.get("hidden", ())) + (0.5,),
+        json_schema_extra={"default": [0.25, 0.5]},
+        validate_default=False,
+    )
+    """Fraction of inputs (0–1) dropped before each linear layer of the head, so one more than there are
+    hidden layers; one number stands for all of them. The default is 0.25 before hidden layers and 0.5
+    before the last, as in fastai."""
+
+    pool: Pool = "avg+max"
+    """How the last feature map becomes one vector: mean and maximum side by side, or one of them."""
+
+    @field_validator("dropout")
+    @classmethod
+    def _one_dropout_per_layer(
+        cls, dropout: float | tuple[float, ...], info: ValidationInfo
+    ) -> float | tuple[float, ...]:
+        hidden = info.data.get("hidden")
+        if isinstance(dropout, tuple) and hidden is not None and len(dropout) != len(hidden) + 1:
+            raise ValueError(
+                f"has {len(dropout)} numbers for {len(hidden)} hidden layers; expected {len(hidden) + 1}, "
+                "one before each linear layer, or a single number for all"
+            )
+        return dropout
+
+    @property
+    def dropouts(self) -> tuple[float, ...]:
+        """The dropout before each linear layer, len(hidden) + 1 of them."""
+        return self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * (len(self.hidden) + 1)
+
+
+class ModelConfig(Section):
+    """The network: a pretrained backbone and a new head."""
+
+    arch: Text = "resnet34"
+    """Any torchvision classification model, by its torchvision name; `finetune models` lists them."""
+
+    weights: Text = "default"
+    """Where training starts: `default` (torchvision's best weights for the architecture), the name of a
+    torchvision weights entry, a `.safetensors` or `.pth` file, `builtin:NAME`, or `none` for random
+    weights."""
+
+    head: HeadConfig = HeadConfig()
+    """The new layers that replace the pretrained network's classifier."""
+
+    layer_groups: Annotated[int, Field(ge=2, le=64)] = 3
+    """Number of parts the model is cut into, from the first layers to the head, each with a learning
+    rate of its own."""
+
+
+class OptimizerConfig(Section):
+    """The optimizer and its weight decay."""
+
+    name: OptimizerName = "adam"
+    """`adam`, or `sgd` with momentum."""
+
+    weight_decay: Share = 0.01
+    """Strength of the pull of weights towards 0. 0.1 is often named and usually too much."""
+
+    decay: Decay = "decoupled"
+    """`decoupled` multiplies weights by 1 − lr·weight_decay at each step (AdamW, SGDW); `l2` adds the
+    gradient of weight_decay/2 · Σ w² to the loss's."""
+
+    decay_bias_and_norm: bool = False
+    """Whether biases and normalisation parameters are decayed as well."""
+
+
+class SliceConfig(Section):
+    """How `slice(…)` spreads a learning rate over the layer groups."""
+
+    divisor: Annotated[float, Field(ge=1)] = 3.0
+    """`slice(hi)` gives the head `hi` and every other group `hi / divisor`. fastai 2 uses 10."""
+
+    spacing: Spacing = "geometric"
+    """`slice(lo, hi)` goes from `lo` to `hi` by equal ratios (`geometric`) or equal differences
+    (`linear`)."""
+
+
+class OneCycleConfig(Section):
+    """The one-cycle schedule, with the names and defaults of fastai's `fit_one_cycle`."""
+
+    pct_start: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Fraction of a stage's steps (0–1) in which the rate rises."""
+
+    div: Annotated[float, Field(ge=1)] = 25.0
+    """A stage starts at its peak rate divided by this."""
+
+    div_final: Annotated[float, Field(ge=1)] = 1e5
+    """A stage ends at its peak rate divided by this."""
+
+    moms: Annotated[tuple[Share, Share, Share], Field(strict=False)] = (0.95, 0.85, 0.95)
+    """Momentum (Adam's first beta) at the start, at the peak of the rate, and at the end."""
+
+
+class LossConfig(Section):
+    """The loss: cross-entropy."""
+
+    label_smoothing: Share = 0.0
+    """Share of the target (0–1) spread evenly over all classes."""
+
+
+class StageConfig(Section):
+    """One stage of training: what learns, for how long, how fast."""
+
+    name: StageName
+    """What the stage is called in tables and file names: a-z, 0-9, `_` and `-`, different from all
+    others."""
+
+    train: TrainedGroups
+    """Which layer groups learn: `head`, `all`, or a number of groups counted from the head. The others
+    are frozen."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    """Passes over the training images."""
+
+    lr: Rate
+    """Peak learning rate: `1e-3` for all groups, `slice(1e-3)` for less in all groups but the head, or
+    `slice(1e-5, 1e-3)` from the first group to the head."""
+
+    batch_norm: BatchNorm = "frozen"
+    """In frozen groups: `frozen` leaves batch normalisation alone; `train` lets it learn and its
+    statistics move, as fastai does, at the price of back-propagating through the whole network."""
+
+    @property
+    def rate(self) -> LearningRate:
+        """The learning rate, read."""
+        return parse_lr(self.lr)
+
+
+class OutputConfig(Section):
+    """Where results go."""
+
+    dir: Text = "runs"
+    """Folder in which each run gets a directory of its own. Relative to the current directory."""

@@ -1,0 +1,157 @@
+"""The types of single values in a config, and the checks that a plain type cannot express.
+
+Each check says what was expected; where the value stands and what was found is added by `config_file`.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from finetune.rates import parse_lr
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16"]
+MemoryFormat = Literal["channels_last", "contiguous"]
+Monitor = Literal["val_accuracy", "val_loss"]
+Augment = Literal["none", "light", "standard", "strong"]
+Pool = Literal["avg+max", "avg", "max"]
+OptimizerName = Literal["adam", "sgd"]
+Decay = Literal["decoupled", "l2"]
+BatchNorm = Literal["frozen", "train"]
+
+LARGEST = 2**31 - 1
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+_STAGE_NAME = re.compile(r"[a-z0-9_-]{1,64}")
+_QUOTED_FRACTION = re.compile(r"[01]?[.,][0-9]+|[0-9]+([.,][0-9]+)?\s*%")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_lr(value: Any) -> float | str:
+    if not (_is_number(value) or isinstance(value, str)):
+        raise ValueError("expected a rate such as 1e-3, slice(1e-3) or slice(1e-5, 1e-3)")
+    try:
+        parse_lr(value)
+    except OverflowError:
+        raise ValueError("expected a rate that fits a floating-point number") from None
+    return value if isinstance(value, str) else float(value)
+
+
+def _check_val(value: Any) -> float | str:
+    if _is_number(value):
+        if not 0 < value < 1:
+            raise ValueError("a validation fraction must lie between 0 and 1, for instance 0.2")
+        return float(value)
+    if not isinstance(value, str) or value in ("", ".", "..") or "/" in value or "\\" in value:
+        raise ValueError("expected auto, a fraction such as 0.2, or the name of a folder inside data.path")
+    if _QUOTED_FRACTION.fullmatch(value):
+        raise ValueError("expected a fraction such as 0.2, a plain number without quotes or %")
+    return value
+
+
+def _check_workers(value: Any) -> int | str:
+    if value == "auto" or (_is_whole(value) and 0 <= value <= 1024):
+        return value  # type: ignore[no-any-return]
+    raise ValueError("expected auto or a whole number from 0 to 1024")
+
+
+def _check_train(value: Any) -> int | str:
+    if value in ("head", "all") or (_is_whole(value) and 1 <= value <= LARGEST):
+        return value  # type: ignore[no-any-return]
+    raise ValueError("expected head, all, or a number of last layer groups (a whole number from 1)")
+
+
+def _check_dropout(value: Any) -> float | tuple[float, ...]:
+    numbers = list(value) if isinstance(value, list | tuple) else [value]
+    if not all(_is_number(number) and 0 <= number < 1 for number in numbers):
+        raise ValueError("expected one number from 0 up to but not including 1, or a list of them")
+    return tuple(float(number) for number in numbers) if isinstance(value, list | tuple) else float(value)
+
+
+def _check_colour(value: Any) -> str:
+    if isinstance(value, str) and _COLOUR.fullmatch(value):
+        return value
+    raise ValueError('expected a colour such as "#ffffff"; put it in quotes, a bare # starts a comment')
+
+
+def _check_stage_name(value: Any) -> str:
+    if isinstance(value, str) and _STAGE_NAME.fullmatch(value):
+        return value
+    raise ValueError("expected a name of 1 to 64 characters from a-z, 0-9, _ and -")
+
+
+def _check_text(value: Any) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    raise ValueError(
+        "expected text" + ("" if isinstance(value, str) else "; put it in quotes if it is a name")
+    )
+
+
+Text = Annotated[str, BeforeValidator(_check_text), WithJsonSchema({"type": "string", "minLength": 1})]
+
+StageName = Annotated[
+    str,
+    BeforeValidator(_check_stage_name),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"}),
+]
+
+Colour = Annotated[
+    str, BeforeValidator(_check_colour), WithJsonSchema({"type": "string", "pattern": "^#[0-9a-fA-F]{6}$"})
+]
+
+Rate = Annotated[
+    float | str,
+    BeforeValidator(_check_lr),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": r"^\s*slice\([^,()]+(,[^,()]+)?\)\s*$"},
+            ]
+        }
+    ),
+]
+
+Validation = Annotated[
+    float | str,
+    BeforeValidator(_check_val),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                {"type": "string", "minLength": 1},
+            ]
+        }
+    ),
+]
+
+Workers = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(_check_workers),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0, "maximum": 1024}]}),
+]
+
+TrainedGroups = Annotated[
+    int | Literal["head", "all"],
+    BeforeValidator(_check_train),
+    WithJsonSchema({"anyOf": [{"enum": ["head", "all"]}, {"type": "integer", "minimum": 1}]}),
+]
+
+_DROPOUT_SCHEMA = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+
+Dropout = Annotated[
+    float | tuple[float, ...],
+    BeforeValidator(_check_dropout),
+    WithJsonSchema({"anyOf": [_DROPOUT_SCHEMA, {"type": "array", "items": _DROPOUT_SCHEMA}]}),
+]

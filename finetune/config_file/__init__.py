@@ -1,0 +1,85 @@
+"""Load and write config files: YAML and `key=value` arguments outside, a checked `Config` inside."""
+
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from finetune.config import Config
+from finetune.config_file.overrides import apply_override
+from finetune.config_file.problems import describe
+from finetune.config_file.reader import MAX_BYTES, Document, decode, read_yaml
+from finetune.config_file.writer import dump_config, write_value
+from finetune.errors import ConfigError
+
+__all__ = ["dump_config", "load_config", "parse_config", "write_value"]
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file, apply `key=value` overrides, and check all of it.
+
+    Paths inside the config are relative to the current directory, not to the file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or does not describe an experiment; in the last
+            case its message has one line per mistake.
+    """
+    return parse_config(decode(_read(path), str(path)), str(path), overrides)
+
+
+def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
+    """Check the text of a config; `source` is what messages call it.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    document = read_yaml(text, source)
+    if not isinstance(document.value, dict):
+        found = "the file is empty" if document.value is None else f"found {document.marks[()].written}"
+        place = document.marks[()].place
+        raise ConfigError(f"{place}: {found}; a config is a mapping, at the least `data: {{path: FOLDER}}`")
+    problems = _apply_all(document, overrides)
+    try:
+        config = Config.model_validate(document.value)
+    except ValidationError as error:
+        problems += describe(error, document.marks)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _apply_all(document: Document, overrides: Sequence[str]) -> list[str]:
+    """Apply every override and give the messages of those that cannot be."""
+    problems = []
+    for argument in overrides:
+        try:
+            apply_override(document, argument)
+        except ConfigError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would block for ever
+            kind = "a folder; name a YAML file in it" if path.is_dir() else "not a regular file"
+            raise ConfigError(f"{path}: this is {kind}{_yaml_files(path)}")
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        found = _yaml_files(path.parent) or "; `finetune init FOLDER` writes one for a folder of images"
+        raise ConfigError(f"{path}: no such config file{found}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+
+
+def _yaml_files(folder: Path) -> str:
+    """Name the config files of a folder, to choose from."""
+    try:
+        names = sorted(str(entry) for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml"))
+    except OSError:
+        return ""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"; there is {', '.join(names[:8])}{more}" if names else ""

@@ -1,0 +1,51 @@
+"""Refuse class folders that a person would take for one and a program for two."""
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from finetune.errors import DataError
+from finetune.images import printable
+
+CaseVariants = Literal["stop", "allow"]
+
+
+def check_class_names(names: Iterable[str], folder: Path, case_variants: CaseVariants) -> None:
+    """Check the names of all class folders of a data set.
+
+    Raises:
+        DataError: a name with blanks around it, one that is not UTF-8, or two that look alike.
+    """
+    ordered = sorted(set(names), key=os.fsencode)
+    where = printable(str(folder))
+    for name in ordered:
+        if name != name.strip():
+            raise DataError(f"{where}: class folder {name!r} begins or ends with a blank; rename it.")
+        if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
+            raise DataError(f"{where}: class folder {printable(name)!r} is not UTF-8; rename it.")
+    for alike in _groups(ordered, lambda name: unicodedata.normalize("NFC", name)):
+        shown = " and ".join(f"{name!r} ({_code_points(name)})" for name in alike)
+        raise DataError(f"{where}: class folders {shown} are the same text in different bytes; merge them.")
+    if case_variants == "stop":
+        for alike in _groups(ordered, lambda name: unicodedata.normalize("NFC", name).casefold()):
+            shown = " and ".join(map(repr, alike))
+            raise DataError(
+                f"{where}: class folders {shown} differ only in case; merge them, or set "
+                "data.case_variants: allow if they are two classes."
+            )
+
+
+def _groups(names: list[str], key: Callable[[str], str]) -> list[list[str]]:
+    """Gather the names that are equal under `key`, where there are several."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[key(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _code_points(name: str) -> str:
+    """Spell out the characters beyond ASCII, which is where the names differ."""
+    return " ".join(f"U+{ord(character):04X}" for character in name if not character.isascii())

@@ -1,0 +1,95 @@
+"""The index of a data set: names, classes and splits, without a pixel."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from PIL import Image
+
+from finetune.builtin import digits
+from finetune.images import ImageLimits, read_image
+
+Split = Literal["train", "val", "test"]
+
+
+class Sample(NamedTuple):
+    """One labelled image."""
+
+    name: str
+    """POSIX path relative to the root of its index"""
+    target: int
+    """position of its class in `ImageIndex.class_names`"""
+    split: Split
+
+
+class BadImage(NamedTuple):
+    """An image that cannot be read, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """All samples of a data set, in the order of their names' bytes."""
+
+    root: Path | None
+    """folder that the names are relative to; `None` for a built-in data set"""
+    class_names: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    warnings: tuple[str, ...] = ()
+    """what the user should know, one line each"""
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    """files that were passed over, by the ending of their name"""
+    bad: tuple[BadImage, ...] = ()
+    """images that were left out because they cannot be read"""
+
+    def of_split(self, split: Split) -> tuple[Sample, ...]:
+        """Give the samples of one split, in order."""
+        return tuple(sample for sample in self.samples if sample.split == split)
+
+    def count(self, split: Split) -> int:
+        """Count the samples of one split."""
+        return sum(sample.split == split for sample in self.samples)
+
+    def counts(self, split: Split) -> dict[str, int]:
+        """Count the samples of one split by class name, in class order, zeros included."""
+        numbers = [0] * len(self.class_names)
+        for sample in self.samples:
+            numbers[sample.target] += sample.split == split
+        return dict(zip(self.class_names, numbers, strict=True))
+
+    def rows(self) -> Iterator[tuple[str, Split, str]]:
+        """Give name, split and class name of every sample, for the record of a run."""
+        for sample in self.samples:
+            yield sample.name, sample.split, self.class_names[sample.target]
+
+    def location(self, sample: Sample) -> str:
+        """Say where a sample lies, for messages."""
+        return sample.name if self.root is None else str(self.root / sample.name)
+
+
+def load_sample(
+    index: ImageIndex, sample: Sample, limits: ImageLimits, *, shrink_to: int | None = None
+) -> Image.Image:
+    """Load the picture of a sample as upright RGB.
+
+    Args:
+        index: the index that the sample is from.
+        sample: the sample.
+        limits: what is accepted, as for `finetune.images.read_image`.
+        shrink_to: shortest side in pixels that is still enough, as for `finetune.images.read_image`.
+
+    Raises:
+        ImageError: the file cannot be read (any more).
+    """
+    if index.root is None:
+        return digits.digit_image(_digit_positions()[sample.name])
+    return read_image(index.root / sample.name, limits, shrink_to=shrink_to)
+
+
+@cache
+def _digit_positions() -> dict[str, int]:
+    return {name: position for position, name in enumerate(digits.sample_names())}

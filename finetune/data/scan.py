@@ -1,0 +1,153 @@
+"""Decode every image once before training, so that a bad one is found now and not in the third epoch."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Literal
+
+from finetune.data.index import BadImage, ImageIndex, Sample
+from finetune.data.scan_memory import ScanMemory
+from finetune.errors import DataError
+from finetune.images import ImageError, ImageFacts, ImageLimits, inspect_image, printable
+
+OnBad = Literal["stop", "skip"]
+Progress = Callable[[int, int], None]
+
+_LISTED = 20
+_SMALL = 8  # pixels
+_SLIM = 20  # longer side over shorter side
+_IN_FLIGHT = 64  # images per batch handed to the threads, so that Ctrl-C does not wait for a long queue
+
+
+class BadImagesError(DataError):
+    """Images that cannot be read; `bad` has all of them, the message the first."""
+
+    def __init__(self, message: str, bad: tuple[BadImage, ...] = ()) -> None:
+        super().__init__(message)
+        self.bad = bad
+
+
+def check_images(
+    index: ImageIndex,
+    limits: ImageLimits,
+    *,
+    on_bad: OnBad = "stop",
+    max_bad_fraction: float = 0.01,
+    progress: Progress | None = None,
+) -> ImageIndex:
+    """Decode all images of an index, and leave out the bad ones if that is wanted.
+
+    Images that were good in an earlier scan and have not changed since (size and time) are not read again.
+
+    Args:
+        index: what to check; a built-in data set passes as it is.
+        limits: what is accepted, as for reading.
+        on_bad: `stop` with a list of the bad images, or `skip` them.
+        max_bad_fraction: with `skip`, the greatest part of all images (0–1) that may be bad.
+        progress: called with the number of images checked and of all images.
+
+    Raises:
+        BadImagesError: bad images, with `stop` any, with `skip` too many.
+        DataError: a class without any training or validation image left.
+    """
+    if index.root is None:
+        return index
+    facts: list[ImageFacts] = []
+    names: list[str] = []
+    bad: list[tuple[Sample, str]] = []
+    for done, (sample, result) in enumerate(_scan(index, limits), start=1):
+        if isinstance(result, ImageFacts):
+            names.append(sample.name)
+            facts.append(result)
+        else:
+            bad.append((sample, result))
+        if progress is not None:
+            progress(done, len(index.samples))
+    remarks = _remarks(names, facts)
+    if not bad:
+        return replace(index, warnings=(*index.warnings, *remarks))
+    images = tuple(BadImage(sample.name, reason) for sample, reason in bad)
+    if on_bad == "stop":
+        advice = "Mend or remove them, or set data.on_bad_image: skip."
+        raise BadImagesError(f"{_listed(index, images)}\n{advice}", images)
+    if len(bad) > max_bad_fraction * len(index.samples):
+        raise BadImagesError(
+            f"{_listed(index, images)}\nThat is {len(bad) / len(index.samples):.2%} of all images, more than "
+            f"data.max_bad_fraction allows ({max_bad_fraction:.2%}).",
+            images,
+        )
+    return _without(index, [sample for sample, _ in bad], images, remarks)
+
+
+def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, ImageFacts | str]]:
+    """Give facts or the reason against each sample, in order, reading in threads (Pillow lets them run)."""
+    root = index.root
+    assert root is not None
+    memory = ScanMemory(root, limits)
+
+    def look(sample: Sample) -> ImageFacts | str:
+        path = root / sample.name
+        known = memory.recall(sample.name, path)
+        if known is not None:
+            return known
+        try:
+            facts = inspect_image(path, limits)
+        except ImageError as error:
+            return error.reason
+        memory.remember(sample.name, path, facts)
+        return facts
+
+    executor = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="scan")
+    try:
+        for start in range(0, len(index.samples), _IN_FLIGHT):
+            batch = index.samples[start : start + _IN_FLIGHT]
+            yield from zip(batch, executor.map(look, batch), strict=True)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+        memory.save()
+
+
+def _without(
+    index: ImageIndex, samples: Sequence[Sample], bad: tuple[BadImage, ...], remarks: Sequence[str]
+) -> ImageIndex:
+    """Take bad samples out of an index, with a count per class, unless that empties a class."""
+    gone = {sample.name for sample in samples}
+    kept = replace(index, samples=tuple(s for s in index.samples if s.name not in gone), bad=bad)
+    for split in ("train", "val"):
+        before, after = index.counts(split), kept.counts(split)
+        for name in index.class_names:
+            if before[name] and not after[name]:
+                raise DataError(f"{_listed(index, bad)}\nNo {split} image of class {name!r} can be read.")
+    per_class = Counter(index.class_names[sample.target] for sample in samples)
+    numbers = ", ".join(f"{printable(name)} {number}" for name, number in sorted(per_class.items()))
+    line = f"skipped {len(bad)} of {len(index.samples)} images that cannot be read: {numbers}"
+    return replace(kept, warnings=(*index.warnings, line, *remarks))
+
+
+def _listed(index: ImageIndex, bad: Sequence[BadImage]) -> str:
+    number = "1 image" if len(bad) == 1 else f"{len(bad)} images"
+    lines = [f"{number} of {len(index.samples)} in {printable(str(index.root))} cannot be read:"]
+    lines += [f"  {printable(image.name)}: {image.reason}" for image in bad[:_LISTED]]
+    if len(bad) > _LISTED:
+        lines.append(f"  … and {len(bad) - _LISTED} more")
+    return "\n".join(lines)
+
+
+def _remarks(names: Sequence[str], facts: Sequence[ImageFacts]) -> list[str]:
+    """Point out images that can be read and are odd, one line for each kind."""
+    kinds = (
+        ("are animated or have several pages; the first picture is used", [f.animated for f in facts]),
+        (f"are less than {_SMALL} pixels wide or high", [min(f.width, f.height) < _SMALL for f in facts]),
+        (
+            f"are more than {_SLIM} times as long as wide",
+            [max(f.width, f.height) > _SLIM * min(f.width, f.height) for f in facts],
+        ),
+    )
+    remarks = []
+    for what, odd in kinds:
+        which = [name for name, is_odd in zip(names, odd, strict=True) if is_odd]
+        if which:
+            remarks.append(f"images that {what}: {len(which)}, first {printable(which[0])}")
+    return remarks

@@ -1,0 +1,29 @@
+"""The stories of `finetune groups` and `finetune models`: what a model is made of, and which there are."""
+
+from finetune.config import Config
+from finetune.data import index_images
+from finetune.errors import ConfigError
+from finetune.experiment import build_model, freeze_and_plan
+from finetune.plan import GroupPlan
+from finetune.progress import Display
+
+
+def describe_groups(config: Config, stage_name: str | None, display: Display) -> list[GroupPlan]:
+    """Give each layer group's part in a stage of a config; the last stage where none is named.
+
+    The model is built without its pretrained weights, which change no shape: nothing is downloaded.
+
+    Raises:
+        ConfigError: no such stage, or a model that cannot be built.
+        DataError: no data, so that the number of classes is not known.
+    """
+    stages = {stage.name: stage for stage in config.stages}
+    name = stage_name if stage_name is not None else config.stages[-1].name
+    if name not in stages:
+        raise ConfigError(f"--stage {name}: there is no such stage; the config has {', '.join(stages)}.")
+    data = config.data
+    index = index_images(data.path, val=data.val, seed=config.seed, case_variants=data.case_variants)
+    untrained = config.model.model_copy(update={"weights": "none"})
+    config = config.model_copy(update={"model": untrained})
+    model = build_model(config, len(index.class_names), "float32", display)
+    return freeze_and_plan(config, stages[name], model)

@@ -1,0 +1,95 @@
+"""The story of `finetune evaluate`: score a finished run on its own images or on another folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from finetune.data import ImageIndex, Sample, Split, index_folder
+from finetune.device import DeviceName, choose_device, keep_large_buffers
+from finetune.errors import DataError
+from finetune.inference import compute_logits
+from finetune.loaders import build_eval_loader, choose_workers
+from finetune.metrics import Scores, score
+from finetune.progress import Display
+from finetune.trained import Trained, load_trained
+from finetune.transforms import eval_transform
+
+
+def evaluate(
+    run_dir: Path, folder: Path | None, *, split: Split, device: DeviceName, display: Display
+) -> Scores:
+    """Score the best model of a run.
+
+    Args:
+        run_dir: directory of the run.
+        folder: class folders to score on, matched with the model's classes by name; None for the images of
+            the run itself.
+        split: which of the run's own images, where `folder` is None.
+        device: where to compute.
+        display: where to tell how it goes.
+
+    Raises:
+        RunError: not a finished run.
+        DataError: images that are missing, unreadable, or of no class that the model knows.
+    """
+    keep_large_buffers()
+    trained = load_trained(run_dir, choose_device(device))
+    if folder is None:
+        return evaluate_split(trained, own_index(trained), split, display)
+    found = index_folder(folder, trained.class_names)
+    for warning in found.index.warnings:
+        display.warn(warning)
+    if found.unknown:
+        display.warn(f"left out, not among the model's classes: {_counted(found.unknown)}")
+    if found.missing:
+        display.warn(f"classes of the model without an image here: {', '.join(found.missing)}")
+    return evaluate_split(trained, found.index, "test", display)
+
+
+def evaluate_split(trained: Trained, index: ImageIndex, split: Split, display: Display) -> Scores:
+    """Score a model on one split of an index whose targets are the model's classes."""
+    images = index.count(split)
+    if not images:
+        raise DataError(f"The run has no {split} images; it has {_splits(index)}.")
+    loader = build_eval_loader(
+        index,
+        trained.limits,
+        eval_transform(trained.model.preprocessing),
+        split=split,
+        batch_size=trained.batch_size,
+        workers=choose_workers("auto", images, device_type=trained.device.type),
+        pin_memory=trained.device.type == "cuda",
+    )
+    with display.bar(f"evaluating {split}", images) as bar:
+        logits, targets = compute_logits(
+            trained.model,
+            loader,
+            device=trained.device,
+            done=lambda batches: bar.advance_to(min(batches * trained.batch_size, images)),
+        )
+    return score(logits, targets, trained.class_names)
+
+
+def own_index(trained: Trained) -> ImageIndex:
+    """Rebuild the index of a run from the record of its split.
+
+    Raises:
+        DataError: the folder of its images is not there any more.
+    """
+    if trained.root is not None and not trained.root.is_dir():
+        raise DataError(
+            f"The run was trained on images in {trained.root}, which is not there (any more).\n"
+            "Name a folder of class folders: finetune evaluate RUN FOLDER."
+        )
+    targets = {name: target for target, name in enumerate(trained.class_names)}
+    rows = trained.run.read_split()
+    samples = tuple(Sample(name, targets[class_name], split) for name, split, class_name in rows)
+    return ImageIndex(trained.root, trained.class_names, samples)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({number} images)" for name, number in counts.items())
+
+
+def _splits(index: ImageIndex) -> str:
+    counts = {split: index.count(split) for split in ("train", "val", "test")}
+    return ", ".join(f"{number} {split}" for split, number in counts.items() if number)

@@ -1,0 +1,142 @@
+"""Make an experiment out of a config: its data, its model, and what each stage does to the model."""
+
+from dataclasses import dataclass
+
+import torch
+
+from finetune.config import Config, StageConfig
+from finetune.data import ImageIndex, check_images, index_images
+from finetune.device import Precision, choose_device, choose_precision, describe, keep_large_buffers
+from finetune.images import ImageLimits, parse_colour
+from finetune.learner import Loaders
+from finetune.loaders import build_eval_loader, build_train_loader, choose_workers, fit_batch_size
+from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
+from finetune.plan import GroupPlan, RateRule, plan_stage, trainable_groups
+from finetune.progress import Display
+from finetune.transforms import eval_transform, train_transform
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything a training is made of, ready to start."""
+
+    config: Config
+    """The resolved config: what was `auto` or too large is decided."""
+    device: torch.device
+    index: ImageIndex
+    limits: ImageLimits
+    model: ImageClassifier
+
+
+def prepare(config: Config, display: Display) -> Experiment:
+    """Read the data, build the model, and decide everything that the config leaves to us.
+
+    Raises:
+        FinetuneError: images, weights, names or a device that are not as the config says.
+    """
+    keep_large_buffers()
+    device = choose_device(config.device)
+    index, limits = read_data(config, display)
+    precision = choose_precision(config.precision, device)
+    model = build_model(config, len(index.class_names), precision, display).to(device)
+    batch_size = fit_batch_size(index.count("train"), config.data.batch_size)
+    if batch_size != config.data.batch_size:
+        display.warn(
+            f"data.batch_size: {config.data.batch_size} is more than the {index.count('train')} training "
+            f"images; using {batch_size}"
+        )
+    size = model.preprocessing.image_size
+    data = config.data.model_copy(update={"batch_size": batch_size, "image_size": size})
+    display.say(
+        f"model   {config.model.arch}, weights {config.model.weights}, {size} px, {precision}, "
+        f"on {describe(device)}"
+    )
+    config = config.model_copy(update={"data": data, "precision": precision})
+    return Experiment(config, device, index, limits, model)
+
+
+def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits]:
+    """Index the images, look at each of them once, and say what was found."""
+    data = config.data
+    limits = ImageLimits(data.max_pixels, data.sixteen_bit, parse_colour(data.background))
+    index = index_images(
+        data.path,
+        val=data.val,
+        seed=config.seed,
+        images_per_class=data.images_per_class,
+        case_variants=data.case_variants,
+    )
+    with display.bar("checking images", len(index.samples)) as bar:
+        index = check_images(
+            index,
+            limits,
+            on_bad=data.on_bad_image,
+            max_bad_fraction=data.max_bad_fraction,
+            progress=lambda done, total: bar.advance_to(done),
+        )
+    for warning in index.warnings:
+        display.warn(warning)
+    counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]
+    display.say(f"data    {data.path}: {len(index.class_names)} classes, images: {', '.join(counts)}")
+    return index, limits
+
+
+def build_model(config: Config, classes: int, precision: Precision, display: Display) -> ImageClassifier:
+    """Build the model that a config describes, with its pretrained weights."""
+    head = config.model.head
+    spec = ModelSpec(
+        arch=config.model.arch,
+        classes=classes,
+        image_size=config.data.image_size,
+        head=HeadSpec(hidden=head.hidden, dropout=head.dropouts, pool=head.pool),
+        layer_groups=config.model.layer_groups,
+        precision=precision,
+        memory_format=config.memory_format,
+    )
+    return build_classifier(spec, weights=config.model.weights, seed=config.seed, say=display.say)
+
+
+def build_loaders(experiment: Experiment) -> Loaders:
+    """Build the training and validation loaders of an experiment."""
+    data, index, limits = experiment.config.data, experiment.index, experiment.limits
+    preprocessing, device = experiment.model.preprocessing, experiment.device
+    workers = choose_workers(data.workers, index.count("train"), device_type=device.type)
+    pin_memory = device.type == "cuda"
+    return Loaders(
+        train=build_train_loader(
+            index,
+            limits,
+            train_transform(data.augment, preprocessing),
+            batch_size=data.batch_size,
+            seed=experiment.config.seed,
+            workers=workers,
+            pin_memory=pin_memory,
+        ),
+        val=build_eval_loader(
+            index,
+            limits,
+            eval_transform(preprocessing),
+            split="val",
+            batch_size=data.batch_size,
+            workers=workers,
+            pin_memory=pin_memory,
+        ),
+        device=device,
+    )
+
+
+def rate_rule(config: Config) -> RateRule:
+    """Take from the config how rates and decay reach the parameters."""
+    return RateRule(
+        divisor=config.slice.divisor,
+        spacing=config.slice.spacing,
+        weight_decay=config.optimizer.weight_decay,
+        decay_bias_and_norm=config.optimizer.decay_bias_and_norm,
+    )
+
+
+def freeze_and_plan(config: Config, stage: StageConfig, model: ImageClassifier) -> list[GroupPlan]:
+    """Freeze the model as a stage wants it, and give each layer group's part in it."""
+    trainable = trainable_groups(stage.train, len(model.layer_groups))
+    model.freeze(trainable, batch_norm=stage.batch_norm)
+    return plan_stage(model.layer_groups, trainable=trainable, lr=stage.rate, rule=rate_rule(config))

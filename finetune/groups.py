@@ -1,0 +1,212 @@
+"""Layer groups: the model in depth order, cut into parts that can learn at different rates.
+
+A *unit* is the smallest part that a cut may leave whole: a residual block, or a convolution with the
+normalisation and activation behind it. Groups are runs of units, balanced by depth.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from finetune.errors import ConfigError
+
+NamedModule = tuple[str, nn.Module]
+Unit = tuple[NamedModule, ...]
+
+NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+
+# Maps y = A·x + b. Attention holds its first projection itself and its last one as a Linear below it.
+AFFINE_LAYERS = (nn.Linear, nn.Bilinear, _ConvNd, nn.MultiheadAttention)
+
+# A lookup in an embedding table is an affine map of a one-hot vector, so the table counts as a weight matrix.
+_DECAYED_LAYERS = (*AFFINE_LAYERS, nn.Embedding)
+
+
+class LayerRow(TypedDict):
+    """One line of `finetune groups`: a layer, or a parameter that a block holds itself."""
+
+    name: str
+    type: str
+    affine: bool
+    shape: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """A run of modules that share a learning rate and are frozen together."""
+
+    index: int
+    """Position in depth, 0 for the group next to the image."""
+    name: str
+    """What people call it: `early backbone`, `late backbone`, `head`."""
+    units: tuple[NamedModule, ...]
+    """Its modules in depth order, with their dotted names in the model."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Give every module of the group, containers and their children."""
+        for _, module in self.units:
+            yield from module.modules()
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Give every parameter of the group."""
+        for _, module in self.units:
+            yield from module.parameters()
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Tell whether a module is a normalisation layer of any kind."""
+    return isinstance(module, NORM_LAYERS)
+
+
+def depth(module: nn.Module) -> int:
+    """Count the affine layers in a module."""
+    return sum(isinstance(layer, AFFINE_LAYERS) for layer in module.modules())
+
+
+def find_units(backbone: nn.Sequential, prefix: str = "backbone") -> list[Unit]:
+    """Cut a sequence of modules into units, in depth order.
+
+    Plain `nn.Sequential` containers are opened, their subclasses and all other modules stay whole. Whatever
+    has no affine layer (activation, pooling, normalisation, tokens) joins the unit before it, so that no
+    cut falls between a convolution and its normalisation.
+    """
+    units: list[Unit] = []
+    leading: Unit = ()
+    for named in _open(prefix, backbone):
+        if depth(named[1]):
+            units.append((*leading, named))
+            leading = ()
+        elif units:
+            units[-1] = (*units[-1], named)
+        else:
+            leading = (*leading, named)
+    return units
+
+
+def build_groups(backbone: nn.Sequential, head: nn.Module, n: int) -> list[LayerGroup]:
+    """Split a model into `n` layer groups: `n − 1` parts of the backbone, and the head.
+
+    Raises:
+        ConfigError: the backbone has too few units for that many groups, or `n` is below 2.
+    """
+    parts = split_into_groups(find_units(backbone), n - 1)
+    groups = [LayerGroup(i, name, part) for i, (name, part) in enumerate(zip(_names(n), parts, strict=True))]
+    return [*groups, LayerGroup(n - 1, "head", (("head", head),))]
+
+
+def split_into_groups(units: Sequence[Unit], n: int) -> list[tuple[NamedModule, ...]]:
+    """Split the units of a backbone into `n` runs, none empty, whose depths are as equal as can be.
+
+    Equal means the smallest sum of squared depths; among equals the earlier cut wins.
+
+    Raises:
+        ConfigError: `n` is below 1 or above the number of units.
+    """
+    if not 1 <= n <= len(units):
+        raise ConfigError(
+            f"model.layer_groups: {n + 1} groups are not possible; the head is one, and this backbone can be "
+            f"cut into 1 to {len(units)} more, so give 2 to {len(units) + 1}."
+        )
+    depths = [sum(depth(module) for _, module in unit) for unit in units]
+    cuts = _balanced_cuts(depths, n)
+    runs = [units[start:stop] for start, stop in itertools.pairwise(cuts)]
+    return [tuple(itertools.chain.from_iterable(run)) for run in runs]
+
+
+def layer_rows(group: LayerGroup) -> list[LayerRow]:
+    """List the layers of a group that hold parameters; their `parameters` add up to the whole group's.
+
+    A parameter that a block holds beside its layers (class token, layer scale, table of relative
+    positions) has a line of its own, of type `Parameter`.
+    """
+    rows: list[LayerRow] = []
+    for unit_name, unit in group.units:
+        for name, layer in unit.named_modules(prefix=unit_name):
+            rows.extend(_rows(name, layer))
+    return rows
+
+
+def decayed_names(module: nn.Module) -> set[str]:
+    """Name the parameters that weight decay applies to: weights of affine layers and embedding tables.
+
+    Left out are biases, everything in normalisation layers, and every parameter that a block holds beside
+    its layers: decaying a scale, a position or a class token pulls it to a value that means nothing.
+    """
+    return {
+        f"{name}.{key}" if name else key
+        for name, layer in module.named_modules()
+        if isinstance(layer, _DECAYED_LAYERS)
+        for key, parameter in layer.named_parameters(recurse=False)
+        if parameter.ndim > 1 and not key.startswith("bias")
+    }
+
+
+def decayed_parameters(group: LayerGroup) -> list[tuple[nn.Parameter, bool]]:
+    """Pair every parameter of a group with whether weight decay applies to it."""
+    pairs = []
+    for _, module in group.units:
+        names = decayed_names(module)
+        pairs += [(parameter, name in names) for name, parameter in module.named_parameters()]
+    return pairs
+
+
+def _open(name: str, module: nn.Module) -> Iterator[NamedModule]:
+    """Open plain sequences, except one that begins with a norm: that norm belongs to what follows it."""
+    children = list(module.named_children())
+    if type(module) is not nn.Sequential or not children or is_norm(children[0][1]):
+        yield name, module
+        return
+    for child_name, child in children:
+        yield from _open(f"{name}.{child_name}", child)
+
+
+def _names(n: int) -> list[str]:
+    if n == 2:
+        return ["backbone"]
+    if n == 3:
+        return ["early backbone", "late backbone"]
+    return [f"backbone {i} of {n - 1}" for i in range(1, n)]
+
+
+def _balanced_cuts(depths: Sequence[int], n: int) -> list[int]:
+    """Give the n + 1 borders of n runs with the smallest sum of squared depths (dynamic programming)."""
+    total = [0, *itertools.accumulate(depths)]
+    # best[stop] = (cost, borders) of the best split of the first `stop` units into the runs made so far
+    best = {stop: (total[stop] ** 2, [0, stop]) for stop in range(1, len(depths) + 1)}
+    for runs in range(2, n + 1):
+        best = {
+            stop: min(
+                (best[start][0] + (total[stop] - total[start]) ** 2, [*best[start][1], stop])
+                for start in range(runs - 1, stop)
+            )
+            for stop in range(runs, len(depths) + 1)
+        }
+    return best[len(depths)][1]
+
+
+def _rows(name: str, layer: nn.Module) -> Iterator[LayerRow]:
+    own = dict(layer.named_parameters(recurse=False))
+    main = own.get("weight", own.get("in_proj_weight"))
+    if main is None:
+        for key, parameter in own.items():
+            yield {
+                "name": f"{name}.{key}",
+                "type": "Parameter",
+                "affine": False,
+                "shape": tuple(parameter.shape),
+                "parameters": parameter.numel(),
+            }
+        return
+    yield {
+        "name": name,
+        "type": type(layer).__name__,
+        "affine": isinstance(layer, AFFINE_LAYERS),
+        "shape": tuple(main.shape),
+        "parameters": sum(parameter.numel() for parameter in own.values()),
+    }

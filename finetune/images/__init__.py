@@ -1,0 +1,27 @@
+"""Image files of unknown quality: into RGB pixels, or a few words on why not."""
+
+from finetune.images.reading import (
+    FORMATS,
+    SUFFIXES,
+    ImageError,
+    ImageFacts,
+    ImageLimits,
+    SixteenBit,
+    inspect_image,
+    parse_colour,
+    printable,
+    read_image,
+)
+
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "ImageError",
+    "ImageFacts",
+    "ImageLimits",
+    "SixteenBit",
+    "inspect_image",
+    "parse_colour",
+    "printable",
+    "read_image",
+]

@@ -1,0 +1,31 @@
+"""Run a trained model over images: the one loop behind evaluation and prediction."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def compute_logits(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    device: torch.device,
+    done: Callable[[int], None] = lambda batches: None,
+) -> tuple[Tensor, Tensor]:
+    """Give the logits (N, C) and targets (N,) of all batches, on the CPU, with the model in eval mode.
+
+    Args:
+        model: takes images (N, 3, H, W) and gives logits (N, C).
+        batches: pairs of images and targets (N,).
+        device: where the model is.
+        done: called with the number of batches done.
+    """
+    model.eval()
+    logits, targets = [], []
+    with torch.inference_mode():
+        for number, (images, batch_targets) in enumerate(batches, start=1):
+            logits.append(model(images.to(device, non_blocking=True)).cpu())
+            targets.append(batch_targets)
+            done(number)
+    return torch.cat(logits), torch.cat(targets)

@@ -1,0 +1,99 @@
+"""Write down a training as it goes along: every step, every epoch, and the best model so far."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from torch import nn
+
+from finetune.errors import DivergenceError
+from finetune.learner import Epoch, Step
+from finetune.metrics import Scores
+from finetune.run import Run
+
+Monitor = Literal["val_accuracy", "val_loss"]
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One line of history.csv."""
+
+    stage: str
+    epoch: int
+    """Within its stage, from 1."""
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+    images_per_second: float
+
+
+class Journal:
+    """The record of one training, in its run directory.
+
+    The best model is the best of all stages by `monitor`; of equal ones the first is kept.
+    """
+
+    def __init__(self, run: Run, *, monitor: Monitor, description: Mapping[str, object]) -> None:
+        self._run, self._monitor, self._description = run, monitor, description
+        self._steps: list[dict[str, object]] = []
+        self.history: list[EpochRow] = []
+        self._best: tuple[EpochRow, Scores] | None = None
+
+    @property
+    def best(self) -> EpochRow:
+        """The epoch whose model is kept; there is one as soon as an epoch is done."""
+        assert self._best is not None
+        return self._best[0]
+
+    @property
+    def best_scores(self) -> Scores:
+        """The validation scores of the model that is kept."""
+        assert self._best is not None
+        return self._best[1]
+
+    def start_stage(self, stage: str, groups: Sequence[Mapping[str, object]]) -> None:
+        """Record that a stage begins, and what it trains at which rates."""
+        self._run.append_events([{"event": "stage", "stage": stage, "groups": groups}])
+
+    def add_step(self, stage: str, step: Step) -> None:
+        """Record one optimizer step; it reaches the disk with its epoch."""
+        event = {"event": "step", "stage": stage, **asdict(step)}
+        self._steps.append(event | {"epoch": step.epoch + 1, "step": step.step + 1})
+
+    def add_epoch(self, stage: str, epoch: Epoch, scores: Scores, model: nn.Module) -> EpochRow:
+        """Record one epoch, and save the model if it is the best so far.
+
+        Raises:
+            DivergenceError: the validation loss is not finite.
+        """
+        if not math.isfinite(scores.loss):
+            raise DivergenceError(
+                f"The validation loss is {scores.loss} after epoch {epoch.epoch + 1} of stage {stage}.\n"
+                "Try a rate three times lower (stages.N.lr). The best model so far is in the run directory."
+            )
+        row = EpochRow(
+            stage=stage,
+            epoch=epoch.epoch + 1,
+            train_loss=epoch.train_loss,
+            val_loss=scores.loss,
+            val_accuracy=scores.accuracy,
+            seconds=round(epoch.seconds, 3),
+            images_per_second=round(epoch.images_per_second, 1),
+        )
+        self.history.append(row)
+        if self._best is None or self._value(row) > self._value(self.best):
+            self._best = row, scores
+            self._run.save_model(model.state_dict(), {**self._description, "best": asdict(row)})
+        self._run.write_history([asdict(row) for row in self.history])
+        self.flush()
+        return row
+
+    def flush(self) -> None:
+        """Write the steps that are still in memory, for instance when training stops early."""
+        steps, self._steps = self._steps, []
+        self._run.append_events(steps)
+
+    def _value(self, row: EpochRow) -> float:
+        return row.val_accuracy if self._monitor == "val_accuracy" else -row.val_loss

@@ -1,0 +1,239 @@
+"""The one door to fastai: it runs a stage of training; everything it may not decide is handed to it.
+
+fastai's `Learner` runs the loop and `fit_one_cycle` the schedule. Three habits of it are kept out here:
+its default callbacks (a progress bar, a recorder whose loss is a moving average), its own choice of device,
+and its rewriting of errors raised inside callbacks: the reason why the hooks below are no callbacks.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from finetune.errors import DivergenceError
+from finetune.seed import derive, seed_all
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # fastai still decorates with torch.jit.script
+    from fastai.callback.core import TrainEvalCallback
+    from fastai.callback.schedule import ParamScheduler  # noqa: F401  (gives Learner its fit_one_cycle)
+    from fastai.learner import Learner
+    from fastai.optimizer import OptimWrapper
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Shape of the one-cycle schedule, in the words of fastai's `fit_one_cycle`."""
+
+    pct_start: float = 0.25
+    div: float = 25.0
+    div_final: float = 1e5
+    moms: tuple[float, float, float] | None = (0.95, 0.85, 0.95)
+    """Momentum at the start, at the peak and at the end; None for an optimizer that has none."""
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """What fastai expects of its `DataLoaders`, over plain torch loaders and one device."""
+
+    train: DataLoader[tuple[Tensor, Tensor]]
+    val: DataLoader[tuple[Tensor, Tensor]]
+    device: torch.device
+
+    def __getitem__(self, index: int) -> DataLoader[tuple[Tensor, Tensor]]:
+        return (self.train, self.val)[index]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step, as it was taken."""
+
+    epoch: int
+    step: int
+    """Steps of this stage before this one."""
+    loss: float
+    """Mean loss of the batch, in nats."""
+    lrs: tuple[float, ...]
+    """Rate of each parameter group of the optimizer."""
+    momentum: float | None
+    images: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: a pass over the training images, then one over the validation images."""
+
+    epoch: int
+    train_loss: float
+    """Mean over the epoch's images, as they were seen."""
+    val_logits: Tensor
+    """(N, C), on the CPU."""
+    val_targets: Tensor
+    """(N,), on the CPU."""
+    seconds: float
+    """Training and validation together."""
+    images_per_second: float
+    """In training."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What to do as training goes along. An error raised by a hook ends the training as it is."""
+
+    step: Callable[[Step], None]
+    epoch: Callable[[Epoch], None]
+    val_batch: Callable[[int, int], None]
+    """Called with the number of validation batches done and their total."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in the experiment a stage stands; all randomness is a function of it."""
+
+    seed: int
+    stage: int
+
+
+def fit_one_cycle(
+    model: nn.Module,
+    loaders: Loaders,
+    *,
+    optimizer: torch.optim.Optimizer,
+    loss: nn.Module,
+    epochs: int,
+    cycle: OneCycle,
+    position: Position,
+    hooks: Hooks,
+) -> None:
+    """Train for one cycle; each parameter group peaks at the rate that the optimizer holds for it.
+
+    Raises:
+        DivergenceError: a loss that is negative or not finite.
+    """
+    learner = _StageLearner(model, loaders, optimizer=optimizer, loss=loss, position=position, hooks=hooks)
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
+    # Scheduling a momentum on torch's SGD would switch it on; an optimizer without one keeps its zero.
+    moms = cycle.moms or (0.0, 0.0, 0.0)
+    learner.fit_one_cycle(
+        epochs, lr_max=peaks, div=cycle.div, div_final=cycle.div_final, pct_start=cycle.pct_start, moms=moms
+    )
+
+
+class _StageLearner(Learner):  # type: ignore[misc]
+    """fastai's loop with our randomness, our loss check and our hooks."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loaders: Loaders,
+        *,
+        optimizer: torch.optim.Optimizer,
+        loss: nn.Module,
+        position: Position,
+        hooks: Hooks,
+    ) -> None:
+        # `wd=None` and `wd_bn_bias=True` leave the optimizer's own weight decay per group alone;
+        # `train_bn=False` leaves frozen batch norm alone: the model itself knows what is frozen.
+        super().__init__(
+            loaders,
+            model,
+            loss_func=loss,
+            opt_func=OptimWrapper(opt=optimizer),
+            cbs=[TrainEvalCallback()],
+            default_cbs=False,
+            wd=None,
+            wd_bn_bias=True,
+            train_bn=False,
+        )
+        self.position, self.hooks, self.torch_optimizer = position, hooks, optimizer
+        self.unread: tuple[Tensor, Step] | None = None
+
+    def _do_epoch(self) -> None:
+        started = time.perf_counter()
+        self.loss_sum, self.images_seen = 0.0, 0
+        self.val_logits: list[Tensor] = []
+        self.val_targets: list[Tensor] = []
+        self._do_epoch_train()
+        self._read_loss()
+        trained = time.perf_counter()
+        self._do_epoch_validate()
+        self.hooks.epoch(
+            Epoch(
+                epoch=self.epoch,
+                train_loss=self.loss_sum / self.images_seen,
+                val_logits=torch.cat(self.val_logits),
+                val_targets=torch.cat(self.val_targets),
+                seconds=time.perf_counter() - started,
+                images_per_second=self.images_seen / (trained - started),
+            )
+        )
+
+    def _do_epoch_train(self) -> None:
+        self.dls.train.sampler.start_epoch(self.position.stage, self.epoch)
+        super()._do_epoch_train()
+
+    def one_batch(self, i: int, b: tuple[Tensor, Tensor]) -> None:
+        if self.training:
+            seed_all(derive(self.position.seed, "dropout", self.position.stage, self.epoch, i))
+        super().one_batch(i, b)
+        if not self.training:
+            self.hooks.val_batch(i + 1, self.n_iter)
+
+    def _do_one_batch(self) -> None:
+        if not self.training:
+            self.val_logits.append(self.model(*self.xb).cpu())
+            self.val_targets.append(self.yb[0].cpu())
+            return
+        super()._do_one_batch()
+        self._read_loss()
+        self.unread = self.loss.detach(), self._describe_step()
+
+    def _describe_step(self) -> Step:
+        groups = self.torch_optimizer.param_groups
+        momentum = groups[0]["betas"][0] if "betas" in groups[0] else groups[0].get("momentum", 0)
+        return Step(
+            epoch=self.epoch,
+            step=self.train_iter,
+            loss=math.nan,  # read one step later
+            lrs=tuple(float(group["lr"]) for group in groups),
+            momentum=float(momentum) or None,
+            images=len(self.yb[0]),
+        )
+
+    def _read_loss(self) -> None:
+        """Take in the loss of the step before, so that a GPU never waits for the CPU to look at it."""
+        if self.unread is None:
+            return
+        loss, step = self.unread
+        self.unread = None
+        step = replace(step, loss=float(loss))
+        check_loss(step)
+        self.loss_sum += step.loss * step.images
+        self.images_seen += step.images
+        self.hooks.step(step)
+
+
+def check_loss(step: Step) -> None:
+    """Refuse a training loss that cannot be.
+
+    Raises:
+        DivergenceError: a negative cross-entropy, NaN, or infinity.
+    """
+    rates = ", ".join(f"{lr:.3g}" for lr in step.lrs)
+    where = f"epoch {step.epoch + 1}, step {step.step + 1}, rates {rates}"
+    if step.loss < 0:
+        raise DivergenceError(
+            f"The loss is {step.loss:.4g} at {where}; cross-entropy is never negative.\n"
+            "Targets or outputs are of the wrong kind; the best model so far stays in the run directory."
+        )
+    if not math.isfinite(step.loss):
+        raise DivergenceError(
+            f"The loss is {step.loss} at {where}: training has diverged.\n"
+            "Try a rate three times lower (stages.N.lr), or precision=float32; "
+            "the best model so far stays in the run directory."
+        )

@@ -1,0 +1,283 @@
+"""Batches of uint8 images (N, 3, H, W) and int64 targets (N,), the same ones with any number of workers.
+
+The sampler draws order and augmentation seeds in the main process, from (seed, stage, epoch, position), and
+the data sets hold nothing that changes. So neither workers nor skipped batches can change what a batch holds.
+"""
+
+import os
+import re
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from finetune.data import ImageIndex, Split, load_sample
+from finetune.errors import DataError, ResourceError
+from finetune.images import ImageError, ImageLimits, printable
+from finetune.seed import derive, permutation
+from finetune.transforms import Transform
+
+WORKER_TIMEOUT = 300
+"""seconds without an answer after which a worker is taken for stuck"""
+
+_MOST_WORKERS = 8
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*(is killed|exited unexpectedly)")
+_WORTH_WORKERS = 200  # images; fewer are read before the processes have started
+
+
+class TrainKey(NamedTuple):
+    """Which training image, and the seed of its augmentation."""
+
+    position: int
+    seed: int
+
+
+class Unreadable(NamedTuple):
+    """Takes the place of an image that cannot be read (any more), up to the main process.
+
+    An exception would arrive there as another one, with a worker's traceback for a message.
+    """
+
+    name: str
+    reason: str
+
+
+class TrainImages(Dataset[tuple[Tensor, int] | Unreadable]):
+    """The training images, augmented as the seed in the key says."""
+
+    def __init__(self, index: ImageIndex, limits: ImageLimits, transform: Transform) -> None:
+        self.index, self.limits, self.transform = index, limits, transform
+        self.samples = index.of_split("train")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: TrainKey) -> tuple[Tensor, int] | Unreadable:
+        # Not `torch.manual_seed` in `fork_rng`: that also reseeds every GPU, and takes 90 times as long.
+        state = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(key.seed)
+        try:
+            return _load(self, key.position)
+        finally:
+            torch.default_generator.set_state(state)
+
+
+class EvalImages(Dataset[tuple[Tensor, int] | Unreadable]):
+    """The images of a split, in order."""
+
+    def __init__(self, index: ImageIndex, limits: ImageLimits, transform: Transform, *, split: Split) -> None:
+        self.index, self.limits, self.transform = index, limits, transform
+        self.samples = index.of_split(split)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int] | Unreadable:
+        return _load(self, position)
+
+
+class EpochSampler(Sampler[TrainKey]):
+    """The order of the training images and the seed of each, as functions of (seed, stage, epoch)."""
+
+    def __init__(self, n_images: int, batch_size: int, seed: int) -> None:
+        self.n_images, self.batch_size, self.seed = n_images, batch_size, seed
+        self._start: tuple[int, int, int] | None = None
+
+    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch that the next pass goes through; it begins at `first_batch`, at no cost."""
+        self._start = stage, epoch, first_batch
+
+    def __len__(self) -> int:
+        """Count the images of a whole epoch, wherever the next pass begins."""
+        return self.n_images
+
+    def __iter__(self) -> Iterator[TrainKey]:
+        if self._start is None:
+            raise RuntimeError("start_epoch() comes before each pass; epochs would repeat without it")
+        stage, epoch, first_batch = self._start
+        self._start = None
+        order = permutation(self.n_images, derive(self.seed, "order", stage, epoch))
+        for position in order[first_batch * self.batch_size :]:
+            yield TrainKey(position, derive(self.seed, "augment", stage, epoch, position))
+
+
+class ImageLoader(DataLoader[tuple[Tensor, Tensor]]):
+    """torch's loader, with the failures of its workers told as ours."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # type: ignore[override]
+        """Give batches of images (N, 3, H, W) and targets (N,).
+
+        Raises:
+            DataError: an image cannot be read, though the scan could.
+            ResourceError: a worker was killed or is stuck.
+        """
+        try:
+            for batch in super().__iter__():
+                if isinstance(batch, Unreadable):
+                    raise DataError(
+                        f"{printable(batch.name)}: {batch.reason}; it has changed since the scan."
+                    )
+                yield batch
+        except RuntimeError as error:
+            failure = worker_failure(error)
+            if failure is None:
+                raise
+            raise failure from error
+
+
+def build_train_loader(
+    index: ImageIndex,
+    limits: ImageLimits,
+    transform: Transform,
+    *,
+    batch_size: int,
+    seed: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> ImageLoader:
+    """Build the loader of the training images; call `loader.sampler.start_epoch` before each pass.
+
+    A last batch that is not full is dropped: of one image, batch normalisation has no variance.
+
+    Raises:
+        DataError: fewer images than one batch, so that an epoch would have no step.
+    """
+    images = TrainImages(index, limits, transform)
+    if len(images) < batch_size:
+        raise DataError(f"{len(images)} training images are fewer than one batch of {batch_size}.")
+    sampler = EpochSampler(len(images), batch_size, seed)
+    return _build(images, sampler, batch_size=batch_size, workers=workers, pin_memory=pin_memory)
+
+
+def build_eval_loader(
+    index: ImageIndex,
+    limits: ImageLimits,
+    transform: Transform,
+    *,
+    split: Split = "val",
+    batch_size: int = 64,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> ImageLoader:
+    """Build the loader of all images of a split, in the order of the index."""
+    images = EvalImages(index, limits, transform, split=split)
+    return _build(images, None, batch_size=batch_size, workers=workers, pin_memory=pin_memory)
+
+
+def fit_batch_size(n_images: int, batch_size: int) -> int:
+    """Give the batch size that leaves at least one step in an epoch.
+
+    Raises:
+        DataError: not even two images, which batch normalisation needs.
+    """
+    if n_images < 2:
+        raise DataError(f"need at least 2 training images; there is {n_images}.")
+    return min(batch_size, n_images)
+
+
+def choose_workers(
+    setting: int | Literal["auto"], n_images: int, *, device_type: str, cores: int | None = None
+) -> int:
+    """Decide how many processes load images.
+
+    Args:
+        setting: that many, or `auto`.
+        n_images: images in a pass; 0 or few small ones are not worth a process.
+        device_type: where the model computes; on `cpu` it needs the cores itself.
+        cores: cores that this process may use; `None` asks the system.
+    """
+    if setting != "auto":
+        return setting
+    if cores is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if n_images < _WORTH_WORKERS or cores <= 2:
+        return 0
+    return min(cores - 1, _MOST_WORKERS)
+
+
+def worker_failure(error: RuntimeError) -> ResourceError | None:
+    """Translate torch's complaint about a worker, `None` if the error is about something else.
+
+    torch raises it in the main process wherever that is when a worker dies, not only in the loader.
+    """
+    text = str(error)
+    if "DataLoader timed out" in text:
+        return ResourceError(
+            f"no data worker answered for {WORKER_TIMEOUT} s: the storage may hang, or memory "
+            "may have run out. Try again, with data.workers set lower."
+        )
+    if not _DEAD_WORKER.search(text):
+        return None
+    memory = "shared memory (/dev/shm)" if "shared memory" in text else "memory"
+    return ResourceError(
+        f"a data worker was killed, most likely for lack of {memory}; "
+        "set data.workers or data.batch_size lower."
+    )
+
+
+def _load(images: TrainImages | EvalImages, position: int) -> tuple[Tensor, int] | Unreadable:
+    sample = images.samples[position]
+    try:
+        picture = load_sample(images.index, sample, images.limits, shrink_to=images.transform.shrink_to)
+    except ImageError as error:
+        return Unreadable(error.name, error.reason)
+    with _one_thread():
+        return images.transform(picture), sample.target
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute as a worker does: the same sums in the same order.
+
+    For a single image more threads only cost time, up to a thousand times more where other programs are busy.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _build(
+    images: TrainImages | EvalImages,
+    sampler: EpochSampler | None,
+    *,
+    batch_size: int,
+    workers: int,
+    pin_memory: bool,
+) -> ImageLoader:
+    return ImageLoader(
+        images,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=sampler is not None,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        timeout=WORKER_TIMEOUT if workers else 0,
+        worker_init_fn=_start_worker,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # torch would draw a seed for the workers from the global one
+    )
+
+
+def _collate(items: Sequence[tuple[Tensor, int] | Unreadable]) -> tuple[Tensor, Tensor] | Unreadable:
+    for item in items:
+        if isinstance(item, Unreadable):
+            return item
+    images, targets = zip(*items, strict=True)
+    # In a worker this stacks straight into shared memory.
+    return default_collate(list(images)), torch.tensor(targets)
+
+
+def _start_worker(worker: int) -> None:
+    """Leave signals to the main process, which stops workers when it has saved."""
+    torch.set_num_threads(1)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has no SIGUSR1
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,0 +1,21 @@
+"""The model: torchvision's pretrained networks, cut before their classifier and given a new head."""
+
+from finetune.model.catalogue import Architecture, architectures, find_architecture
+from finetune.model.classifier import ImageClassifier, build_classifier, rebuild_classifier
+from finetune.model.preprocessing import Preprocessing
+from finetune.model.spec import HeadSpec, ModelSpec
+from finetune.model.weights import Weights, load_weights
+
+__all__ = [
+    "Architecture",
+    "HeadSpec",
+    "ImageClassifier",
+    "ModelSpec",
+    "Preprocessing",
+    "Weights",
+    "architectures",
+    "build_classifier",
+    "find_architecture",
+    "load_weights",
+    "rebuild_classifier",
+]

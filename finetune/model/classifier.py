@@ -1,0 +1,180 @@
+"""The model that is trained, evaluated and used: a pretrained backbone under a new head."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from finetune.errors import CheckpointError, ConfigError
+from finetune.groups import LayerGroup, build_groups, is_norm
+from finetune.head import Head
+from finetune.model.catalogue import find_architecture
+from finetune.model.preprocessing import Preprocessing
+from finetune.model.spec import ModelSpec
+from finetune.model.surgery import (
+    build_network,
+    check_image_size,
+    cut,
+    feature_shape,
+    fit_positions,
+    torchvision_names,
+)
+from finetune.model.tensors import copy_weights
+from finetune.model.weights import Say, Weights, load_weights
+from finetune.seed import derive
+
+FrozenBatchNorm = Literal["frozen", "train"]
+
+
+class ImageClassifier(nn.Module):
+    """Classify images; normalisation, precision and memory format are inside."""
+
+    def __init__(self, backbone: nn.Sequential, head: Head, spec: ModelSpec) -> None:
+        """Join a backbone and a head; `spec` says how images enter them."""
+        super().__init__()
+        if spec.preprocessing is None:
+            raise ValueError("the spec of an ImageClassifier must have its preprocessing")
+        self.spec = spec
+        self.preprocessing: Preprocessing = spec.preprocessing
+        self.backbone = backbone
+        self.head = head
+        self.layer_groups: list[LayerGroup] = build_groups(backbone, head, spec.layer_groups)
+        self._frozen: list[LayerGroup] = []
+        self._frozen_norms_learn = False
+        self.mean: Tensor
+        self.std: Tensor
+        # Not saved: they belong to the preprocessing, which model.json holds.
+        self.register_buffer("mean", _per_channel(self.preprocessing.mean), persistent=False)
+        self.register_buffer("std", _per_channel(self.preprocessing.std), persistent=False)
+        if spec.memory_format == "channels_last":
+            self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn images (N, 3, H, W), uint8 or float in 0–255, into float32 logits (N, C)."""
+        normalised = (images.to(torch.float32) / 255 - self.mean) / self.std
+        if self.spec.memory_format == "channels_last":
+            normalised = normalised.contiguous(memory_format=torch.channels_last)
+        device = images.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
+            features = self.backbone(normalised)
+        # The head is small, and rounding its logits to bfloat16 would round the loss as well.
+        with torch.autocast(device, enabled=False):
+            logits: Tensor = self.head(features)
+        return logits
+
+    def freeze(self, trainable_groups: int, *, batch_norm: FrozenBatchNorm = "frozen") -> None:
+        """Let the last `trainable_groups` layer groups learn, and hold the others still.
+
+        A frozen group has no gradients and stays in eval mode, also in training, so that no statistic moves,
+        nothing is dropped out, and its activations are not kept. Gradients left from before are deleted:
+        weight decay or momentum would go on moving frozen weights.
+
+        Args:
+            trainable_groups: 1 for the head alone, up to the number of groups for everything.
+            batch_norm: `train` lets the norm layers of frozen groups learn and follow the data, as in fastai;
+                everything is then back-propagated through, down to the first layer.
+
+        Raises:
+            ConfigError: the model has fewer groups, or `trainable_groups` is below 1.
+        """
+        n = len(self.layer_groups)
+        if not 1 <= trainable_groups <= n:
+            raise ConfigError(f"train: {trainable_groups} layer groups cannot be trained; there are {n}.")
+        self._frozen = self.layer_groups[: n - trainable_groups]
+        self._frozen_norms_learn = batch_norm == "train"
+        self.requires_grad_(True)
+        for group in self._frozen:
+            for module in group.modules():
+                if not (self._frozen_norms_learn and is_norm(module)):
+                    for parameter in module.parameters(recurse=False):
+                        parameter.requires_grad_(False)
+                        parameter.grad = None
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training mode, except for what is frozen."""
+        super().train(mode)
+        for group in self._frozen:
+            for module in group.modules():
+                module.training = mode and self._frozen_norms_learn and is_norm(module)
+        return self
+
+
+def build_classifier(
+    spec: ModelSpec, *, weights: str = "default", seed: int, say: Say | None = None
+) -> ImageClassifier:
+    """Build a model with a pretrained backbone and a random head, on the CPU.
+
+    Args:
+        spec: what to build; the model's own `spec` has everything filled in that comes with the weights.
+        weights: what `model.weights` says, see `load_weights`.
+        seed: the seed of the experiment. The head drawn from it does not depend on the weights.
+        say: told before a download, and of anything doubtful.
+
+    Raises:
+        ConfigError: architecture, weights, image size, head or number of groups are not possible.
+        WeightsError: the weights are missing, damaged, or another architecture's.
+    """
+    arch = find_architecture(spec.arch)
+    if spec.image_size is not None:
+        check_image_size(arch, spec.image_size)  # before anything is downloaded
+    found = load_weights(weights, arch, say)
+    spec = spec.resolved(found.preprocessing, transform_input=found.transform_input)
+    return _assemble(spec, seed, found)
+
+
+def rebuild_classifier(fields: Mapping[str, Any], state: Mapping[str, Tensor]) -> ImageClassifier:
+    """Rebuild a model from what `ModelSpec.to_dict` and `state_dict` gave, without looking for weights.
+
+    Raises:
+        CheckpointError: the two do not belong together, or are damaged.
+    """
+    try:
+        model = _assemble(ModelSpec.from_dict(fields), seed=0, weights=None)
+    except ConfigError as error:
+        raise CheckpointError(f"The model cannot be rebuilt: {error}") from None
+    ours = model.state_dict()
+    wrong = set(ours) ^ set(state) or {name for name in ours if ours[name].shape != state[name].shape}
+    if wrong:
+        raise CheckpointError(
+            f"The weights do not belong to this model: {len(wrong)} tensors differ, first {min(wrong)}."
+        )
+    model.load_state_dict(dict(state))
+    return model
+
+
+def _assemble(spec: ModelSpec, seed: int, weights: Weights | None) -> ImageClassifier:
+    """Draw the network and the head, each from a generator of its own, and copy the weights in."""
+    arch = find_architecture(spec.arch)
+    assert spec.image_size is not None  # ModelSpec.resolved and from_dict see to it
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, "init", "backbone"))
+        network = build_network(arch, spec.image_size, transform_input=spec.transform_input)
+        backbone = cut(network)
+        if weights is not None and weights.tensors is not None:
+            _load_backbone(network, backbone, weights)
+        channels, *area = feature_shape(backbone, spec.image_size)
+        torch.default_generator.manual_seed(derive(seed, "init", "head"))
+        head = Head(
+            channels,
+            spec.classes,
+            hidden=spec.head.hidden,
+            dropout=spec.head.dropout,
+            pool=spec.head.pool if area else "none",  # a class token needs no pooling
+        )
+    return ImageClassifier(backbone, head, spec)
+
+
+def _load_backbone(network: nn.Module, backbone: nn.Sequential, weights: Weights) -> None:
+    tensors = weights.tensors or {}
+    if weights.of_run:
+        theirs = torchvision_names(network, backbone)
+        ours = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
+        tensors = {theirs.get(name, name): t for name, t in ours.items() if not name.startswith("head.")}
+    tensors = fit_positions(tensors, network)
+    copy_weights(tensors, network, backbone, origin=weights.origin)
+
+
+def _per_channel(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values).view(1, 3, 1, 1)

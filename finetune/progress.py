@@ -1,0 +1,128 @@
+"""What a person sees while a command runs: live bars on a terminal, plain lines in a log."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+# In a log, a long epoch says that it is alive this often, in seconds.
+_LOG_INTERVAL = 30.0
+
+
+class Display:
+    """Prints to one stream; bars move only where that stream is a terminal."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Print a line (or several) as it is."""
+        self._console.print(printable(text), markup=False)
+
+    def warn(self, text: str) -> None:
+        """Print a line that the user should not miss."""
+        self._console.print(f"[yellow]warning:[/] {escape(printable(text))}")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
+        """Print a table; columns whose first cell is a number are aligned to the right."""
+        table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False)
+        for number, name in enumerate(columns):
+            numeric = bool(rows) and isinstance(rows[0][number], int | float)
+            table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(printable(_cell(value))) for value in row))
+        self._console.print(table, soft_wrap=False)
+
+    @contextmanager
+    def bar(self, label: str, total: int, unit: str = "images") -> Iterator["Bar"]:
+        """Show how far `total` units of work have come; on a terminal the bar vanishes at the end."""
+        if self._console.is_terminal:
+            with Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+                transient=True,
+            ) as progress:
+                task = progress.add_task(escape(label), total=total, unit=unit, rate="", note="")
+                yield _LiveBar(progress, task)
+        else:
+            yield _LogBar(self, label, total, unit)
+
+
+class Bar:
+    """Progress of one piece of work."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+
+    def rate(self, done: int) -> float:
+        """Give the units per second so far."""
+        return done / max(time.perf_counter() - self._started, 1e-9)
+
+    def advance_to(self, done: int | None, note: str = "") -> None:
+        """Say that `done` units are done (None: as many as before); `note` stands beside the bar."""
+        raise NotImplementedError
+
+
+class _LiveBar(Bar):
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        super().__init__()
+        self._progress, self._task = progress, task
+
+    def advance_to(self, done: int | None, note: str = "") -> None:
+        if done is None:
+            self._progress.update(self._task, note=note)
+        else:
+            self._progress.update(self._task, completed=done, rate=f"{self.rate(done):.0f}/s", note=note)
+
+
+class _LogBar(Bar):
+    def __init__(self, display: Display, label: str, total: int, unit: str) -> None:
+        super().__init__()
+        self._display, self._label, self._total, self._unit = display, label, total, unit
+        self._spoken, self._done = self._started, 0
+
+    def advance_to(self, done: int | None, note: str = "") -> None:
+        self._done = done = self._done if done is None else done
+        now = time.perf_counter()
+        if now - self._spoken < _LOG_INTERVAL:
+            return
+        self._spoken = now
+        left = (self._total - done) / max(self.rate(done), 1e-9)
+        self._display.say(
+            f"{self._label}: {done}/{self._total} {self._unit}, {self.rate(done):.0f}/s, "
+            f"{duration(left)} left  {note}".rstrip()
+        )
+
+
+def duration(seconds: float) -> str:
+    """Write a time span as a person would: `0.8 s`, `42 s`, `3:07`, `2:05:00`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def printable(text: str) -> str:
+    """Escape control characters and bytes that are no text, so that no name can steer the terminal."""
+    return "".join(
+        c if c == "\n" or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in text
+    )
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,108 @@
+"""The outcome of a run or an evaluation: for programs, on screen, and as a page."""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+
+import jinja2
+
+from finetune.journal import EpochRow
+from finetune.metrics import Scores
+from finetune.progress import Display, duration, printable
+
+# A screen holds this many classes; the rest is in report.json.
+_CLASSES_ON_SCREEN = 40
+_MATRIX_ON_SCREEN = 12
+
+
+def show_scores(display: Display, scores: Scores) -> None:
+    """Print accuracy, per-class figures and the confusion matrix, or what a screen can hold of them."""
+    top = "".join(f"   top-{k} {share:.2%}" for k, share in scores.top_k.items())
+    display.say(
+        f"accuracy {scores.accuracy:.2%}{top}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
+        f"({scores.images:,} images)"
+    )
+    worst_first = len(scores.per_class) > _CLASSES_ON_SCREEN
+    rows = sorted(scores.per_class, key=lambda row: row.f1) if worst_first else scores.per_class
+    display.say("")
+    display.table(
+        ("class", "precision", "recall", "F1", "images"),
+        [
+            (row.name, f"{row.precision:.4f}", f"{row.recall:.4f}", f"{row.f1:.4f}", row.support)
+            for row in rows[:_CLASSES_ON_SCREEN]
+        ],
+        title=f"the {_CLASSES_ON_SCREEN} worst of {len(rows)} classes" if worst_first else "",
+    )
+    display.say("")
+    if len(scores.class_names) <= _MATRIX_ON_SCREEN:
+        display.table(
+            ("true \\ predicted", *scores.class_names),
+            [(name, *row) for name, row in zip(scores.class_names, scores.confusion_matrix, strict=True)],
+        )
+    else:
+        confusions = most_confused(scores, 10)
+        display.table(("true class", "taken for", "images"), confusions, title="most frequent confusions")
+
+
+def most_confused(scores: Scores, most: int) -> list[tuple[str, str, int]]:
+    """Give the most frequent (true class, predicted class, images) off the diagonal."""
+    pairs = [
+        (scores.class_names[true], scores.class_names[predicted], count)
+        for true, row in enumerate(scores.confusion_matrix)
+        for predicted, count in enumerate(row)
+        if count and true != predicted
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:most]
+
+
+def report_page(
+    report: Mapping[str, object],
+    *,
+    scores: Mapping[str, Scores],
+    history: Sequence[EpochRow],
+    best: EpochRow,
+    config: str,
+) -> str:
+    """Render the report as one HTML page that needs nothing else; every name in it is escaped.
+
+    Args:
+        report: the content of report.json.
+        scores: of the best model, by split; "val" is always there.
+        history: one row per epoch.
+        best: the row of the best model.
+        config: text of the resolved config.
+    """
+    source = resources.files("finetune").joinpath("report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    page: str = environment.from_string(source).render(
+        name=printable(Path(str(report["run_dir"])).name),
+        report=report,
+        scores=scores,
+        history=history,
+        best=best,
+        duration=duration(sum(row.seconds for row in history)),
+        chart=_chart(history) if len(history) > 1 else None,
+        confused=most_confused(scores["val"], 20),
+        config=config,
+    )
+    return page
+
+
+def _chart(history: Sequence[EpochRow]) -> dict[str, object]:
+    """Place the losses in a chart of 640 × 240 whose axes cross at (45, 205)."""
+    top = max(max(row.train_loss, row.val_loss) for row in history)
+
+    def x(epoch: float) -> float:
+        return 45 + 585 * epoch / (len(history) - 1)
+
+    def line(losses: Sequence[float]) -> str:
+        return " ".join(f"{x(i):.1f},{205 - 190 * loss / top:.1f}" for i, loss in enumerate(losses))
+
+    borders = [x(i + 0.5) for i, (row, after) in enumerate(pairwise(history)) if row.stage != after.stage]
+    return {
+        "top": f"{top:.2f}",
+        "train": line([row.train_loss for row in history]),
+        "val": line([row.val_loss for row in history]),
+        "stage_borders": [f"{border:.1f}" for border in borders],
+    }

@@ -1,0 +1,241 @@
+"""The story of `finetune train`: from a config to a run directory with a trained model and its report."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from finetune.config import Config, StageConfig
+from finetune.config_file import dump_config
+from finetune.errors import FinetuneError, Interrupted, ResourceError
+from finetune.evaluate import evaluate_split
+from finetune.experiment import Experiment, build_loaders, freeze_and_plan, prepare, rate_rule
+from finetune.journal import Journal
+from finetune.learner import Epoch, Hooks, Loaders, OneCycle, Position, Step, fit_one_cycle
+from finetune.metrics import score
+from finetune.optim import build_optimizer, has_momentum
+from finetune.plan import TABLE_COLUMNS, GroupPlan, optimizer_groups
+from finetune.progress import Bar, Display, duration
+from finetune.report import report_page, show_scores
+from finetune.run import Run, create_run
+from finetune.trained import describe_model, load_trained
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to; the last line of `train --json`."""
+
+    run_dir: str
+    val_loss: float
+    """Of the best model, mean cross-entropy in nats."""
+    val_accuracy: float
+    """Of the best model, 0–1."""
+    epochs: int
+    """All stages together."""
+    seconds: float
+
+
+def train(config: Config, *, name: str, run_dir: Path | None, overwrite: bool, display: Display) -> Outcome:
+    """Train as the config says, and leave a run directory.
+
+    Args:
+        config: the experiment.
+        name: what the run directory is called after, where `run_dir` is None.
+        run_dir: the run directory, or None for a new one in `output.dir`.
+        overwrite: move aside what `run_dir` holds.
+        display: where to tell how it goes.
+
+    Raises:
+        FinetuneError: whatever the user can mend; the run directory's status says so too.
+    """
+    started = time.perf_counter()
+    with create_run(run_dir, parent=Path(config.output.dir), name=name, overwrite=overwrite) as run:
+        experiment = prepare(config, display)
+        with recorded_end(run):
+            write_beginning(run, experiment)
+            journal = run_stages(run, experiment, display)
+            seconds = time.perf_counter() - started
+            write_outcome(run, experiment, journal, seconds, display)
+    best = journal.best_scores
+    return Outcome(str(run.directory), best.loss, best.accuracy, len(journal.history), round(seconds, 3))
+
+
+def show_plan(config: Config, display: Display) -> None:
+    """Tell what training would do, and do none of it."""
+    experiment = prepare(config, display)
+    for number, stage in enumerate(config.stages):
+        plans = freeze_and_plan(experiment.config, stage, experiment.model)
+        show_stage(number, stage, plans, len(config.stages), display)
+    steps = experiment.index.count("train") // experiment.config.data.batch_size
+    epochs = sum(stage.epochs for stage in config.stages)
+    display.say(
+        f"\n{steps:,} steps an epoch, {epochs} epochs, {steps * epochs:,} steps. Nothing was trained."
+    )
+
+
+def write_beginning(run: Run, experiment: Experiment) -> None:
+    """Write down what will be trained on what, before the first step."""
+    run.write_config(dump_config(experiment.config) + exact_rates(experiment))
+    run.write_classes(experiment.index.class_names)
+    run.write_split(experiment.index.rows())
+    run.write_status("running", 0, resumable=False)
+
+
+def exact_rates(experiment: Experiment) -> str:
+    """Give the peak rate of every group in every stage, as comments below the resolved config."""
+    lines = ["", "# Peak learning rate of each layer group:"]
+    for stage in experiment.config.stages:
+        plans = freeze_and_plan(experiment.config, stage, experiment.model)
+        rates = ", ".join("frozen" if plan.lr is None else repr(plan.lr) for plan in plans)
+        lines.append(f"#   {stage.name}: {rates}")
+    return "\n".join(lines) + "\n"
+
+
+def run_stages(run: Run, experiment: Experiment, display: Display) -> Journal:
+    """Train stage by stage; the best model of all of them is in the run directory afterwards."""
+    config = experiment.config
+    description = describe_model(
+        experiment.model.spec, experiment.index, experiment.limits, config.data.batch_size
+    )
+    journal = Journal(run, monitor=config.monitor, description=description)
+    loaders = build_loaders(experiment)
+    try:
+        for number, stage in enumerate(config.stages):
+            plans = freeze_and_plan(config, stage, experiment.model)
+            show_stage(number, stage, plans, len(config.stages), display)
+            journal.start_stage(stage.name, [plan.summary() for plan in plans])
+            run_stage(number, experiment, plans, loaders, journal, display)
+    finally:
+        journal.flush()
+    return journal
+
+
+def run_stage(
+    number: int,
+    experiment: Experiment,
+    plans: list[GroupPlan],
+    loaders: Loaders,
+    journal: Journal,
+    display: Display,
+) -> None:
+    """Fit one cycle to the learning parameters of a planned stage."""
+    config, stage = experiment.config, experiment.config.stages[number]
+    optimizer = build_optimizer(
+        optimizer_groups(plans, rate_rule(config)),
+        name=config.optimizer.name,
+        decay=config.optimizer.decay,
+    )
+    cycle = config.one_cycle
+    moms = cycle.moms if has_momentum(optimizer) else None
+    if moms is None:
+        display.say(f"{config.optimizer.name} has no momentum; only the rate follows the cycle")
+    images = len(loaders.train) * config.data.batch_size * stage.epochs
+    with display.bar(stage.name, images) as bar:
+        watch = _Watch(experiment, stage, journal, display, bar)
+        fit_one_cycle(
+            experiment.model,
+            loaders,
+            optimizer=optimizer,
+            loss=nn.CrossEntropyLoss(label_smoothing=config.loss.label_smoothing),
+            epochs=stage.epochs,
+            cycle=OneCycle(cycle.pct_start, cycle.div, cycle.div_final, moms),
+            position=Position(config.seed, number),
+            hooks=Hooks(step=watch.step, epoch=watch.epoch, val_batch=watch.val_batch),
+        )
+
+
+class _Watch:
+    """Follow one stage: show it, and write it down."""
+
+    def __init__(
+        self, experiment: Experiment, stage: StageConfig, journal: Journal, display: Display, bar: Bar
+    ) -> None:
+        self._experiment, self._stage, self._journal = experiment, stage, journal
+        self._display, self._bar = display, bar
+        display.say("   epoch  train loss  val loss  accuracy      time  images/s")
+
+    def step(self, step: Step) -> None:
+        self._journal.add_step(self._stage.name, step)
+        self._bar.advance_to((step.step + 1) * step.images, f"epoch {step.epoch + 1}  loss {step.loss:.4f}")
+
+    def val_batch(self, done: int, total: int) -> None:
+        self._bar.advance_to(None, f"validating, batch {done} of {total}")
+
+    def epoch(self, epoch: Epoch) -> None:
+        scores = score(epoch.val_logits, epoch.val_targets, self._experiment.index.class_names)
+        row = self._journal.add_epoch(self._stage.name, epoch, scores, self._experiment.model)
+        count = f"{row.epoch}/{self._stage.epochs}"
+        self._display.say(
+            f"{count:>8}  {row.train_loss:>10.4f}  {row.val_loss:>8.4f}  {row.val_accuracy:>8.2%}  "
+            f"{duration(row.seconds):>8}  {row.images_per_second:>8.0f}"
+            + ("  best so far" if self._journal.best is row else "")
+        )
+
+
+def show_stage(
+    number: int, stage: StageConfig, plans: list[GroupPlan], stages: int, display: Display
+) -> None:
+    """Print the table of layer groups that stands before each stage."""
+    plural = "epoch" if stage.epochs == 1 else "epochs"
+    title = f"stage {number + 1} of {stages}: {stage.name}, {stage.epochs} {plural}, lr {stage.rate}"
+    display.say("")
+    display.table(TABLE_COLUMNS, [plan.row() for plan in plans], title=title)
+
+
+def write_outcome(
+    run: Run, experiment: Experiment, journal: Journal, seconds: float, display: Display
+) -> None:
+    """Write the report of the best model, and show it."""
+    scores = {"val": journal.best_scores}
+    if experiment.index.count("test"):
+        trained = load_trained(run.directory, experiment.device)
+        scores["test"] = evaluate_split(trained, experiment.index, "test", display)
+    report = {
+        "run_dir": str(run.directory),
+        "best": asdict(journal.best),
+        "epochs": len(journal.history),
+        "seconds": round(seconds, 3),
+        "train_images": experiment.index.count("train"),
+        "bad_images": [image._asdict() for image in experiment.index.bad],
+        **{split: of_split.to_dict() for split, of_split in scores.items()},
+    }
+    run.write_report(report)
+    page = report_page(
+        report, scores=scores, history=journal.history, best=journal.best, config=run.read_config()
+    )
+    run.write_report_page(page)
+    run.append_events([{"event": "done", **asdict(journal.best)}])
+    run.write_status("done", 0, resumable=False)
+    for split, of_split in scores.items():
+        best = f"best model (stage {journal.best.stage}, epoch {journal.best.epoch})"
+        display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
+        show_scores(display, of_split)
+    display.say(f"\ndone in {duration(seconds)}: {run.directory}")
+
+
+@contextmanager
+def recorded_end(run: Run) -> Iterator[None]:
+    """Make the run directory say how the run ended, however it ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        run.write_status("interrupted", Interrupted.exit_code, resumable=False)
+        raise Interrupted(
+            f"Interrupted. The best model so far, if an epoch was done, is in {run.directory}."
+        ) from None
+    except torch.OutOfMemoryError as error:
+        run.write_status("failed", ResourceError.exit_code, resumable=False, error=str(error))
+        raise ResourceError(
+            f"Out of GPU memory: {str(error).splitlines()[0]}\n"
+            "Try a smaller data.batch_size or data.image_size, or precision=bfloat16."
+        ) from None
+    except FinetuneError as error:
+        run.write_status("failed", error.exit_code, resumable=False, error=str(error))
+        raise
+    except BaseException:
+        run.write_status("failed", 1, resumable=False)
+        raise

@@ -1,0 +1,83 @@
+"""A finished run, ready for use: its model, its classes, and how it reads images."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetune import __version__
+from finetune.data import ImageIndex
+from finetune.errors import CheckpointError
+from finetune.images import ImageLimits
+from finetune.model import ImageClassifier, ModelSpec, rebuild_classifier
+from finetune.run import MODEL, Run, open_run
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What evaluation and prediction need of a run."""
+
+    run: Run
+    model: ImageClassifier
+    class_names: tuple[str, ...]
+    limits: ImageLimits
+    batch_size: int
+    device: torch.device
+    root: Path | None
+    """Folder of the images it was trained on; None for a built-in data set."""
+
+
+def describe_model(
+    spec: ModelSpec, index: ImageIndex, limits: ImageLimits, batch_size: int
+) -> dict[str, object]:
+    """Give the content of model.json, all that `load_trained` needs beside the weights."""
+    return {
+        "format": _FORMAT,
+        "finetune": __version__,
+        "torch": torch.__version__,
+        "model": spec.to_dict(),
+        "class_names": list(index.class_names),
+        "reading": asdict(limits),
+        "batch_size": batch_size,
+        "root": None if index.root is None else str(index.root),
+    }
+
+
+def load_trained(directory: Path, device: torch.device) -> Trained:
+    """Load the best model of a run onto `device`, in eval mode.
+
+    Raises:
+        RunError: not a run, or one without a model.
+        CheckpointError: its files are damaged, or made by a newer version.
+    """
+    run = open_run(directory)
+    state, description = run.load_model()
+    if not isinstance(description, dict) or description.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{run / MODEL} is of a format that finetune {__version__} does not know. "
+            "Use the version that wrote it."
+        )
+    try:
+        return _rebuild(run, state, description, device)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{run / MODEL} is damaged or was changed ({error!r}).") from None
+
+
+def _rebuild(
+    run: Run, state: dict[str, torch.Tensor], description: dict[str, Any], device: torch.device
+) -> Trained:
+    reading = dict(description["reading"])
+    reading["background"] = tuple(reading["background"])
+    root = description["root"]
+    return Trained(
+        run=run,
+        model=rebuild_classifier(description["model"], state).to(device).eval(),
+        class_names=tuple(description["class_names"]),
+        limits=ImageLimits(**reading),
+        batch_size=int(description["batch_size"]),
+        device=device,
+        root=None if root is None else Path(root),
+    )

@@ -1,0 +1,126 @@
+"""From a picture to the pixels that enter the model: uint8 (3, H, W), normalised later, inside the model.
+
+Evaluation follows torchvision's preset for its weights: resize, then centre crop. Training draws all its
+randomness from torch's CPU generator, which the data set seeds for each image.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torchvision.transforms import InterpolationMode, v2
+
+from finetune.model.preprocessing import Preprocessing
+
+Augment = Literal["none", "light", "standard", "strong"]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What happens to a picture between file and model."""
+
+    steps: v2.Compose
+    """from an RGB picture to uint8 (3, H, W)"""
+    shrink_to: int
+    """shortest side in pixels that big photos may be decoded at; pass it to `read_image`"""
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Turn an RGB picture into uint8 pixels (3, H, W)."""
+        pixels: Tensor = self.steps(image)
+        return pixels
+
+
+def eval_transform(preprocessing: Preprocessing) -> Transform:
+    """Build the transform for evaluation and prediction, without any randomness."""
+    return _transform(_resize_and_crop(preprocessing), preprocessing)
+
+
+def train_transform(level: Augment, preprocessing: Preprocessing) -> Transform:
+    """Build the transform for training.
+
+    Args:
+        level: `none` is the evaluation transform. `light` shifts, turns and scales a little and mirrors
+            nothing, as digits and text need it. `standard` takes random crops, mirrors, and varies light and
+            colour a little. `strong` takes smaller crops, adds one random distortion, and may erase a patch.
+        preprocessing: image size and interpolation that belong to the weights.
+    """
+    steps: list[nn.Module]
+    match level:
+        case "none":
+            steps = _resize_and_crop(preprocessing)
+        case "light":
+            steps = [*_resize_and_crop(preprocessing), RandomNudge(degrees=8, shift=0.06, scale=(0.9, 1.1))]
+        case "standard":
+            steps = [
+                _random_crop(preprocessing, smallest=0.35),
+                v2.RandomHorizontalFlip(),
+                v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+            ]
+        case "strong":
+            steps = [
+                _random_crop(preprocessing, smallest=0.2),
+                v2.RandomHorizontalFlip(),
+                v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR),
+                v2.RandomErasing(p=0.25),
+            ]
+    return _transform(steps, preprocessing)
+
+
+class RandomNudge(nn.Module):
+    """Turn, shift and scale a picture a little; what comes in at the border continues its edge.
+
+    `v2.RandomAffine` fills the border with one colour, which no photo has; padding before it costs three
+    times as much.
+    """
+
+    def __init__(self, *, degrees: float, shift: float, scale: tuple[float, float]) -> None:
+        super().__init__()
+        self.degrees = degrees
+        """largest angle to either side"""
+        self.shift = shift
+        """largest shift to either side, as a part of the picture's side"""
+        self.scale = scale
+        """smallest and largest magnification"""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Move the pixels of a square uint8 image (3, S, S)."""
+        turn, right, down, size = (2 * torch.rand(4) - 1).tolist()
+        low, high = self.scale
+        angle = math.radians(self.degrees * turn)
+        zoom = (high + low) / 2 + (high - low) / 2 * size
+        cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
+        # A picture spans -1 … 1 for affine_grid, hence the 2.
+        theta = torch.tensor([[[cos, sin, 2 * self.shift * right], [-sin, cos, 2 * self.shift * down]]])
+        grid = F.affine_grid(theta, [1, *image.shape], align_corners=False)
+        moved = F.grid_sample(image[None].float(), grid, padding_mode="border", align_corners=False)
+        return moved[0].round_().to(torch.uint8)
+
+
+def _transform(steps: Sequence[nn.Module], preprocessing: Preprocessing) -> Transform:
+    # Twice the size for evaluation: then also training crops of a quarter of the area are not enlarged.
+    return Transform(v2.Compose([v2.PILToTensor(), *steps]), shrink_to=2 * preprocessing.resize_size)
+
+
+def _resize_and_crop(preprocessing: Preprocessing) -> list[nn.Module]:
+    return [
+        v2.Resize(preprocessing.resize_size, interpolation=_interpolation(preprocessing), antialias=True),
+        v2.CenterCrop(preprocessing.image_size),
+    ]
+
+
+def _random_crop(preprocessing: Preprocessing, *, smallest: float) -> v2.RandomResizedCrop:
+    return v2.RandomResizedCrop(
+        preprocessing.image_size,
+        scale=(smallest, 1.0),
+        interpolation=_interpolation(preprocessing),
+        antialias=True,
+    )
+
+
+def _interpolation(preprocessing: Preprocessing) -> InterpolationMode:
+    return InterpolationMode(preprocessing.interpolation)

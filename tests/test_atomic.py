@@ -1,0 +1,32 @@
+import errno
+import os
+
+import pytest
+
+from finetune.atomic import write_bytes, write_json
+from finetune.errors import ResourceError
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    write_bytes(tmp_path / "f", b"old")
+    write_bytes(tmp_path / "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path, monkeypatch):
+    write_bytes(tmp_path / "f", b"old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError, match=r"f: No space left on device\. What was saved before is intact"):
+        write_bytes(tmp_path / "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_json_holds_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "f", float("nan"))

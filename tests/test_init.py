@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import pytest
+
+from finetune.config_file import load_config
+from finetune.errors import ConfigError, DataError
+from finetune.init import write_config
+
+
+def draw_classes(root: Path, counts: dict[str, int]) -> Path:
+    for name, number in counts.items():
+        folder = root / name
+        folder.mkdir(parents=True)
+        for index in range(number):
+            (folder / f"{index}.jpg").touch()
+    return root
+
+
+def test_a_config_for_class_folders_loads_and_splits_a_fraction(tmp_path: Path):
+    photos = draw_classes(tmp_path / "photos", {"ants": 30, "bees": 40})
+    done = write_config(photos, tmp_path / "pets.yaml")
+    config = load_config(tmp_path / "pets.yaml")
+    assert config.data.path == str(photos)
+    assert config.data.val == 0.2
+    assert f"wrote {tmp_path / 'pets.yaml'} for 70 images of 2 classes; next: finetune train" in done
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_config_for_split_folders_validates_on_the_one_that_is_there(tmp_path: Path, name: str):
+    draw_classes(tmp_path / "photos" / "train", {"ants": 3, "bees": 4})
+    draw_classes(tmp_path / "photos" / name, {"ants": 1, "bees": 1})
+    done = write_config(tmp_path / "photos", tmp_path / "pets.yaml")
+    assert load_config(tmp_path / "pets.yaml").data.val == name
+    assert "7 training images of 2 classes" in done
+
+
+def test_train_among_other_classes_is_a_class(tmp_path: Path):
+    photos = draw_classes(tmp_path / "photos", {"train": 3, "bus": 3, "car": 3})
+    assert "9 images of 3 classes" in write_config(photos, tmp_path / "pets.yaml")
+
+
+@pytest.mark.parametrize(("number", "batch_size"), [(2, 2), (25, 4), (200, 32), (1000, 64)])
+def test_few_images_get_small_batches_and_an_epoch_has_several_steps(
+    tmp_path: Path, number: int, batch_size: int
+):
+    photos = draw_classes(tmp_path / "photos", {"ants": number, "bees": number})
+    write_config(photos, tmp_path / "pets.yaml")
+    assert load_config(tmp_path / "pets.yaml").data.batch_size == batch_size
+
+
+def test_few_images_are_seen_more_often(tmp_path: Path):
+    few = draw_classes(tmp_path / "few", {"ants": 20, "bees": 20})
+    many = draw_classes(tmp_path / "many", {"ants": 700, "bees": 700})
+    write_config(few, tmp_path / "few.yaml")
+    write_config(many, tmp_path / "many.yaml")
+    epochs = [load_config(tmp_path / f"{name}.yaml").stages[1].epochs for name in ("few", "many")]
+    assert epochs[0] > epochs[1]
+
+
+def test_images_deeper_down_count_and_hidden_ones_do_not(tmp_path: Path):
+    photos = draw_classes(tmp_path / "photos", {"ants/black": 2, "ants/.trash": 5, "bees": 2, ".git": 1})
+    (photos / "bees" / ".hidden.jpg").touch()
+    (photos / "bees" / "notes.txt").touch()
+    assert "4 images of 2 classes" in write_config(photos, tmp_path / "pets.yaml")
+
+
+@pytest.mark.parametrize("name", ["a: b", "#1", "yes", "10", "it's", 'say "x"', "new\nline", "größe"])
+def test_a_folder_with_an_odd_name_is_written_so_that_it_reads_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    monkeypatch.chdir(tmp_path)
+    draw_classes(tmp_path / name, {"ants": 3, "bees": 4})
+    write_config(Path(name), Path(f"{name}.yaml"))
+    assert load_config(Path(f"{name}.yaml")).data.path == name
+
+
+def test_an_existing_file_is_left_alone(tmp_path: Path):
+    photos = draw_classes(tmp_path / "photos", {"ants": 3, "bees": 4})
+    target = tmp_path / "pets.yaml"
+    target.write_text("mine")
+    with pytest.raises(ConfigError, match="exists already and is left alone"):
+        write_config(photos, target)
+    assert target.read_text() == "mine"
+
+
+def test_a_target_that_cannot_be_written_is_named(tmp_path: Path):
+    photos = draw_classes(tmp_path / "photos", {"ants": 3, "bees": 4})
+    with pytest.raises(ConfigError, match=r"nowhere/pets\.yaml: cannot be written: No such file"):
+        write_config(photos, tmp_path / "nowhere" / "pets.yaml")
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({}, "no images in folders of classes"),
+        ({"ants": 0, "bees": 0}, "no images in folders of classes"),
+        ({"ants": 3}, "only one class, 'ants'; expected a folder of images per class"),
+        ({"ants": 3, "bees": 0}, "no images in 'bees'; remove what is no class"),
+    ],
+)
+def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path, counts: dict[str, int], message: str):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    draw_classes(photos, counts)
+    with pytest.raises(DataError, match=message):
+        write_config(photos, tmp_path / "pets.yaml")
+    assert not (tmp_path / "pets.yaml").exists()
+
+
+def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="no such folder; expected"):
+        write_config(tmp_path / "nowhere", tmp_path / "pets.yaml")
+    with pytest.raises(DataError, match="not a folder; expected"):
+        write_config(tmp_path / "file", tmp_path / "pets.yaml")
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(tmp_path: Path):
+    photos = draw_classes(tmp_path / "caf\udce9", {"ants": 3, "bees": 4})
+    with pytest.raises(DataError, match="the name is not UTF-8"):
+        write_config(photos, tmp_path / "pets.yaml")

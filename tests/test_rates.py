@@ -1,0 +1,76 @@
+import pytest
+
+from finetune.rates import LearningRate, parse_lr, spread
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (1e-3, LearningRate(last=1e-3)),
+        ("slice(1e-3)", LearningRate(last=1e-3, sliced=True)),
+        ("slice(1e-5, 1e-3)", LearningRate(last=1e-3, first=1e-5, sliced=True)),
+        (" slice( .01 ,0.1 )", LearningRate(last=0.1, first=0.01, sliced=True)),
+    ],
+)
+def test_a_rate_is_read_in_its_three_forms(written, expected):
+    assert parse_lr(written) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("slice(1e-3, 1e-5)", "goes down; the first rate must not exceed the last"),
+        ("slice(0, 1e-3)", "a rate must be positive and finite"),
+        (0, "a rate must be positive and finite"),
+        (-1e-3, "a rate must be positive and finite"),
+        (float("nan"), "a rate must be positive and finite"),
+        (float("inf"), "a rate must be positive and finite"),
+        ("1e-3 ", "is not a rate; write 1e-3"),
+        ("slice(1e-5; 1e-3)", "is not a rate; write 1e-3"),
+        ("slice(a)", "is not a rate; write 1e-3"),
+    ],
+)
+def test_what_is_no_rate_is_refused_with_a_reason(written, message):
+    with pytest.raises(ValueError, match=message):
+        parse_lr(written)
+
+
+@pytest.mark.parametrize("written", [1e-3, "slice(0.003)", "slice(1e-05, 0.001)"])
+def test_a_rate_prints_as_it_can_be_written(written):
+    again = str(parse_lr(written))
+    assert parse_lr(float(again) if "slice" not in again else again) == parse_lr(written)
+
+
+def test_a_plain_rate_is_the_same_for_every_group():
+    assert spread(parse_lr(1e-3), 3, divisor=3, spacing="geometric") == [1e-3] * 3
+
+
+def test_a_slice_of_one_rate_gives_less_to_all_but_the_head():
+    assert spread(parse_lr("slice(3e-3)"), 3, divisor=3, spacing="geometric") == [1e-3, 1e-3, 3e-3]
+    assert spread(parse_lr("slice(1e-2)"), 2, divisor=10, spacing="geometric") == [1e-3, 1e-2]
+
+
+def test_a_slice_of_two_rates_goes_by_equal_ratios():
+    assert spread(parse_lr("slice(1e-5, 1e-3)"), 3, divisor=3, spacing="geometric") == pytest.approx(
+        [1e-5, 1e-4, 1e-3], rel=1e-12
+    )
+
+
+def test_linear_spacing_goes_by_equal_differences():
+    assert spread(parse_lr("slice(1e-3, 5e-3)"), 5, divisor=3, spacing="linear") == pytest.approx(
+        [1e-3, 2e-3, 3e-3, 4e-3, 5e-3], rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("n_groups", [2, 3, 4, 7])
+@pytest.mark.parametrize("spacing", ["geometric", "linear"])
+def test_the_ends_of_a_slice_are_exact(n_groups, spacing):
+    rates = spread(parse_lr("slice(7e-6, 3e-3)"), n_groups, divisor=3, spacing=spacing)
+    assert (rates[0], rates[-1], len(rates)) == (7e-6, 3e-3, n_groups)
+
+
+def test_geometric_spacing_equals_fastai():
+    from fastcore.basics import even_mults
+
+    ours = spread(parse_lr("slice(1e-6, 4e-3)"), 5, divisor=3, spacing="geometric")
+    assert ours == pytest.approx(list(even_mults(1e-6, 4e-3, 5)), rel=1e-12)
