@@ -50,18 +50,16 @@ class DeviceChoice(StrEnum):
     mps = "mps"
 
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file.", show_default=False)]
+ConfigFile = Annotated[Path, typer.Argument(help="The YAML file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...",
+        metavar="KEY=VALUE",
         help="Override any key, for instance model.arch=resnet50 stages.0.epochs=3.",
         show_default=False,
     ),
 ]
-RunDirectory = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Directory of a finished run.", show_default=False)
-]
+RunDirectory = Annotated[Path, typer.Argument(help="Directory of a finished run.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; all else goes to stderr.")]
 Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
 
@@ -73,9 +71,11 @@ def train(
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run directory.  [default: runs/CONFIG-TIME]")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Move aside what --run-dir already holds.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Move aside what --run-dir already holds.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option(help="Show the data, the model and the plan; train nothing.")
+        bool, typer.Option("--dry-run", help="Show the data, the model and the plan; train nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +100,7 @@ def evaluate(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FOLDER]",
+            metavar="FOLDER",
             help="Class folders to score on, matched by name.  [default: the run's own images]",
             show_default=False,
         ),
@@ -127,10 +127,12 @@ def predict(
     run: RunDirectory,
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE|FOLDER...", help="Images, or folders of them.", show_default=False),
+        typer.Argument(metavar="IMAGE|FOLDER", help="Images, or folders of them.", show_default=False),
     ],
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to give for each image.")] = 3,
-    ignore_errors: Annotated[bool, typer.Option(help="Exit with 0 even if an image cannot be read.")] = False,
+    ignore_errors: Annotated[
+        bool, typer.Option("--ignore-errors", help="Exit with 0 even if an image cannot be read.")
+    ] = False,
     device: Device = DeviceChoice.auto,
     as_json: AsJson = False,
     as_csv: Annotated[
@@ -172,7 +174,7 @@ def groups(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the model as layer groups: layers, shapes, frozen or not, rates."""
+    """Show the model as layer groups: shapes, rates, what is frozen."""
     with reported_errors():
         display, settings = _display(as_json), load_config(config, overrides or [])
         from finetune.describe import describe_groups
@@ -195,12 +197,12 @@ def models(
     pattern: Annotated[
         str,
         typer.Argument(
-            metavar="[PATTERN]", help="Part of a name, or a pattern such as 'resnet*'.", show_default=False
+            metavar="PATTERN", help="Part of a name, or a pattern such as 'resnet*'.", show_default=False
         ),
     ] = "*",
     as_json: AsJson = False,
 ) -> None:
-    """List the architectures with their parameters, image size and pretrained weights."""
+    """List the architectures and their pretrained weights."""
     with reported_errors():
         from finetune.model.catalogue import architectures
 
@@ -232,9 +234,9 @@ def init(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of the config, for editors."""
-    from finetune.schema import json_schema
+    from finetune.schema import schema_text
 
-    print(json.dumps(json_schema(), indent=2))
+    print(schema_text(), end="")
 
 
 def main() -> None:

@@ -194,7 +194,7 @@ def choose_workers(
         return setting
     if cores is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if n_images < _WORTH_WORKERS or cores <= 2:
+    if n_images < _WORTH_WORKERS or cores <= (2 if device_type == "cpu" else 1):
         return 0
     return min(cores - 1, _MOST_WORKERS)
 

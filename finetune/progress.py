@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+_WIDE = 10_000
+
 # In a log, a long epoch says that it is alive this often, in seconds.
 _LOG_INTERVAL = 30.0
 
@@ -18,7 +20,11 @@ class Display:
     """Prints to one stream; bars move only where that stream is a terminal."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        terminal = stream.isatty()
+        # In a file or a pipe nothing is wrapped: whoever reads it has a width of their own.
+        self._console = Console(
+            file=stream, highlight=False, soft_wrap=True, width=None if terminal else _WIDE
+        )
 
     def say(self, text: str) -> None:
         """Print a line (or several) as it is."""
@@ -30,7 +36,9 @@ class Display:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
         """Print a table; columns whose first cell is a number are aligned to the right."""
-        table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False)
+        if title:
+            self._console.print(f"[bold]{escape(printable(title))}[/]")
+        table = Table(box=None, pad_edge=False)
         for number, name in enumerate(columns):
             numeric = bool(rows) and isinstance(rows[0][number], int | float)
             table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")

@@ -22,7 +22,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import PIL
-import scipy
 import torch
 import torch.nn.functional as F  # noqa: N812
 import torchvision
@@ -235,7 +234,6 @@ def save(
             "torchvision": torchvision.__version__,
             "matplotlib": matplotlib.__version__,
             "pillow": PIL.__version__,
-            "scipy": scipy.__version__,
         },
     }
     metadata = {

@@ -2,8 +2,13 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from finetune.cli import app
 
 
 class NetworkUsedError(OSError):
@@ -34,3 +39,52 @@ def hub_folder(tmp_path: Path) -> Iterator[Path]:
     torch.hub.set_dir(tmp_path / "hub")
     yield tmp_path / "hub" / "checkpoints"
     torch.hub.set_dir(before)
+
+
+def draw_images(root: Path, *, classes: tuple[str, ...] = ("cat", "dog", "owl"), each: int = 12) -> Path:
+    """Draw a data set whose classes differ in colour, so that a small model learns it in seconds."""
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(each):
+            pixels = generator.integers(0, 90, (40, 48, 3), dtype=np.uint8)
+            pixels[:, :, number % 3] += 120
+            Image.fromarray(pixels).save(root / name / f"{name}{i:02}.png")
+    return root
+
+
+SMALL_CONFIG = """\
+precision: float32
+data: {{path: "{path}", image_size: 32, batch_size: 8, augment: light, workers: 0}}
+model: {{arch: shufflenet_v2_x0_5, weights: "builtin:glyphs", head: {{hidden: [16]}}}}
+stages:
+  - {{name: frozen, train: head, epochs: 1, lr: 1e-2}}
+  - {{name: unfrozen, train: all, epochs: 2, lr: "slice(1e-4, 1e-2)"}}
+"""
+
+
+def write_small_config(folder: Path, path: Path | str) -> Path:
+    """Write a config of two stages that takes about two seconds."""
+    config = folder / "small.yaml"
+    config.write_text(SMALL_CONFIG.format(path=path))
+    return config
+
+
+def run_finetune(*arguments: object) -> Result:
+    """Run the command line in this process, as a shell would."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder of three class folders with twelve images each."""
+    return draw_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def small_run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the directory of a finished run; tests only read it."""
+    folder = tmp_path_factory.mktemp("run")
+    result = run_finetune("train", write_small_config(folder, images), "--run-dir", folder / "run")
+    assert result.exit_code == 0, result.output
+    return folder / "run"

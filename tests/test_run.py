@@ -72,7 +72,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         create_run(tmp_path / "file" / "run", parent=tmp_path, name="x")
 
 
-HOSTILE = ("=cmd()", "+1", "-rf", "@x", "'quoted", "a,b", 'say "x"', "new\nline", "tab\t", "caf\udce9", "<b>", " ")
+HOSTILE = (
+    "=cmd()",
+    "+1",
+    "-rf",
+    "@x",
+    "'quoted",
+    "a,b",
+    'say "x"',
+    "new\nline",
+    "tab\t",
+    "caf\udce9",
+    "<b>",
+    " ",
+)
 
 
 def test_the_split_comes_back_as_it_was_written(tmp_path):
@@ -105,7 +118,9 @@ def test_a_damaged_model_is_an_error_and_not_a_model(tmp_path):
 def test_what_is_no_run_is_refused_and_a_run_nearby_named(tmp_path):
     with new_run(tmp_path) as run:
         run.save_model({"a": torch.ones(1)}, {"format": 1})
-    with pytest.raises(RunError, match=r"is not a finished run: it has no model\.json\.\n.*for instance .*run\."):
+    with pytest.raises(
+        RunError, match=r"is not a finished run: it has no model\.json\.\n.*for instance .*run\."
+    ):
         open_run(tmp_path).load_model()
 
 

@@ -39,7 +39,6 @@ _DECODER_ERRORS = (
     TypeError,
     LookupError,
     ArithmeticError,
-    AttributeError,
     RuntimeError,
     EOFError,
     struct.error,

@@ -1,10 +1,10 @@
 """Files of weights: read them without executing anything in them, check them, copy them into a backbone."""
 
-import pickle
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -88,7 +88,7 @@ def _unpickle_tensors(path: Path, mend: str) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns about old formats before it raises or reads them
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         if found := re.search(r"Unsupported (?:global|class|operand)[^\n]*?([\w.]+\.[\w.]+)", str(error)):
             raise WeightsError(
                 f"{path} holds more than tensors ({found[1]}), and finetune executes nothing from a file. "

@@ -1,0 +1,157 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import run_finetune, write_small_config
+
+from finetune import __version__
+from finetune.cli import app
+
+COMMANDS = ("train", "evaluate", "predict", "groups", "models", "init", "schema")
+
+
+def shell(*arguments, cwd=None, width="80"):
+    """Run the program in a process of its own."""
+    environment = os.environ | {"COLUMNS": width, "PYTHONWARNINGS": "default"}
+    command = [sys.executable, "-m", "finetune", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+def test_every_command_is_tested_and_has_help():
+    assert {command.name or command.callback.__name__ for command in app.registered_commands} == set(COMMANDS)
+    for command in app.registered_commands:
+        assert command.callback.__doc__
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("width", ["60", "200"])
+def test_help_fits_narrow_and_wide_terminals(command, width):
+    result = run_finetune(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+    wide = shell(command, "--help", width=width)
+    assert all(len(line) <= int(width) for line in wide.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["schema"], ["train", "nope.yaml"], ["train", "--help"], ["nope"]],
+)
+def test_help_and_config_errors_never_import_torch(arguments, tmp_path):
+    program = (
+        "import sys\n"
+        "from finetune.cli import main\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "heavy = {'torch', 'torchvision', 'fastai', 'numpy', 'PIL', 'sklearn'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert result.stdout.splitlines()[-1] == "HEAVY []", result.stderr
+
+
+def test_a_config_with_mistakes_is_refused_without_torch(tmp_path):
+    (tmp_path / "bad.yaml").write_text("data: {path: x, batchsize: 3}\nseed: 1.5\n")
+    result = shell("train", "bad.yaml", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: bad.yaml:1 data.batchsize: ")
+    assert "bad.yaml:2 seed: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_version_is_told():
+    assert run_finetune("--version").stdout == f"finetune {__version__}\n"
+
+
+def test_no_command_shows_the_help():
+    assert "Usage: " in run_finetune().output
+
+
+@pytest.mark.parametrize("arguments", [["nope"], ["train"], ["train", "x.yaml", "--nope"], ["evaluate"]])
+def test_wrong_usage_exits_with_two(arguments):
+    assert run_finetune(*arguments).exit_code == 2
+
+
+def test_groups_as_json_hold_the_documented_keys(images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    result = run_finetune("groups", config, "--json", "--stage", "frozen")
+    assert result.exit_code == 0, result.output
+    groups = json.loads(result.stdout)["groups"]
+    assert [group["name"] for group in groups] == ["early backbone", "late backbone", "head"]
+    assert [group["index"] for group in groups] == [0, 1, 2]
+    assert [group["trainable"] for group in groups] == [False, False, True]
+    assert [group["lr"] for group in groups] == [None, None, 1e-2]
+    assert [group["weight_decay"] for group in groups] == [None, None, 0.01]
+    for group in groups:
+        assert set(group) == {"index", "name", "layers", "parameters", "trainable", "lr", "weight_decay"}
+        assert sum(layer["parameters"] for layer in group["layers"]) == group["parameters"]
+        for layer in group["layers"]:
+            assert set(layer) == {"name", "type", "affine", "shape", "parameters"}
+    affine = [layer for layer in groups[2]["layers"] if layer["affine"]]
+    assert [layer["shape"] for layer in affine] == [[16, 2048], [3, 16]]
+
+
+def test_groups_show_the_last_stage_unless_told(images, tmp_path):
+    result = run_finetune("groups", write_small_config(tmp_path, images), "--json")
+    assert [group["lr"] for group in json.loads(result.stdout)["groups"]] == pytest.approx([1e-4, 1e-3, 1e-2])
+
+
+def test_groups_name_the_stages_there_are(images, tmp_path):
+    result = run_finetune("groups", write_small_config(tmp_path, images), "--stage", "nope")
+    assert result.exit_code == 2
+    assert "the config has frozen, unfrozen" in result.stderr
+
+
+def test_groups_print_every_layer(images, tmp_path):
+    result = run_finetune("groups", write_small_config(tmp_path, images))
+    assert result.exit_code == 0
+    assert "backbone.conv1.0" in result.stdout
+    assert "24×3×3×3" in result.stdout
+
+
+def test_models_are_found_by_pattern():
+    listed = json.loads(run_finetune("models", "resnet1*", "--json").stdout)
+    assert [model["name"] for model in listed] == ["resnet101", "resnet152", "resnet18"]
+    assert listed[2]["parameters"] == 11_689_512
+    assert "IMAGENET1K_V1" in listed[2]["weights"]
+    assert "resnet18" in run_finetune("models", "resnet18").stdout
+
+
+def test_a_wrong_architecture_gets_the_nearest_names(images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    result = run_finetune("train", config, "model.arch=resnet19", "--run-dir", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "resnet18" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_json_and_csv_cannot_both_go_to_stdout(small_run):
+    assert run_finetune("predict", small_run, "x.png", "--json", "--csv").exit_code == 2
+
+
+def test_init_writes_a_config_that_loads(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run_finetune("init", images, "-o", "pets.yaml")
+    assert result.exit_code == 0, result.output
+    assert (
+        run_finetune("train", "pets.yaml", "model.weights=none", "model.arch=resnet18", "--dry-run").exit_code
+        == 0
+    )
+    assert run_finetune("init", images, "-o", "pets.yaml").exit_code == 2
+
+
+def test_the_schema_is_json():
+    assert json.loads(run_finetune("schema").stdout)["properties"]["data"]
+
+
+def test_output_into_a_closed_pipe_ends_quietly(small_run, images):
+    command = f"{sys.executable} -m finetune predict {small_run} {images} --csv | head -1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert result.stdout == "image,rank,class,probability,error\n"
+    assert "Traceback" not in result.stderr
+    assert "BrokenPipe" not in result.stderr

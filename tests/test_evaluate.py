@@ -1,0 +1,62 @@
+import json
+import shutil
+
+from conftest import draw_images, run_finetune
+
+
+def scores_of(*arguments):
+    result = run_finetune("evaluate", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout), result.stderr
+
+
+def test_evaluating_a_run_gives_the_numbers_of_its_training(small_run):
+    scores, _ = scores_of(small_run)
+    assert scores == json.loads((small_run / "report.json").read_text())["val"]
+    assert {"loss", "accuracy", "per_class", "confusion_matrix", "class_names"} <= set(scores)
+
+
+def test_the_training_images_can_be_scored_too(small_run):
+    assert scores_of(small_run, "--split", "train")[0]["images"] == 30
+
+
+def test_another_folder_is_matched_by_class_name(small_run, tmp_path):
+    draw_images(tmp_path, classes=("cat", "dog"), each=3)
+    (tmp_path / "cat").rename(tmp_path / "zebra")  # red, as the model knows cats
+    scores, said = scores_of(small_run, tmp_path)
+    assert scores["class_names"] == ["cat", "dog", "owl"]
+    assert [row["support"] for row in scores["per_class"]] == [0, 3, 0]
+    assert "left out, not among the model's classes: zebra (3 images)" in said
+    assert "classes of the model without an image here: cat, owl" in said
+
+
+def test_images_that_moved_away_are_missed_by_name(small_run, tmp_path):
+    copy = shutil.copytree(small_run, tmp_path / "run")
+    model = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps(model | {"root": str(tmp_path / "gone")}))
+    result = run_finetune("evaluate", copy)
+    assert result.exit_code == 3
+    assert f"{tmp_path / 'gone'}, which is not there" in result.stderr
+
+
+def test_the_screen_shows_classes_and_confusions(small_run):
+    result = run_finetune("evaluate", small_run)
+    assert result.exit_code == 0
+    assert "accuracy 100.00%" in result.stdout
+    assert "true \\ predicted" in result.stdout
+
+
+def test_what_is_no_run_is_said_so(tmp_path):
+    result = run_finetune("evaluate", tmp_path)
+    assert result.exit_code == 8
+    assert "is not a finished run: it has no model.json" in result.stderr
+
+
+def test_an_altered_model_description_is_no_traceback(small_run, tmp_path):
+    copy = shutil.copytree(small_run, tmp_path / "run")
+    model = json.loads((copy / "model.json").read_text())
+    for change in ({"format": 99}, {"class_names": 3}, {"model": {}}, {"reading": {"x": 1}}):
+        (copy / "model.json").write_text(json.dumps(model | change))
+        result = run_finetune("evaluate", copy)
+        assert result.exit_code == 5, change
+        assert "model" in result.stderr

@@ -1,0 +1,260 @@
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from finetune.data import index_images
+from finetune.errors import DataError, ResourceError
+from finetune.images import ImageLimits
+from finetune.loaders import (
+    EpochSampler,
+    build_eval_loader,
+    build_train_loader,
+    choose_workers,
+    fit_batch_size,
+    worker_failure,
+)
+from finetune.model.preprocessing import Preprocessing
+from finetune.transforms import eval_transform, train_transform
+
+LIMITS = ImageLimits()
+SMALL = Preprocessing(24, 28, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear")
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    """Two classes of 12 noise images, of which 9 each train."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (root / name).mkdir()
+        for i in range(12):
+            Image.fromarray(rng.integers(0, 255, (30, 40, 3), np.uint8)).save(root / name / f"{i:02d}.png")
+    return index_images(root, val=0.25, seed=1)
+
+
+def train_loader(index, workers=0, *, augment="strong", batch_size=4, seed=7):
+    transform = train_transform(augment, SMALL)
+    return build_train_loader(index, LIMITS, transform, batch_size=batch_size, seed=seed, workers=workers)
+
+
+def one_epoch(loader, stage=0, epoch=0, first_batch=0):
+    loader.sampler.start_epoch(stage, epoch, first_batch)
+    return list(loader)
+
+
+def same(one, two):
+    return len(one) == len(two) and all(
+        torch.equal(a, b)
+        for left, right in zip(one, two, strict=True)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def test_batches_are_bytes_and_class_numbers(index):
+    batches = one_epoch(train_loader(index))
+    assert len(batches) == len(train_loader(index)) == 18 // 4
+    for images, targets in batches:
+        assert (images.dtype, images.shape) == (torch.uint8, (4, 3, 24, 24))
+        assert (targets.dtype, targets.shape) == (torch.int64, (4,))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_no_bit(index, workers):
+    alone, with_workers = train_loader(index), train_loader(index, workers)
+    for epoch in (0, 1, 0):
+        assert same(one_epoch(alone, 1, epoch), one_epoch(with_workers, 1, epoch))
+
+
+def test_the_number_of_threads_changes_no_bit(index):
+    threads = torch.get_num_threads()
+    big = Preprocessing(256, 256, SMALL.mean, SMALL.std, "bilinear")  # large enough for torch to use several
+    loader = build_train_loader(index, LIMITS, train_transform("standard", big), batch_size=9, seed=1)
+    try:
+        torch.set_num_threads(1)
+        one = one_epoch(loader)
+        torch.set_num_threads(4)
+        assert same(one, one_epoch(loader))
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_epochs_stages_and_seeds_differ(index):
+    loader = train_loader(index)
+    first = one_epoch(loader, 0, 0)
+    assert same(first, one_epoch(loader, 0, 0))
+    assert not same(first, one_epoch(loader, 0, 1))
+    assert not same(first, one_epoch(loader, 1, 0))
+    assert not same(first, one_epoch(train_loader(index, seed=8), 0, 0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipped_batches_leave_the_later_ones_as_they_are(index, workers):
+    whole = one_epoch(train_loader(index), 0, 3)
+    assert same(whole[2:], one_epoch(train_loader(index, workers), 0, 3, first_batch=2))
+    assert len(train_loader(index)) == 4
+
+
+def test_an_epoch_holds_every_image_once():
+    sampler = EpochSampler(18, 4, seed=1)
+    sampler.start_epoch(0, 0)
+    keys = list(sampler)
+    assert sorted(key.position for key in keys) == list(range(18))
+    assert len({key.seed for key in keys}) == 18
+
+
+def test_a_pass_without_start_epoch_is_refused(index):
+    loader = train_loader(index)
+    with pytest.raises(RuntimeError, match="start_epoch"):
+        next(iter(loader))
+    one_epoch(loader)
+    with pytest.raises(RuntimeError, match="start_epoch"):
+        next(iter(loader))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_draws_nothing_from_the_global_generators(index, workers):
+    loader = train_loader(index, workers)
+    evaluation = build_eval_loader(index, LIMITS, eval_transform(SMALL), workers=workers)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one_epoch(loader)
+    list(evaluation)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_epoch_that_is_left_early_does_not_spoil_the_next(index):
+    expected = one_epoch(train_loader(index), 0, 1)
+    loader = train_loader(index, workers=1)
+    loader.sampler.start_epoch(0, 0)
+    for _ in loader:
+        break
+    assert same(expected, one_epoch(loader, 0, 1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_takes_every_image_in_order(index, workers):
+    transform = eval_transform(SMALL)
+    loader = build_eval_loader(index, LIMITS, transform, split="train", batch_size=4, workers=workers)
+    batches = list(loader)
+    assert [len(targets) for _, targets in batches] == [4, 4, 4, 4, 2]
+    samples = index.of_split("train")
+    assert torch.cat([targets for _, targets in batches]).tolist() == [sample.target for sample in samples]
+    with Image.open(index.root / samples[5].name) as image:
+        assert torch.equal(batches[1][0][1], transform(image.convert("RGB")))
+    assert same(batches, list(loader))
+
+
+def test_builtin_digits_are_loaded_like_files():
+    digits = index_images("builtin:digits", seed=1)
+    loader = train_loader(digits, augment="light", batch_size=64)
+    assert len(loader) == digits.count("train") // 64
+    loader.sampler.start_epoch(0, 0)
+    images, targets = next(iter(loader))
+    assert images.shape == (64, 3, 24, 24)
+    assert set(targets.tolist()) <= set(range(10))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("content", [None, b"<html>"])
+def test_an_image_that_changed_since_the_scan_is_named(tmp_path, workers, content):
+    for name in ("a/1", "a/2", "b/1", "b/2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{name}.png")
+    index = index_images(tmp_path, val=0.5, seed=1)
+    changed = tmp_path / index.of_split("train")[1].name
+    if content is None:
+        changed.unlink()
+        reason = "no such file"
+    else:
+        changed.write_bytes(content)
+        reason = "looks like HTML"
+    with pytest.raises(DataError, match=f"^{changed}: {reason}.*; it has changed since the scan.$"):
+        one_epoch(train_loader(index, workers, batch_size=2))
+
+
+def test_a_killed_worker_is_a_resource_error(index):
+    loader = train_loader(index, workers=1, batch_size=2)
+    loader.sampler.start_epoch(0, 0)
+    with pytest.raises(
+        (ResourceError, RuntimeError)
+    ) as caught:  # torch raises it wherever the main process is
+        for _ in loader:
+            os.kill(loader._iterator._workers[0].pid, signal.SIGKILL)
+            time.sleep(0.5)
+    error = caught.value
+    failure = error if isinstance(error, ResourceError) else worker_failure(error)
+    assert failure is not None
+    assert "a data worker was killed, most likely for lack of memory; set data.workers" in str(failure)
+    assert failure.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("DataLoader timed out after 300 seconds", "no data worker answered for 300 s"),
+        ("DataLoader worker (pid 12) is killed by signal: Killed. ", "for lack of memory"),
+        ("DataLoader worker (pid(s) 12, 13) exited unexpectedly", "for lack of memory"),
+        (
+            "DataLoader worker (pid 12) is killed by signal: Bus error. It is possible that dataloader's workers "
+            "are out of shared memory. Please try to raise your shared memory limit.",
+            "for lack of shared memory",
+        ),
+    ],
+)
+def test_complaints_about_workers_are_translated(text, expected):
+    failure = worker_failure(RuntimeError(text))
+    assert expected in str(failure)
+    assert worker_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+def test_workers_leave_signals_to_the_main_process(index):
+    expected = one_epoch(train_loader(index), 0, 0)
+    loader = train_loader(index, workers=1)
+    loader.sampler.start_epoch(0, 0)
+    batches = []
+    for batch in loader:
+        batches.append(batch)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(loader._iterator._workers[0].pid, number)
+    assert same(batches, expected)
+
+
+@pytest.mark.slow
+def test_workers_can_be_spawned_as_on_other_systems(index):
+    expected = one_epoch(train_loader(index), 0, 0)
+    for method in ("spawn", "forkserver"):
+        loader = train_loader(index, workers=1)
+        loader.multiprocessing_context = method
+        assert same(one_epoch(loader, 0, 0), expected)
+
+
+def test_a_batch_never_exceeds_the_training_images(index):
+    assert fit_batch_size(100, 64) == 64
+    assert fit_batch_size(5, 64) == 5
+    with pytest.raises(DataError, match="need at least 2 training images; there is 1"):
+        fit_batch_size(1, 64)
+    with pytest.raises(DataError, match="18 training images are fewer than one batch of 19"):
+        train_loader(index, batch_size=19)
+    assert len(train_loader(index, batch_size=18)) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "n_images", "device", "cores", "expected"),
+    [
+        (3, 10, "cpu", 1, 3),
+        ("auto", 100, "cuda", 16, 0),
+        ("auto", 10_000, "cuda", 16, 8),
+        ("auto", 10_000, "cuda", 4, 3),
+        ("auto", 10_000, "cuda", 2, 1),
+        ("auto", 10_000, "cpu", 2, 0),
+        ("auto", 10_000, "cpu", 1, 0),
+    ],
+)
+def test_workers_are_chosen_by_images_device_and_cores(setting, n_images, device, cores, expected):
+    assert choose_workers(setting, n_images, device_type=device, cores=cores) == expected

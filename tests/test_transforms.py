@@ -1,0 +1,123 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms._presets import ImageClassification
+
+from finetune.model.preprocessing import Preprocessing
+from finetune.transforms import RandomNudge, eval_transform, train_transform
+
+LEVELS = ("none", "light", "standard", "strong")
+
+
+def preprocessing(image_size=64, resize_size=73, interpolation="bilinear"):
+    return Preprocessing(image_size, resize_size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), interpolation)
+
+
+def photo(width=125, height=94, seed=0):
+    """Draw coarse noise with a gradient, so that every crop of it differs."""
+    noise = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (24, 32, 3), np.uint8))
+    return noise.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def drawn(transform, image, seed):
+    torch.manual_seed(seed)
+    return transform(image)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("size", [(125, 94), (94, 125), (400, 300), (30, 40), (73, 73)])
+def test_evaluation_equals_the_preset_of_the_weights(interpolation, size):
+    image = photo(*size)
+    preset = ImageClassification(
+        crop_size=64,
+        resize_size=73,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        interpolation=InterpolationMode(interpolation),
+    )
+    ours = eval_transform(preprocessing(interpolation=interpolation))(image)
+    assert (ours.dtype, ours.shape) == (torch.uint8, (3, 64, 64))
+    # Nearest takes other pixels from a PIL image than from a tensor; the preset documents both.
+    source = image if interpolation != "nearest" else torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    theirs = preset(source) * 255
+    assert (ours.float() - theirs).abs().max() <= 1.001
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("size", [(125, 94), (8, 8), (1, 1), (3, 200)])
+def test_training_gives_pixels_of_the_size_of_the_model(level, size):
+    for seed in range(8):
+        image = drawn(train_transform(level, preprocessing()), photo(*size), seed)
+        assert (image.dtype, image.shape) == (torch.uint8, (3, 64, 64))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_all_randomness_comes_from_the_seed_of_torch(level):
+    transform, image = train_transform(level, preprocessing()), photo()
+    for seed in range(5):
+        np.random.seed(seed)  # noqa: NPY002 (nothing may draw from it)
+        assert torch.equal(drawn(transform, image, seed), drawn(transform, image, seed))
+
+
+@pytest.mark.parametrize("level", ["light", "standard", "strong"])
+def test_seeds_give_different_pictures(level):
+    transform, image = train_transform(level, preprocessing()), photo()
+    first = drawn(transform, image, 0)
+    assert all(not torch.equal(first, drawn(transform, image, seed)) for seed in range(1, 6))
+
+
+def test_no_augmentation_is_the_evaluation_transform():
+    expected = eval_transform(preprocessing())(photo())
+    assert torch.equal(drawn(train_transform("none", preprocessing()), photo(), 0), expected)
+
+
+def left_to_right(image):
+    """Tell on which side a picture is bright: above zero for the right."""
+    width = image.shape[-1] // 2
+    return (image[..., width:].float().mean() - image[..., :width].float().mean()).item()
+
+
+@pytest.mark.parametrize(("level", "mirrored"), [("light", False), ("standard", True)])
+def test_only_light_never_mirrors(level, mirrored):
+    ramp = Image.linear_gradient("L").rotate(90).convert("RGB")
+    sides = [
+        left_to_right(drawn(train_transform(level, preprocessing()), ramp, seed)) > 0 for seed in range(40)
+    ]
+    assert len(set(sides)) == (2 if mirrored else 1)
+
+
+def test_a_nudge_moves_a_little_and_draws_no_border():
+    nudge = RandomNudge(degrees=8, shift=0.06, scale=(0.9, 1.1))
+    white = torch.full((3, 32, 32), 255, dtype=torch.uint8)
+    dot = torch.zeros(3, 65, 65, dtype=torch.uint8)
+    dot[:, 31:34, 31:34] = 255
+    for seed in range(30):
+        torch.manual_seed(seed)
+        assert (nudge(white) == 255).all()
+        weight = nudge(dot)[0].double()
+        weight /= weight.sum()
+        position = torch.arange(65, dtype=torch.double)
+        centre = torch.stack([(weight.sum(1) * position).sum(), (weight.sum(0) * position).sum()])
+        assert (centre - 32).abs().max() <= 0.06 * 65 * 1.1 + 0.5
+
+
+def test_a_nudge_by_nothing_changes_nothing():
+    nudge = RandomNudge(degrees=0, shift=0, scale=(1, 1))
+    image = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
+    assert torch.equal(nudge(image), image)
+
+
+def test_big_photos_keep_twice_the_pixels_that_evaluation_needs():
+    assert {train_transform(level, preprocessing()).shrink_to for level in LEVELS} == {146}
+    assert eval_transform(preprocessing()).shrink_to == 146
+
+
+def test_transforms_can_be_sent_to_worker_processes():
+    for level in LEVELS:
+        transform = train_transform(level, preprocessing())
+        copy = pickle.loads(pickle.dumps(transform))
+        assert torch.equal(drawn(copy, photo(), 3), drawn(transform, photo(), 3))
