@@ -50,7 +50,7 @@ class DeviceChoice(StrEnum):
     mps = "mps"
 
 
-ConfigFile = Annotated[Path, typer.Argument(help="The YAML file.", show_default=False)]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -59,7 +59,7 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
-RunDirectory = Annotated[Path, typer.Argument(help="Directory of a finished run.", show_default=False)]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a finished run.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; all else goes to stderr.")]
 Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
 

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from finetune.device import choose_device, choose_precision, describe, has_fast_bfloat16, keep_large_buffers
+from finetune.errors import MachineError
+
+
+def test_the_cpu_is_always_there():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert describe(torch.device("cpu")) == f"CPU, {torch.get_num_threads()} threads"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_an_error_and_no_fallback():
+    with pytest.raises(MachineError, match=r"device: cuda was asked for, and torch finds none"):
+        choose_device("cuda")
+
+
+def test_a_named_precision_is_taken_as_it_is():
+    cpu = torch.device("cpu")
+    assert choose_precision("float32", cpu) == "float32"
+    assert choose_precision("bfloat16", cpu) == "bfloat16"
+
+
+def test_bfloat16_is_chosen_exactly_where_it_is_fast():
+    cpu = torch.device("cpu")
+    assert choose_precision("auto", cpu) == ("bfloat16" if has_fast_bfloat16(cpu) else "float32")
+
+
+def test_no_processor_without_the_instructions_is_said_to_be_fast(monkeypatch):
+    for flag in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, flag, lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True)
+    assert has_fast_bfloat16(torch.device("cpu")) is False
+
+
+def test_large_buffers_can_be_kept_more_than_once():
+    keep_large_buffers()
+    keep_large_buffers()
+    assert torch.ones(4_000_000).sum() == 4_000_000

@@ -1,0 +1,176 @@
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Sampler, TensorDataset
+
+from finetune.errors import DivergenceError
+from finetune.learner import Hooks, Loaders, OneCycle, Position, fit_one_cycle
+from finetune.seed import derive, seed_all
+
+
+class InOrder(Sampler):
+    def __init__(self, n):
+        self.n, self.epochs = n, []
+
+    def start_epoch(self, stage, epoch):
+        self.epochs.append((stage, epoch))
+
+    def __iter__(self):
+        return iter(range(self.n))
+
+    def __len__(self):
+        return self.n
+
+
+class Seen:
+    """Hooks that keep what they are told."""
+
+    def __init__(self):
+        self.steps, self.epochs, self.val_batches = [], [], []
+        self.hooks = Hooks(
+            step=self.steps.append,
+            epoch=self.epochs.append,
+            val_batch=lambda done, total: self.val_batches.append((done, total)),
+        )
+
+
+def make_loaders(n=16, batch_size=4):
+    generator = torch.Generator().manual_seed(0)
+    images, targets = torch.randn(n, 3, generator=generator), torch.arange(n) % 2
+    data = TensorDataset(images, targets)
+    train = DataLoader(data, batch_size=batch_size, sampler=InOrder(n), generator=torch.Generator())
+    return Loaders(train, DataLoader(data, batch_size=batch_size), torch.device("cpu"))
+
+
+def make_model(dropout=0.0):
+    seed_all(0)
+    return nn.Sequential(nn.Linear(3, 8), nn.Dropout(dropout), nn.ReLU(), nn.Linear(8, 2))
+
+
+def fit(model, loaders, *, lr=1e-2, epochs=2, loss=None, optimizer=None, moms=(0.95, 0.85, 0.95), stage=0):
+    seen = Seen()
+    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
+    fit_one_cycle(
+        model,
+        loaders,
+        optimizer=optimizer,
+        loss=loss or nn.CrossEntropyLoss(),
+        epochs=epochs,
+        cycle=OneCycle(moms=moms),
+        position=Position(seed=1, stage=stage),
+        hooks=seen.hooks,
+    )
+    return seen
+
+
+def test_a_stage_equals_a_plain_torch_loop_with_the_same_schedule():
+    from fastai.callback.schedule import combined_cos
+
+    loaders, epochs, lr = make_loaders(), 3, 1e-2
+    ours, plain = make_model(dropout=0.3), make_model(dropout=0.3)
+    seen = fit(ours, loaders, lr=lr, epochs=epochs)
+
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=lr, weight_decay=0.1)
+    rate, momentum = combined_cos(0.25, lr / 25, lr, lr / 1e5), combined_cos(0.25, 0.95, 0.85, 0.95)
+    losses = []
+    for epoch in range(epochs):
+        plain.train()
+        for i, (images, targets) in enumerate(loaders.train):
+            where = epoch / epochs
+            for _ in range(i):
+                where += 1 / (4 * epochs)  # as fastai adds it up
+            optimizer.param_groups[0].update(lr=rate(where), betas=(momentum(where), 0.999))
+            seed_all(derive(1, "dropout", 0, epoch, i))
+            loss = nn.functional.cross_entropy(plain(images), targets)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    assert [step.loss for step in seen.steps] == losses
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_each_group_keeps_its_own_weight_decay():
+    model = make_model()
+    groups = [
+        {"params": [model[0].weight], "lr": 1e-3, "weight_decay": 0.5},
+        {"params": [model[0].bias], "lr": 1e-2, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups)
+    seen = fit(model, make_loaders(), optimizer=optimizer)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
+    peak = max(step.lrs[0] for step in seen.steps)
+    assert peak == pytest.approx(1e-3, rel=0.2)
+    assert all(step.lrs[1] == pytest.approx(10 * step.lrs[0]) for step in seen.steps)
+
+
+def test_hooks_see_every_step_and_every_epoch():
+    loaders = make_loaders()
+    seen = fit(make_model(), loaders, epochs=2, stage=3)
+    assert [(step.epoch, step.step) for step in seen.steps] == [(i // 4, i) for i in range(8)]
+    assert [epoch.epoch for epoch in seen.epochs] == [0, 1]
+    assert loaders.train.sampler.epochs == [(3, 0), (3, 1)]
+    assert seen.val_batches == [(i % 4 + 1, 4) for i in range(8)]
+    for epoch in seen.epochs:
+        losses = [step.loss for step in seen.steps if step.epoch == epoch.epoch]
+        assert epoch.train_loss == pytest.approx(sum(losses) / 4, rel=1e-12)
+        assert epoch.val_logits.shape == (16, 2)
+        assert torch.equal(epoch.val_targets, torch.arange(16) % 2)
+
+
+def test_validation_is_done_in_eval_mode_with_the_epochs_last_weights():
+    model, loaders = make_model(dropout=0.5), make_loaders()
+    seen = fit(model, loaders, epochs=1)
+    model.eval()
+    with torch.no_grad():
+        expected = torch.cat([model(images) for images, _ in loaders.val])
+    assert torch.equal(seen.epochs[0].val_logits, expected)
+
+
+def test_plain_sgd_is_given_no_momentum():
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    seen = fit(model, make_loaders(), optimizer=optimizer, moms=None)
+    assert optimizer.param_groups[0]["momentum"] == 0
+    assert {step.momentum for step in seen.steps} == {None}
+
+
+class Negative(nn.Module):
+    def forward(self, logits, targets):
+        return nn.functional.nll_loss(logits.softmax(1), targets)  # the classic slip: no logarithm
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"loss": Negative()},
+            r"The loss is -0\.\d+ at epoch 1, step 1, rates .*; cross-entropy is never neg",
+        ),
+        ({"lr": 1e30}, r"The loss is (nan|inf) at epoch 1, step \d, rates .*: training has diverged"),
+    ],
+)
+def test_a_loss_that_cannot_be_stops_the_training(change, message):
+    with pytest.raises(DivergenceError, match=message):
+        fit(make_model(), make_loaders(), **change)
+
+
+def test_an_error_in_a_hook_arrives_as_it_is():
+    model, loaders = make_model(), make_loaders()
+
+    def fail(step):
+        raise OSError(28, "No space left on device")
+
+    hooks = Hooks(step=fail, epoch=lambda epoch: None, val_batch=lambda done, total: None)
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device$"):
+        fit_one_cycle(
+            model,
+            loaders,
+            optimizer=torch.optim.SGD(model.parameters(), lr=1e-2),
+            loss=nn.CrossEntropyLoss(),
+            epochs=1,
+            cycle=OneCycle(moms=None),
+            position=Position(1, 0),
+            hooks=hooks,
+        )

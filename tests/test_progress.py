@@ -1,0 +1,65 @@
+import io
+
+import pytest
+from rich.text import Text
+
+from finetune.progress import Display, duration, printable
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_log_gets_plain_lines_without_escape_codes():
+    log = io.StringIO()
+    display = Display(log)
+    display.say("[bold]5[/] of 7")
+    display.warn("[x] is odd")
+    display.table(("name", "images"), [("[red]a[/]", 1200), ("b" * 200, 3)], title="[title]")
+    with display.bar("work", 10) as bar:
+        for done in range(10):
+            bar.advance_to(done)
+    lines = [line.rstrip() for line in log.getvalue().splitlines()]
+    assert lines[:3] == ["[bold]5[/] of 7", "warning: [x] is odd", "[title]"]
+    assert lines[4].split() == ["[red]a[/]", "1,200"]
+    assert lines[5].split() == ["b" * 200, "3"]
+    assert len(lines) == 6  # work that is done in an instant needs no lines
+    assert "\x1b" not in log.getvalue()
+    assert "\r" not in log.getvalue()
+
+
+def test_a_long_piece_of_work_says_that_it_is_alive(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    log = io.StringIO()
+    with Display(log).bar("frozen", 100) as bar:
+        for done in range(0, 100, 10):
+            now += 10
+            bar.advance_to(done, "loss 1.5")
+    assert log.getvalue().splitlines() == [
+        "frozen: 20/100 images, 1/s, 2:00 left  loss 1.5",
+        "frozen: 50/100 images, 1/s, 1:00 left  loss 1.5",
+        "frozen: 80/100 images, 1/s, 22 s left  loss 1.5",
+    ]
+
+
+def test_a_terminal_gets_a_bar_that_vanishes(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with Display(terminal).bar("frozen", 100) as bar:
+        bar.advance_to(50, "loss 1.5")
+        bar.advance_to(None, "validating")
+    assert "frozen" in Text.from_ansi(terminal.getvalue()).plain
+    assert "\x1b[2K" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.84, "0.8 s"), (42.4, "42 s"), (59.9, "1:00"), (187, "3:07"), (7500, "2:05:00")]
+)
+def test_durations_read_as_people_write_them(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_no_name_can_steer_the_terminal():
+    assert printable("a\x1b[2Jb\u202ec\udce9\nd\x00") == "a\\x1b[2Jb\\u202ec\\udce9\nd\\x00"
