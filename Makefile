@@ -38,8 +38,9 @@ check: lint types test test-slow  ## everything that a change must pass
 glyphs: $(READY)  ## train the built-in weights anew (minutes)
 	$(BIN)/python scripts/pretrain_glyphs.py
 
-benchmark: $(READY)  ## measure steps and memory against plain fastai
+benchmark: $(READY)  ## print every figure that the README quotes
 	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/claims.py
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

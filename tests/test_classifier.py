@@ -226,7 +226,8 @@ def test_the_same_seed_builds_the_same_model_and_leaves_the_global_generator_alo
     first = small()
     assert torch.equal(torch.rand(1), expected)
     second = small()
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
     other = build_classifier(ModelSpec("resnet18", 3, image_size=64), weights="none", seed=2)
     assert not torch.equal(first.head.layers[2].weight, other.head.layers[2].weight)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from finetune.data import index_images
 from finetune.errors import DataError, ResourceError
@@ -19,7 +20,7 @@ from finetune.loaders import (
     worker_failure,
 )
 from finetune.model.preprocessing import Preprocessing
-from finetune.transforms import eval_transform, train_transform
+from finetune.transforms import Transform, eval_transform, train_transform
 
 LIMITS = ImageLimits()
 SMALL = Preprocessing(24, 28, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear")
@@ -70,16 +71,21 @@ def test_the_number_of_workers_changes_no_bit(index, workers):
         assert same(one_epoch(alone, 1, epoch), one_epoch(with_workers, 1, epoch))
 
 
-def test_the_number_of_threads_changes_no_bit(index):
+class CountThreads(torch.nn.Module):
+    """Put the number of threads that a transform computes with into its pixels."""
+
+    def forward(self, image):
+        return torch.full_like(image, torch.get_num_threads())
+
+
+def test_images_are_transformed_by_one_thread_as_in_a_worker(index):
     threads = torch.get_num_threads()
-    big = Preprocessing(256, 256, SMALL.mean, SMALL.std, "bilinear")  # large enough for torch to use several
-    loader = build_train_loader(index, LIMITS, train_transform("standard", big), batch_size=9, seed=1)
+    transform = Transform(v2.Compose([v2.PILToTensor(), CountThreads()]), shrink_to=24)
     try:
-        torch.set_num_threads(1)
-        one = one_epoch(loader)
-        torch.set_num_threads(4)
-        assert same(one, one_epoch(loader))
-        assert torch.get_num_threads() == 4
+        torch.set_num_threads(3)
+        batches = one_epoch(build_train_loader(index, LIMITS, transform, batch_size=9, seed=1))
+        assert all((images == 1).all() for images, _ in batches)
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
 

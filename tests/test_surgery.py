@@ -142,6 +142,38 @@ def test_a_size_that_an_architecture_cannot_work_with_is_refused(name, size, mes
         check_image_size(find_architecture(name), size)
 
 
+@pytest.mark.parametrize(
+    ("name", "smallest"),
+    [
+        ("alexnet", 63),
+        ("convnext_tiny", 32),
+        ("densenet121", 29),
+        ("efficientnet_b0", 1),
+        ("efficientnet_v2_s", 1),
+        ("googlenet", 15),
+        ("inception_v3", 75),
+        ("mobilenet_v3_small", 1),
+        ("regnet_y_400mf", 1),
+        ("resnet18", 1),
+        ("squeezenet1_0", 21),
+        ("squeezenet1_1", 17),
+        ("swin_t", 4),
+        ("swin_v2_t", 4),
+        ("vgg11", 32),
+        ("vit_b_32", 32),
+    ],
+)
+def test_the_smallest_size_works_and_no_smaller_one(name, smallest):
+    arch = find_architecture(name)
+    backbone = cut(build_network(arch, smallest)).eval().to("meta")
+    assert min(backbone(torch.empty(2, 3, smallest, smallest, device="meta")).shape) > 0
+    if smallest > 1:
+        with pytest.raises(ConfigError, match="data.image_size"):
+            check_image_size(arch, smallest - 1)
+        with pytest.raises((RuntimeError, AssertionError)):
+            backbone(torch.empty(2, 3, smallest - 1, smallest - 1, device="meta"))
+
+
 @pytest.mark.parametrize("name", ["vit_b_32", "resnet18", "swin_t"])
 def test_other_sizes_work(name):
     arch = find_architecture(name)

@@ -138,8 +138,8 @@ class ModelConfig(Section):
 
     weights: Text = "default"
     """Where training starts: `default` (torchvision's best weights for the architecture), the name of a
-    torchvision weights entry, a `.safetensors` or `.pth` file, `builtin:NAME`, or `none` for random
-    weights."""
+    torchvision weights entry, a `.safetensors` or `.pth` file, the directory of an earlier run,
+    `builtin:glyphs`, or `none` for random weights."""
 
     head: HeadConfig = HeadConfig()
     """The new layers that replace the pretrained network's classifier."""
@@ -153,7 +153,7 @@ class OptimizerConfig(Section):
     """The optimizer and its weight decay."""
 
     name: OptimizerName = "adam"
-    """`adam`, or `sgd` with momentum."""
+    """`adam`, or `sgd`: plain gradient descent, w ← w − lr·g, without momentum."""
 
     weight_decay: Share = 0.01
     """Strength of the pull of weights towards 0. 0.1 is often named and usually too much."""

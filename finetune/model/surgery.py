@@ -19,8 +19,18 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from finetune.errors import ConfigError
 from finetune.model.catalogue import Architecture
 
-# Smallest side in pixels for which the network's own pooling leaves something, measured per family.
-SMALLEST = {"alexnet": 63, "densenet": 29, "googlenet": 15, "inception": 75, "squeezenet": 21, "vgg": 32}
+# Smallest side in pixels of which the network's strides and pooling leave anything; 1 where none is named.
+SMALLEST = {
+    "alexnet": 63,
+    "convnext": 32,
+    "densenet": 29,
+    "googlenet": 15,
+    "inception": 75,
+    "squeezenet": 21,
+    "squeezenet1_1": 17,
+    "swin_transformer": 4,
+    "vgg": 32,
+}
 
 # Stages halve the resolution five times and partition what is left into windows of 7 × 7.
 _MAXVIT_STEP = 224
@@ -77,7 +87,7 @@ def check_image_size(arch: Architecture, image_size: int) -> None:
     Raises:
         ConfigError: says which sizes are possible.
     """
-    smallest = SMALLEST.get(arch.family, 1)
+    smallest = SMALLEST.get(arch.name, SMALLEST.get(arch.family, 1))
     if image_size < smallest:
         raise ConfigError(
             f"data.image_size: {arch.name} needs images of at least {smallest} pixels, not {image_size}."

@@ -89,7 +89,7 @@ def _unpickle_tensors(path: Path, mend: str) -> object:
             warnings.simplefilter("ignore")  # it warns about old formats before it raises or reads them
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        if found := re.search(r"Unsupported (?:global|class|operand)[^\n]*?([\w.]+\.[\w.]+)", str(error)):
+        if found := re.search(r"\bGLOBAL (\S+)", str(error)):
             raise WeightsError(
                 f"{path} holds more than tensors ({found[1]}), and finetune executes nothing from a file. "
                 "Save only the model's state_dict()."
