@@ -19,7 +19,8 @@ import typer
 from finetune import __version__
 from finetune.config_file import load_config
 from finetune.errors import ConfigError, FinetuneError, Interrupted
-from finetune.progress import Display, printable
+from finetune.progress import Display
+from finetune.text import printable
 
 app = typer.Typer(
     name="finetune",
@@ -59,7 +60,9 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
-RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a finished run.", show_default=False)]
+RunDirectory = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Directory of a finished run.", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; all else goes to stderr.")]
 Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
 
@@ -263,7 +266,7 @@ def reported_errors() -> Iterator[None]:
     try:
         yield
     except FinetuneError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print("error:", printable(str(error), keep="\n"), file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

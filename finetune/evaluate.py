@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from finetune.data import ImageIndex, Sample, Split, index_folder
+from finetune.data import ImageIndex, Sample, Split, check_images, index_folder
 from finetune.device import DeviceName, choose_device, keep_large_buffers
 from finetune.errors import DataError
+from finetune.images import ImageLimits
 from finetune.inference import compute_logits
 from finetune.loaders import build_eval_loader, choose_workers
 from finetune.metrics import Scores, score
@@ -36,13 +37,12 @@ def evaluate(
     if folder is None:
         return evaluate_split(trained, own_index(trained), split, display)
     found = index_folder(folder, trained.class_names)
-    for warning in found.index.warnings:
-        display.warn(warning)
+    index = look_at_images(found.index, trained.limits, display)
     if found.unknown:
         display.warn(f"left out, not among the model's classes: {_counted(found.unknown)}")
     if found.missing:
         display.warn(f"classes of the model without an image here: {', '.join(found.missing)}")
-    return evaluate_split(trained, found.index, "test", display)
+    return evaluate_split(trained, index, "test", display)
 
 
 def evaluate_split(trained: Trained, index: ImageIndex, split: Split, display: Display) -> Scores:
@@ -67,6 +67,19 @@ def evaluate_split(trained: Trained, index: ImageIndex, split: Split, display: D
             done=lambda batches: bar.advance_to(min(batches * trained.batch_size, images)),
         )
     return score(logits, targets, trained.class_names)
+
+
+def look_at_images(index: ImageIndex, limits: ImageLimits, display: Display) -> ImageIndex:
+    """Decode every image once and pass on what there is to warn of.
+
+    Raises:
+        DataError: images that cannot be read.
+    """
+    with display.bar("checking images", len(index.samples)) as bar:
+        index = check_images(index, limits, progress=lambda done, total: bar.advance_to(done))
+    for warning in index.warnings:
+        display.warn(warning)
+    return index
 
 
 def own_index(trained: Trained) -> ImageIndex:

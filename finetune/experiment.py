@@ -100,7 +100,8 @@ def build_loaders(experiment: Experiment) -> Loaders:
     """Build the training and validation loaders of an experiment."""
     data, index, limits = experiment.config.data, experiment.index, experiment.limits
     preprocessing, device = experiment.model.preprocessing, experiment.device
-    workers = choose_workers(data.workers, index.count("train"), device_type=device.type)
+    to_read = 0 if index.root is None else index.count("train")  # built-in images are in memory
+    workers = choose_workers(data.workers, to_read, device_type=device.type)
     pin_memory = device.type == "cuda"
     return Loaders(
         train=build_train_loader(

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from finetune.data import ImageIndex, Split, load_sample
 from finetune.errors import DataError, ResourceError
-from finetune.images import ImageError, ImageLimits, printable
+from finetune.images import ImageError, ImageLimits
 from finetune.seed import derive, permutation
+from finetune.text import printable
 from finetune.transforms import Transform
 
 WORKER_TIMEOUT = 300
@@ -225,7 +226,7 @@ def _load(images: TrainImages | EvalImages, position: int) -> tuple[Tensor, int]
         picture = load_sample(images.index, sample, images.limits, shrink_to=images.transform.shrink_to)
     except ImageError as error:
         return Unreadable(error.name, error.reason)
-    if True:
+    with _one_thread():
         return images.transform(picture), sample.target
 
 

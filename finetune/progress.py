@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from finetune.text import printable
+
 _WIDE = 10_000
 
 # In a log, a long epoch says that it is alive this often, in seconds.
@@ -28,11 +30,11 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line (or several) as it is."""
-        self._console.print(printable(text), markup=False)
+        self._console.print(printable(text, keep="\n"), markup=False)
 
     def warn(self, text: str) -> None:
         """Print a line that the user should not miss."""
-        self._console.print(f"[yellow]warning:[/] {escape(printable(text))}")
+        self._console.print("[yellow]warning:[/]", escape(printable(text, keep="\n")))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
         """Print a table; columns whose first cell is a number are aligned to the right."""
@@ -122,14 +124,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def printable(text: str) -> str:
-    """Escape control characters and bytes that are no text, so that no name can steer the terminal."""
-    return "".join(
-        c if c == "\n" or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in text
-    )
 
 
 def _cell(value: object) -> str:

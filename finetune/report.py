@@ -9,7 +9,8 @@ import jinja2
 
 from finetune.journal import EpochRow
 from finetune.metrics import Scores
-from finetune.progress import Display, duration, printable
+from finetune.progress import Display, duration
+from finetune.text import printable
 
 # A screen holds this many classes; the rest is in report.json.
 _CLASSES_ON_SCREEN = 40

@@ -16,6 +16,7 @@ from finetune.evaluate import evaluate_split
 from finetune.experiment import Experiment, build_loaders, freeze_and_plan, prepare, rate_rule
 from finetune.journal import Journal
 from finetune.learner import Epoch, Hooks, Loaders, OneCycle, Position, Step, fit_one_cycle
+from finetune.loaders import worker_failure
 from finetune.metrics import score
 from finetune.optim import build_optimizer, has_momentum
 from finetune.plan import TABLE_COLUMNS, GroupPlan, optimizer_groups
@@ -227,15 +228,26 @@ def recorded_end(run: Run) -> Iterator[None]:
         raise Interrupted(
             f"Interrupted. The best model so far, if an epoch was done, is in {run.directory}."
         ) from None
-    except torch.OutOfMemoryError as error:
-        run.write_status("failed", ResourceError.exit_code, resumable=False, error=str(error))
-        raise ResourceError(
-            f"Out of GPU memory: {str(error).splitlines()[0]}\n"
-            "Try a smaller data.batch_size or data.image_size, or precision=bfloat16."
-        ) from None
     except FinetuneError as error:
         run.write_status("failed", error.exit_code, resumable=False, error=str(error))
         raise
+    except RuntimeError as error:
+        failure = out_of_memory(error) or worker_failure(error)
+        run.write_status("failed", failure.exit_code if failure else 1, resumable=False, error=str(error))
+        if failure is None:
+            raise
+        raise failure from error
     except BaseException:
         run.write_status("failed", 1, resumable=False)
         raise
+
+
+def out_of_memory(error: RuntimeError) -> ResourceError | None:
+    """Translate torch's complaint about memory, of a GPU or of the machine; None for any other error."""
+    text = str(error)
+    if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text):
+        return None
+    return ResourceError(
+        f"Out of memory: {text.splitlines()[0]}\n"
+        "Try a smaller data.batch_size or data.image_size, or precision=bfloat16."
+    )

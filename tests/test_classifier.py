@@ -212,6 +212,15 @@ def test_logits_are_float32_and_alike_in_every_precision_and_format(precision, m
     assert seen == [getattr(torch, precision)]
 
 
+def test_an_autocast_around_the_model_changes_nothing():
+    model = small().eval()
+    images = some_images()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, model(images))
+
+
 def test_channels_last_reaches_the_backbone():
     model = small().eval()
     assert model.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
@@ -243,6 +252,11 @@ def test_the_head_does_not_depend_on_the_weights(tmp_path):
     assert not torch.equal(loaded.backbone.conv1.weight, random.backbone.conv1.weight)
     heads = zip(loaded.head.state_dict().values(), random.head.state_dict().values(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in heads)
+
+
+def test_the_head_does_not_depend_on_how_much_the_backbone_draws():
+    heads = [small(name).head.state_dict() for name in ("resnet18", "resnet34")]
+    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
 
 
 def test_children_groups_and_sizes():

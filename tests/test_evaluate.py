@@ -30,6 +30,14 @@ def test_another_folder_is_matched_by_class_name(small_run, tmp_path):
     assert "classes of the model without an image here: cat, owl" in said
 
 
+def test_an_unreadable_image_of_another_folder_is_named(small_run, tmp_path):
+    draw_images(tmp_path, each=2)
+    (tmp_path / "cat" / "torn.png").write_bytes((tmp_path / "cat" / "cat00.png").read_bytes()[:-50])
+    result = run_finetune("evaluate", small_run, tmp_path)
+    assert result.exit_code == 3
+    assert "cat/torn.png: truncated PNG" in result.stderr
+
+
 def test_images_that_moved_away_are_missed_by_name(small_run, tmp_path):
     copy = shutil.copytree(small_run, tmp_path / "run")
     model = json.loads((copy / "model.json").read_text())

@@ -19,7 +19,6 @@ from finetune.images import (
     ImageLimits,
     inspect_image,
     parse_colour,
-    printable,
     read_image,
 )
 
@@ -354,7 +353,7 @@ def test_damage_gives_an_image_or_an_image_error_and_nothing_else(tmp_path, form
         picture(24, 16), format, **({"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"} if format == "JPEG" else {})
     )
     path = tmp_path / "x"
-    errors = 0
+    reasons = []
     for _ in range(300):
         damaged = bytearray(content)
         for _ in range(rng.choice([1, 1, 4, 16])):
@@ -363,9 +362,9 @@ def test_damage_gives_an_image_or_an_image_error_and_nothing_else(tmp_path, form
         try:
             read_image(path, LIMITS)
         except ImageError as error:
-            errors += 1
-            assert error.reason
-    assert errors > 50
+            reasons.append(error.reason)
+    assert len(reasons) > 50
+    assert all(reasons)
 
 
 # Warnings, messages
@@ -374,7 +373,7 @@ def test_damage_gives_an_image_or_an_image_error_and_nothing_else(tmp_path, form
 def test_pillow_warnings_do_not_reach_the_user_from_any_thread(tmp_path):
     exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01"  # five entries announced, none there
     (tmp_path / "x.jpg").write_bytes(encoded(picture(), "JPEG", exif=exif))
-    with pytest.warns(UserWarning), Image.open(tmp_path / "x.jpg") as image:
+    with pytest.warns(UserWarning, match="(?i)exif"), Image.open(tmp_path / "x.jpg") as image:
         image.getexif()
     filters = list(warnings.filters)
     failures = []
@@ -403,12 +402,6 @@ def test_image_errors_are_data_errors_that_survive_pickling():
         "truncated JPEG",
         "a\\nb.jpg: truncated JPEG",
     )
-
-
-def test_printable_text_has_no_control_characters():
-    assert printable("café 猫.jpg") == "café 猫.jpg"
-    assert printable("\x1b[31m\u202e\r\n") == "\\x1b[31m\\u202e\\r\\n"
-    assert printable(os.fsdecode(b"\xff.jpg")) == "\\udcff.jpg"
 
 
 def test_colours_are_read_by_name_and_number():

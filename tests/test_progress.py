@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.text import Text
 
-from finetune.progress import Display, duration, printable
+from finetune.progress import Display, duration
 
 
 class Terminal(io.StringIO):
@@ -59,7 +59,3 @@ def test_a_terminal_gets_a_bar_that_vanishes(monkeypatch):
 )
 def test_durations_read_as_people_write_them(seconds, text):
     assert duration(seconds) == text
-
-
-def test_no_name_can_steer_the_terminal():
-    assert printable("a\x1b[2Jb\u202ec\udce9\nd\x00") == "a\\x1b[2Jb\\u202ec\\udce9\nd\\x00"

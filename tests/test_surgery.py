@@ -168,7 +168,7 @@ def test_the_smallest_size_works_and_no_smaller_one(name, smallest):
     backbone = cut(build_network(arch, smallest)).eval().to("meta")
     assert min(backbone(torch.empty(2, 3, smallest, smallest, device="meta")).shape) > 0
     if smallest > 1:
-        with pytest.raises(ConfigError, match="data.image_size"):
+        with pytest.raises(ConfigError, match=r"data\.image_size"):
             check_image_size(arch, smallest - 1)
         with pytest.raises((RuntimeError, AssertionError)):
             backbone(torch.empty(2, 3, smallest - 1, smallest - 1, device="meta"))

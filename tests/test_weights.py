@@ -308,14 +308,14 @@ def test_an_unknown_builtin_is_answered_with_the_known_ones():
 
 def test_every_entry_of_torchvision_can_be_named():
     for arch in architectures():
-        for name in ("default", *arch.weights):
+        for name in ("DEFAULT", *arch.weights):
             entry = weights_module._find_entry(name, arch)
             assert weights_module._find_entry(str(entry), arch) is entry
             assert weights_module._find_entry(entry.name, arch) is entry
             assert weights_module._named_hash(Path(entry.url)) is not None
 
 
-def test_cached_weights_are_used_without_the_network(hub_folder, resnet18_state):
+def test_cached_weights_are_used_without_the_network(hub_folder, resnet18_state, tmp_path, monkeypatch):
     hub_folder.mkdir(parents=True)
     torch.save(resnet18_state, hub_folder / RESNET18)
     said: list[str] = []
@@ -327,7 +327,9 @@ def test_cached_weights_are_used_without_the_network(hub_folder, resnet18_state)
         "resnet18-f37072fd.pth is not the file that torchvision published (its sha256 differs); "
         "using it all the same."
     )
-    for name in ("IMAGENET1K_V1", "ResNet18_Weights.IMAGENET1K_V1", "ResNet18_Weights.DEFAULT"):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").mkdir()
+    for name in ("default", "IMAGENET1K_V1", "ResNet18_Weights.IMAGENET1K_V1", "ResNet18_Weights.DEFAULT"):
         assert_backbone_is(build(name), resnet18_state)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from finetune.errors import DataError
-from finetune.images import printable
+from finetune.text import printable
 
 CaseVariants = Literal["stop", "allow"]
 

@@ -23,8 +23,8 @@ from finetune.data.layout import (
     with_counts,
 )
 from finetune.errors import ConfigError, DataError
-from finetune.images import printable
 from finetune.split import limit_per_class, stratified_split
+from finetune.text import printable
 
 _BUILTIN = "builtin:"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from finetune.data.folders import Found, find_images, list_folders
 from finetune.data.index import Split
 from finetune.errors import DataError
-from finetune.images import SUFFIXES, printable
+from finetune.images import SUFFIXES
+from finetune.text import printable
 
 TRAIN_FOLDER = "train"
 VAL_FOLDERS = ("val", "valid", "validation")

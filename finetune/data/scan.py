@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal
@@ -10,7 +10,8 @@ from typing import Literal
 from finetune.data.index import BadImage, ImageIndex, Sample
 from finetune.data.scan_memory import ScanMemory
 from finetune.errors import DataError
-from finetune.images import ImageError, ImageFacts, ImageLimits, inspect_image, printable
+from finetune.images import ImageError, ImageFacts, ImageLimits, inspect_image
+from finetune.text import printable
 
 OnBad = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
@@ -49,36 +50,22 @@ def check_images(
         progress: called with the number of images checked and of all images.
 
     Raises:
-        BadImagesError: bad images, with `stop` any, with `skip` too many.
-        DataError: a class without any training or validation image left.
+        BadImagesError: bad images; with `skip` too many, or all that a class trains or validates on.
     """
     if index.root is None:
         return index
-    facts: list[ImageFacts] = []
-    names: list[str] = []
-    bad: list[tuple[Sample, str]] = []
+    facts: dict[str, ImageFacts] = {}
+    bad: dict[Sample, str] = {}
     for done, (sample, result) in enumerate(_scan(index, limits), start=1):
         if isinstance(result, ImageFacts):
-            names.append(sample.name)
-            facts.append(result)
+            facts[sample.name] = result
         else:
-            bad.append((sample, result))
+            bad[sample] = result
         if progress is not None:
             progress(done, len(index.samples))
-    remarks = _remarks(names, facts)
-    if not bad:
-        return replace(index, warnings=(*index.warnings, *remarks))
-    images = tuple(BadImage(sample.name, reason) for sample, reason in bad)
-    if on_bad == "stop":
-        advice = "Mend or remove them, or set data.on_bad_image: skip."
-        raise BadImagesError(f"{_listed(index, images)}\n{advice}", images)
-    if len(bad) > max_bad_fraction * len(index.samples):
-        raise BadImagesError(
-            f"{_listed(index, images)}\nThat is {len(bad) / len(index.samples):.2%} of all images, more than "
-            f"data.max_bad_fraction allows ({max_bad_fraction:.2%}).",
-            images,
-        )
-    return _without(index, [sample for sample, _ in bad], images, remarks)
+    if bad:
+        index = _without(index, bad, on_bad, max_bad_fraction)
+    return replace(index, warnings=(*index.warnings, *_remarks(facts)))
 
 
 def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, ImageFacts | str]]:
@@ -110,20 +97,26 @@ def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, Imag
 
 
 def _without(
-    index: ImageIndex, samples: Sequence[Sample], bad: tuple[BadImage, ...], remarks: Sequence[str]
+    index: ImageIndex, reasons: Mapping[Sample, str], on_bad: OnBad, max_bad_fraction: float
 ) -> ImageIndex:
-    """Take bad samples out of an index, with a count per class, unless that empties a class."""
-    gone = {sample.name for sample in samples}
-    kept = replace(index, samples=tuple(s for s in index.samples if s.name not in gone), bad=bad)
+    """Take bad samples out of an index, with a count per class, unless they must stop the run."""
+    bad = tuple(BadImage(sample.name, reason) for sample, reason in reasons.items())
+    listed, part = _listed(index, bad), len(bad) / len(index.samples)
+    if on_bad == "stop":
+        raise BadImagesError(f"{listed}\nMend or remove them, or set data.on_bad_image: skip.", bad)
+    if part > max_bad_fraction:
+        allowed = f"data.max_bad_fraction allows ({max_bad_fraction:.2%})"
+        raise BadImagesError(f"{listed}\nThat is {part:.2%} of all images, more than {allowed}.", bad)
+    kept = replace(index, samples=tuple(s for s in index.samples if s not in reasons), bad=bad)
     for split in ("train", "val"):
         before, after = index.counts(split), kept.counts(split)
         for name in index.class_names:
             if before[name] and not after[name]:
-                raise DataError(f"{_listed(index, bad)}\nNo {split} image of class {name!r} can be read.")
-    per_class = Counter(index.class_names[sample.target] for sample in samples)
+                raise BadImagesError(f"{listed}\nNo {split} image of class {name!r} can be read.", bad)
+    per_class = Counter(index.class_names[sample.target] for sample in reasons)
     numbers = ", ".join(f"{printable(name)} {number}" for name, number in sorted(per_class.items()))
     line = f"skipped {len(bad)} of {len(index.samples)} images that cannot be read: {numbers}"
-    return replace(kept, warnings=(*index.warnings, line, *remarks))
+    return replace(kept, warnings=(*index.warnings, line))
 
 
 def _listed(index: ImageIndex, bad: Sequence[BadImage]) -> str:
@@ -135,19 +128,19 @@ def _listed(index: ImageIndex, bad: Sequence[BadImage]) -> str:
     return "\n".join(lines)
 
 
-def _remarks(names: Sequence[str], facts: Sequence[ImageFacts]) -> list[str]:
+def _remarks(facts: Mapping[str, ImageFacts]) -> list[str]:
     """Point out images that can be read and are odd, one line for each kind."""
-    kinds = (
-        ("are animated or have several pages; the first picture is used", [f.animated for f in facts]),
-        (f"are less than {_SMALL} pixels wide or high", [min(f.width, f.height) < _SMALL for f in facts]),
+    kinds: list[tuple[str, Callable[[ImageFacts], bool]]] = [
+        ("are animated or have several pages; the first picture is used", lambda f: f.animated),
+        (f"are less than {_SMALL} pixels wide or high", lambda f: min(f.width, f.height) < _SMALL),
         (
             f"are more than {_SLIM} times as long as wide",
-            [max(f.width, f.height) > _SLIM * min(f.width, f.height) for f in facts],
+            lambda f: max(f.width, f.height) > _SLIM * min(f.width, f.height),
         ),
-    )
+    ]
     remarks = []
-    for what, odd in kinds:
-        which = [name for name, is_odd in zip(names, odd, strict=True) if is_odd]
-        if which:
-            remarks.append(f"images that {what}: {len(which)}, first {printable(which[0])}")
+    for what, is_odd in kinds:
+        odd = [name for name, fact in facts.items() if is_odd(fact)]
+        if odd:
+            remarks.append(f"images that {what}: {len(odd)}, first {printable(odd[0])}")
     return remarks

@@ -9,7 +9,6 @@ from finetune.images.reading import (
     SixteenBit,
     inspect_image,
     parse_colour,
-    printable,
     read_image,
 )
 
@@ -22,6 +21,5 @@ __all__ = [
     "SixteenBit",
     "inspect_image",
     "parse_colour",
-    "printable",
     "read_image",
 ]

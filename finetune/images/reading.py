@@ -21,6 +21,7 @@ from PIL import Image, ImageColor
 
 from finetune.errors import DataError
 from finetune.images.reasons import decoder_reason, file_reason, too_big
+from finetune.text import printable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What Pillow may open; left to itself it tries forty more, and hands PostScript to Ghostscript."""
@@ -136,13 +137,6 @@ def parse_colour(written: str) -> tuple[int, int, int]:
     """
     red, green, blue, *_ = ImageColor.getrgb(written)
     return red, green, blue
-
-
-def printable(text: str) -> str:
-    """Escape what must not reach a terminal: control characters, undecodable bytes, invisible marks."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager

@@ -71,6 +71,8 @@ def load_weights(name: str, arch: Architecture, say: Say | None = None) -> Weigh
         return Weights(name, _default_preprocessing(arch), tensors=None)
     if name.startswith("builtin:"):
         return _load_file(_find_builtin(name), arch, say, rescaled=False)
+    if name == "default":  # before paths: a folder may be called so as well
+        return _load_torchvision(weights_enum(arch.name)["DEFAULT"], arch, say)
     path = Path(name).expanduser()
     if path.is_dir():
         return _load_run(path, arch)
@@ -94,15 +96,13 @@ def _find_builtin(name: str) -> Path:
 
 
 def _find_entry(name: str, arch: Architecture) -> WeightsEnum:
-    """Look up `default`, `IMAGENET1K_V2` or `ResNet50_Weights.IMAGENET1K_V2`."""
+    """Look up a name such as `IMAGENET1K_V2` or `ResNet50_Weights.IMAGENET1K_V2`."""
     owner, _, entry = name.rpartition(".")
     enum = weights_enum(arch.name)
     if owner and owner != enum.__name__:
         theirs = [other.name for other in architectures() if weights_enum(other.name).__name__ == owner]
         mend = f"set model.arch: {theirs[0]}" if theirs else "no architecture has them"
         raise ConfigError(f"model.weights: {name} is not for {arch.name}; {mend}.")
-    if entry == "default":
-        entry = "DEFAULT"
     if entry not in enum.__members__:
         raise ConfigError(
             f"model.weights: {arch.name} has no weights called {name!r}; there is default, "

@@ -1,0 +1,13 @@
+"""Names from files and folders are data: made harmless here before anybody reads them."""
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Escape what must not reach a terminal: control characters, undecodable bytes, invisible marks.
+
+    Args:
+        text: a name, or a message that holds names.
+        keep: characters that stay as they are, for instance the line ends of a message.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

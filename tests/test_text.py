@@ -1,0 +1,13 @@
+import os
+
+from finetune.text import printable
+
+
+def test_printable_text_has_no_control_characters():
+    assert printable("café 猫.jpg") == "café 猫.jpg"
+    assert printable("\x1b[31m\u202e\r\n") == "\\x1b[31m\\u202e\\r\\n"
+    assert printable(os.fsdecode(b"\xff.jpg")) == "\\udcff.jpg"
+
+
+def test_line_ends_of_a_message_can_stay():
+    assert printable("a\x1b[2Jb\u202e\udce9\nd\x00", keep="\n") == "a\\x1b[2Jb\\u202e\\udce9\nd\\x00"
