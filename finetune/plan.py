@@ -45,7 +45,8 @@ class GroupPlan:
             sum(layer["parameters"] for layer in layers),
             state,
             "–" if self.lr is None else f"{self.lr:.3g}",
-            "–" if self.weight_decay is None else f"{self.weight_decay:g} on {self.decayed:,}",
+            "–" if self.weight_decay is None else f"{self.weight_decay:g}",
+            "–" if self.weight_decay is None else f"{self.decayed:,}",
         )
 
     @property
@@ -84,7 +85,7 @@ class GroupPlan:
         }
 
 
-TABLE_COLUMNS = ("group", "name", "layers", "parameters", "state", "peak lr", "weight decay")
+TABLE_COLUMNS = ("group", "name", "layers", "parameters", "state", "peak lr", "weight decay", "decayed")
 
 
 def trainable_groups(train: int | Literal["head", "all"], n_groups: int) -> int:

@@ -84,7 +84,7 @@ def report_page(
         best=best,
         duration=duration(sum(row.seconds for row in history)),
         chart=_chart(history) if len(history) > 1 else None,
-        confused=most_confused(scores["val"], 20),
+        confused=most_confused(scores["val"], 10),
         config=config,
     )
     return page

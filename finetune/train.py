@@ -173,7 +173,7 @@ class _Watch:
         self._display.say(
             f"{count:>8}  {row.train_loss:>10.4f}  {row.val_loss:>8.4f}  {row.val_accuracy:>8.2%}  "
             f"{duration(row.seconds):>8}  {row.images_per_second:>8.0f}"
-            + ("  best so far" if self._journal.best is row else "")
+            + ("  best" if self._journal.best is row else "")
         )
 
 
