@@ -23,6 +23,14 @@ CLAIMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "quickstart, frozen batch norm trained": ("quickstart.yaml", ("stages.frozen.batch_norm=train",)),
     "few images, glyphs": ("few_images.yaml", ()),
     "few images, no weights": ("few_images.yaml", ("model.weights=none",)),
+    "few images, no weights, a schedule of its own": (
+        "few_images.yaml",
+        (
+            "model.weights=none",
+            "data.batch_size=16",
+            "stages=[{name: all, train: all, epochs: 40, lr: 1e-2}]",
+        ),
+    ),
     "linear probe": ("linear_probe.yaml", ()),
     "gradual unfreezing": ("gradual_unfreezing.yaml", ()),
 }

@@ -1,3 +1,4 @@
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from finetune.cli import app
+
+# Two test processes share the cores; threads of both waiting for each other would take most of the time.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 
 class NetworkUsedError(OSError):
