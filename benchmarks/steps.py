@@ -1,23 +1,21 @@
 """Measure a training step against plain fastai and against its own parts, and the memory of freezing.
 
-    python benchmarks/steps.py                    # resnet18 and resnet50, about five minutes on two cores
-    python benchmarks/steps.py --arch resnet18 --rounds 9
+    python benchmarks/steps.py                    # resnet18, and resnet50's memory; minutes on two cores
+    python benchmarks/steps.py --arch resnet50 --rounds 9
 
-Everything that is compared runs in one process, in turn, round after round, on one batch. What is printed is
-the median of the rounds' ratios and their quartiles, because a machine's speed is noisy.
-Memory is the peak of a fresh process for each case, less what it held before its first step.
+The two sides of a comparison take their steps in turn, on one batch, each in a process of its own, set up as its
+users would have it. What is printed is the median of the rounds' ratios and their quartiles, because a
+machine's speed is noisy. Memory is by how much the steps raise the process's peak.
 """
 
 import argparse
-import gc
-import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -30,6 +28,16 @@ from finetune.rates import parse_lr
 
 Step = Callable[[], None]
 CLASSES = 10
+
+
+class Setting(NamedTuple):
+    """What the compared steps have in common."""
+
+    arch: str
+    size: int
+    batch: int
+
+
 RULE = RateRule(divisor=3.0, spacing="geometric", weight_decay=0.01, decay_bias_and_norm=False)
 
 
@@ -112,90 +120,106 @@ def fastai_step(arch: str, *, frozen: bool, images: torch.Tensor, targets: torch
     return step
 
 
-def seconds(step: Step) -> float:
-    """Time one step."""
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
+class Worker:
+    """A process that takes one step whenever it is told to."""
+
+    def __init__(self, case: str, setting: Setting) -> None:
+        command = [sys.executable, "-W", "ignore", __file__, "--case", case, "--arch", setting.arch]
+        command += ["--size", str(setting.size), "--batch", str(setting.batch)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.step()  # the first one allocates and compiles
+
+    def step(self) -> float:
+        """Take one step; give its seconds."""
+        return self._ask("step")
+
+    def stop(self) -> float:
+        """End the process; give the MiB by which its steps raised its peak memory."""
+        peak = self._ask("peak")
+        self._process.communicate()
+        return peak
+
+    def _ask(self, what: str) -> float:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(what + "\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
 
 
-def compare(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Time the steps in turn, after one warm-up each."""
-    for step in steps.values():
+def serve(case: str, setting: Setting) -> None:
+    """Be a worker: read what to do from stdin, answer with numbers on stdout."""
+    arch, size, batch = setting
+    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
+    targets = torch.randint(0, CLASSES, (batch,))
+    trainable = 1 if case.split()[-1] == "frozen" else 3
+    if case.startswith("fastai"):
+        step = fastai_step(arch, frozen=trainable == 1, images=images, targets=targets)
+    else:
+        keep_large_buffers()
+        precision = choose_precision("auto", torch.device("cpu")) if "auto" in case else "float32"
+        model = our_model(arch, size, precision)
+        if case.startswith("parts"):
+            step = forward_and_head(model, images, targets)
+        else:
+            step = our_step(model, trainable, images, targets)
+    before = _memory("VmRSS")
+    for line in sys.stdin:
+        if line.strip() == "peak":
+            print(_memory("VmHWM") - before, flush=True)
+            return
+        start = time.perf_counter()
         step()
-    timings: dict[str, list[float]] = {name: [] for name in steps}
+        print(time.perf_counter() - start, flush=True)
+
+
+def _memory(key: str) -> float:
+    """Read one of the kernel's counts of this process's memory, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
+
+
+def compare(slow: str, fast: str, setting: Setting, rounds: int) -> str:
+    """Take steps of two cases in turn; give the median of slow/fast over the rounds, with its quartiles."""
+    pair = [Worker(case, setting) for case in (slow, fast)]
+    ratios = []
     for _ in range(rounds):
-        for name, step in steps.items():
-            timings[name].append(seconds(step))
-    return timings
-
-
-def ratio(timings: dict[str, list[float]], slow: str, fast: str) -> str:
-    """Write the median of slow/fast over the rounds, with its quartiles."""
-    ratios = [a / b for a, b in zip(timings[slow], timings[fast], strict=True)]
+        first, second = (worker.step() for worker in pair)
+        ratios.append(first / second)
+    for worker in pair:
+        worker.stop()
     low, middle, high = statistics.quantiles(ratios, n=4)
     return f"{middle:.2f} ({low:.2f} – {high:.2f})"
 
 
-def measure_time(arch: str, size: int, batch: int, rounds: int) -> None:
+def print_times(setting: Setting, rounds: int) -> None:
     """Print the ratios of one architecture."""
-    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
-    targets = torch.randint(0, CLASSES, (batch,))
-    fast = choose_precision("auto", torch.device("cpu"))
-    frozen_model = our_model(arch, size)
-    frozen = {
-        "fastai": fastai_step(arch, frozen=True, images=images, targets=targets),
-        "ours": our_step(frozen_model, 1, images, targets),
-        "parts": forward_and_head(our_model(arch, size), images, targets),
-        f"ours {fast}": our_step(our_model(arch, size, fast), 1, images, targets),
-    }
-    timings = compare(frozen, rounds)
-    print(f"{arch}, batch {batch} at {size} px, frozen step {statistics.median(timings['ours']):.2f} s")
-    print(f"  frozen: ours / (backbone forward + head)   {ratio(timings, 'ours', 'parts')}   target ≤ 1.10")
-    print(f"  frozen: fastai / ours, float32             {ratio(timings, 'fastai', 'ours')}   target ≥ 2")
-    print(f"  frozen: fastai / ours, {fast:<18}  {ratio(timings, 'fastai', f'ours {fast}')}")
-    del frozen, frozen_model
-    gc.collect()
-    unfrozen = {
-        "fastai": fastai_step(arch, frozen=False, images=images, targets=targets),
-        "ours": our_step(our_model(arch, size), 3, images, targets),
-        f"ours {fast}": our_step(our_model(arch, size, fast), 3, images, targets),
-    }
-    timings = compare(unfrozen, rounds)
-    auto = ratio(timings, "fastai", f"ours {fast}")
-    print(f"  unfrozen: fastai / ours, float32           {ratio(timings, 'fastai', 'ours')}   target ≥ 1.2")
-    target = "   target ≥ 1.8" if fast == "bfloat16" else "   (no fast bfloat16 on this CPU)"
-    print(f"  unfrozen: fastai / ours, precision auto    {auto}{target}")
-
-
-def measure_memory(arch: str, size: int, batch: int) -> None:
-    """Print the peak memory of a frozen step against an unfrozen one, each in a process of its own."""
-    peaks = {}
-    for trainable in (1, 3):
-        command = [sys.executable, __file__, "--peak", json.dumps([arch, size, batch, trainable])]
-        peaks[trainable] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    share = peaks[1] / peaks[3]
+    auto = f"precision auto ({choose_precision('auto', torch.device('cpu'))})"
     print(
-        f"{arch}, batch {batch} at {size} px, peak memory of steps: frozen {peaks[1]:.0f} MiB, "
-        f"unfrozen {peaks[3]:.0f} MiB, ratio {share:.0%}   target ≤ 25 %"
+        f"{setting.arch}, batch {setting.batch} at {setting.size} px, ratios of seconds per step:", flush=True
     )
+    for label, slow, fast in (
+        ("frozen, float32: ours / (backbone forward + head)", "ours frozen", "parts frozen"),
+        ("frozen, float32: fastai / ours", "fastai frozen", "ours frozen"),
+        (f"frozen, {auto}: fastai / ours", "fastai frozen", "ours auto frozen"),
+        ("unfrozen, float32: fastai / ours", "fastai unfrozen", "ours unfrozen"),
+        (f"unfrozen, {auto}: fastai / ours", "fastai unfrozen", "ours auto unfrozen"),
+    ):
+        print(f"  {label:<54} {compare(slow, fast, setting, rounds)}", flush=True)
 
 
-def peak_of_steps(arch: str, size: int, batch: int, trainable: int) -> float:
-    """Give the MiB by which two training steps raise this process's peak memory."""
-    model = our_model(arch, size)
-    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
-    targets = torch.randint(0, CLASSES, (batch,))
-    before = _resident_mib()
-    step = our_step(model, trainable, images, targets)
-    step()
-    step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-
-
-def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+def print_memory(setting: Setting) -> None:
+    """Print by how much frozen and unfrozen steps raise the peak memory of a process."""
+    peaks = {}
+    for case in ("ours frozen", "ours unfrozen"):
+        worker = Worker(case, setting)
+        worker.step()
+        peaks[case] = worker.stop()
+    frozen, unfrozen = peaks.values()
+    print(
+        f"{setting.arch}, batch {setting.batch} at {setting.size} px, peak memory of steps: "
+        f"frozen {frozen:.0f} MiB, unfrozen {unfrozen:.0f} MiB, ratio {frozen / unfrozen:.0%}"
+    )
 
 
 def main() -> None:
@@ -203,21 +227,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--arch", action="append", help="may be repeated; default resnet18 and resnet50")
+    parser.add_argument("--arch", default="resnet18")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    if arguments.peak:
-        print(peak_of_steps(*json.loads(arguments.peak)))
+    setting = Setting(arguments.arch, arguments.size, arguments.batch)
+    if arguments.case:
+        serve(arguments.case, setting)
         return
-    keep_large_buffers()
     print(f"torch {torch.__version__}, {describe(torch.device('cpu'))}")
-    for arch in arguments.arch or ("resnet18", "resnet50"):
-        measure_time(arch, arguments.size, arguments.batch, arguments.rounds)
-    measure_memory("resnet50", arguments.size, arguments.batch)
+    print_times(setting, arguments.rounds)
+    print_memory(setting._replace(arch="resnet50"))
 
 
 main()

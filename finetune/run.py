@@ -22,14 +22,15 @@ from safetensors.torch import save as save_tensors
 from finetune.atomic import reported_disk_errors, write_bytes, write_csv, write_file, write_json
 from finetune.data import Split
 from finetune.errors import CheckpointError, RunError
+from finetune.model.weights import RUN_MODEL, RUN_WEIGHTS
 
+MODEL = RUN_MODEL
+WEIGHTS = RUN_WEIGHTS
 CONFIG = "config.yaml"
 CLASSES = "classes.json"
 SPLIT = "split.csv"
 HISTORY = "history.csv"
 EVENTS = "events.jsonl"
-WEIGHTS = "model.safetensors"
-MODEL = "model.json"
 STATUS = "status.json"
 REPORT = "report.json"
 REPORT_PAGE = "report.html"
