@@ -3,8 +3,8 @@
     python benchmarks/steps.py                    # resnet18, and resnet50's memory; minutes on two cores
     python benchmarks/steps.py --arch resnet50 --rounds 9
 
-The two sides of a comparison take their steps in turn, on one batch, each in a process of its own, set up as its
-users would have it. What is printed is the median of the rounds' ratios and their quartiles, because a
+The two sides of a comparison take their steps in turn, on one batch, each in a process of its own, set up as
+its users would have it. What is printed is the median of the rounds' ratios and their quartiles, because a
 machine's speed is noisy. Memory is by how much the steps raise the process's peak.
 """
 

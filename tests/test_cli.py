@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import run_finetune, write_small_config
@@ -17,6 +18,19 @@ def shell(*arguments, cwd=None, width="80"):
     environment = os.environ | {"COLUMNS": width, "PYTHONWARNINGS": "default"}
     command = [sys.executable, "-m", "finetune", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_readme(command):
+    assert f"`finetune {command}" in README
+
+
+def test_every_file_of_a_run_is_in_the_readme(small_run):
+    for name in os.listdir(small_run):
+        assert name.startswith(".") or f"`{name}`" in README, name
 
 
 def test_every_command_is_tested_and_has_help():
