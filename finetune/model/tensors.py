@@ -79,7 +79,7 @@ def _read_safetensors(path: Path, mend: str) -> tuple[dict[str, Tensor], dict[st
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged ({_first_line(error)}). {mend}") from None
+        raise WeightsError(f"{path} is damaged ({_first_sentence(error)}). {mend}") from None
 
 
 def _unpickle_tensors(path: Path, mend: str) -> object:
@@ -97,7 +97,7 @@ def _unpickle_tensors(path: Path, mend: str) -> object:
         raise WeightsError(f"{path} is damaged or not a file of weights. {mend}") from None
     except _TORN as error:
         raise WeightsError(
-            f"{path} is damaged or not a file of weights ({_first_line(error)}). {mend}"
+            f"{path} is damaged or not a file of weights ({_first_sentence(error)}). {mend}"
         ) from None
 
 
@@ -162,5 +162,6 @@ def _without_auxiliary(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Ten
     return ((name, tensor) for name, tensor in tensors.items() if not name.lower().startswith("aux"))
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+def _first_sentence(error: Exception) -> str:
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return text.split(". ")[0][:120]
