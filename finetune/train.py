@@ -210,7 +210,6 @@ def write_outcome(
     )
     run.write_report_page(page)
     run.append_events([{"event": "done", **asdict(journal.best)}])
-    run.write_status("done", 0, resumable=False)
     for split, of_split in scores.items():
         best = f"best model (stage {journal.best.stage}, epoch {journal.best.epoch})"
         display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
@@ -221,25 +220,27 @@ def write_outcome(
 @contextmanager
 def recorded_end(run: Run) -> Iterator[None]:
     """Make the run directory say how the run ended, however it ends."""
+    state, exit_code, error = "failed", 1, None
     try:
         yield
+        state, exit_code = "done", 0
     except KeyboardInterrupt:
-        run.write_status("interrupted", Interrupted.exit_code, resumable=False)
+        state, exit_code = "interrupted", Interrupted.exit_code
         raise Interrupted(
             f"Interrupted. The best model so far, if an epoch was done, is in {run.directory}."
         ) from None
-    except FinetuneError as error:
-        run.write_status("failed", error.exit_code, resumable=False, error=str(error))
+    except FinetuneError as failure:
+        exit_code, error = failure.exit_code, str(failure)
         raise
-    except RuntimeError as error:
-        failure = out_of_memory(error) or worker_failure(error)
-        run.write_status("failed", failure.exit_code if failure else 1, resumable=False, error=str(error))
-        if failure is None:
+    except RuntimeError as failure:
+        error = str(failure)
+        known = out_of_memory(failure) or worker_failure(failure)
+        if known is None:
             raise
-        raise failure from error
-    except BaseException:
-        run.write_status("failed", 1, resumable=False)
-        raise
+        exit_code = known.exit_code
+        raise known from failure
+    finally:
+        run.write_status(state, exit_code, resumable=False, error=error)
 
 
 def out_of_memory(error: RuntimeError) -> ResourceError | None:
