@@ -11,9 +11,8 @@ from pathlib import Path
 
 from finetune.config_file import write_value
 from finetune.errors import ConfigError, DataError
+from finetune.layout_names import SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-_VAL_FOLDERS = ("val", "valid", "validation")
 _LAYOUT = (
     "expected a folder of images per class, such as cats/ and dogs/, or train/ and val/ with such folders"
 )
@@ -70,9 +69,9 @@ def survey_folder(folder: Path) -> Survey:
     try:
         names = _folders(folder)
         # A folder `train` among others is a class (train, bus, car) unless validation images lie beside it.
-        held_out = [name for name in _VAL_FOLDERS if name in names]
-        split = "train" in names and bool(held_out or set(names) <= {"train", "test"})
-        root = folder / "train" if split else folder
+        held_out = [name for name in VAL_FOLDERS if name in names]
+        split = TRAIN_FOLDER in names and bool(held_out or set(names) <= {TRAIN_FOLDER, TEST_FOLDER})
+        root = folder / TRAIN_FOLDER if split else folder
         counts = {name: sum(1 for _ in _images(root / name)) for name in _folders(root)}
     except FileNotFoundError:
         raise DataError(f"{folder}: no such folder; {_LAYOUT}") from None
@@ -135,7 +134,7 @@ def _epochs(n_train: int) -> tuple[int, int]:
 def _check(root: Path, counts: dict[str, int]) -> None:
     if not any(counts.values()):
         raise DataError(
-            f"{root}: no images in folders of classes (looked for {' '.join(_SUFFIXES)}); {_LAYOUT}"
+            f"{root}: no images in folders of classes (looked for {' '.join(SUFFIXES)}); {_LAYOUT}"
         )
     empty = [name for name, number in counts.items() if number == 0]
     if empty:
@@ -158,4 +157,4 @@ def _images(folder: Path) -> Iterator[str]:
     """Give the names of images in a folder and below; links to folders are not followed."""
     for _, folders, files in os.walk(folder, followlinks=False):
         folders[:] = [name for name in folders if _may_be_class(name)]
-        yield from (name for name in files if name.lower().endswith(_SUFFIXES) and not name.startswith("."))
+        yield from (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))

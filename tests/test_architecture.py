@@ -18,7 +18,7 @@ FLOORS = {
         *("data", "images", "split", "transforms", "loaders", "builtin", "model", "groups", "head", "plan"),
         *("optim", "rates", "learner", "inference", "metrics", "progress"),
     },
-    "ground": {"__init__", "errors", "seed", "device", "atomic", "text"},
+    "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names"},
 }
 
 # The parts that are made of other parts, and of which.

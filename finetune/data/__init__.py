@@ -2,11 +2,9 @@
 
 from finetune.data.index import BadImage, ImageIndex, Sample, Split, load_sample
 from finetune.data.indexing import FolderIndex, index_folder, index_images
-from finetune.data.layout import VAL_FOLDERS
 from finetune.data.scan import BadImagesError, check_images
 
 __all__ = [
-    "VAL_FOLDERS",
     "BadImage",
     "BadImagesError",
     "FolderIndex",

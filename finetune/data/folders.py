@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune.errors import DataError
-from finetune.images import SUFFIXES
+from finetune.layout_names import SUFFIXES
 from finetune.text import printable
 
 _NEVER_CLASSES = ("__MACOSX", "__pycache__")

@@ -66,10 +66,6 @@ class ImageIndex:
         for sample in self.samples:
             yield sample.name, sample.split, self.class_names[sample.target]
 
-    def location(self, sample: Sample) -> str:
-        """Say where a sample lies, for messages."""
-        return sample.name if self.root is None else str(self.root / sample.name)
-
 
 def load_sample(
     index: ImageIndex, sample: Sample, limits: ImageLimits, *, shrink_to: int | None = None

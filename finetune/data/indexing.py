@@ -13,7 +13,6 @@ from finetune.data.index import ImageIndex, Sample
 from finetune.data.layout import (
     DEFAULT_FRACTION,
     SPLIT_FOLDERS,
-    TRAIN_FOLDER,
     Part,
     check_not_empty,
     find_part,
@@ -23,6 +22,7 @@ from finetune.data.layout import (
     with_counts,
 )
 from finetune.errors import ConfigError, DataError
+from finetune.layout_names import TRAIN_FOLDER
 from finetune.split import limit_per_class, stratified_split
 from finetune.text import printable
 

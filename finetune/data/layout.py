@@ -8,12 +8,9 @@ from pathlib import Path
 from finetune.data.folders import Found, find_images, list_folders
 from finetune.data.index import Split
 from finetune.errors import DataError
-from finetune.images import SUFFIXES
+from finetune.layout_names import SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS
 from finetune.text import printable
 
-TRAIN_FOLDER = "train"
-VAL_FOLDERS = ("val", "valid", "validation")
-TEST_FOLDER = "test"
 SPLIT_FOLDERS = (TRAIN_FOLDER, *VAL_FOLDERS, TEST_FOLDER)
 
 DEFAULT_FRACTION = 0.2

@@ -2,7 +2,6 @@
 
 from finetune.images.reading import (
     FORMATS,
-    SUFFIXES,
     ImageError,
     ImageFacts,
     ImageLimits,
@@ -14,7 +13,6 @@ from finetune.images.reading import (
 
 __all__ = [
     "FORMATS",
-    "SUFFIXES",
     "ImageError",
     "ImageFacts",
     "ImageLimits",

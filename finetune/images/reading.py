@@ -26,9 +26,6 @@ from finetune.text import printable
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What Pillow may open; left to itself it tries forty more, and hands PostScript to Ghostscript."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""File name endings, in lower case, that mark an image in a data set, the same on every machine."""
-
 SixteenBit = Literal["scale", "stop"]
 
 # What Pillow raises on damaged files of these formats. Found by damaging files, not by reading: its decoders
