@@ -227,7 +227,7 @@ def test_a_file_without_permission_is_refused(tmp_path: Path):
         ("optimizer: [adam]", "decay_bias_and_norm; got a list"),
         ("device: off", "device: expected one of auto, cpu, cuda, mps; got off"),
         ("device: CUDA", "device: expected one of auto, cpu, cuda, mps; got CUDA; did you mean 'cuda'?"),
-        ("optimizer: {name: adamm}", "expected one of adam, sgd; got adamm; did you mean 'adam'?"),
+        ("optimizer: {name: adamm}", "expected one of adam, sgd, momentum, nesterov; got adamm; did you"),
         ("model: {arch: 3.10}", "model.arch: expected text, got 3.10; put it in quotes if it is a name"),
         ("model: {head: {hidden: 512}}", "model.head.hidden: expected a list, got 512"),
         ("model: {head: {hidden: [512, x]}}", "model.head.hidden[1]: expected a whole number, got x"),

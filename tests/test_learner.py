@@ -5,6 +5,7 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from finetune.errors import DivergenceError
 from finetune.learner import Hooks, Loaders, OneCycle, Position, fit_one_cycle
+from finetune.optim import build_optimizer
 from finetune.seed import derive, seed_all
 
 
@@ -134,6 +135,23 @@ def test_plain_sgd_is_given_no_momentum():
     seen = fit(model, make_loaders(), optimizer=optimizer, moms=None)
     assert optimizer.param_groups[0]["momentum"] == 0
     assert {step.momentum for step in seen.steps} == {None}
+
+
+@pytest.mark.parametrize("name", ["momentum", "nesterov"])
+def test_the_cycle_moves_the_momentum_of_every_group(name):
+    model = make_model()
+    groups = [
+        {"params": list(model[0].parameters()), "lr": 0.1, "weight_decay": 0.01},
+        {"params": list(model[3].parameters()), "lr": 1.0, "weight_decay": 0.0},
+    ]
+    optimizer = build_optimizer(groups, name=name, decay="decoupled")
+    seen = fit(model, make_loaders(), optimizer=optimizer, epochs=10)
+    momenta = [step.momentum for step in seen.steps]
+    assert momenta[0] == pytest.approx(0.95)
+    assert min(momenta) == momenta[10] == pytest.approx(0.85)
+    assert len({group["momentum"] for group in optimizer.param_groups}) == 1
+    assert all(step.lrs[1] == pytest.approx(10 * step.lrs[0]) for step in seen.steps)
+    assert seen.epochs[-1].train_loss < 0.95 * seen.epochs[0].train_loss
 
 
 class Negative(nn.Module):

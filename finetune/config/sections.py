@@ -153,7 +153,10 @@ class OptimizerConfig(Section):
     """The optimizer and its weight decay."""
 
     name: OptimizerName = "adam"
-    """`adam`, or `sgd`: plain gradient descent, w ← w − lr·g, without momentum."""
+    """`adam`; `sgd`: plain gradient descent, w ← w − lr·g; `momentum`: m ← b·m + (1−b)·g, w ← w − lr·m, along
+    a mean of about 1/(1−b) past gradients, where `one_cycle.moms` gives b; `nesterov`: the same with
+    gradients taken at the look-ahead point w − lr·b·m. The factor 1−b keeps the size of a step when b moves;
+    a rate made for torch's SGD, which lacks it, is to be divided by 1−b."""
 
     weight_decay: Share = 0.01
     """Strength of the pull of weights towards 0. 0.1 is often named and usually too much."""
