@@ -1,19 +1,19 @@
 """Load and write config files: YAML and `key=value` arguments outside, a checked `Config` inside."""
 
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from finetune.config import Config
+from finetune.config_file.editor import write_stage_lr
 from finetune.config_file.overrides import apply_override
 from finetune.config_file.problems import describe
-from finetune.config_file.reader import MAX_BYTES, Document, decode, read_yaml
+from finetune.config_file.reader import Document, decode, load_bytes, read_yaml
 from finetune.config_file.writer import dump_config, write_value
 from finetune.errors import ConfigError
 
-__all__ = ["dump_config", "load_config", "parse_config", "write_value"]
+__all__ = ["dump_config", "load_config", "parse_config", "write_stage_lr", "write_value"]
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -25,7 +25,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: the file cannot be read, is not YAML, or does not describe an experiment; in the last
             case its message has one line per mistake.
     """
-    return parse_config(decode(_read(path), str(path)), str(path), overrides)
+    return parse_config(decode(load_bytes(path), str(path)), str(path), overrides)
 
 
 def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
@@ -58,28 +58,3 @@ def _apply_all(document: Document, overrides: Sequence[str]) -> list[str]:
         except ConfigError as error:
             problems.append(str(error))
     return problems
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would block for ever
-            kind = "a folder; name a YAML file in it" if path.is_dir() else "not a regular file"
-            raise ConfigError(f"{path}: this is {kind}{_yaml_files(path)}")
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        found = _yaml_files(path.parent) or "; `finetune init FOLDER` writes one for a folder of images"
-        raise ConfigError(f"{path}: no such config file{found}") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{path}: cannot be read: {reason}") from None
-
-
-def _yaml_files(folder: Path) -> str:
-    """Name the config files of a folder, to choose from."""
-    try:
-        names = sorted(str(entry) for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml"))
-    except OSError:
-        return ""
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"; there is {', '.join(names[:8])}{more}" if names else ""

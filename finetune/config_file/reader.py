@@ -7,7 +7,9 @@ the values are built here. Plain scalars follow YAML 1.2's core rules, strictly:
 """
 
 import json
+import pathlib
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,11 +35,15 @@ _LONGEST_INT = 18  # digits; whatever is longer is a slip, and would not fit 64 
 
 @dataclass(frozen=True)
 class Mark:
-    """Where a value comes from: a file and line, or an argument; and how it was written."""
+    """Where a value comes from: a file and line, or an argument; and how it was written.
+
+    `span` is where a scalar begins and ends in the text, its quotes included, counted in characters.
+    """
 
     place: str
     written: str
     line: int
+    span: tuple[int, int] | None
 
 
 @dataclass
@@ -46,6 +52,36 @@ class Document:
 
     value: Any
     marks: dict[Path, Mark] = field(default_factory=dict)
+
+
+def load_bytes(path: pathlib.Path) -> bytes:
+    """Read a config file, but no more of it than tells `decode` that it is too large.
+
+    Raises:
+        ConfigError: no such file, or one that cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would block for ever
+            kind = "a folder; name a YAML file in it" if path.is_dir() else "not a regular file"
+            raise ConfigError(f"{path}: this is {kind}{_yaml_files(path)}")
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        found = _yaml_files(path.parent) or "; `finetune init FOLDER` writes one for a folder of images"
+        raise ConfigError(f"{path}: no such config file{found}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+
+
+def _yaml_files(folder: pathlib.Path) -> str:
+    """Name the config files of a folder, to choose from."""
+    try:
+        names = sorted(str(entry) for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml"))
+    except OSError:
+        return ""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"; there is {', '.join(names[:8])}{more}" if names else ""
 
 
 def decode(raw: bytes, source: str) -> str:
@@ -114,8 +150,8 @@ class _Reader:
     def document(self) -> Document:
         """Read the whole stream."""
         next(self.events)  # stream start
-        if isinstance(next(self.events), yaml.StreamEndEvent):
-            return Document(None, {(): self.mark(0, "nothing")})
+        if isinstance(event := next(self.events), yaml.StreamEndEvent):
+            return Document(None, {(): self.mark(0, event)})
         value = self.value(next(self.events), ())
         next(self.events)  # document end
         more = next(self.events)
@@ -123,15 +159,15 @@ class _Reader:
             raise self.error_at(more, "a second document begins here; a config is a single document")
         return Document(value, self.marks)
 
-    def mark(self, line: int, written: str) -> Mark:
+    def mark(self, line: int, event: yaml.Event) -> Mark:
         if self.lines:
-            return Mark(f"{self.source}:{line + 1}", written, line + 1)
-        return Mark(self.source, written, AFTER_ALL_LINES)
+            return Mark(f"{self.source}:{line + 1}", _written(event), line + 1, _span(event))
+        return Mark(self.source, _written(event), AFTER_ALL_LINES, _span(event))
 
     def value(self, event: yaml.Event, path: Path) -> Any:
         """Build the value that begins with `event`, and mark it."""
         self.check(event, path)
-        self.marks.setdefault(path, self.mark(_position(event)[0], _written(event)))
+        self.marks.setdefault(path, self.mark(_position(event)[0], event))
         if isinstance(event, yaml.MappingStartEvent):
             return self.mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -175,7 +211,7 @@ class _Reader:
                 raise self.error_at(event, f"the key {key!r} stands here a second time{where}; remove one")
             first[key] = line
             value = next(self.events)
-            self.marks[(*path, key)] = self.mark(line, _written(value))
+            self.marks[(*path, key)] = self.mark(line, value)
             mapping[key] = self.value(value, (*path, key))
         return mapping
 
@@ -209,6 +245,15 @@ def _position(event: yaml.Event) -> tuple[int, int]:
     return event.start_mark.line, event.start_mark.column
 
 
+def _span(event: yaml.Event) -> tuple[int, int] | None:
+    """Give where a scalar begins and ends; of a list or a mapping, an event knows only the beginning."""
+    if not isinstance(event, yaml.ScalarEvent):
+        return None
+    assert event.start_mark is not None
+    assert event.end_mark is not None  # all parsed events have both
+    return event.start_mark.index, event.end_mark.index
+
+
 def _written(event: yaml.Event) -> str:
     """Show a value as it was written, shortened; how a list or a mapping is called."""
     if isinstance(event, yaml.MappingStartEvent):
@@ -216,7 +261,7 @@ def _written(event: yaml.Event) -> str:
     if isinstance(event, yaml.SequenceStartEvent):
         return "a list"
     if not isinstance(event, yaml.ScalarEvent):
-        return ""
+        return "nothing"
     if event.style is None:
         return shown(event.value) or "nothing"
     text = shown(event.value)
