@@ -4,9 +4,11 @@ The sampler draws order and augmentation seeds in the main process, from (seed, 
 the data sets hold nothing that changes. So neither workers nor skipped batches can change what a batch holds.
 """
 
+import atexit
 import os
 import re
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -27,6 +29,7 @@ WORKER_TIMEOUT = 300
 
 _MOST_WORKERS = 8
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*(is killed|exited unexpectedly)")
+_LOADERS: "weakref.WeakSet[ImageLoader]" = weakref.WeakSet()
 _WORTH_WORKERS = 200  # images; fewer are read before the processes have started
 
 
@@ -108,6 +111,11 @@ class EpochSampler(Sampler[TrainKey]):
 
 class ImageLoader(DataLoader[tuple[Tensor, Tensor]]):
     """torch's loader, with the failures of its workers told as ours."""
+
+    def stop_workers(self) -> None:
+        """Stop the processes at once, whatever they are doing."""
+        for worker in getattr(self._iterator, "_workers", ()):
+            worker.kill()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # type: ignore[override]
         """Give batches of images (N, 3, H, W) and targets (N,).
@@ -252,7 +260,7 @@ def _build(
     workers: int,
     pin_memory: bool,
 ) -> ImageLoader:
-    return ImageLoader(
+    loader = ImageLoader(
         images,  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=sampler,
@@ -265,6 +273,18 @@ def _build(
         persistent_workers=workers > 0,
         generator=torch.Generator(),  # torch would draw a seed for the workers from the global one
     )
+    _LOADERS.add(loader)
+    return loader
+
+
+@atexit.register
+def _stop_all_workers() -> None:
+    """Stop the workers of loaders that an error has left behind.
+
+    They ignore the signal with which multiprocessing would end them, and it would wait for them for ever.
+    """
+    for loader in _LOADERS:
+        loader.stop_workers()
 
 
 def _collate(items: Sequence[tuple[Tensor, int] | Unreadable]) -> tuple[Tensor, Tensor] | Unreadable:
