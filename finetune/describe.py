@@ -2,8 +2,7 @@
 
 from finetune.config import Config
 from finetune.data import index_images
-from finetune.errors import ConfigError
-from finetune.experiment import build_model, freeze_and_plan
+from finetune.experiment import build_model, find_stage, freeze_and_plan
 from finetune.plan import GroupPlan
 from finetune.progress import Display
 
@@ -17,13 +16,10 @@ def describe_groups(config: Config, stage_name: str | None, display: Display) ->
         ConfigError: no such stage, or a model that cannot be built.
         DataError: no data, so that the number of classes is not known.
     """
-    stages = {stage.name: stage for stage in config.stages}
-    name = stage_name if stage_name is not None else config.stages[-1].name
-    if name not in stages:
-        raise ConfigError(f"--stage {name}: there is no such stage; the config has {', '.join(stages)}.")
+    stage = config.stages[find_stage(config, stage_name, default=-1)]
     data = config.data
     index = index_images(data.path, val=data.val, seed=config.seed, case_variants=data.case_variants)
     untrained = config.model.model_copy(update={"weights": "none"})
     config = config.model_copy(update={"model": untrained})
     model = build_model(config, len(index.class_names), "float32", display)
-    return freeze_and_plan(config, stages[name], model)
+    return freeze_and_plan(config, stage, model)

@@ -3,15 +3,24 @@
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from finetune.config import Config, StageConfig
 from finetune.data import ImageIndex, check_images, index_images
 from finetune.device import Precision, choose_device, choose_precision, describe, keep_large_buffers
+from finetune.errors import ConfigError
 from finetune.images import ImageLimits, parse_colour
 from finetune.learner import Loaders
-from finetune.loaders import build_eval_loader, build_train_loader, choose_workers, fit_batch_size
+from finetune.loaders import (
+    ImageLoader,
+    build_eval_loader,
+    build_train_loader,
+    choose_workers,
+    fit_batch_size,
+)
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
-from finetune.plan import GroupPlan, RateRule, plan_stage, trainable_groups
+from finetune.optim import build_optimizer
+from finetune.plan import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.progress import Display
 from finetune.transforms import eval_transform, train_transform
 
@@ -98,32 +107,53 @@ def build_model(config: Config, classes: int, precision: Precision, display: Dis
 
 def build_loaders(experiment: Experiment) -> Loaders:
     """Build the training and validation loaders of an experiment."""
-    data, index, limits = experiment.config.data, experiment.index, experiment.limits
-    preprocessing, device = experiment.model.preprocessing, experiment.device
-    to_read = 0 if index.root is None else index.count("train")  # built-in images are in memory
-    workers = choose_workers(data.workers, to_read, device_type=device.type)
-    pin_memory = device.type == "cuda"
+    data, index, device = experiment.config.data, experiment.index, experiment.device
     return Loaders(
         train=build_train_loader(
             index,
-            limits,
-            train_transform(data.augment, preprocessing),
+            experiment.limits,
+            train_transform(data.augment, experiment.model.preprocessing),
             batch_size=data.batch_size,
             seed=experiment.config.seed,
-            workers=workers,
-            pin_memory=pin_memory,
+            workers=_workers(experiment),
+            pin_memory=device.type == "cuda",
         ),
-        val=build_eval_loader(
-            index,
-            limits,
-            eval_transform(preprocessing),
-            split="val",
-            batch_size=data.batch_size,
-            workers=workers,
-            pin_memory=pin_memory,
-        ),
+        val=build_val_loader(experiment),
         device=device,
     )
+
+
+def build_val_loader(experiment: Experiment, most_images: int | None = None) -> ImageLoader:
+    """Build the loader of the validation images, or of at most `most_images` of them, evenly spaced."""
+    index = experiment.index if most_images is None else experiment.index.thinned("val", most_images)
+    return build_eval_loader(
+        index,
+        experiment.limits,
+        eval_transform(experiment.model.preprocessing),
+        split="val",
+        batch_size=experiment.config.data.batch_size,
+        workers=_workers(experiment),
+        pin_memory=experiment.device.type == "cuda",
+    )
+
+
+def _workers(experiment: Experiment) -> int:
+    to_read = 0 if experiment.index.root is None else experiment.index.count("train")  # built-in: in memory
+    return choose_workers(experiment.config.data.workers, to_read, device_type=experiment.device.type)
+
+
+def find_stage(config: Config, name: str | None, *, default: int) -> int:
+    """Give the position of the stage that `--stage` names, or of the default one; negative from the end.
+
+    Raises:
+        ConfigError: no such stage.
+    """
+    names = [stage.name for stage in config.stages]
+    if name is None:
+        return default % len(names)
+    if name not in names:
+        raise ConfigError(f"--stage {name}: there is no such stage; the config has {', '.join(names)}.")
+    return names.index(name)
 
 
 def rate_rule(config: Config) -> RateRule:
@@ -141,3 +171,14 @@ def freeze_and_plan(config: Config, stage: StageConfig, model: ImageClassifier) 
     trainable = trainable_groups(stage.train, len(model.layer_groups))
     model.freeze(trainable, batch_norm=stage.batch_norm)
     return plan_stage(model.layer_groups, trainable=trainable, lr=stage.rate, rule=rate_rule(config))
+
+
+def build_stage_optimizer(config: Config, plans: list[GroupPlan]) -> torch.optim.Optimizer:
+    """Build the optimizer of a planned stage."""
+    groups = optimizer_groups(plans, rate_rule(config))
+    return build_optimizer(groups, name=config.optimizer.name, decay=config.optimizer.decay)
+
+
+def build_loss(config: Config) -> nn.Module:
+    """Build the loss that a config asks for."""
+    return nn.CrossEntropyLoss(label_smoothing=config.loss.label_smoothing)

@@ -62,10 +62,11 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Turn features (N, C, h, w) or (N, D) into logits (N, classes)."""
-        logits: Tensor = self.layers(self._pooled(features.float()))
+        logits: Tensor = self.layers(self.pooled(features.float()))
         return logits
 
-    def _pooled(self, features: Tensor) -> Tensor:
+    def pooled(self, features: Tensor) -> Tensor:
+        """Turn features (N, C, h, w) into vectors (N, D); leave vectors as they are."""
         if features.ndim == 2:
             return features
         # Not adaptive pooling: its backward is not deterministic on CUDA.

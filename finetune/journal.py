@@ -57,6 +57,10 @@ class Journal:
         """Record that a stage begins, and what it trains at which rates."""
         self._run.append_events([{"event": "stage", "stage": stage, "groups": groups}])
 
+    def add_lr_find(self, stage: str, **outcome: float | str | None) -> None:
+        """Record that a rate was looked for, and what came of it."""
+        self._run.append_events([{"event": "lr_find", "stage": stage, **outcome}])
+
     def add_step(self, stage: str, step: Step) -> None:
         """Record one optimizer step; it reaches the disk with its epoch."""
         event = {"event": "step", "stage": stage, **asdict(step)}

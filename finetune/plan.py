@@ -29,10 +29,19 @@ class GroupPlan:
     trainable: bool
     """Whether all of the group learns; norm layers of a frozen group may learn without it."""
     lr: float | None
-    """Peak learning rate, or None where nothing learns."""
+    """Peak learning rate, or None where nothing learns; a multiple of the rate to be found if `auto`."""
     weight_decay: float | None
     decayed: int
     """Number of learning parameters that are decayed."""
+    auto: bool = False
+    """Whether the rate is still to be found."""
+
+    @property
+    def shown_lr(self) -> float | str | None:
+        """The peak learning rate as people and programs are told it: `auto/3` if it is still to be found."""
+        if self.lr is None or not self.auto:
+            return self.lr
+        return "auto" if self.lr == 1 else f"auto/{1 / self.lr:.3g}"
 
     def row(self) -> tuple[object, ...]:
         """Give the group's row of the table before training."""
@@ -44,10 +53,16 @@ class GroupPlan:
             len(layers),
             sum(layer["parameters"] for layer in layers),
             state,
-            "–" if self.lr is None else f"{self.lr:.3g}",
+            self._lr_cell(),
             "–" if self.weight_decay is None else f"{self.weight_decay:g}",
             "–" if self.weight_decay is None else f"{self.decayed:,}",
         )
+
+    def _lr_cell(self) -> str:
+        shown = self.shown_lr
+        if shown is None:
+            return "–"
+        return shown if isinstance(shown, str) else f"{shown:.3g}"
 
     @property
     def title(self) -> str:
@@ -69,7 +84,7 @@ class GroupPlan:
 
     def summary(self) -> dict[str, Any]:
         """Give the group as the run's events record it."""
-        return {"name": self.group.name, "lr": self.lr, "weight_decay": self.weight_decay}
+        return {"name": self.group.name, "lr": self.shown_lr, "weight_decay": self.weight_decay}
 
     def to_dict(self) -> dict[str, Any]:
         """Give the group as `finetune groups --json` documents it."""
@@ -80,7 +95,7 @@ class GroupPlan:
             "layers": layers,
             "parameters": sum(layer["parameters"] for layer in layers),
             "trainable": self.trainable,
-            "lr": self.lr,
+            "lr": self.shown_lr,
             "weight_decay": self.weight_decay,
         }
 
@@ -111,6 +126,7 @@ def plan_stage(
                 lr=rate if learns else None,
                 weight_decay=rule.weight_decay if learns else None,
                 decayed=sum(parameter.numel() for parameter in decayed),
+                auto=lr.auto,
             )
         )
     return plans

@@ -28,6 +28,16 @@ class Display:
             file=stream, highlight=False, soft_wrap=True, width=None if terminal else _WIDE
         )
 
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; 80 where there is none."""
+        return self._console.width if self._console.is_terminal else 80
+
+    @property
+    def ascii_only(self) -> bool:
+        """Whether the stream's encoding has no room for anything but ASCII."""
+        return not self._console.encoding.lower().startswith("utf")
+
     def say(self, text: str) -> None:
         """Print a line (or several) as it is."""
         self._console.print(printable(text, keep="\n"), markup=False)
@@ -73,6 +83,7 @@ class Bar:
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
+        self._advanced = 0
 
     def rate(self, done: int) -> float:
         """Give the units per second so far."""
@@ -81,6 +92,11 @@ class Bar:
     def advance_to(self, done: int | None, note: str = "") -> None:
         """Say that `done` units are done (None: as many as before); `note` stands beside the bar."""
         raise NotImplementedError
+
+    def advance_by(self, more: int) -> None:
+        """Say that `more` units are done than at the last call of this."""
+        self._advanced += more
+        self.advance_to(self._advanced)
 
 
 class _LiveBar(Bar):

@@ -9,6 +9,12 @@ Spacing = Literal["geometric", "linear"]
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _SLICE = re.compile(rf"slice\(\s*({_NUMBER})\s*(?:,\s*({_NUMBER})\s*)?\)")
+_AUTO_SLICE = re.compile(rf"slice\(\s*auto\s*(?:/\s*({_NUMBER})\s*,\s*auto\s*)?\)")
+
+_FORMS = (
+    "write 1e-3, slice(1e-3) or slice(1e-5, 1e-3), or let the rate be found: "
+    "auto, slice(auto) or slice(auto/100, auto)"
+)
 
 
 @dataclass(frozen=True)
@@ -16,29 +22,48 @@ class LearningRate:
     """A peak learning rate as written: `1e-3`, `slice(1e-3)` or `slice(1e-5, 1e-3)`.
 
     `last` is the head's rate. `first` is the rate of the first group, `None` when it was not given.
-    `sliced` tells `slice(1e-3)` (a lower rate for all but the head) from a plain `1e-3`.
+    `sliced` tells `slice(1e-3)` (a lower rate for all but the head) from a plain `1e-3`. `auto` says that
+    the head's rate is still to be found: `last` is 1, and `first` is a multiple of what will be found.
     """
 
     last: float
     first: float | None = None
     sliced: bool = False
+    auto: bool = False
 
     def __str__(self) -> str:
+        last = "auto" if self.auto else f"{self.last:g}"
         if not self.sliced:
-            return f"{self.last:g}"
-        return f"slice({self.last:g})" if self.first is None else f"slice({self.first:g}, {self.last:g})"
+            return last
+        if self.first is None:
+            return f"slice({last})"
+        first = f"auto/{self.last / self.first:g}" if self.auto else f"{self.first:g}"
+        return f"slice({first}, {last})"
+
+    @property
+    def written(self) -> float | str:
+        """The rate as a config holds it: a number, or one of the other forms as text."""
+        return str(self) if self.sliced or self.auto else self.last
+
+    def peaking_at(self, last: float) -> "LearningRate":
+        """Give the rate of the same form whose head learns at `last`, rounded to three digits."""
+        last = float(f"{last:.3g}")
+        first = None if self.first is None else float(f"{self.first * last / self.last:.3g}")
+        return LearningRate(last=last, first=first, sliced=self.sliced)
 
 
 def parse_lr(written: float | str) -> LearningRate:
-    """Read a learning rate in any of its three forms.
+    """Read a learning rate in any of its forms.
 
     Raises:
         ValueError: not one of the forms, not positive and finite, or a slice that goes down.
     """
+    if isinstance(written, str) and "auto" in written:
+        return _parse_auto(written)
     if isinstance(written, str):
         match = _SLICE.fullmatch(written.strip())
         if match is None:
-            raise ValueError(f"{written!r} is not a rate; write 1e-3, slice(1e-3) or slice(1e-5, 1e-3)")
+            raise ValueError(f"{written!r} is not a rate; {_FORMS}")
         numbers = [float(text) for text in match.groups() if text is not None]
     else:
         numbers = [float(written)]
@@ -49,6 +74,20 @@ def parse_lr(written: float | str) -> LearningRate:
         raise ValueError(f"{written} goes down; the first rate must not exceed the last")
     first = numbers[0] if len(numbers) == 2 else None
     return LearningRate(last=numbers[-1], first=first, sliced=isinstance(written, str))
+
+
+def _parse_auto(written: str) -> LearningRate:
+    if written.strip() == "auto":
+        return LearningRate(last=1.0, auto=True)
+    match = _AUTO_SLICE.fullmatch(written.strip())
+    if match is None:
+        raise ValueError(f"{written!r} is not a rate; {_FORMS}")
+    if match[1] is None:
+        return LearningRate(last=1.0, sliced=True, auto=True)
+    divisor = float(match[1])
+    if not (divisor >= 1 and math.isfinite(divisor)):
+        raise ValueError(f"{written} divides by {divisor:g}; the first rate must not exceed the last")
+    return LearningRate(last=1.0, first=1 / divisor, sliced=True, auto=True)
 
 
 def spread(lr: LearningRate, n_groups: int, *, divisor: float, spacing: Spacing) -> list[float]:
@@ -68,3 +107,21 @@ def spread(lr: LearningRate, n_groups: int, *, divisor: float, spacing: Spacing)
     else:
         between = [low * (high / low) ** (i / last) for i in range(1, last)]
     return [low, *between, high]
+
+
+def one_cycle(where: float, values: tuple[float, float, float], *, pct_start: float) -> float:
+    """Give a value of the one-cycle schedule (Smith, 2018) with cosine flanks, as fastai's `fit_one_cycle`.
+
+    Args:
+        where: fraction of the steps that are done, 0–1.
+        values: at the start, at the turning point, and at the end.
+        pct_start: fraction of the steps before the turning point, 0–1.
+    """
+    start, middle, end = values
+    if where < pct_start:
+        return _cosine(where / pct_start, start, middle)
+    return _cosine((where - pct_start) / (1 - pct_start), middle, end)
+
+
+def _cosine(fraction: float, start: float, end: float) -> float:
+    return start + (end - start) * (1 - math.cos(math.pi * fraction)) / 2

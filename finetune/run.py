@@ -34,6 +34,8 @@ EVENTS = "events.jsonl"
 STATUS = "status.json"
 REPORT = "report.json"
 REPORT_PAGE = "report.html"
+LR_FIND = "lr_find-{stage}.json"
+LR_FIND_PLOT = "lr_find-{stage}.png"
 LOCK = ".lock"
 
 SPLIT_HEADER = ("image", "split", "class")
@@ -92,6 +94,11 @@ class Run:
     def write_history(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Write one row per epoch; all rows have the keys of the first."""
         write_csv(self / HISTORY, tuple(rows[0]), (list(row.values()) for row in rows))
+
+    def write_lr_find(self, stage: str, found: Mapping[str, object], picture: bytes) -> None:
+        """Write how the rate of a stage was found: the numbers and the plot."""
+        write_json(self / LR_FIND.format(stage=stage), found)
+        write_bytes(self / LR_FIND_PLOT.format(stage=stage), picture)
 
     def append_events(self, events: Iterable[Mapping[str, object]]) -> None:
         """Add typed events, one JSON object a line."""

@@ -3,23 +3,32 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from finetune.config import Config, StageConfig
 from finetune.config_file import dump_config
 from finetune.errors import FinetuneError, Interrupted, ResourceError
 from finetune.evaluate import evaluate_split
-from finetune.experiment import Experiment, build_loaders, freeze_and_plan, prepare, rate_rule
+from finetune.experiment import (
+    Experiment,
+    build_loaders,
+    build_loss,
+    build_stage_optimizer,
+    freeze_and_plan,
+    prepare,
+)
 from finetune.journal import Journal
 from finetune.learner import Epoch, Hooks, Loaders, OneCycle, Position, Step, fit_one_cycle
 from finetune.loaders import worker_failure
+from finetune.lr_report import curve_plot, refusal, show_found
+from finetune.lr_search import find_lr, starting_weights
 from finetune.metrics import score
-from finetune.optim import build_optimizer, has_momentum
-from finetune.plan import TABLE_COLUMNS, GroupPlan, optimizer_groups
+from finetune.optim import has_momentum
+from finetune.plan import TABLE_COLUMNS, GroupPlan
+from finetune.plot import draw_png
 from finetune.progress import Bar, Display, duration
 from finetune.report import report_page, show_scores
 from finetune.run import Run, create_run
@@ -91,7 +100,7 @@ def exact_rates(experiment: Experiment) -> str:
     lines = ["", "# Peak learning rate of each layer group:"]
     for stage in experiment.config.stages:
         plans = freeze_and_plan(experiment.config, stage, experiment.model)
-        rates = ", ".join("frozen" if plan.lr is None else repr(plan.lr) for plan in plans)
+        rates = ", ".join("frozen" if plan.lr is None else str(plan.shown_lr) for plan in plans)
         lines.append(f"#   {stage.name}: {rates}")
     return "\n".join(lines) + "\n"
 
@@ -105,14 +114,42 @@ def run_stages(run: Run, experiment: Experiment, display: Display) -> Journal:
     journal = Journal(run, monitor=config.monitor, description=description)
     loaders = build_loaders(experiment)
     try:
-        for number, stage in enumerate(config.stages):
-            plans = freeze_and_plan(config, stage, experiment.model)
+        for number in range(len(config.stages)):
+            experiment = with_found_lr(run, experiment, number, loaders, journal, display)
+            stage = experiment.config.stages[number]
+            plans = freeze_and_plan(experiment.config, stage, experiment.model)
             show_stage(number, stage, plans, len(config.stages), display)
             journal.start_stage(stage.name, [plan.summary() for plan in plans])
             run_stage(number, experiment, plans, loaders, journal, display)
     finally:
         journal.flush()
     return journal
+
+
+def with_found_lr(
+    run: Run, experiment: Experiment, number: int, loaders: Loaders, journal: Journal, display: Display
+) -> Experiment:
+    """Find the rate of a stage that says `lr: auto`, and write down how; give the experiment that has it.
+
+    Raises:
+        DivergenceError: no rate that can be answered for.
+    """
+    config, stage = experiment.config, experiment.config.stages[number]
+    if not stage.rate.auto:
+        return experiment
+    before = f"the model after stage {config.stages[number - 1].name}" if number else starting_weights(config)
+    display.say(f"\nfinding the rate of stage {stage.name}, from {before}")
+    found = find_lr(experiment, number, loaders, weights=before, display=display)
+    run.write_lr_find(stage.name, found.to_dict(), draw_png(curve_plot(found)))
+    journal.add_lr_find(stage.name, lr=found.lr, by=found.by, seconds=found.seconds)
+    show_found(found, display)
+    if found.lr is None:
+        raise refusal(found)
+    stages = list(config.stages)
+    stages[number] = stage.model_copy(update={"lr": stage.rate.peaking_at(found.lr).written})
+    experiment = replace(experiment, config=config.model_copy(update={"stages": tuple(stages)}))
+    run.write_config(dump_config(experiment.config) + exact_rates(experiment))
+    return experiment
 
 
 def run_stage(
@@ -125,11 +162,7 @@ def run_stage(
 ) -> None:
     """Fit one cycle to the learning parameters of a planned stage."""
     config, stage = experiment.config, experiment.config.stages[number]
-    optimizer = build_optimizer(
-        optimizer_groups(plans, rate_rule(config)),
-        name=config.optimizer.name,
-        decay=config.optimizer.decay,
-    )
+    optimizer = build_stage_optimizer(config, plans)
     cycle = config.one_cycle
     moms = cycle.moms if has_momentum(optimizer) else None
     if moms is None:
@@ -141,7 +174,7 @@ def run_stage(
             experiment.model,
             loaders,
             optimizer=optimizer,
-            loss=nn.CrossEntropyLoss(label_smoothing=config.loss.label_smoothing),
+            loss=build_loss(config),
             epochs=stage.epochs,
             cycle=OneCycle(cycle.pct_start, cycle.div, cycle.div_final, moms),
             position=Position(config.seed, number),

@@ -11,12 +11,12 @@ PACKAGE = Path(__file__).parents[1] / "finetune"
 # From the face down to the ground; a room may import from floors below its own.
 FLOORS = {
     "face": {"cli", "__main__"},
-    "stories": {"train", "evaluate", "predict", "describe", "init"},
-    "record": {"experiment", "journal", "report", "trained", "run"},
+    "stories": {"train", "lr_find", "lr_search", "evaluate", "predict", "describe", "init"},
+    "record": {"experiment", "journal", "report", "lr_report", "trained", "run"},
     "words": {"config", "config_file", "schema"},
     "parts": {
         *("data", "images", "split", "transforms", "loaders", "builtin", "model", "groups", "head", "plan"),
-        *("optim", "rates", "learner", "inference", "metrics", "progress"),
+        *("optim", "rates", "finder", "learner", "inference", "metrics", "plot", "progress"),
     },
     "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names"},
 }
@@ -36,6 +36,7 @@ DOORS = {
     "yaml": {"config_file"},
     "typer": {"cli"},
     "rich": {"progress"},
+    "matplotlib": {"plot"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -10,7 +10,7 @@ from conftest import run_finetune, write_small_config
 from finetune import __version__
 from finetune.cli import app
 
-COMMANDS = ("train", "evaluate", "predict", "groups", "models", "init", "schema")
+COMMANDS = ("train", "lr-find", "evaluate", "predict", "groups", "models", "init", "schema")
 
 
 def shell(*arguments, cwd=None, width="80"):

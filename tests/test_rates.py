@@ -1,6 +1,6 @@
 import pytest
 
-from finetune.rates import LearningRate, parse_lr, spread
+from finetune.rates import LearningRate, one_cycle, parse_lr, spread
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,51 @@ def test_geometric_spacing_equals_fastai():
 
     ours = spread(parse_lr("slice(1e-6, 4e-3)"), 5, divisor=3, spacing="geometric")
     assert ours == pytest.approx(list(even_mults(1e-6, 4e-3, 5)), rel=1e-12)
+
+
+@pytest.mark.parametrize("pct_start", [0.25, 0.5])
+def test_one_cycle_is_the_schedule_of_fastai(pct_start):
+    from fastai.callback.schedule import combined_cos
+
+    import finetune.learner  # noqa: F401  (imports fastai without its warnings)
+
+    theirs = combined_cos(pct_start, 4e-5, 1e-3, 1e-8)
+    for step in range(40):
+        ours = one_cycle(step / 40, (4e-5, 1e-3, 1e-8), pct_start=pct_start)
+        assert ours == pytest.approx(float(theirs(step / 40)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("written", "rate", "found"),
+    [
+        ("auto", LearningRate(1.0, auto=True), 3.16e-3),
+        ("slice(auto)", LearningRate(1.0, sliced=True, auto=True), "slice(0.00316)"),
+        (
+            " slice( auto / 100 , auto ) ",
+            LearningRate(1.0, first=0.01, sliced=True, auto=True),
+            "slice(3.16e-05, 0.00316)",
+        ),
+        (1e-2, LearningRate(1e-2), 3.16e-3),
+        ("slice(1e-5, 1e-3)", LearningRate(1e-3, first=1e-5, sliced=True), "slice(3.16e-05, 0.00316)"),
+    ],
+)
+def test_a_found_rate_keeps_the_form_of_what_was_written(written, rate, found):
+    assert parse_lr(written) == rate
+    assert rate.peaking_at(0.00316227766).written == found
+    assert parse_lr(rate.written) == rate
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("slice(auto/0.5, auto)", "must not exceed the last"),
+        ("slice(auto/0, auto)", "must not exceed the last"),
+        ("slice(auto, auto)", "is not a rate"),
+        ("slice(1e-5, auto)", "is not a rate"),
+        ("auto/10", "is not a rate"),
+        ("Auto", "is not a rate"),
+    ],
+)
+def test_other_forms_of_auto_are_refused(written, message):
+    with pytest.raises(ValueError, match=message):
+        parse_lr(written)

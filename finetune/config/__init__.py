@@ -15,6 +15,7 @@ from finetune.config.sections import (
     DataConfig,
     HeadConfig,
     LossConfig,
+    LrFinderConfig,
     ModelConfig,
     OneCycleConfig,
     OptimizerConfig,
@@ -30,6 +31,7 @@ __all__ = [
     "DataConfig",
     "HeadConfig",
     "LossConfig",
+    "LrFinderConfig",
     "ModelConfig",
     "OneCycleConfig",
     "OptimizerConfig",
@@ -103,6 +105,9 @@ class Config(Section):
         StageConfig(name="unfrozen", train="all", epochs=4, lr="slice(1e-5, 1e-3)"),
     )
     """The stages of training, in order: by default the head alone, then everything."""
+
+    lr_finder: LrFinderConfig = LrFinderConfig()
+    """How a learning rate is found, by `finetune lr-find` and for `lr: auto`."""
 
     output: OutputConfig = OutputConfig()
     """Where results go."""

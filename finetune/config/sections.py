@@ -16,6 +16,7 @@ from finetune.config.values import (
     Decay,
     Dropout,
     OptimizerName,
+    Pick,
     Pool,
     Rate,
     Share,
@@ -219,7 +220,8 @@ class StageConfig(Section):
 
     lr: Rate
     """Peak learning rate: `1e-3` for all groups, `slice(1e-3)` for less in all groups but the head, or
-    `slice(1e-5, 1e-3)` from the first group to the head."""
+    `slice(1e-5, 1e-3)` from the first group to the head. `auto`, `slice(auto)` and
+    `slice(auto/100, auto)` are the same with a rate that is found when the stage begins."""
 
     batch_norm: BatchNorm = "frozen"
     """In frozen groups: `frozen` leaves batch normalisation alone; `train` lets it learn and its
@@ -229,6 +231,45 @@ class StageConfig(Section):
     def rate(self) -> LearningRate:
         """The learning rate, read."""
         return parse_lr(self.lr)
+
+
+class LrFinderConfig(Section):
+    """How a learning rate is found, by `finetune lr-find` and for `lr: auto`."""
+
+    pick: Pick = "race"
+    """Which suggestion is taken: `race` trains briefly at each of them and lets the validation images
+    decide; `knee`, `steepest`, `minimum`, `slide` and `valley` read it from the curve of the range test
+    alone, see docs/lr-find.md."""
+
+    start: Annotated[float, Field(gt=0)] = 1e-7
+    """First and lowest rate of the range test."""
+
+    end: Annotated[float, Field(gt=0)] = 10.0
+    """Last and highest rate of the range test; it ends earlier when the loss explodes."""
+
+    steps: Annotated[int, Field(ge=20, le=100_000)] = 100
+    """Steps of the range test, one for each rate."""
+
+    stop: Annotated[float, Field(gt=1)] = 3.0
+    """The range test ends when the loss is above this many times the loss it began with."""
+
+    smoothing: Annotated[float, Field(ge=0, le=1000)] = 3.0
+    """Width of the kernel that smooths the curve: the standard deviation of a Gaussian, in steps."""
+
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    """How many range tests are made, each over other batches; the suggestions are read from their mean,
+    and the table says how far they are apart."""
+
+    race_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """Steps that each rate in the race trains for; never more than the stage itself has."""
+
+    @field_validator("end")
+    @classmethod
+    def _range_goes_up(cls, end: float, info: ValidationInfo) -> float:
+        start = info.data.get("start")
+        if start is not None and end < 10 * start:
+            raise ValueError(f"expected at least ten times lr_finder.start, which is {start:g}")
+        return end
 
 
 class OutputConfig(Section):

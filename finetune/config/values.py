@@ -19,6 +19,7 @@ Pool = Literal["avg+max", "avg", "max"]
 OptimizerName = Literal["adam", "sgd", "momentum", "nesterov"]
 Decay = Literal["decoupled", "l2"]
 BatchNorm = Literal["frozen", "train"]
+Pick = Literal["race", "knee", "steepest", "minimum", "slide", "valley"]
 
 LARGEST = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
@@ -39,7 +40,7 @@ def _is_whole(value: object) -> bool:
 
 def _check_lr(value: Any) -> float | str:
     if not (_is_number(value) or isinstance(value, str)):
-        raise ValueError("expected a rate such as 1e-3, slice(1e-3) or slice(1e-5, 1e-3)")
+        raise ValueError("expected a rate such as 1e-3, slice(1e-3), slice(1e-5, 1e-3) or auto")
     try:
         parse_lr(value)
     except OverflowError:
@@ -117,6 +118,7 @@ Rate = Annotated[
         {
             "anyOf": [
                 {"type": "number", "exclusiveMinimum": 0},
+                {"const": "auto"},
                 {"type": "string", "pattern": r"^\s*slice\([^,()]+(,[^,()]+)?\)\s*$"},
             ]
         }

@@ -1,7 +1,7 @@
 """The index of a data set: names, classes and splits, without a pixel."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -60,6 +60,15 @@ class ImageIndex:
         for sample in self.samples:
             numbers[sample.target] += sample.split == split
         return dict(zip(self.class_names, numbers, strict=True))
+
+    def thinned(self, split: Split, most: int) -> "ImageIndex":
+        """Give the index with at most `most` samples of a split, evenly spaced: classes keep their shares."""
+        samples = self.of_split(split)
+        if len(samples) <= most:
+            return self
+        kept = {samples[i * len(samples) // most].name for i in range(most)}
+        thin = tuple(sample for sample in self.samples if sample.split != split or sample.name in kept)
+        return replace(self, samples=thin)
 
     def rows(self) -> Iterator[tuple[str, Split, str]]:
         """Give name, split and class name of every sample, for the record of a run."""

@@ -52,16 +52,26 @@ class ImageClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Turn images (N, 3, H, W), uint8 or float in 0–255, into float32 logits (N, C)."""
+        features = self._backbone_features(images)
+        # The head is small, and rounding its logits to bfloat16 would round the loss as well.
+        with torch.autocast(images.device.type, enabled=False):
+            logits: Tensor = self.head(features)
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """Turn images (N, 3, H, W) into what the head sees of them: pooled float32 features (N, D).
+
+        `head(features(images))` is `forward(images)`. Under a frozen backbone they can be kept.
+        """
+        return self.head.pooled(self._backbone_features(images).float())
+
+    def _backbone_features(self, images: Tensor) -> Tensor:
         normalised = (images.to(torch.float32) / 255 - self.mean) / self.std
         if self.spec.memory_format == "channels_last":
             normalised = normalised.contiguous(memory_format=torch.channels_last)
-        device = images.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
-            features = self.backbone(normalised)
-        # The head is small, and rounding its logits to bfloat16 would round the loss as well.
-        with torch.autocast(device, enabled=False):
-            logits: Tensor = self.head(features)
-        return logits
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
+            features: Tensor = self.backbone(normalised)
+        return features
 
     def freeze(self, trainable_groups: int, *, batch_norm: FrozenBatchNorm = "frozen") -> None:
         """Let the last `trainable_groups` layer groups learn, and hold the others still.
@@ -91,6 +101,11 @@ class ImageClassifier(nn.Module):
                         parameter.requires_grad_(False)
                         parameter.grad = None
         self.train(self.training)
+
+    @property
+    def only_head_learns(self) -> bool:
+        """Whether the whole backbone is frozen, so that its features are a pure function of the images."""
+        return len(self._frozen) == len(self.layer_groups) - 1 and not self._frozen_norms_learn
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training mode, except for what is frozen."""

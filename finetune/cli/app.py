@@ -1,0 +1,83 @@
+"""The application, and what its commands share: options, errors, and where output goes."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune import __version__
+from finetune.errors import FinetuneError, Interrupted
+from finetune.progress import Display
+from finetune.text import printable
+
+app = typer.Typer(
+    name="finetune",
+    help="Transfer learning on images from one YAML file.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 a bug, 2 usage or config, 3 data, 4 training diverged, 5 damaged files, "
+    "6 memory or disk, 7 device, network or weights, 8 run directory, 130 interrupted.",
+)
+
+
+class DeviceChoice(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Override any key, for instance model.arch=resnet50 stages.0.epochs=3.",
+        show_default=False,
+    ),
+]
+RunDirectory = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Directory of a finished run.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; all else goes to stderr.")]
+Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        print(f"finetune {__version__}")
+        raise typer.Exit
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Turn a user's mistake into a line on stderr and an exit code; a bug of ours shows its traceback."""
+    try:
+        yield
+    except FinetuneError as error:
+        print("error:", printable(str(error), keep="\n"), file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise typer.Exit(Interrupted.exit_code) from None
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Keep Python from complaining again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+
+
+def display_for(stdout_has_data: bool) -> Display:
+    """Give the display for what people read: stderr where stdout carries data."""
+    return Display(sys.stderr if stdout_has_data else sys.stdout)

@@ -1,0 +1,108 @@
+"""Commands about a config: train it, find its rates, show its groups."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune.cli.app import AsJson, ConfigFile, Overrides, app, display_for, reported_errors
+from finetune.config_file import load_config, write_stage_lr
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run directory.  [default: runs/CONFIG-TIME]")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Move aside what --run-dir already holds.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the data, the model and the plan; train nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a classifier as CONFIG says."""
+    with reported_errors():
+        display, settings = display_for(as_json), load_config(config, overrides or [])
+        from finetune import train as story
+
+        if dry_run:
+            story.show_plan(settings, display)
+            return
+        outcome = story.train(
+            settings, name=config.stem, run_dir=run_dir, overwrite=overwrite, display=display
+        )
+        if as_json:
+            print(json.dumps(asdict(outcome)))
+
+
+@app.command("lr-find")
+def lr_find(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The stage to sweep.  [default: the first; with --run the last]"),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Sweep from the best weights of this run, finished or interrupted."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the curve into this PNG file.")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Put the rate into CONFIG; the rest of it stays as it is.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find a learning rate for a stage of CONFIG; train nothing."""
+    with reported_errors():
+        display, settings = display_for(as_json), load_config(config, overrides or [])
+        from finetune import lr_find as story
+
+        story.check_plot_path(plot)
+        answer = story.lr_find(settings, stage, run_dir=run, display=display)
+        story.show_answer(answer, display)
+        if plot is not None:
+            story.write_plot(answer.found, plot)
+            display.say(f"plot    {plot}")
+        if as_json:
+            print(json.dumps(answer.to_dict()))
+        if answer.written is None:
+            raise story.refusal(answer.found)
+        if write:
+            write_stage_lr(config, answer.found.stage, answer.written)
+            display.say(f"written to {config}, stage {answer.found.stage}")
+
+
+@app.command()
+def groups(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The stage to show.  [default: the last]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the model as layer groups: shapes, rates, what is frozen."""
+    with reported_errors():
+        display, settings = display_for(as_json), load_config(config, overrides or [])
+        from finetune.describe import describe_groups
+        from finetune.plan import TABLE_COLUMNS
+
+        plans = describe_groups(settings, stage, display)
+        if as_json:
+            print(json.dumps({"groups": [plan.to_dict() for plan in plans]}))
+            return
+        for plan in plans:
+            display.table(
+                ("layer", "type", "affine", "shape", "parameters"), plan.layer_table(), title=plan.title
+            )
+            display.say("")
+        display.table(TABLE_COLUMNS, [plan.row() for plan in plans])

@@ -1,0 +1,119 @@
+"""The story of `finetune lr-find`: sweep a stage, and show what the curve says."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.config import Config
+from finetune.config_file import write_value
+from finetune.errors import CheckpointError, ConfigError
+from finetune.experiment import Experiment, build_loaders, find_stage, prepare
+from finetune.finder import Found
+from finetune.lr_report import curve_plot, refusal, show_found, write_plot
+from finetune.lr_search import find_lr, starting_weights
+from finetune.plot import draw_text
+from finetune.progress import Display
+from finetune.run import MODEL, open_run
+
+__all__ = ["Answer", "check_plot_path", "lr_find", "refusal", "show_answer", "write_plot"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `finetune lr-find` found, and how a config writes it."""
+
+    found: Found
+    written: float | str | None
+    """The value for the stage's `lr`, with the slice that the config gives it; None if nothing was found."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the answer as `lr-find --json` documents it."""
+        return {"written": self.written, **self.found.to_dict()}
+
+
+def lr_find(config: Config, stage: str | None, *, run_dir: Path | None, display: Display) -> Answer:
+    """Find the learning rate of a stage, show how, and change nothing.
+
+    Args:
+        config: the experiment.
+        stage: name of the stage; None for the first, or for the last where `run_dir` is given.
+        run_dir: a run whose weights to sweep from; None for the weights that a training starts with.
+        display: where to show it.
+
+    Raises:
+        FinetuneError: whatever the user can mend in config, data or run. That no rate was found is no error
+            here, see `lr_report.refusal`.
+    """
+    number = find_stage(config, stage, default=0 if run_dir is None else -1)
+    weights = untrained_weights(config, number)
+    if run_dir is None:
+        experiment = prepare(config, display)
+    else:
+        experiment, weights = prepare_from_run(config, run_dir, display)
+    display.say(f"sweep   stage {config.stages[number].name}, from {weights}")
+    found = find_lr(experiment, number, build_loaders(experiment), weights=weights, display=display)
+    rate = config.stages[number].rate
+    return Answer(found, None if found.lr is None else rate.peaking_at(found.lr).written)
+
+
+def untrained_weights(config: Config, number: int) -> str:
+    """Say what a sweep before any training starts from."""
+    start = starting_weights(config)
+    if number == 0:
+        return start
+    before = " and ".join(stage.name for stage in config.stages[:number])
+    return f"{start}: {before} not trained (--run RUN sweeps from a run's weights)"
+
+
+def prepare_from_run(config: Config, run_dir: Path, display: Display) -> tuple[Experiment, str]:
+    """Prepare an experiment whose model has the best weights of a run; say which they are.
+
+    Raises:
+        RunError: not a run, or one without a model.
+        CheckpointError: damaged, or not the model and the classes of the config.
+    """
+    run = open_run(run_dir)
+    state, description = run.load_model()
+    # The run has the backbone's preprocessing too, so the pretrained weights are not needed again.
+    model = config.model.model_copy(update={"weights": str(run_dir)})
+    experiment = prepare(config.model_copy(update={"model": model}), display)
+    if list(description["class_names"]) != list(experiment.index.class_names):
+        raise CheckpointError(
+            f"{run / MODEL}: its classes are not those of the config's data, so its head does not fit.\n"
+            "Name the run of this config, or leave out --run."
+        )
+    ours = experiment.model.state_dict()
+    wrong = set(ours) ^ set(state) or {name for name in ours if ours[name].shape != state[name].shape}
+    if wrong:
+        raise CheckpointError(
+            f"{run / MODEL}: not the model of the config: {len(wrong)} tensors differ, first {min(wrong)}.\n"
+            "Name the run of this config, or leave out --run."
+        )
+    experiment.model.load_state_dict(state)
+    best = description["best"]
+    return experiment, f"the best weights of {run_dir} (stage {best['stage']}, epoch {best['epoch']})"
+
+
+def show_answer(answer: Answer, display: Display) -> None:
+    """Show the curve, the table of heuristics, the race, and the rate as the config would hold it."""
+    if len(answer.found.curve.lrs) >= 2:
+        display.say("")
+        width = min(display.width, 100)
+        display.say(draw_text(curve_plot(answer.found), width=width, ascii_only=display.ascii_only))
+    show_found(answer.found, display)
+    if answer.written is not None:
+        display.say(f"\nlr: {write_value(answer.written)}")
+
+
+def check_plot_path(path: Path | None) -> None:
+    """Refuse a file for the plot that cannot be written, before minutes are spent.
+
+    Raises:
+        ConfigError: another ending than .png, or no such folder.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"--plot {path}: the plot is a PNG picture; name a file that ends in .png.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--plot {path}: there is no folder {path.parent}.")

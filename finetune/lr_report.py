@@ -1,0 +1,62 @@
+"""What a search for a learning rate came to: on screen, as a picture, and as an error."""
+
+from pathlib import Path
+
+from finetune.atomic import write_bytes
+from finetune.errors import DivergenceError
+from finetune.finder import Found
+from finetune.plot import CurvePlot, Marker, draw_png
+from finetune.progress import Display
+
+
+def show_found(found: Found, display: Display) -> None:
+    """Show the table of heuristics, the race if there was one, and what was taken."""
+    display.say("")
+    display.table(("heuristic", "rate", *(("spread",) if found.repeated else ()), ""), found.rows())
+    if found.agreement:
+        display.say(f"the suggestions are {found.agreement:.1f} decades apart")
+    if found.divergence is not None:
+        display.say(f"the loss is back where it began at {found.divergence:.2g}")
+    if found.racers:
+        display.say("")
+        display.table(
+            ("rate", "val loss", "±", "accuracy", "suggested by", ""),
+            found.league(),
+            title=f"race, {found.race_steps} steps each",
+        )
+    display.say("")
+    if found.lr is not None:
+        display.say(f"picked {found.lr:.3g} ({found.by}) in {found.seconds:.1f} s")
+
+
+def refusal(found: Found) -> DivergenceError:
+    """Give the error that no rate can be answered for."""
+    return DivergenceError(
+        f"No usable rate for stage {found.stage}: {found.by}.\n"
+        "Look at the curve; try a wider lr_finder.start and end, more lr_finder.steps or repeats, "
+        "lr_finder.pick=race, or write a rate."
+    )
+
+
+def curve_plot(found: Found) -> CurvePlot:
+    """Give the curve with every suggestion, the pick and the rate of divergence marked."""
+    markers = [Marker(s.heuristic, s.lr) for s in found.suggestions if s.lr is not None]
+    if found.divergence is not None:
+        markers.append(Marker("divergence", found.divergence))
+    if found.lr is not None:
+        picked = next((marker for marker in markers if f"{marker.lr:.3g}" == f"{found.lr:.3g}"), None)
+        if picked is not None:
+            markers.remove(picked)
+        label = picked.label if picked is not None else "race"
+        markers.append(Marker(label, found.lr, picked=True))
+    curve = found.curve
+    return CurvePlot(f"range test, stage {found.stage}", curve.lrs, curve.losses, curve.smoothed(), markers)
+
+
+def write_plot(found: Found, path: Path) -> None:
+    """Write the curve as a PNG file.
+
+    Raises:
+        ResourceError: the file cannot be written.
+    """
+    write_bytes(path, draw_png(curve_plot(found)))

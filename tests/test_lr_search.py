@@ -1,0 +1,276 @@
+"""Finding a rate: what it sweeps, that it leaves no trace, and that the found number repeats the training."""
+
+import json
+import random
+from contextlib import suppress
+from dataclasses import replace
+from io import StringIO
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_finetune, write_small_config
+from torch import nn
+
+from finetune.config_file import load_config
+from finetune.experiment import build_loaders, prepare
+from finetune.finder import ORDER, Racer, Trial
+from finetune.lr_search import build_trial, find_lr
+from finetune.progress import Display
+
+FAST = ("lr_finder.steps=30", "lr_finder.race_steps=6", "lr_finder.start=1e-5")
+
+
+def quiet():
+    return Display(StringIO())
+
+
+def experiment_of(folder, path, *overrides):
+    config = load_config(write_small_config(folder, path), [*FAST, *overrides])
+    return prepare(config, quiet())
+
+
+def everything(model):
+    """Give all that a search may touch: tensors, gradients, modes, random states."""
+    return {
+        **{f"tensor {name}": t.clone() for name, t in [*model.named_parameters(), *model.named_buffers()]},
+        **{f"grad {name}": p.grad for name, p in model.named_parameters()},
+        **{f"mode {name}": layer.training for name, layer in model.named_modules()},
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state()[1].tolist(),
+        "python": random.getstate(),
+    }
+
+
+def assert_same(before, after):
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        same = torch.equal(value, after[name]) if isinstance(value, torch.Tensor) else value == after[name]
+        assert same, name
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [0, 1], ids=["frozen", "unfrozen"])
+def test_a_search_leaves_no_trace(images, tmp_path, number, workers):
+    experiment = experiment_of(tmp_path, images, f"data.workers={workers}")
+    experiment.model.train()
+    loaders = build_loaders(experiment)
+    before = everything(experiment.model)
+    found = find_lr(experiment, number, loaders, weights="", display=quiet())
+    assert len(found.curve.lrs) > 10
+    assert_same(before, everything(experiment.model))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("number", [0, 1], ids=["frozen", "unfrozen"])
+def test_a_search_that_is_broken_off_leaves_no_trace(images, tmp_path, monkeypatch, number, error):
+    experiment = experiment_of(tmp_path, images)
+    loaders = build_loaders(experiment)
+    before = everything(experiment.model)
+    taken = 0
+
+    def break_off(self, *args, **kwargs):
+        nonlocal taken
+        taken += 1
+        if taken == 17:
+            raise error
+
+    monkeypatch.setattr(nn.CrossEntropyLoss, "forward", breaking(nn.CrossEntropyLoss.forward, break_off))
+    with pytest.raises(error):
+        find_lr(experiment, number, loaders, weights="", display=quiet())
+    assert taken == 17
+    assert_same(before, everything(experiment.model))
+
+
+def breaking(function, first):
+    def wrapped(self, *args):
+        first(self, *args)
+        return function(self, *args)
+
+    return wrapped
+
+
+def test_without_putting_back_the_trace_would_be_seen(images, tmp_path):
+    """Guard the tests above: the same steps outside a search change weights and statistics."""
+    experiment = experiment_of(tmp_path, images)
+    before = everything(experiment.model)
+    trial = build_trial(experiment, 1, build_loaders(experiment), 5, quiet())
+    for _ in trial.steps([(1e-2, 0.9)] * 3):
+        pass
+    after = everything(experiment.model)
+    tensors = [name for name in before if name.startswith("tensor ")]
+    moved = {name for name in tensors if not torch.equal(before[name], after[name])}
+    assert any("running_mean" in name for name in moved)
+    assert any("head.layers" in name for name in moved)
+    assert not torch.equal(before["torch"], after["torch"])
+
+
+def weights_of(run):
+    return (run / "model.safetensors").read_bytes()
+
+
+AUTO = (
+    "stages=[{name: frozen, train: head, epochs: 1, lr: auto},"
+    " {name: unfrozen, train: all, epochs: 1, lr: 'slice(auto/100, auto)'}]"
+)
+
+
+@pytest.fixture(scope="module")
+def auto_run(images, tmp_path_factory):
+    """Give a finished run whose two stages found their own rates."""
+    folder = tmp_path_factory.mktemp("auto")
+    config = write_small_config(folder, images)
+    result = run_finetune("train", config, "--run-dir", folder / "run", AUTO, *FAST)
+    assert result.exit_code == 0, result.output
+    return folder / "run", result.stdout
+
+
+def found_rates(run):
+    return [stage.lr for stage in load_config(run / "config.yaml").stages]
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_training_at_the_found_number_gives_the_same_bits(auto_run, images, tmp_path, workers):
+    run, _ = auto_run
+    frozen, unfrozen = found_rates(run)
+    assert isinstance(frozen, float)
+    assert unfrozen.startswith("slice(")
+    stages = (
+        f"stages=[{{name: frozen, train: head, epochs: 1, lr: {frozen}}},"
+        f" {{name: unfrozen, train: all, epochs: 1, lr: '{unfrozen}'}}]"
+    )
+    again = tmp_path / "again"
+    config = write_small_config(tmp_path, images)
+    result = run_finetune("train", config, "--run-dir", again, stages, f"data.workers={workers}")
+    assert result.exit_code == 0, result.output
+    assert weights_of(again) == weights_of(run)
+
+
+def test_the_resolved_config_repeats_the_run_without_a_search(auto_run, tmp_path):
+    run, _ = auto_run
+    result = run_finetune("train", run / "config.yaml", "--run-dir", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    assert weights_of(tmp_path / "again") == weights_of(run)
+    assert not list((tmp_path / "again").glob("lr_find-*"))
+
+
+def test_a_run_records_what_it_found(auto_run):
+    run, output = auto_run
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    searches = [event for event in events if event["event"] == "lr_find"]
+    assert [event["stage"] for event in searches] == ["frozen", "unfrozen"]
+    for stage, event in zip(("frozen", "unfrozen"), searches, strict=True):
+        record = json.loads((run / f"lr_find-{stage}.json").read_text())
+        assert record["lr"] == event["lr"]
+        assert len(record["curve"]["lr"]) == len(record["curve"]["loss"]) == len(record["curve"]["smoothed"])
+        assert [suggestion["heuristic"] for suggestion in record["suggestions"]] == list(ORDER)
+        assert (run / f"lr_find-{stage}.png").read_bytes().startswith(b"\x89PNG")
+    assert record["weights"] == "the model after stage frozen"
+    assert "picked" in output
+    frozen, unfrozen = found_rates(run)
+    assert searches[0]["lr"] == frozen
+    first, last = map(float, unfrozen.removeprefix("slice(").removesuffix(")").split(","))
+    assert last == searches[1]["lr"]
+    assert first == pytest.approx(last / 100, rel=1e-2)
+
+
+def test_the_groups_of_a_slice_keep_their_ratios_in_the_sweep(images, tmp_path, monkeypatch):
+    experiment = experiment_of(tmp_path, images)
+    seen = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *args, **kwargs):
+        seen.append([group["lr"] for group in self.param_groups])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    find_lr(experiment, 1, build_loaders(experiment), weights="", display=quiet())
+    sweep = seen[:20]
+    for rates, after in pairwise(sweep):
+        assert rates[-1] / rates[0] == pytest.approx(100)  # slice(1e-4, 1e-2)
+        assert rates[-1] / rates[2] == pytest.approx(10)
+        assert after[-1] > rates[-1]
+    assert sweep[0][-1] == pytest.approx(1e-5)
+
+
+def test_features_give_the_losses_that_the_whole_model_gives(images, tmp_path):
+    experiment = experiment_of(tmp_path, images, "data.augment=none", "model.head.dropout=0.0")
+    loaders = build_loaders(experiment)
+    cached = build_trial(experiment, 0, loaders, 20, quiet())
+    assert cached.module is experiment.model.head
+    whole = replace(cached, module=experiment.model, train=loaders.train, val=loaders.val)
+    course = [(1e-3, 0.9)] * 3  # the epoch whose batches were cached, in their order
+    state = {name: tensor.clone() for name, tensor in experiment.model.state_dict().items()}
+    by_features = list(in_order(cached).steps(course))
+    experiment.model.load_state_dict(state)
+    assert by_features == pytest.approx(list(whole.steps(course)), rel=1e-5)
+    logits, targets = cached.validate()
+    expected, expected_targets = whole.validate()
+    assert torch.equal(targets, expected_targets)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def in_order(trial: Trial) -> Trial:
+    """Give the cached features in the order in which they were computed."""
+
+    class InOrder(torch.utils.data.Sampler):
+        def start_epoch(self, stage, epoch):
+            pass
+
+        def __iter__(self):
+            return iter([list(range(i * 8, i * 8 + 8)) for i in range(3)])
+
+        def __len__(self):
+            return 3
+
+    loader = torch.utils.data.DataLoader(trial.train.dataset, batch_size=None, sampler=InOrder())
+    return replace(trial, train=loader)
+
+
+def test_a_frozen_search_looks_at_each_image_once(images, tmp_path, monkeypatch):
+    experiment = experiment_of(tmp_path, images)
+    seen = 0
+    forward = type(experiment.model.backbone).forward
+
+    def counting(self, batch):
+        nonlocal seen
+        seen += len(batch) if self is experiment.model.backbone else 0
+        return forward(self, batch)
+
+    monkeypatch.setattr(type(experiment.model.backbone), "forward", counting)
+    found = find_lr(experiment, 0, build_loaders(experiment), weights="", display=quiet())
+    assert len(found.racers) > 2
+    assert seen == 24 + 6  # three full batches of 8 of the 30 training images, and 6 for validation
+
+
+def test_batch_norm_that_trains_forbids_cached_features(images, tmp_path):
+    stage = "stages=[{name: frozen, train: head, epochs: 1, lr: 1e-2, batch_norm: train}]"
+    experiment = experiment_of(tmp_path, images, stage)
+    assert build_trial(experiment, 0, build_loaders(experiment), 5, quiet()).module is experiment.model
+
+
+def test_a_rate_that_cannot_be_found_stops_the_training_and_is_recorded(images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    flat = ("lr_finder.start=1e-12", "lr_finder.end=1e-10", "lr_finder.steps=30", "lr_finder.pick=valley")
+    result = run_finetune("train", config, "--run-dir", tmp_path / "run", AUTO, *flat)
+    assert result.exit_code == 4
+    assert "No usable rate for stage frozen: " in result.stderr
+    assert "Traceback" not in result.output
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["exit_code"] == 4
+    record = json.loads((tmp_path / "run" / "lr_find-frozen.json").read_text())
+    assert record["lr"] is None
+    assert all(suggestion["reason"] for suggestion in record["suggestions"])
+
+
+def test_the_race_is_run_from_one_start_with_the_same_batches(images, tmp_path):
+    experiment = experiment_of(tmp_path, images)
+    found = find_lr(experiment, 0, build_loaders(experiment), weights="", display=quiet())
+    again = find_lr(experiment, 0, build_loaders(experiment), weights="", display=quiet())
+    assert found.racers == again.racers
+    assert all(isinstance(racer, Racer) for racer in found.racers)
+    assert found.lr in {float(f"{racer.lr:.3g}") for racer in found.racers}
+    with suppress(StopIteration):
+        assert min(r.val_loss for r in found.racers if r.val_loss is not None) == next(
+            r.val_loss for r in found.racers if float(f"{r.lr:.3g}") == found.lr
+        )

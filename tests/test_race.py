@@ -1,0 +1,144 @@
+"""Who races, who wins, and that every racer starts from the same weights."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from finetune.finder.features import Features, feature_batches
+from finetune.finder.heuristics import ORDER, Suggestion
+from finetune.finder.race import Entry, Racer, line_up, race, winner
+from finetune.finder.trial import Trial
+
+
+def make_trial(seed=0, n=48, loss=None):
+    """Give a linear model over two separable clouds of points."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(n) % 2
+    values = torch.randn(n, 4, generator=generator) + 2 * targets[:, None]
+    features = Features(values, targets)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.ReLU(), nn.Linear(8, 2))
+    return Trial(
+        module=model,
+        train=feature_batches(features, batch_size=8, seed=seed),
+        val=[features],
+        new_optimizer=lambda: torch.optim.SGD(model.parameters(), lr=1.0),
+        loss=loss or nn.CrossEntropyLoss(),
+        device=torch.device("cpu"),
+        seed=seed,
+        stage=0,
+    )
+
+
+def constant(where, peak):
+    return peak, None
+
+
+def suggestions(**lrs):
+    return [Suggestion(name, lrs.get(name), "" if name in lrs else "flat") for name in ORDER]
+
+
+def test_the_suggestions_race_and_ten_times_more_and_less_than_the_chosen_one():
+    given = suggestions(knee=1e-3, valley=2e-5, steepest=4e-4)
+    entries = line_up(given, given[0], 0.1)
+    assert [entry.lr for entry in entries] == pytest.approx([2e-5, 1e-4, 4e-4, 1e-3, 1e-2])
+    assert [entry.names for entry in entries] == [
+        *(("valley",), ("knee ÷ 10",), ("steepest",), ("knee",), ("knee × 10",))
+    ]
+
+
+def test_rates_that_are_nearly_the_same_are_one_racer():
+    given = suggestions(knee=1e-3, steepest=1.1e-3, minimum=1.2e-3)
+    entries = line_up(given, given[0], None)
+    assert entries[1] == Entry(1e-3, ("knee", "steepest", "minimum"))
+    assert len(entries) == 3
+
+
+def test_where_every_heuristic_refuses_the_decades_below_the_explosion_race():
+    entries = line_up(suggestions(), None, 0.5)
+    assert [entry.lr for entry in entries] == pytest.approx([5e-4, 5e-3, 5e-2])
+    assert line_up(suggestions(), None, None) == []
+
+
+def racer(lr, loss, accuracy=0.5, error=0.01):
+    return Racer(lr, ("x",), loss, accuracy, error)
+
+
+def test_the_lowest_loss_wins():
+    assert winner([racer(1e-3, 0.5), racer(1e-2, 0.3), racer(1e-1, 0.9)]).lr == 1e-2
+
+
+def test_losses_within_two_standard_errors_are_a_tie_that_accuracy_decides():
+    best = racer(1e-2, 0.300, accuracy=0.90, error=0.0)
+    assert winner([racer(1e-3, 0.315, accuracy=0.92), best]).lr == 1e-3
+    assert winner([racer(1e-3, 0.325, accuracy=0.92), best]).lr == 1e-2
+    assert winner([racer(1e-3, 0.315, accuracy=0.90), best]).lr == 1e-2
+
+
+def test_who_diverged_never_wins():
+    fallen = Racer(1.0, ("x",), None, None, None)
+    assert winner([fallen, racer(1e-3, 5.0)]).lr == 1e-3
+    assert winner([fallen]) is None
+    assert winner([]) is None
+
+
+def test_every_racer_starts_from_the_same_weights_with_the_same_batches():
+    trial = make_trial()
+    one = [Entry(0.1, ("a",))]
+    alone = race(trial, one, steps=12, schedule=constant)
+    crowd = race(trial, [Entry(1e-3, ("b",)), *one, Entry(30.0, ("c",))], steps=12, schedule=constant)
+    results = {r.lr: (r.val_loss, r.val_accuracy) for r in crowd}
+    assert results[0.1] == next((r.val_loss, r.val_accuracy) for r in alone if r.lr == 0.1)
+
+
+def test_a_racer_is_trained_as_a_plain_loop_would():
+    trial = make_trial()
+    table = race(trial, [Entry(0.1, ("a",))], steps=9, schedule=constant)
+    losses = list(trial.steps([(0.1, None)] * 9))
+    assert len(losses) == 9
+    logits, targets = trial.validate()
+    expected = nn.functional.cross_entropy(logits.double(), targets).item()
+    assert next(r.val_loss for r in table if r.lr == 0.1) == pytest.approx(expected, rel=1e-12)
+
+
+def test_later_rounds_try_half_a_decade_to_either_side_of_the_leader_until_it_stays():
+    table = race(make_trial(), [Entry(1e-4, ("low",)), Entry(0.1, ("better",))], steps=12, schedule=constant)
+    best = winner(table)
+    assert best.lr > 0.2  # beyond what entered
+    rates = [r.lr for r in table]
+    for beside in (best.lr / math.sqrt(10), best.lr * math.sqrt(10)):
+        assert any(abs(math.log10(lr / beside)) < 0.2 for lr in rates)
+    assert [r.names[0] for r in table][:4] == ["low", "round 2", "better", "round 2"]
+
+
+def test_the_rounds_come_to_an_end():
+    table = race(make_trial(), [Entry(1e-9, ("far",))], steps=2, schedule=constant)
+    assert len(table) <= 9
+
+
+def test_a_racer_that_explodes_is_told_as_diverged_and_the_others_go_on():
+    table = race(make_trial(), [Entry(0.1, ("good",)), Entry(1e30, ("mad",))], steps=12, schedule=constant)
+    mad = table[-1]
+    assert (mad.lr, mad.val_loss, mad.val_accuracy) == (1e30, None, None)
+    assert winner(table).lr < 1e3
+
+
+def test_the_standard_error_is_that_of_the_paired_difference():
+    trial = make_trial()
+    table = race(trial, [Entry(1e-3, ("a",)), Entry(0.1, ("b",))], steps=12, schedule=constant)
+    best = min(table, key=lambda r: r.val_loss)
+    assert best.standard_error == 0
+    assert all(r.standard_error > 0 for r in table if r is not best)
+
+
+def test_the_schedule_is_followed():
+    asked = []
+
+    def schedule(where, peak):
+        asked.append((where, peak))
+        return peak, None
+
+    race(make_trial(), [Entry(0.1, ("a",))], steps=4, schedule=schedule)
+    assert asked[:4] == [(0.0, 0.1), (0.25, 0.1), (0.5, 0.1), (0.75, 0.1)]
