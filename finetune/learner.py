@@ -1,8 +1,9 @@
 """The one door to fastai: it runs a stage of training; everything it may not decide is handed to it.
 
-fastai's `Learner` runs the loop and `fit_one_cycle` the schedule. Three habits of it are kept out here:
-its default callbacks (a progress bar, a recorder whose loss is a moving average), its own choice of device,
-and its rewriting of errors raised inside callbacks: the reason why the hooks below are no callbacks.
+fastai's `Learner` runs the loop and its `ParamScheduler` the schedule, that of its `fit_one_cycle`. Three
+habits of it are kept out here: its default callbacks (a progress bar, a recorder whose loss is a moving
+average), its own choice of device, and its rewriting of errors raised inside callbacks: the reason why the
+hooks below are no callbacks.
 """
 
 import math
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -21,7 +23,7 @@ from finetune.seed import derive, seed_all
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # fastai still decorates with torch.jit.script
     from fastai.callback.core import TrainEvalCallback
-    from fastai.callback.schedule import ParamScheduler  # noqa: F401  (gives Learner its fit_one_cycle)
+    from fastai.callback.schedule import ParamScheduler, combined_cos
     from fastai.learner import Learner
     from fastai.optimizer import OptimWrapper
 
@@ -116,12 +118,13 @@ def fit_one_cycle(
         DivergenceError: a loss that is negative or not finite.
     """
     learner = _StageLearner(model, loaders, optimizer=optimizer, loss=loss, position=position, hooks=hooks)
-    peaks = [float(group["lr"]) for group in optimizer.param_groups]
-    # Scheduling a momentum on torch's SGD would switch it on; an optimizer without one keeps its zero.
-    moms = cycle.moms or (0.0, 0.0, 0.0)
-    learner.fit_one_cycle(
-        epochs, lr_max=peaks, div=cycle.div, div_final=cycle.div_final, pct_start=cycle.pct_start, moms=moms
-    )
+    peaks = np.array([float(group["lr"]) for group in optimizer.param_groups])
+    schedule = {"lr": combined_cos(cycle.pct_start, peaks / cycle.div, peaks, peaks / cycle.div_final)}
+    # fastai's own `fit_one_cycle` always moves a momentum: it would give one to torch's SGD, and it fails on
+    # optimizers that have no such setting.
+    if cycle.moms is not None:
+        schedule["mom"] = combined_cos(cycle.pct_start, *cycle.moms)
+    learner.fit(epochs, cbs=ParamScheduler(schedule))
 
 
 class _StageLearner(Learner):  # type: ignore[misc]
