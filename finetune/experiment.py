@@ -19,7 +19,7 @@ from finetune.loaders import (
     fit_batch_size,
 )
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
-from finetune.optim import build_optimizer
+from finetune.optim import build_optimizer, has_momentum
 from finetune.plan import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.progress import Display
 from finetune.transforms import eval_transform, train_transform
@@ -176,7 +176,16 @@ def freeze_and_plan(config: Config, stage: StageConfig, model: ImageClassifier) 
 def build_stage_optimizer(config: Config, plans: list[GroupPlan]) -> torch.optim.Optimizer:
     """Build the optimizer of a planned stage."""
     groups = optimizer_groups(plans, rate_rule(config))
-    return build_optimizer(groups, name=config.optimizer.name, decay=config.optimizer.decay)
+    optimizer = config.optimizer
+    return build_optimizer(groups, name=optimizer.name, decay=optimizer.decay, settings=optimizer.settings)
+
+
+def momentum_cycle(config: Config, optimizer: torch.optim.Optimizer) -> tuple[float, float, float] | None:
+    """Give the momentum at a stage's start, peak and end; None for an optimizer that has none."""
+    if not has_momentum(optimizer):
+        return None
+    fixed = config.optimizer.momentum
+    return config.one_cycle.moms if fixed is None else (fixed, fixed, fixed)
 
 
 def build_loss(config: Config) -> nn.Module:

@@ -11,6 +11,7 @@ from finetune.experiment import (
     build_stage_optimizer,
     build_val_loader,
     freeze_and_plan,
+    momentum_cycle,
 )
 from finetune.finder import (
     ORDER,
@@ -33,7 +34,6 @@ from finetune.finder import (
     suggest,
 )
 from finetune.learner import Loaders
-from finetune.optim import has_momentum
 from finetune.progress import Display
 from finetune.rates import one_cycle
 
@@ -123,7 +123,7 @@ def _over_features(experiment: Experiment, trial: Trial, most_batches: int, disp
 
 
 def _sweep(trial: Trial, config: Config, display: Display) -> list[Curve]:
-    how, moms = config.lr_finder, _moms(trial, config)
+    how, moms = config.lr_finder, momentum_cycle(config, trial.new_optimizer())
     sweep = Range(how.start, how.end, how.steps, how.stop, how.smoothing)
     with display.bar("range test", (how.steps + 1) * how.repeats, "steps") as bar:
         return range_test(
@@ -145,12 +145,8 @@ def _race(
 ) -> list[Racer]:
     entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
     with display.bar("race", steps * (len(entries) + 2), "steps") as bar:  # two in a second round
-        schedule = _course(config, _moms(trial, config))
+        schedule = _course(config, momentum_cycle(config, trial.new_optimizer()))
         return race(trial, entries, steps=steps, schedule=schedule, tick=lambda: bar.advance_by(1))
-
-
-def _moms(trial: Trial, config: Config) -> tuple[float, float, float] | None:
-    return config.one_cycle.moms if has_momentum(trial.new_optimizer()) else None
 
 
 def _course(

@@ -4,12 +4,14 @@ Both are generated from the docstrings of the fields: `python -m finetune.schema
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from finetune.config import Config, DataConfig
 from finetune.config.values import LARGEST
 from finetune.config_file import dump_config, write_value
+from finetune.update_rules import UPDATE_RULES
 
 SCHEMA_FILE = Path("finetune/config.schema.json")
 REFERENCE_FILE = Path("docs/config.md")
@@ -41,6 +43,14 @@ line of every mistake.
 This page is generated from `finetune/config/` by `python -m finetune.schema`.
 """
 
+_OPTIMIZERS = """
+## Optimizers
+
+What can stand at `optimizer.name`. w are the weights, g is the gradient, a the rate, b or b1 the momentum, b2
+stands for `beta2` and ε for `eps`; m, s and u start from 0. Where weights are decayed, w is multiplied by
+1 − a·weight_decay before all this (`decay: decoupled`), or weight_decay·w added to g (`decay: l2`).
+"""
+
 
 def json_schema() -> dict[str, Any]:
     """Give the JSON schema (draft 2020-12) of a config file."""
@@ -60,7 +70,20 @@ def reference() -> str:
     defaults = dump_config(Config(data=DataConfig(path="photos")))
     tables = "".join(_section_text(title, section) for title, section in sections)
     ending = f"\n## All defaults\n\nWhat the one line above stands for:\n\n```yaml\n{defaults}```\n"
-    return _INTRODUCTION + tables + ending
+    return _INTRODUCTION + tables + optimizer_table() + ending
+
+
+def optimizer_table() -> str:
+    """Write the optimizers out with what they do and what can be set, as Markdown."""
+    rows = [
+        f"| `{name}` | {rule.update} | {_assignments(rule.settings.given())} | {rule.source} |\n"
+        for name, rule in UPDATE_RULES.items()
+    ]
+    return f"{_OPTIMIZERS}\n| name | update | settings | source |\n|---|---|---|---|\n{''.join(rows)}"
+
+
+def _assignments(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"`{name}: {write_value(value)}`" for name, value in settings.items()) or "–"
 
 
 def _tidy(node: Any, *, names: bool = False) -> Any:

@@ -18,6 +18,7 @@ from finetune.experiment import (
     build_loss,
     build_stage_optimizer,
     freeze_and_plan,
+    momentum_cycle,
     prepare,
 )
 from finetune.journal import Journal
@@ -26,7 +27,6 @@ from finetune.loaders import worker_failure
 from finetune.lr_report import curve_plot, refusal, show_found
 from finetune.lr_search import find_lr, starting_weights
 from finetune.metrics import score
-from finetune.optim import has_momentum
 from finetune.plan import TABLE_COLUMNS, GroupPlan
 from finetune.plot import draw_png
 from finetune.progress import Bar, Display, duration
@@ -164,9 +164,9 @@ def run_stage(
     config, stage = experiment.config, experiment.config.stages[number]
     optimizer = build_stage_optimizer(config, plans)
     cycle = config.one_cycle
-    moms = cycle.moms if has_momentum(optimizer) else None
-    if moms is None:
-        display.say(f"{config.optimizer.name} has no momentum; only the rate follows the cycle")
+    moms = momentum_cycle(config, optimizer)
+    for note in schedule_notes(config, moms):
+        display.say(note)
     images = len(loaders.train) * config.data.batch_size * stage.epochs
     with display.bar(stage.name, images) as bar:
         watch = _Watch(experiment, stage, journal, display, bar)
@@ -180,6 +180,18 @@ def run_stage(
             position=Position(config.seed, number),
             hooks=Hooks(step=watch.step, epoch=watch.epoch, val_batch=watch.val_batch),
         )
+
+
+def schedule_notes(config: Config, moms: tuple[float, float, float] | None) -> list[str]:
+    """Say where the schedule of a stage is not the usual one, a moving rate and a moving momentum."""
+    name, notes = config.optimizer.name, []
+    if moms is None:
+        notes.append(f"{name} has no momentum; only the rate follows the cycle")
+    elif config.optimizer.momentum is not None:
+        notes.append(f"the momentum stays at {config.optimizer.momentum:g}; only the rate follows the cycle")
+    if name == "adadelta":
+        notes.append("adadelta finds its own rate; lr is a factor on it, and 1 is the usual one")
+    return notes
 
 
 class _Watch:

@@ -16,7 +16,7 @@ FLOORS = {
     "words": {"config", "config_file", "schema"},
     "parts": {
         *("data", "images", "split", "transforms", "loaders", "builtin", "model", "groups", "head", "plan"),
-        *("optim", "rates", "finder", "learner", "inference", "metrics", "plot", "progress"),
+        *("optim", "update_rules", "rates", "finder", "learner", "inference", "metrics", "plot", "progress"),
     },
     "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names"},
 }
@@ -28,6 +28,7 @@ MADE_OF = {
     "transforms": {"model"},
     "model": {"groups", "head"},
     "plan": {"groups", "rates"},
+    "optim": {"update_rules"},
 }
 
 DOORS = {

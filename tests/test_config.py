@@ -5,8 +5,17 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from finetune.config import Config, DataConfig, HeadConfig, ModelConfig, OneCycleConfig, StageConfig
+from finetune.config import (
+    Config,
+    DataConfig,
+    HeadConfig,
+    ModelConfig,
+    OneCycleConfig,
+    StageConfig,
+    default_stages,
+)
 from finetune.rates import LearningRate
+from finetune.update_rules import UPDATE_RULES
 
 
 def a_config(**sections: object) -> Config:
@@ -47,6 +56,31 @@ def test_a_batch_size_is_a_whole_number_of_at_least_two(value: object):
 def test_a_weight_decay_is_a_finite_number_below_one(value: object):
     with pytest.raises(ValidationError, match="weight_decay"):
         a_config(optimizer={"weight_decay": value})
+
+
+def test_every_setting_of_an_optimizer_can_be_set_and_no_other():
+    for name, rule in UPDATE_RULES.items():
+        for setting, value in {"momentum": 0.5, "beta2": 0.5, "eps": 1e-3, "form": "classic"}.items():
+            section = {"name": name, setting: value}
+            if setting in rule.settings.given():
+                assert a_config(optimizer=section).optimizer.settings.given() == {setting: value}
+            else:
+                with pytest.raises(ValidationError, match=f"{name} has no {setting}; it has"):
+                    a_config(optimizer=section)
+        assert a_config(optimizer={"name": name}).optimizer.settings.given() == {}
+
+
+def test_a_setting_may_be_left_to_any_optimizer():
+    written = {"name": "sgd", "momentum": None, "beta2": None, "eps": None, "form": None}
+    assert a_config(optimizer=written) == a_config(optimizer={"name": "sgd"})
+
+
+def test_adadelta_starts_from_other_defaults():
+    adadelta, adam = a_config(optimizer={"name": "adadelta"}), a_config()
+    assert [stage.lr for stage in adadelta.stages] == [1.0, "slice(1e-2, 1)"]
+    assert default_stages("adadelta") == adadelta.stages
+    assert (adadelta.optimizer.decay, adam.optimizer.decay) == ("l2", "decoupled")
+    assert a_config(optimizer={"name": "adadelta", "decay": "decoupled"}).optimizer.decay == "decoupled"
 
 
 def test_a_whole_number_is_fine_where_any_number_is():

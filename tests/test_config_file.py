@@ -224,10 +224,28 @@ def test_a_file_without_permission_is_refused(tmp_path: Path):
         ("optimizer: {decay_bias_and_norm: yes}", "decay_bias_and_norm: expected true or false, got yes"),
         ("optimizer: {decay_bias_and_norm: 1}", "decay_bias_and_norm: expected true or false, got 1"),
         ("optimizer:", "optimizer: expected a mapping with keys from name, weight_decay, decay, "),
-        ("optimizer: [adam]", "decay_bias_and_norm; got a list"),
+        ("optimizer: [adam]", "decay_bias_and_norm, momentum, beta2, eps, form; got a list"),
         ("device: off", "device: expected one of auto, cpu, cuda, mps; got off"),
         ("device: CUDA", "device: expected one of auto, cpu, cuda, mps; got CUDA; did you mean 'cuda'?"),
-        ("optimizer: {name: adamm}", "expected one of adam, sgd, momentum, nesterov; got adamm; did you"),
+        ("optimizer: {name: adamm}", "ranger, lamb, lion; got adamm; did you mean 'adam'?"),
+        (
+            "optimizer: {name: rmsprop, momentum: 0.9}",
+            "optimizer.momentum: rmsprop has no momentum; it has beta2, eps",
+        ),
+        ("optimizer: {eps: 1e-6, name: sgd}", "optimizer.eps: sgd has no eps; it has no settings"),
+        ("optimizer: {form: classic}", "optimizer.form: adam has no form; it has momentum, beta2, eps"),
+        (
+            "optimizer: {name: momentum, form: torch}",
+            "optimizer.form: expected one of ema, classic; got torch",
+        ),
+        (
+            "optimizer: {name: adamw, decay: l2}",
+            "optimizer.decay: expected decoupled, got l2; that is all that sets adamw apart from adam",
+        ),
+        (
+            "optimizer: {momentum: 0}",
+            "optimizer.momentum: expected a number greater than 0, got 0",
+        ),
         ("model: {arch: 3.10}", "model.arch: expected text, got 3.10; put it in quotes if it is a name"),
         ("model: {head: {hidden: 512}}", "model.head.hidden: expected a list, got 512"),
         ("model: {head: {hidden: [512, x]}}", "model.head.hidden[1]: expected a whole number, got x"),
@@ -356,6 +374,12 @@ def test_an_override_leaves_everything_else_as_it_is():
     assert changed.stages[0].model_copy(update={"epochs": 1}) == plain.stages[0]
     assert changed.model_copy(update={"stages": plain.stages}) == plain
     assert parse_config("data: {path: photos}", "pets.yaml") == plain
+
+
+def test_an_override_of_a_stage_starts_from_the_stages_of_the_optimizer():
+    text = "data: {path: photos}\noptimizer: {name: adadelta}\n"
+    config = parse_config(text, "pets.yaml", ["stages.frozen.epochs=3"])
+    assert [(stage.epochs, stage.lr) for stage in config.stages] == [(3, 1.0), (4, "slice(1e-2, 1)")]
 
 
 def test_the_last_override_of_a_value_wins():

@@ -5,8 +5,9 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from finetune.errors import DivergenceError
 from finetune.learner import Hooks, Loaders, OneCycle, Position, fit_one_cycle
-from finetune.optim import build_optimizer
+from finetune.optim import build_optimizer, has_momentum
 from finetune.seed import derive, seed_all
+from finetune.update_rules import UPDATE_RULES
 
 
 class InOrder(Sampler):
@@ -137,21 +138,32 @@ def test_plain_sgd_is_given_no_momentum():
     assert {step.momentum for step in seen.steps} == {None}
 
 
-@pytest.mark.parametrize("name", ["momentum", "nesterov"])
-def test_the_cycle_moves_the_momentum_of_every_group(name):
-    model = make_model()
+PEAKS = {"sgd": 0.5, "momentum": 0.5, "nesterov": 0.5, "adagrad": 0.3, "adadelta": 10.0}
+PEAKS |= {"radam": 0.3, "ranger": 1.0, "lion": 0.01}
+
+
+@pytest.mark.parametrize("name", UPDATE_RULES)
+def test_every_optimizer_follows_the_cycle_in_every_group(name):
+    model, peak = make_model(), PEAKS.get(name, 0.03)
     groups = [
-        {"params": list(model[0].parameters()), "lr": 0.1, "weight_decay": 0.01},
-        {"params": list(model[3].parameters()), "lr": 1.0, "weight_decay": 0.0},
+        {"params": list(model[0].parameters()), "lr": peak / 10, "weight_decay": 0.01},
+        {"params": list(model[3].parameters()), "lr": peak, "weight_decay": 0.0},
     ]
     optimizer = build_optimizer(groups, name=name, decay="decoupled")
-    seen = fit(model, make_loaders(), optimizer=optimizer, epochs=10)
+    moms = (0.95, 0.85, 0.95) if has_momentum(optimizer) else None
+    seen = fit(model, make_loaders(), optimizer=optimizer, epochs=10, moms=moms)
+    assert all(step.lrs[1] == pytest.approx(10 * step.lrs[0]) for step in seen.steps)
+    assert seen.steps[0].lrs[1] == pytest.approx(peak / 25)
+    assert seen.steps[10].lrs[1] == pytest.approx(peak)
+    assert seen.epochs[-1].train_loss < 0.95 * seen.epochs[0].train_loss
     momenta = [step.momentum for step in seen.steps]
+    if moms is None:
+        assert set(momenta) == {None}
+        return
     assert momenta[0] == pytest.approx(0.95)
     assert min(momenta) == momenta[10] == pytest.approx(0.85)
-    assert len({group["momentum"] for group in optimizer.param_groups}) == 1
-    assert all(step.lrs[1] == pytest.approx(10 * step.lrs[0]) for step in seen.steps)
-    assert seen.epochs[-1].train_loss < 0.95 * seen.epochs[0].train_loss
+    kept = [group["betas"][0] if "betas" in group else group["momentum"] for group in optimizer.param_groups]
+    assert kept == [momenta[-1]] * 2
 
 
 class Negative(nn.Module):

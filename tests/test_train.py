@@ -91,6 +91,32 @@ def test_batch_norm_of_frozen_groups_trains_if_asked(images, tmp_path):
     assert "backbone.conv1.0.weight" not in changed
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "notes", "momentum"),
+    [
+        (
+            "{name: adadelta}",
+            "adadelta has no momentum; only the rate follows the cycle\n"
+            "adadelta finds its own rate; lr is a factor on it, and 1 is the usual one\n",
+            None,
+        ),
+        (
+            "{name: nesterov, momentum: 0.5}",
+            "the momentum stays at 0.5; only the rate follows the cycle\n",
+            0.5,
+        ),
+    ],
+)
+def test_a_schedule_that_moves_no_momentum_says_so(images, tmp_path, optimizer, notes, momentum):
+    stages = "stages=[{name: a, train: head, epochs: 1, lr: 1}]"
+    config, run = write_small_config(tmp_path, images), tmp_path / "run"
+    result = run_finetune("train", config, "--run-dir", run, f"optimizer={optimizer}", stages)
+    assert result.exit_code == 0, result.output
+    assert notes in result.output
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    assert {event["momentum"] for event in events if event["event"] == "step"} == {momentum}
+
+
 def test_the_last_line_of_stdout_is_the_outcome(images, tmp_path):
     run, outcome = train(tmp_path, images)
     report = json.loads((run / "report.json").read_text())

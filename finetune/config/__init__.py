@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from finetune.config.optimizer import OptimizerConfig
 from finetune.config.sections import (
     DataConfig,
     HeadConfig,
@@ -18,7 +19,6 @@ from finetune.config.sections import (
     LrFinderConfig,
     ModelConfig,
     OneCycleConfig,
-    OptimizerConfig,
     OutputConfig,
     Section,
     SliceConfig,
@@ -38,6 +38,7 @@ __all__ = [
     "OutputConfig",
     "SliceConfig",
     "StageConfig",
+    "default_stages",
 ]
 
 
@@ -57,6 +58,18 @@ def _stage_problems(
             text = f"{stage.train} is more than model.layer_groups ({model.layer_groups}); write all, or less"
             problems.append(((index, "train"), text))
     return problems
+
+
+def default_stages(optimizer: object) -> tuple[StageConfig, ...]:
+    """Give the stages of a config that names none: the head alone, then everything.
+
+    `adadelta` finds its own rates and takes factors on them; any other optimizer takes the rates of `adam`.
+    """
+    head, everything = (1.0, "slice(1e-2, 1)") if optimizer == "adadelta" else (3e-3, "slice(1e-5, 1e-3)")
+    return (
+        StageConfig(name="frozen", train="head", epochs=1, lr=head),
+        StageConfig(name="unfrozen", train="all", epochs=4, lr=everything),
+    )
 
 
 class Config(Section):
@@ -87,7 +100,7 @@ class Config(Section):
     """The network: a pretrained backbone and a new head."""
 
     optimizer: OptimizerConfig = OptimizerConfig()
-    """The optimizer and its weight decay."""
+    """The optimizer, its settings and its weight decay."""
 
     slice: SliceConfig = SliceConfig()
     """How `slice(…)` spreads a learning rate over the layer groups."""
@@ -100,9 +113,8 @@ class Config(Section):
 
     stages: Annotated[
         tuple[StageConfig, ...], Field(strict=False, max_length=64, json_schema_extra={"minItems": 1})
-    ] = (
-        StageConfig(name="frozen", train="head", epochs=1, lr=3e-3),
-        StageConfig(name="unfrozen", train="all", epochs=4, lr="slice(1e-5, 1e-3)"),
+    ] = Field(
+        default_factory=lambda validated: default_stages(validated["optimizer"].name), validate_default=False
     )
     """The stages of training, in order: by default the head alone, then everything."""
 

@@ -13,9 +13,7 @@ from finetune.config.values import (
     BatchNorm,
     Colour,
     Count,
-    Decay,
     Dropout,
-    OptimizerName,
     Pick,
     Pool,
     Rate,
@@ -150,26 +148,6 @@ class ModelConfig(Section):
     rate of its own."""
 
 
-class OptimizerConfig(Section):
-    """The optimizer and its weight decay."""
-
-    name: OptimizerName = "adam"
-    """`adam`; `sgd`: plain gradient descent, w ← w − lr·g; `momentum`: m ← b·m + (1−b)·g, w ← w − lr·m, along
-    a mean of about 1/(1−b) past gradients, where `one_cycle.moms` gives b; `nesterov`: the same with
-    gradients taken at the look-ahead point w − lr·b·m. The factor 1−b keeps the size of a step when b moves;
-    a rate made for torch's SGD, which lacks it, is to be divided by 1−b."""
-
-    weight_decay: Share = 0.01
-    """Strength of the pull of weights towards 0. 0.1 is often named and usually too much."""
-
-    decay: Decay = "decoupled"
-    """`decoupled` multiplies weights by 1 − lr·weight_decay at each step (AdamW, SGDW); `l2` adds the
-    gradient of weight_decay/2 · Σ w² to the loss's."""
-
-    decay_bias_and_norm: bool = False
-    """Whether biases and normalisation parameters are decayed as well."""
-
-
 class SliceConfig(Section):
     """How `slice(…)` spreads a learning rate over the layer groups."""
 
@@ -221,7 +199,8 @@ class StageConfig(Section):
     lr: Rate
     """Peak learning rate: `1e-3` for all groups, `slice(1e-3)` for less in all groups but the head, or
     `slice(1e-5, 1e-3)` from the first group to the head. `auto`, `slice(auto)` and
-    `slice(auto/100, auto)` are the same with a rate that is found when the stage begins."""
+    `slice(auto/100, auto)` are the same with a rate that is found when the stage begins. For the
+    optimizer `adadelta`, which finds its own rate, it is a factor on that, and 1 is the usual one."""
 
     batch_norm: BatchNorm = "frozen"
     """In frozen groups: `frozen` leaves batch normalisation alone; `train` lets it learn and its

@@ -16,8 +16,6 @@ MemoryFormat = Literal["channels_last", "contiguous"]
 Monitor = Literal["val_accuracy", "val_loss"]
 Augment = Literal["none", "light", "standard", "strong"]
 Pool = Literal["avg+max", "avg", "max"]
-OptimizerName = Literal["adam", "sgd", "momentum", "nesterov"]
-Decay = Literal["decoupled", "l2"]
 BatchNorm = Literal["frozen", "train"]
 Pick = Literal["race", "knee", "steepest", "minimum", "slide", "valley"]
 

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 from finetune.atomic import reported_disk_errors, write_bytes
-from finetune.config import Config
+from finetune.config_file.overrides import unnamed_stages
 from finetune.config_file.reader import Document, decode, load_bytes, read_yaml, shown
 from finetune.config_file.writer import write_value
 from finetune.errors import ConfigError
@@ -50,7 +50,7 @@ def _find_stage(document: Document, source: str, stage: str, lr: float | str) ->
         place, found = document.marks[("stages",)].place, ", ".join(shown(str(name)) for name in names)
         problem = f"{place} stages: --write needs one stage named {stage} in the file, found {found}"
         raise ConfigError(f"{problem}.\n{advice}")
-    defaults = {default.name: default for default in Config.model_fields["stages"].default}
+    defaults = {default.name: default for default in unnamed_stages(document.value)}
     if stage in defaults:
         defaults[stage] = defaults[stage].model_copy(update={"lr": lr})
         written = [default.model_dump(exclude_defaults=True) for default in defaults.values()]

@@ -4,7 +4,7 @@ import copy
 import re
 from typing import Any
 
-from finetune.config import Config, DataConfig
+from finetune.config import Config, DataConfig, StageConfig, default_stages
 from finetune.config_file.problems import dotted
 from finetune.config_file.reader import Document, Mark, Path, read_yaml
 from finetune.errors import ConfigError
@@ -28,7 +28,8 @@ def apply_override(document: Document, argument: str) -> None:
         raise ConfigError(f"{source}: expected key=value, for instance seed=1 or data.batch_size=32")
     new = read_yaml(text, source, lines=False)
     path: Path = ()
-    node, default = document.value, _DEFAULTS
+    node: Any = document.value
+    default: Any = {**_DEFAULTS, "stages": tuple(stage.model_dump() for stage in unnamed_stages(node))}
     for part in parts[:-1]:
         step = _step(node, part, path, source)
         default = _child(default, step)
@@ -55,6 +56,12 @@ def _step(node: Any, part: str, path: Path, source: str) -> str | int:
         return names.index(part)
     shown = ", ".join(str(given) if given else str(index) for index, given in enumerate(names)) or "none"
     raise ConfigError(f"{source}: {name} has no {part!r}; it holds {len(node)}, counted from 0: {shown}")
+
+
+def unnamed_stages(values: object) -> tuple[StageConfig, ...]:
+    """Give the stages of a config that names none; they follow the optimizer, as far as it names one."""
+    optimizer = values.get("optimizer") if isinstance(values, dict) else None
+    return default_stages(optimizer.get("name") if isinstance(optimizer, dict) else None)
 
 
 def _child(default: Any, step: str | int) -> Any:

@@ -1,14 +1,12 @@
-"""Gradient descent along a mean of past gradients: momentum, and Nesterov's."""
+"""Steps along a mean of past gradients: momentum, Nesterov's, and the sign of it."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch.optim.sgd import sgd
 
-from finetune.optim.multi_tensor import MultiTensorOptimizer, Tensors
-
-MOMENTUM = 0.9
+from finetune.optim.multi_tensor import Group, MultiTensorOptimizer, Tensors
 
 
 class Momentum(MultiTensorOptimizer):
@@ -20,20 +18,10 @@ class Momentum(MultiTensorOptimizer):
 
     memory: ClassVar[tuple[str, ...]] = ("mean",)
 
-    def __init__(
-        self,
-        params: Iterable[dict[str, Any]],
-        *,
-        lr: float = 1e-3,
-        momentum: float = MOMENTUM,
-        decoupled_weight_decay: bool = True,
-    ) -> None:
-        defaults = {"lr": lr, "momentum": momentum}
-        super().__init__(params, defaults, decoupled_weight_decay=decoupled_weight_decay)
+    def __init__(self, params: Iterable[Group], *, momentum: float, decoupled_weight_decay: bool) -> None:
+        super().__init__(params, {"momentum": momentum}, decoupled_weight_decay=decoupled_weight_decay)
 
-    def _update(
-        self, group: dict[str, Any], parameters: Tensors, gradients: Tensors, *memory: Tensors
-    ) -> None:
+    def _update(self, group: Group, parameters: Tensors, gradients: Tensors, *memory: Tensors) -> None:
         (means,) = memory
         step_along_mean(parameters, gradients, means, lr=group["lr"], momentum=group["momentum"])
 
@@ -48,9 +36,7 @@ class Nesterov(Momentum):
 
     memory = ("mean", "previous_gradient")
 
-    def _update(
-        self, group: dict[str, Any], parameters: Tensors, gradients: Tensors, *memory: Tensors
-    ) -> None:
+    def _update(self, group: Group, parameters: Tensors, gradients: Tensors, *memory: Tensors) -> None:
         means, previous = memory
         momentum = group["momentum"]
         # What enters the mean is g + b·(g − g_before); made in the place of g_before, it needs no room.
@@ -81,3 +67,25 @@ def step_along_mean(
         maximize=False,
         fused=True,
     )
+
+
+class Lion(MultiTensorOptimizer):
+    """Step by the sign of a mean of gradients, the same distance in every coordinate (Chen et al., 2023).
+
+    w ← w − lr·sign(b1·m + (1−b1)·g); m ← b2·m + (1−b2)·g.
+    """
+
+    memory = ("mean",)
+
+    def __init__(
+        self, params: Iterable[Group], *, betas: tuple[float, float], decoupled_weight_decay: bool
+    ) -> None:
+        super().__init__(params, {"betas": betas}, decoupled_weight_decay=decoupled_weight_decay)
+
+    def _update(self, group: Group, parameters: Tensors, gradients: Tensors, *memory: Tensors) -> None:
+        (means,) = memory
+        beta1, beta2 = group["betas"]
+        directions = torch._foreach_lerp(means, gradients, 1 - beta1)
+        torch._foreach_sign_(directions)
+        torch._foreach_add_(parameters, directions, alpha=-group["lr"])
+        torch._foreach_lerp_(means, gradients, 1 - beta2)
