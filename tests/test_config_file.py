@@ -271,7 +271,7 @@ def test_a_mistake_is_told_with_line_key_value_and_what_was_expected(line: str, 
         ("epochs: 3.0, lr: 1e-3", "stages[0].epochs: expected a whole number, got 3.0"),
         ("epoch: 3, epochs: 3, lr: 1e-3", "stages[0].epoch: unknown key; did you mean 'epochs'?"),
         ("epochs: 3", "stages[0].lr: is missing; expected: Peak learning rate"),
-        ("epochs: 3, lr: auto", "stages[0].lr: 'auto' is not a rate; write 1e-3, slice(1e-3)"),
+        ("epochs: 3, lr: fast", "stages[0].lr: 'fast' is not a rate; write 1e-3, slice(1e-3)"),
         (
             'epochs: 3, lr: "slice(1e-3, 1e-5)"',
             "stages[0].lr: slice(1e-3, 1e-5) goes down; the first rate must not exceed the last",

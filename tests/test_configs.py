@@ -62,13 +62,14 @@ def test_the_reference_names_every_key():
             assert "$ref" in field or field["description"] in text
 
 
-def test_the_schema_refuses_unknown_keys_and_knows_both_forms_of_a_rate():
+def test_the_schema_refuses_unknown_keys_and_knows_the_forms_of_a_rate():
     schema = json_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["required"] == ["data"]
     assert all(section["additionalProperties"] is False for section in [schema, *schema["$defs"].values()])
-    number, text = schema["$defs"]["StageConfig"]["properties"]["lr"]["anyOf"]
+    number, auto, text = schema["$defs"]["StageConfig"]["properties"]["lr"]["anyOf"]
     assert number == {"type": "number", "exclusiveMinimum": 0}
+    assert auto == {"const": "auto"}
     assert text["pattern"].startswith(r"^\s*slice")
     assert schema["properties"]["stages"]["minItems"] == 1
 

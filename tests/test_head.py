@@ -40,7 +40,7 @@ def test_pooling_takes_mean_and_maximum_of_the_feature_map(pool):
     features = torch.randn(4, 3, 5, 7)
     mean, maximum = features.numpy().mean((2, 3)), features.numpy().max((2, 3))
     expected = {"avg": mean, "max": maximum, "avg+max": np.concatenate([mean, maximum], axis=1)}[pool]
-    np.testing.assert_allclose(head._pooled(features).numpy(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(head.pooled(features).numpy(), expected, rtol=1e-5, atol=1e-6)
     assert head(features).shape == (4, 2)
 
 

