@@ -114,7 +114,7 @@ model:
   layer_groups: 3             # parts with learning rates of their own
 optimizer: {{name: adam, weight_decay: 0.01}}
 stages:                       # first the new head alone, then everything, early layers slowest
-  - {{name: frozen, train: head, epochs: {frozen}, lr: 3e-3}}
+  - {{name: frozen, train: head, epochs: {frozen}, lr: auto}}    # found when training begins
   - {{name: unfrozen, train: all, epochs: {unfrozen}, lr: "slice(1e-5, 1e-3)"}}
 """
 

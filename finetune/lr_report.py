@@ -1,5 +1,6 @@
 """What a search for a learning rate came to: on screen, as a picture, and as an error."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from finetune.atomic import write_bytes
@@ -43,12 +44,10 @@ def curve_plot(found: Found) -> CurvePlot:
     markers = [Marker(s.heuristic, s.lr) for s in found.suggestions if s.lr is not None]
     if found.divergence is not None:
         markers.append(Marker("divergence", found.divergence))
-    if found.lr is not None:
-        picked = next((marker for marker in markers if f"{marker.lr:.3g}" == f"{found.lr:.3g}"), None)
-        if picked is not None:
-            markers.remove(picked)
-        label = picked.label if picked is not None else "race"
-        markers.append(Marker(label, found.lr, picked=True))
+    if found.lr is not None and found.racers:
+        markers.append(Marker("race", found.lr, picked=True))
+    elif found.lr is not None:
+        markers = [replace(m, picked=found.by.startswith(m.label)) for m in markers]
     curve = found.curve
     return CurvePlot(f"range test, stage {found.stage}", curve.lrs, curve.losses, curve.smoothed(), markers)
 

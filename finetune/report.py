@@ -1,9 +1,11 @@
 """The outcome of a run or an evaluation: for programs, on screen, and as a page."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -64,6 +66,7 @@ def report_page(
     history: Sequence[EpochRow],
     best: EpochRow,
     config: str,
+    lr_finds: Sequence[tuple[Mapping[str, Any], bytes]] = (),
 ) -> str:
     """Render the report as one HTML page that needs nothing else; every name in it is escaped.
 
@@ -73,6 +76,7 @@ def report_page(
         history: one row per epoch.
         best: the row of the best model.
         config: text of the resolved config.
+        lr_finds: how rates were found, and the plot of each as PNG.
     """
     source = resources.files("finetune").joinpath("report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -86,6 +90,7 @@ def report_page(
         chart=_chart(history) if len(history) > 1 else None,
         confused=most_confused(scores["val"], 10),
         config=config,
+        lr_finds=[(found, b64encode(picture).decode()) for found, picture in lr_finds],
     )
     return page
 

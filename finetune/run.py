@@ -100,6 +100,17 @@ class Run:
         write_json(self / LR_FIND.format(stage=stage), found)
         write_bytes(self / LR_FIND_PLOT.format(stage=stage), picture)
 
+    def read_lr_finds(self, stages: Iterable[str]) -> list[tuple[dict[str, Any], bytes]]:
+        """Read how rates were found, for those of some stages that were: the numbers and the plot."""
+        return [
+            (
+                self.read_json(LR_FIND.format(stage=stage)),
+                (self / LR_FIND_PLOT.format(stage=stage)).read_bytes(),
+            )
+            for stage in stages
+            if (self / LR_FIND.format(stage=stage)).exists()
+        ]
+
     def append_events(self, events: Iterable[Mapping[str, object]]) -> None:
         """Add typed events, one JSON object a line."""
         with reported_disk_errors(self / EVENTS), open(self / EVENTS, "a", encoding="utf-8") as file:

@@ -251,7 +251,12 @@ def write_outcome(
     }
     run.write_report(report)
     page = report_page(
-        report, scores=scores, history=journal.history, best=journal.best, config=run.read_config()
+        report,
+        scores=scores,
+        history=journal.history,
+        best=journal.best,
+        config=run.read_config(),
+        lr_finds=run.read_lr_finds(stage.name for stage in experiment.config.stages),
     )
     run.write_report_page(page)
     run.append_events([{"event": "done", **asdict(journal.best)}])

@@ -274,3 +274,10 @@ def test_the_race_is_run_from_one_start_with_the_same_batches(images, tmp_path):
         assert min(r.val_loss for r in found.racers if r.val_loss is not None) == next(
             r.val_loss for r in found.racers if float(f"{r.lr:.3g}") == found.lr
         )
+
+
+def test_the_report_shows_how_the_rates_were_found(auto_run):
+    page = (auto_run[0] / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "Learning rate of stage unfrozen" in page
+    assert "swept from the model after stage frozen" in page
