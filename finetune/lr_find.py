@@ -6,6 +6,7 @@ from typing import Any
 
 from finetune.config import Config
 from finetune.config_file import write_value
+from finetune.device import choose_device
 from finetune.errors import CheckpointError, ConfigError
 from finetune.experiment import Experiment, build_loaders, find_stage, prepare
 from finetune.finder import Found
@@ -13,9 +14,10 @@ from finetune.lr_report import curve_plot, refusal, show_found, write_plot
 from finetune.lr_search import find_lr, starting_weights
 from finetune.plot import draw_text
 from finetune.progress import Display
-from finetune.run import MODEL, open_run
+from finetune.run import MODEL
+from finetune.trained import Trained, load_trained
 
-__all__ = ["Answer", "check_plot_path", "lr_find", "refusal", "show_answer", "write_plot"]
+__all__ = ["Answer", "check_plot_path", "choose_stage", "lr_find", "refusal", "show_answer", "write_plot"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,21 @@ class Answer:
         return {"written": self.written, **self.found.to_dict()}
 
 
-def lr_find(config: Config, stage: str | None, *, run_dir: Path | None, display: Display) -> Answer:
+def choose_stage(config: Config, name: str | None, *, from_run: bool) -> str:
+    """Give the name of the stage to sweep: the one named, else the first, or the last from a run's weights.
+
+    Raises:
+        ConfigError: no such stage.
+    """
+    return config.stages[find_stage(config, name, default=-1 if from_run else 0)].name
+
+
+def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Display) -> Answer:
     """Find the learning rate of a stage, show how, and change nothing.
 
     Args:
         config: the experiment.
-        stage: name of the stage; None for the first, or for the last where `run_dir` is given.
+        stage: name of the stage.
         run_dir: a run whose weights to sweep from; None for the weights that a training starts with.
         display: where to show it.
 
@@ -44,7 +55,7 @@ def lr_find(config: Config, stage: str | None, *, run_dir: Path | None, display:
         FinetuneError: whatever the user can mend in config, data or run. That no rate was found is no error
             here, see `lr_report.refusal`.
     """
-    number = find_stage(config, stage, default=0 if run_dir is None else -1)
+    number = find_stage(config, stage, default=0)
     weights = untrained_weights(config, number)
     if run_dir is None:
         experiment = prepare(config, display)
@@ -72,26 +83,23 @@ def prepare_from_run(config: Config, run_dir: Path, display: Display) -> tuple[E
         RunError: not a run, or one without a model.
         CheckpointError: damaged, or not the model and the classes of the config.
     """
-    run = open_run(run_dir)
-    state, description = run.load_model()
+    trained = load_trained(run_dir, choose_device(config.device))
     # The run has the backbone's preprocessing too, so the pretrained weights are not needed again.
     model = config.model.model_copy(update={"weights": str(run_dir)})
     experiment = prepare(config.model_copy(update={"model": model}), display)
-    if list(description["class_names"]) != list(experiment.index.class_names):
-        raise CheckpointError(
-            f"{run / MODEL}: its classes are not those of the config's data, so its head does not fit.\n"
-            "Name the run of this config, or leave out --run."
-        )
-    ours = experiment.model.state_dict()
-    wrong = set(ours) ^ set(state) or {name for name in ours if ours[name].shape != state[name].shape}
-    if wrong:
-        raise CheckpointError(
-            f"{run / MODEL}: not the model of the config: {len(wrong)} tensors differ, first {min(wrong)}.\n"
-            "Name the run of this config, or leave out --run."
-        )
-    experiment.model.load_state_dict(state)
-    best = description["best"]
-    return experiment, f"the best weights of {run_dir} (stage {best['stage']}, epoch {best['epoch']})"
+    if trained.class_names != experiment.index.class_names:
+        raise _other_run(trained, "its classes are not those of the config's data")
+    ours, theirs = experiment.model.state_dict(), trained.model.state_dict()
+    if {name: t.shape for name, t in ours.items()} != {name: t.shape for name, t in theirs.items()}:
+        raise _other_run(trained, "not the model of the config")
+    experiment.model.load_state_dict(theirs)
+    return experiment, f"the best weights of {run_dir} ({trained.best})"
+
+
+def _other_run(trained: Trained, difference: str) -> CheckpointError:
+    return CheckpointError(
+        f"{trained.run / MODEL}: {difference}.\nName a run of this config, or leave out --run."
+    )
 
 
 def show_answer(answer: Answer, display: Display) -> None:

@@ -32,10 +32,11 @@ def show_found(found: Found, display: Display) -> None:
 
 def refusal(found: Found) -> DivergenceError:
     """Give the error that no rate can be answered for."""
+    race = "" if found.pick == "race" else "lr_finder.pick=race, "
     return DivergenceError(
         f"No usable rate for stage {found.stage}: {found.by}.\n"
-        "Look at the curve; try a wider lr_finder.start and end, more lr_finder.steps or repeats, "
-        "lr_finder.pick=race, or write a rate."
+        f"Look at the curve; try {race}a wider lr_finder.start and end, more lr_finder.steps or repeats, "
+        "or write a rate."
     )
 
 

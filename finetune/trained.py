@@ -28,6 +28,8 @@ class Trained:
     device: torch.device
     root: Path | None
     """Folder of the images it was trained on; None for a built-in data set."""
+    best: str
+    """When its weights were the best: `stage unfrozen, epoch 4`."""
 
 
 def describe_model(
@@ -80,4 +82,5 @@ def _rebuild(
         batch_size=int(description["batch_size"]),
         device=device,
         root=None if root is None else Path(root),
+        best=f"stage {description['best']['stage']}, epoch {description['best']['epoch']}",
     )

@@ -235,3 +235,12 @@ def test_lines_fit_a_narrow_terminal(images, tmp_path):
     plot = [line for line in result.stdout.splitlines() if "┤" in line or "│" in line]
     assert plot
     assert all(len(line.rstrip()) <= 60 for line in plot)
+
+
+def test_a_config_without_a_place_for_the_rate_is_refused_before_the_search(images, tmp_path):
+    config = tmp_path / "short.yaml"
+    config.write_text(f'data: {{path: "{images}"}}\n')
+    result = run_finetune("lr-find", config, "--write")
+    assert result.exit_code == 2
+    assert "it has no stages, so --write has no place for the rate of stage frozen" in result.stderr
+    assert result.stdout == ""

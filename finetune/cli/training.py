@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from finetune.cli.app import AsJson, ConfigFile, Overrides, app, display_for, reported_errors
-from finetune.config_file import load_config, write_stage_lr
+from finetune.config_file import check_stage_lr, load_config, write_stage_lr
 
 
 @app.command()
@@ -66,7 +66,10 @@ def lr_find(
         display, settings = display_for(as_json), load_config(config, overrides or [])
         from finetune import lr_find as story
 
+        stage = story.choose_stage(settings, stage, from_run=run is not None)
         story.check_plot_path(plot)
+        if write:
+            check_stage_lr(config, stage)
         answer = story.lr_find(settings, stage, run_dir=run, display=display)
         story.show_answer(answer, display)
         if plot is not None:
@@ -77,8 +80,8 @@ def lr_find(
         if answer.written is None:
             raise story.refusal(answer.found)
         if write:
-            write_stage_lr(config, answer.found.stage, answer.written)
-            display.say(f"written to {config}, stage {answer.found.stage}")
+            write_stage_lr(config, stage, answer.written)
+            display.say(f"written to {config}, stage {stage}")
 
 
 @app.command()

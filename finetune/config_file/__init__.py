@@ -6,14 +6,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from finetune.config import Config
-from finetune.config_file.editor import write_stage_lr
+from finetune.config_file.editor import check_stage_lr, write_stage_lr
 from finetune.config_file.overrides import apply_override
 from finetune.config_file.problems import describe
 from finetune.config_file.reader import Document, decode, load_bytes, read_yaml
 from finetune.config_file.writer import dump_config, write_value
 from finetune.errors import ConfigError
 
-__all__ = ["dump_config", "load_config", "parse_config", "write_stage_lr", "write_value"]
+__all__ = ["check_stage_lr", "dump_config", "load_config", "parse_config", "write_stage_lr", "write_value"]
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

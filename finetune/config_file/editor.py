@@ -37,6 +37,19 @@ def write_stage_lr(path: Path, stage: str, lr: float | str) -> None:
     _overwrite(path, content)
 
 
+def check_stage_lr(path: Path, stage: str) -> None:
+    """Make sure that `write_stage_lr` can do its work, before minutes are spent on finding a rate.
+
+    Raises:
+        ConfigError: as `write_stage_lr`.
+        ResourceError: as `write_stage_lr`.
+    """
+    document = read_yaml(decode(load_bytes(path), str(path)), str(path))
+    _find_lr(document, _find_stage(document, str(path), stage, "auto"), "auto")
+    with reported_disk_errors(path):
+        _refuse_protected(path.resolve())
+
+
 def _find_stage(document: Document, source: str, stage: str, lr: float | str) -> int:
     """Give the index of a stage in the file itself; it may have come from the defaults or an override."""
     stages = document.value.get("stages") if isinstance(document.value, dict) else None
@@ -94,6 +107,11 @@ def _overwrite(path: Path, content: bytes) -> None:
     target = path.resolve()
     with reported_disk_errors(path):
         mode = stat.S_IMODE(target.stat().st_mode)
-        target.open("r+b").close()  # a rename would replace even a file that is protected from writing
+        _refuse_protected(target)
         write_bytes(target, content)
         target.chmod(mode)
+
+
+def _refuse_protected(path: Path) -> None:
+    """Fail on a file that is protected from writing: a rename would replace it all the same."""
+    path.open("r+b").close()
