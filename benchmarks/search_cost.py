@@ -23,11 +23,12 @@ from finetune.lr_search import find_lr
 from finetune.progress import Display
 
 CONFIG = """
-data: {path: "builtin:digits", images_per_class: 100, val: 0.2, image_size: 224, batch_size: 32, augment: light}
+data:
+  {path: "builtin:digits", images_per_class: 100, val: 0.2, image_size: 224, batch_size: 32, augment: light}
 model: {arch: resnet18, weights: none}
 stages:
-  - {name: frozen, train: head, epochs: 1, lr: 3e-3}
-  - {name: unfrozen, train: all, epochs: 1, lr: "slice(1e-5, 1e-3)"}
+  - {name: frozen, train: head, epochs: 4, lr: 3e-3}
+  - {name: unfrozen, train: all, epochs: 4, lr: "slice(1e-5, 1e-3)"}
 """
 
 
@@ -44,21 +45,19 @@ def main() -> None:
     experiment = prepare(config, display)
     loaders = build_loaders(experiment)
     for number, stage in enumerate(config.stages):
-        epochs, searches, racers = [], [], 0
+        epochs, searches = [], []
         for _ in range(arguments.rounds if number == 0 else 1):
             started = time.perf_counter()
             with no_trace(experiment.model):
                 fit(experiment, number, loaders, 1e-3)
-            epochs.append(time.perf_counter() - started)
+            epochs.append((time.perf_counter() - started) / stage.epochs)
             found = find_lr(experiment, number, loaders, weights="", display=display)
             searches.append(found.seconds)
-            racers = len(found.racers)
-        ratio = statistics.median(search / epoch for search, epoch in zip(searches, epochs, strict=True))
-        print(
-            f"{stage.name}: an epoch takes {statistics.median(epochs):.1f} s, the search "
-            f"{statistics.median(searches):.1f} s, {ratio:.2f} epochs ({racers} racers of {found.race_steps} steps)",
-            flush=True,
-        )
+        ratio = statistics.median(one / other for one, other in zip(searches, epochs, strict=True))
+        epoch, search = statistics.median(epochs), statistics.median(searches)
+        seconds = f"an epoch takes {epoch:.1f} s, the search {search:.1f} s"
+        race = f"{len(found.racers)} racers of {found.race_steps} steps"
+        print(f"{stage.name}: {seconds}: {ratio:.2f} epochs ({race})", flush=True)
 
 
 main()

@@ -26,6 +26,6 @@ def compute_logits(
     with torch.inference_mode():
         for number, (images, batch_targets) in enumerate(batches, start=1):
             logits.append(model(images.to(device, non_blocking=True)).cpu())
-            targets.append(batch_targets)
+            targets.append(batch_targets.cpu())
             done(number)
     return torch.cat(logits), torch.cat(targets)

@@ -26,6 +26,7 @@ MADE_OF = {
     "data": {"builtin", "images", "split"},
     "loaders": {"data", "images", "transforms"},
     "transforms": {"model"},
+    "finder": {"inference"},
     "model": {"groups", "head"},
     "plan": {"groups", "rates"},
     "optim": {"update_rules"},

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from finetune.inference import compute_logits
 from finetune.seed import derive, seed_all
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -62,13 +63,7 @@ class Trial:
 
     def validate(self) -> tuple[Tensor, Tensor]:
         """Give the logits (N, C) and targets (N,) of the validation images, on the CPU."""
-        self.module.eval()
-        logits, targets = [], []
-        with torch.inference_mode():
-            for inputs, batch_targets in self.val:
-                logits.append(self.module(inputs.to(self.device, non_blocking=True)).cpu())
-                targets.append(batch_targets.cpu())
-            return torch.cat(logits), torch.cat(targets)
+        return compute_logits(self.module, self.val, device=self.device)
 
     def _batches(self, first_epoch: int) -> Iterator[tuple[int, int, tuple[Tensor, Tensor]]]:
         """Give (epoch, number of the batch in it, batch) without end."""
