@@ -17,7 +17,7 @@ def show_found(found: Found, display: Display) -> None:
     if found.agreement:
         display.say(f"the suggestions are {found.agreement:.1f} decades apart")
     if found.divergence is not None:
-        display.say(f"the loss is back where it began at {found.divergence:.2g}")
+        display.say(f"the loss stays well above where it began from {found.divergence:.2g} on")
     if found.racers:
         display.say("")
         display.table(

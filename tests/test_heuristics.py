@@ -143,11 +143,18 @@ def test_a_loss_that_still_falls_at_the_end_has_no_minimum_but_a_steepest_point(
     assert log10_of(by_name["steepest"]) == pytest.approx(0, abs=0.2)
 
 
-def test_divergence_is_where_the_loss_is_back_at_its_first_level():
+def test_divergence_is_where_the_loss_comes_to_stay_a_fifth_above_its_first_level():
     curve = curve_of(typical, smoothing=0)
-    expected = -1 + math.log(1.8) / 6  # 1.8 below the level plus the explosion of 1.8
+    expected = -1 + math.log(1.8 + 0.2 * 2.3) / 6  # what the explosion adds to the floor, 1.8 below the level
     assert math.log10(divergence(curve)) == pytest.approx(expected, abs=0.09)
     assert divergence(curve_of(lambda x: 2.3 - 0.1 * x)) is None
+
+
+def test_noise_that_crosses_the_first_level_early_is_no_divergence():
+    """The curve of a trained model: flat, noisy, then an explosion."""
+    curves = [curve_of(lambda x: 1 + math.exp(6 * (x + 2)), noise=0.25, seed=seed) for seed in range(100)]
+    right = [-3 < math.log10(divergence(curve)) < -1.5 for curve in curves]
+    assert sum(right) >= 97
 
 
 def test_an_explosion_does_not_hide_the_valley_before_it():

@@ -43,7 +43,7 @@ class Found:
 
     @property
     def divergence(self) -> float | None:
-        """The rate at which the loss is back where it began."""
+        """The rate from which on the loss stays well above where it began."""
         return divergence(self.curve)
 
     @property

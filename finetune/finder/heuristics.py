@@ -26,7 +26,7 @@ _LEAST_FALL = 0.03  # of the first level; below it a curve is flat
 _NOISE = 3.5  # standard errors that a fall must exceed
 _EARLY = 0.15  # of the sweep; a loss that is lowest there has only risen
 _CEILING = 2.0  # times the first level; what lies above says "diverged" and no more
-_EXPLOSION = 1.5  # times the first level
+_DIVERGED, _EXPLOSION = 1.2, 1.5  # times the first level
 _KNEE = 0.95  # of the fall
 _SLIDE_GAP = 15  # points, as in fastai
 _SLIDE_THRESHOLD = 0.005  # change of slope per point, in parts of the first level
@@ -98,18 +98,19 @@ def judge(curve: Curve) -> str | None:
 
 
 def divergence(curve: Curve) -> float | None:
-    """Give the rate at which the smoothed loss, past its minimum, is back at the level it began with.
+    """Give the rate from which on the smoothed loss stays a fifth or more above the level it began with.
 
-    None where the loss does not explode: a flat curve crosses its first level without meaning anything by it.
+    Noise alone does not lift it so far. None where the loss does not explode in the end.
     """
     losses = np.asarray(curve.losses)
     if len(losses) < MIN_POINTS or not np.isfinite(losses).all():
         return None
     smoothed = np.asarray(curve.smoothed())
-    lowest, level = int(smoothed.argmin()), first_level(losses)
-    if smoothed[lowest:].max() < _EXPLOSION * level:
+    level = first_level(losses)
+    if smoothed[-1] < _EXPLOSION * level:
         return None
-    return float(curve.lrs[lowest + int((smoothed[lowest:] > level).argmax())])
+    below = np.flatnonzero(smoothed < _DIVERGED * level)
+    return float(curve.lrs[int(below[-1]) + 1 if len(below) else 0])
 
 
 def knee(curve: Curve) -> Suggestion:
