@@ -1,8 +1,10 @@
 """Measure what a learning-rate heuristic costs: the regret of training at its pick.
 
-    python benchmarks/regret.py                        # everything; about an hour on two cores
-    python benchmarks/regret.py --tasks few --seeds 1  # one task
-    python benchmarks/regret.py --load regret.json     # print the tables of an earlier measurement anew
+    python benchmarks/regret.py --save regret.json            # everything; about an hour on two cores
+    python benchmarks/regret.py --tasks momentum --seeds 1    # one task
+
+What `--save` finds in its file is not measured again: an interrupted measurement goes on there, and a finished
+one is printed anew.
 
 For each task and seed the same stage is trained, from the same start, at every rate of a grid (two a decade)
 and at every rate that a heuristic picks: ours, and those of fastai's `lr_find` called as its users call it.
@@ -476,18 +478,19 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), help="beginnings of names")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--save", type=Path, help="keep the measurements in a JSON file")
-    parser.add_argument("--load", type=Path, help="print the tables of a saved measurement")
+    parser.add_argument("--save", type=Path, help="keep the measurements in a JSON file, and go on from it")
     arguments = parser.parse_args()
-    if arguments.load:
-        records = json.loads(arguments.load.read_text())
-    else:
-        names = [task for task in TASKS if task.startswith(tuple(arguments.tasks))]
-        jobs = [(name, seed) for seed in range(1, arguments.seeds + 1) for name in names]
-        with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-            records = pool.map(measure, jobs, chunksize=1)
-    if arguments.save:
-        arguments.save.write_text(json.dumps(records))
+    names = [task for task in TASKS if task.startswith(tuple(arguments.tasks))]
+    jobs = [(name, seed) for seed in range(1, arguments.seeds + 1) for name in names]
+    saved = arguments.save and arguments.save.exists()
+    records = json.loads(arguments.save.read_text()) if saved else []
+    measured = {(record["task"], record["seed"]) for record in records}
+    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+        for record in pool.imap_unordered(measure, [job for job in jobs if job not in measured]):
+            records.append(record)
+            if arguments.save:
+                arguments.save.write_text(json.dumps(records))
+    records.sort(key=lambda record: jobs.index((record["task"], record["seed"])))
     print_heuristics(records)
     print_tasks(records)
     print_tie_rules(records)
