@@ -6,7 +6,7 @@ import time
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from finetune.errors import MachineError
 
@@ -16,6 +16,29 @@ Precision = Literal["float32", "bfloat16"]
 # CPUs that compute in bfloat16 measured 1.7 times as fast in it as in float32 and more, CPUs that emulate it
 # 0.3 times. The bar lies far from both, so that a busy moment does not choose another precision.
 _LEAST_SPEEDUP = 0.7
+
+
+class LateNumbers:
+    """Numbers that a device is still computing, read when they are there.
+
+    A GPU runs behind the CPU that gives it work. Reading a number at once makes the CPU wait for all the work
+    given so far, and then the GPU for more of it; so the copy is asked for now, and looked at a step later.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        """Ask for a copy of some numbers (n,) on the CPU."""
+        self._values, self._copied = values, None
+        if values.is_cuda:  # on other devices a copy that nobody waits for may be read too early
+            self._values = values.to("cpu", non_blocking=True)
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record(torch.cuda.current_stream(values.device))
+
+    def read(self) -> list[float]:
+        """Give the numbers, waiting for the work that makes them and for none given after it."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        numbers: list[float] = self._values.tolist()
+        return numbers
 
 
 def choose_device(name: DeviceName) -> torch.device:

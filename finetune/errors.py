@@ -26,9 +26,14 @@ class DataError(FinetuneError):
 
 
 class DivergenceError(FinetuneError):
-    """A loss that cannot be: negative where that is impossible, or not finite."""
+    """A loss, gradient or weight that cannot be: negative where that is impossible, or not finite."""
 
     exit_code = 4
+
+    def __init__(self, message: str, *, step: int | None = None) -> None:
+        """Say what is wrong, and at which step of the stage, counted from 1."""
+        super().__init__(message)
+        self.step = step
 
 
 class CheckpointError(FinetuneError):

@@ -40,6 +40,12 @@ class Journal:
         self._steps: list[dict[str, object]] = []
         self.history: list[EpochRow] = []
         self._best: tuple[EpochRow, Scores] | None = None
+        self._stage: str | None = None
+        self._step: int | None = None
+
+    def place(self) -> dict[str, str | int | None]:
+        """Give the stage, and its last step that is recorded, counted from 1; None before the first."""
+        return {"stage": self._stage, "step": self._step}
 
     @property
     def best(self) -> EpochRow:
@@ -55,14 +61,17 @@ class Journal:
 
     def start_stage(self, stage: str, groups: Sequence[Mapping[str, object]]) -> None:
         """Record that a stage begins, and what it trains at which rates."""
+        self._stage, self._step = stage, None
         self._run.append_events([{"event": "stage", "stage": stage, "groups": groups}])
 
     def add_lr_find(self, stage: str, **outcome: float | str | None) -> None:
         """Record that a rate was looked for, and what came of it."""
+        self._stage, self._step = stage, None
         self._run.append_events([{"event": "lr_find", "stage": stage, **outcome}])
 
     def add_step(self, stage: str, step: Step) -> None:
         """Record one optimizer step; it reaches the disk with its epoch."""
+        self._step = step.step + 1
         event = {"event": "step", "stage": stage, **asdict(step)}
         self._steps.append(event | {"epoch": step.epoch + 1, "step": step.step + 1})
 
@@ -75,7 +84,8 @@ class Journal:
         if not math.isfinite(scores.loss):
             raise DivergenceError(
                 f"The validation loss is {scores.loss} after epoch {epoch.epoch + 1} of stage {stage}.\n"
-                "Try a rate three times lower (stages.N.lr). The best model so far is in the run directory."
+                "Try a rate three times lower (stages.N.lr). The best model so far is in the run directory.",
+                step=self._step,
             )
         row = EpochRow(
             stage=stage,

@@ -6,18 +6,19 @@ average), its own choice of device, and its rewriting of errors raised inside ca
 hooks below are no callbacks.
 """
 
-import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from finetune.errors import DivergenceError
+from finetune.device import LateNumbers
+from finetune.guards import Evidence, Place, check_step, check_weights
+from finetune.norms import Norms, StageTensors, tensor_norms
 from finetune.seed import derive, seed_all
 
 with warnings.catch_warnings():
@@ -115,8 +116,9 @@ def fit_one_cycle(
     """Train for one cycle; each parameter group peaks at the rate that the optimizer holds for it.
 
     Raises:
-        DivergenceError: a loss that is negative or not finite.
+        DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
     """
+    model.train()
     learner = _StageLearner(model, loaders, optimizer=optimizer, loss=loss, position=position, hooks=hooks)
     peaks = np.array([float(group["lr"]) for group in optimizer.param_groups])
     schedule = {"lr": combined_cos(cycle.pct_start, peaks / cycle.div, peaks, peaks / cycle.div_final)}
@@ -127,8 +129,21 @@ def fit_one_cycle(
     learner.fit(epochs, cbs=ParamScheduler(schedule))
 
 
+@dataclass(frozen=True)
+class _Unread:
+    """What a step has left, while the device may still be at it."""
+
+    numbers: LateNumbers
+    """The loss, then the norms of what moves, before the step, and of the gradients."""
+    place: Place
+    momentum: float | None
+    gradients: list[str]
+    """Names of the parameters that had one."""
+    batch: tuple[Tensor, Tensor]
+
+
 class _StageLearner(Learner):  # type: ignore[misc]
-    """fastai's loop with our randomness, our loss check and our hooks."""
+    """fastai's loop with our randomness, our guards and our hooks."""
 
     def __init__(
         self,
@@ -154,7 +169,8 @@ class _StageLearner(Learner):  # type: ignore[misc]
             train_bn=False,
         )
         self.position, self.hooks, self.torch_optimizer = position, hooks, optimizer
-        self.unread: tuple[Tensor, Step] | None = None
+        self.tensors = StageTensors(model, optimizer)
+        self.unread: _Unread | None = None
 
     def _do_epoch(self) -> None:
         started = time.perf_counter()
@@ -162,7 +178,8 @@ class _StageLearner(Learner):  # type: ignore[misc]
         self.val_logits: list[Tensor] = []
         self.val_targets: list[Tensor] = []
         self._do_epoch_train()
-        self._read_loss()
+        self._read_step()
+        self._check_weights()
         trained = time.perf_counter()
         self._do_epoch_validate()
         self.hooks.epoch(
@@ -192,51 +209,56 @@ class _StageLearner(Learner):  # type: ignore[misc]
             self.val_logits.append(self.model(*self.xb).cpu())
             self.val_targets.append(self.yb[0].cpu())
             return
+        weights = tensor_norms(self.tensors.moving)
         super()._do_one_batch()
-        self._read_loss()
-        self.unread = self.loss.detach(), self._describe_step()
-
-    def _describe_step(self) -> Step:
-        groups = self.torch_optimizer.param_groups
-        momentum = groups[0]["betas"][0] if "betas" in groups[0] else groups[0].get("momentum", 0)
-        return Step(
-            epoch=self.epoch,
-            step=self.train_iter,
-            loss=math.nan,  # read one step later
-            lrs=tuple(float(group["lr"]) for group in groups),
-            momentum=float(momentum) or None,
-            images=len(self.yb[0]),
+        self._read_step()
+        self.unread = _Unread(
+            numbers=LateNumbers(torch.cat([self.loss.detach()[None], weights, self.gradient_norms])),
+            place=Place(self.position.stage, self.epoch, self.train_iter, self._rates()),
+            momentum=self._momentum(),
+            gradients=self.gradient_names,
+            batch=(self.xb[0], self.yb[0]),
         )
 
-    def _read_loss(self) -> None:
-        """Take in the loss of the step before, so that a GPU never waits for the CPU to look at it."""
+    def _step(self) -> None:
+        gradients = self.tensors.gradients()
+        self.gradient_names = [name for name, _ in gradients]
+        self.gradient_norms = tensor_norms(gradients)
+        super()._step()
+
+    def _rates(self) -> tuple[float, ...]:
+        return tuple(float(group["lr"]) for group in self.torch_optimizer.param_groups)
+
+    def _momentum(self) -> float | None:
+        group = self.torch_optimizer.param_groups[0]
+        return float(group["betas"][0] if "betas" in group else group.get("momentum", 0)) or None
+
+    def _read_step(self) -> None:
+        """Take in what the step before has left, so that a GPU never waits for the CPU to look at it."""
         if self.unread is None:
             return
-        loss, step = self.unread
-        self.unread = None
-        step = replace(step, loss=float(loss))
-        check_loss(step)
-        self.loss_sum += step.loss * step.images
-        self.images_seen += step.images
-        self.hooks.step(step)
-
-
-def check_loss(step: Step) -> None:
-    """Refuse a training loss that cannot be.
-
-    Raises:
-        DivergenceError: a negative cross-entropy, NaN, or infinity.
-    """
-    rates = ", ".join(f"{lr:.3g}" for lr in step.lrs)
-    where = f"epoch {step.epoch + 1}, step {step.step + 1}, rates {rates}"
-    if step.loss < 0:
-        raise DivergenceError(
-            f"The loss is {step.loss:.4g} at {where}; cross-entropy is never negative.\n"
-            "Targets or outputs are of the wrong kind; the best model so far stays in the run directory."
+        unread, self.unread = self.unread, None
+        loss, *norms = unread.numbers.read()
+        moving = [name for name, _ in self.tensors.moving]
+        place, images = unread.place, len(unread.batch[0])
+        check_step(
+            Evidence(
+                place=place,
+                loss=loss,
+                weights=Norms(moving, norms[: len(moving)]),
+                gradients=Norms(unread.gradients, norms[len(moving) :]),
+                still=self.tensors.still,
+                batch=unread.batch,
+            )
         )
-    if not math.isfinite(step.loss):
-        raise DivergenceError(
-            f"The loss is {step.loss} at {where}: training has diverged.\n"
-            "Try a rate three times lower (stages.N.lr), or precision=float32; "
-            "the best model so far stays in the run directory."
+        self.loss_sum += loss * images
+        self.images_seen += images
+        self.hooks.step(Step(place.epoch, place.step, loss, place.lrs, unread.momentum, images))
+
+    def _check_weights(self) -> None:
+        """Look at the weights that an epoch ends with: only finite ones are validated, and kept."""
+        names = [name for name, _ in self.tensors.moving]
+        norms = tensor_norms(self.tensors.moving).tolist()
+        check_weights(
+            Norms(names, norms), Place(self.position.stage, self.epoch, self.train_iter - 1, self._rates())
         )

@@ -1,16 +1,12 @@
 """The story of `finetune train`: from a config to a run directory with a trained model and its report."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
-
 from finetune.config import Config, StageConfig
 from finetune.config_file import dump_config
-from finetune.errors import FinetuneError, Interrupted, ResourceError
+from finetune.ending import recorded_end
 from finetune.evaluate import evaluate_split
 from finetune.experiment import (
     Experiment,
@@ -23,7 +19,6 @@ from finetune.experiment import (
 )
 from finetune.journal import Journal
 from finetune.learner import Epoch, Hooks, Loaders, OneCycle, Position, Step, fit_one_cycle
-from finetune.loaders import worker_failure
 from finetune.lr_report import curve_plot, refusal, show_found
 from finetune.lr_search import find_lr, starting_weights
 from finetune.metrics import score
@@ -65,9 +60,10 @@ def train(config: Config, *, name: str, run_dir: Path | None, overwrite: bool, d
     started = time.perf_counter()
     with create_run(run_dir, parent=Path(config.output.dir), name=name, overwrite=overwrite) as run:
         experiment = prepare(config, display)
-        with recorded_end(run):
+        journal = start_journal(run, experiment)
+        with recorded_end(run, journal):
             write_beginning(run, experiment)
-            journal = run_stages(run, experiment, display)
+            run_stages(run, experiment, journal, display)
             seconds = time.perf_counter() - started
             write_outcome(run, experiment, journal, seconds, display)
     best = journal.best_scores
@@ -105,13 +101,18 @@ def exact_rates(experiment: Experiment) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run_stages(run: Run, experiment: Experiment, display: Display) -> Journal:
-    """Train stage by stage; the best model of all of them is in the run directory afterwards."""
+def start_journal(run: Run, experiment: Experiment) -> Journal:
+    """Open the record of the training."""
     config = experiment.config
     description = describe_model(
         experiment.model.spec, experiment.index, experiment.limits, config.data.batch_size
     )
-    journal = Journal(run, monitor=config.monitor, description=description)
+    return Journal(run, monitor=config.monitor, description=description)
+
+
+def run_stages(run: Run, experiment: Experiment, journal: Journal, display: Display) -> None:
+    """Train stage by stage; the best model of all of them is in the run directory afterwards."""
+    config = experiment.config
     loaders = build_loaders(experiment)
     try:
         for number in range(len(config.stages)):
@@ -123,7 +124,6 @@ def run_stages(run: Run, experiment: Experiment, display: Display) -> Journal:
             run_stage(number, experiment, plans, loaders, journal, display)
     finally:
         journal.flush()
-    return journal
 
 
 def with_found_lr(
@@ -265,40 +265,3 @@ def write_outcome(
         display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
         show_scores(display, of_split)
     display.say(f"\ndone in {duration(seconds)}: {run.directory}")
-
-
-@contextmanager
-def recorded_end(run: Run) -> Iterator[None]:
-    """Make the run directory say how the run ended, however it ends."""
-    state, exit_code, error = "failed", 1, None
-    try:
-        yield
-        state, exit_code = "done", 0
-    except KeyboardInterrupt:
-        state, exit_code = "interrupted", Interrupted.exit_code
-        raise Interrupted(
-            f"Interrupted. The best model so far, if an epoch was done, is in {run.directory}."
-        ) from None
-    except FinetuneError as failure:
-        exit_code, error = failure.exit_code, str(failure)
-        raise
-    except RuntimeError as failure:
-        error = str(failure)
-        known = out_of_memory(failure) or worker_failure(failure)
-        if known is None:
-            raise
-        exit_code = known.exit_code
-        raise known from failure
-    finally:
-        run.write_status(state, exit_code, resumable=False, error=error)
-
-
-def out_of_memory(error: RuntimeError) -> ResourceError | None:
-    """Translate torch's complaint about memory, of a GPU or of the machine; None for any other error."""
-    text = str(error)
-    if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text):
-        return None
-    return ResourceError(
-        f"Out of memory: {text.splitlines()[0]}\n"
-        "Try a smaller data.batch_size or data.image_size, or precision=bfloat16."
-    )

@@ -12,11 +12,23 @@ PACKAGE = Path(__file__).parents[1] / "finetune"
 FLOORS = {
     "face": {"cli", "__main__"},
     "stories": {"train", "lr_find", "lr_search", "evaluate", "predict", "describe", "init"},
-    "record": {"experiment", "journal", "report", "lr_report", "trained", "run"},
+    "record": {"experiment", "journal", "report", "lr_report", "trained", "run", "ending"},
     "words": {"config", "config_file", "schema"},
     "parts": {
         *("data", "images", "split", "transforms", "loaders", "builtin", "model", "groups", "head", "plan"),
-        *("optim", "update_rules", "rates", "finder", "learner", "inference", "metrics", "plot", "progress"),
+        *(
+            "optim",
+            "update_rules",
+            "rates",
+            "finder",
+            "learner",
+            "guards",
+            "norms",
+            "inference",
+            "metrics",
+            "plot",
+            "progress",
+        ),
     },
     "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names"},
 }
@@ -30,6 +42,8 @@ MADE_OF = {
     "model": {"groups", "head"},
     "plan": {"groups", "rates"},
     "optim": {"update_rules"},
+    "guards": {"norms"},
+    "learner": {"guards", "norms"},
 }
 
 DOORS = {

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,7 +42,8 @@ def test_a_run_leaves_exactly_these_files(small_run):
 def test_it_learns(small_run):
     report = json.loads((small_run / "report.json").read_text())
     assert report["val"]["accuracy"] == 1.0
-    assert json.loads((small_run / "status.json").read_text())["state"] == "done"
+    status = json.loads((small_run / "status.json").read_text())
+    assert (status["state"], status["stage"], status["step"]) == ("done", "unfrozen", 6)
     assert json.loads((small_run / "classes.json").read_text()) == ["cat", "dog", "owl"]
 
 
@@ -190,14 +192,21 @@ def test_a_test_folder_is_scored_with_the_best_model(tmp_path):
 
 
 def test_a_rate_that_explodes_stops_with_its_own_exit_code(images, tmp_path):
-    config = write_small_config(tmp_path, images)
-    stages = "stages=[{name: wild, train: all, epochs: 40, lr: 1e30}]"
-    result = run_finetune("train", config, "--run-dir", tmp_path / "run", stages, "optimizer.name=sgd")
+    config, run = write_small_config(tmp_path, images), tmp_path / "run"
+    calm = "{name: calm, train: head, epochs: 1, lr: 1e-2}"
+    stages = f"stages=[{calm}, {{name: wild, train: all, epochs: 40, lr: 1e30}}]"
+    result = run_finetune("train", config, "--run-dir", run, stages, "optimizer.name=sgd")
     assert result.exit_code == 4
-    assert "loss is" in result.stderr
-    assert "Try a rate three times lower" in result.stderr
-    status = json.loads((tmp_path / "run" / "status.json").read_text())
-    assert (status["state"], status["exit_code"]) == ("failed", 4)
+    assert re.search(r"error: The loss is (nan|inf) at epoch 1, step 2, rates [\d.]+e\+28", result.stderr)
+    assert "first backbone.conv1.0.weight" in result.stderr
+    assert "Try a rate three times lower (stages.1.lr)" in result.stderr
+    status = json.loads((run / "status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("diverged", 4)
+    assert (status["stage"], status["step"]) == ("wild", 2)
+    assert f"error: {status['error']}" == result.stderr.strip()
+    assert [row["stage"] for row in history(run)] == ["calm"]
+    scores = json.loads(run_finetune("evaluate", run, "--json").stdout)
+    assert repr(scores["loss"]) == history(run)[0]["val_loss"]
 
 
 def test_bad_images_stop_the_run_before_it_leaves_anything(images, tmp_path):

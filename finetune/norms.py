@@ -1,0 +1,61 @@
+"""The sizes of a model's tensors in training, taken all at once and without waiting for the device."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+NamedTensor = tuple[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Norms:
+    """The L2 norms of some tensors of the model, in its order."""
+
+    names: Sequence[str]
+    """Dotted names in the model."""
+    values: Sequence[float]
+
+    @property
+    def broken(self) -> list[tuple[str, float]]:
+        """Names and norms of the tensors whose norm is not finite."""
+        return [pair for pair in zip(self.names, self.values, strict=True) if not math.isfinite(pair[1])]
+
+
+class StageTensors:
+    """The parameters and running statistics of a model in one stage, by whether they move."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Sort the tensors of a model that is in training mode."""
+        learning = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        tensors = list(_tensors(model))
+        moving = learning | {id(tensor) for _, tensor, follows in tensors if follows}
+        self.learning = [(name, tensor) for name, tensor, _ in tensors if id(tensor) in learning]
+        """What the optimizer moves."""
+        self.moving = [(name, tensor) for name, tensor, _ in tensors if id(tensor) in moving]
+        """What the optimizer or the data move."""
+        self.still = [(name, tensor) for name, tensor, _ in tensors if id(tensor) not in moving]
+        """What stays as it is."""
+
+    def gradients(self) -> list[NamedTensor]:
+        """Give the gradients that the learning parameters have now."""
+        return [(name, tensor.grad) for name, tensor in self.learning if tensor.grad is not None]
+
+
+def tensor_norms(tensors: Sequence[NamedTensor]) -> Tensor:
+    """Give the L2 norm of each tensor as float32 (n,); at least one is needed."""
+    with torch.no_grad():
+        return torch.stack(list(torch._foreach_norm([tensor for _, tensor in tensors]))).float()
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
+    """Give every parameter and running statistic in the model's order, and whether it follows the data."""
+    for prefix, module in model.named_modules():
+        dot = f"{prefix}." if prefix else ""
+        for key, parameter in module.named_parameters(recurse=False):
+            yield f"{dot}{key}", parameter, False
+        for key, buffer in module.named_buffers(recurse=False):
+            if key in ("running_mean", "running_var"):
+                yield f"{dot}{key}", buffer, module.training
