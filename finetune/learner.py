@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_
 from torch.utils.data import DataLoader
 
 from finetune.device import LateNumbers
 from finetune.guards import Evidence, Place, check_step, check_weights
-from finetune.norms import Norms, StageTensors, tensor_norms
+from finetune.norms import Norms, StageTensors, clip_factor, tensor_norms
 from finetune.seed import derive, seed_all
 
 with warnings.catch_warnings():
@@ -65,6 +66,8 @@ class Step:
     """Rate of each parameter group of the optimizer."""
     momentum: float | None
     images: int
+    clip: float | None
+    """What clipping multiplied the gradient by, 1 if it was short enough; None if there is no clipping."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,18 @@ def fit_one_cycle(
     cycle: OneCycle,
     position: Position,
     hooks: Hooks,
+    clip_norm: float | None = None,
 ) -> None:
     """Train for one cycle; each parameter group peaks at the rate that the optimizer holds for it.
+
+    `clip_norm` is the largest norm that the gradient of all trained parameters may have; None for any.
 
     Raises:
         DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
     """
     model.train()
     learner = _StageLearner(model, loaders, optimizer=optimizer, loss=loss, position=position, hooks=hooks)
+    learner.clip_norm = clip_norm
     peaks = np.array([float(group["lr"]) for group in optimizer.param_groups])
     schedule = {"lr": combined_cos(cycle.pct_start, peaks / cycle.div, peaks, peaks / cycle.div_final)}
     # fastai's own `fit_one_cycle` always moves a momentum: it would give one to torch's SGD, and it fails on
@@ -169,6 +176,7 @@ class _StageLearner(Learner):  # type: ignore[misc]
             train_bn=False,
         )
         self.position, self.hooks, self.torch_optimizer = position, hooks, optimizer
+        self.clip_norm: float | None = None
         self.tensors = StageTensors(model, optimizer)
         self.unread: _Unread | None = None
 
@@ -224,6 +232,9 @@ class _StageLearner(Learner):  # type: ignore[misc]
         gradients = self.tensors.gradients()
         self.gradient_names = [name for name, _ in gradients]
         self.gradient_norms = tensor_norms(gradients)
+        if self.clip_norm is not None:
+            learning = [parameter for _, parameter in self.tensors.learning]
+            clip_grads_with_norm_(learning, self.clip_norm, torch.linalg.vector_norm(self.gradient_norms))
         super()._step()
 
     def _rates(self) -> tuple[float, ...]:
@@ -240,20 +251,22 @@ class _StageLearner(Learner):  # type: ignore[misc]
         unread, self.unread = self.unread, None
         loss, *norms = unread.numbers.read()
         moving = [name for name, _ in self.tensors.moving]
+        weights, gradients = norms[: len(moving)], norms[len(moving) :]
         place, images = unread.place, len(unread.batch[0])
         check_step(
             Evidence(
                 place=place,
                 loss=loss,
-                weights=Norms(moving, norms[: len(moving)]),
-                gradients=Norms(unread.gradients, norms[len(moving) :]),
+                weights=Norms(moving, weights),
+                gradients=Norms(unread.gradients, gradients),
                 still=self.tensors.still,
                 batch=unread.batch,
             )
         )
         self.loss_sum += loss * images
         self.images_seen += images
-        self.hooks.step(Step(place.epoch, place.step, loss, place.lrs, unread.momentum, images))
+        clip = None if self.clip_norm is None else clip_factor(gradients, self.clip_norm)
+        self.hooks.step(Step(place.epoch, place.step, loss, place.lrs, unread.momentum, images, clip))
 
     def _check_weights(self) -> None:
         """Look at the weights that an epoch ends with: only finite ones are validated, and kept."""

@@ -103,6 +103,7 @@ def build_trial(
         device=experiment.device,
         seed=config.seed,
         stage=number,
+        clip_norm=config.optimizer.clip_norm,
     )
     return _over_features(experiment, trial, most_batches, display) if model.only_head_learns else trial
 

@@ -50,6 +50,11 @@ def tensor_norms(tensors: Sequence[NamedTensor]) -> Tensor:
         return torch.stack(list(torch._foreach_norm([tensor for _, tensor in tensors]))).float()
 
 
+def clip_factor(norms: Sequence[float], most: float) -> float:
+    """Give what `clip_grad_norm_` multiplies gradients of these norms by, 1 if they are short enough."""
+    return min(1.0, most / (math.hypot(*norms) + 1e-6))
+
+
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
     """Give every parameter and running statistic in the model's order, and whether it follows the data."""
     for prefix, module in model.named_modules():

@@ -179,6 +179,7 @@ def run_stage(
             cycle=OneCycle(cycle.pct_start, cycle.div, cycle.div_final, moms),
             position=Position(config.seed, number),
             hooks=Hooks(step=watch.step, epoch=watch.epoch, val_batch=watch.val_batch),
+            clip_norm=config.optimizer.clip_norm,
         )
 
 

@@ -48,7 +48,18 @@ def make_model(dropout=0.0):
     return nn.Sequential(nn.Linear(3, 8), nn.Dropout(dropout), nn.ReLU(), nn.Linear(8, 2))
 
 
-def fit(model, loaders, *, lr=1e-2, epochs=2, loss=None, optimizer=None, moms=(0.95, 0.85, 0.95), stage=0):
+def fit(
+    model,
+    loaders,
+    *,
+    lr=1e-2,
+    epochs=2,
+    loss=None,
+    optimizer=None,
+    moms=(0.95, 0.85, 0.95),
+    stage=0,
+    clip_norm=None,
+):
     seen = Seen()
     optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
     fit_one_cycle(
@@ -60,20 +71,22 @@ def fit(model, loaders, *, lr=1e-2, epochs=2, loss=None, optimizer=None, moms=(0
         cycle=OneCycle(moms=moms),
         position=Position(seed=1, stage=stage),
         hooks=seen.hooks,
+        clip_norm=clip_norm,
     )
     return seen
 
 
-def test_a_stage_equals_a_plain_torch_loop_with_the_same_schedule():
+@pytest.mark.parametrize("clip_norm", [None, 0.05, 1e6])
+def test_a_stage_equals_a_plain_torch_loop_with_the_same_schedule(clip_norm):
     from fastai.callback.schedule import combined_cos
 
     loaders, epochs, lr = make_loaders(), 3, 1e-2
     ours, plain = make_model(dropout=0.3), make_model(dropout=0.3)
-    seen = fit(ours, loaders, lr=lr, epochs=epochs)
+    seen = fit(ours, loaders, lr=lr, epochs=epochs, clip_norm=clip_norm)
 
     optimizer = torch.optim.AdamW(plain.parameters(), lr=lr, weight_decay=0.1)
     rate, momentum = combined_cos(0.25, lr / 25, lr, lr / 1e5), combined_cos(0.25, 0.95, 0.85, 0.95)
-    losses = []
+    losses, factors = [], []
     for epoch in range(epochs):
         plain.train()
         for i, (images, targets) in enumerate(loaders.train):
@@ -84,10 +97,17 @@ def test_a_stage_equals_a_plain_torch_loop_with_the_same_schedule():
             seed_all(derive(1, "dropout", 0, epoch, i))
             loss = nn.functional.cross_entropy(plain(images), targets)
             loss.backward()
+            if clip_norm is not None:
+                length = float(nn.utils.clip_grad_norm_(plain.parameters(), clip_norm))
+                factors.append(min(1.0, clip_norm / length))
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.item())
     assert [step.loss for step in seen.steps] == losses
+    assert [step.clip for step in seen.steps] == (
+        pytest.approx(factors, rel=1e-4) if factors else [None] * 12
+    )
+    assert not factors or all(factor < 1 for factor in factors) == (clip_norm < 1)
     for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
         assert torch.equal(a, b)
 

@@ -106,6 +106,31 @@ def test_without_putting_back_the_trace_would_be_seen(images, tmp_path):
     assert not torch.equal(before["torch"], after["torch"])
 
 
+@pytest.mark.parametrize("train", ["head", "all"])
+def test_a_trial_takes_the_steps_of_a_stage_that_clips_gradients(images, tmp_path, train):
+    stages = f"stages=[{{name: one, train: {train}, epochs: 2, lr: 1}}]"
+    settings = [stages, "optimizer.name=sgd", "data.augment=none", "model.head.dropout=0"]
+    clipping = "optimizer.clip_norm=0.1"
+    config, run = write_small_config(tmp_path, images), tmp_path / "run"
+    assert run_finetune("train", config, "--run-dir", run, *settings, clipping).exit_code == 0
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    steps = [event for event in events if event["event"] == "step"]
+    assert all(0 < step["clip"] <= 1 for step in steps)
+    assert sum(step["clip"] < 1 for step in steps) > 2
+
+    def losses(*overrides):
+        experiment = prepare(load_config(config, [*settings, *overrides]), quiet())
+        trial = build_trial(experiment, 0, build_loaders(experiment), 3, quiet())
+        return list(trial.steps([(step["lrs"][-1], None) for step in steps]))
+
+    told = [step["loss"] for step in steps]
+    if train == "all":
+        assert losses(clipping) == told
+        assert losses() != pytest.approx(told, rel=1e-2)
+    else:  # over cached features the batches are others than in the stage
+        assert losses(clipping) != losses()
+
+
 def weights_of(run):
     return (run / "model.safetensors").read_bytes()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
 from finetune.inference import compute_logits
@@ -34,6 +35,8 @@ class Trial:
     device: torch.device
     seed: int
     stage: int
+    clip_norm: float | None = None
+    """the largest norm that the gradient of all trained parameters may have; None for any"""
 
     def steps(
         self, schedule: Iterable[tuple[float, float | None]], *, first_epoch: int = 0
@@ -57,6 +60,8 @@ class Trial:
             outputs = self.module(inputs.to(self.device, non_blocking=True))
             loss = self.loss(outputs, targets.to(self.device, non_blocking=True))
             loss.backward()
+            if self.clip_norm is not None:
+                clip_grad_norm_(self.module.parameters(), self.clip_norm)  # frozen ones have no gradient
             optimizer.step()
             optimizer.zero_grad()
             yield float(loss.detach())
