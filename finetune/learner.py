@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from finetune.device import LateNumbers
 from finetune.guards import Evidence, Place, check_step, check_weights
-from finetune.norms import Norms, StageTensors, clip_factor, tensor_norms
+from finetune.norms import Norms, StageTensors, clip_factor, norms_by_group, tensor_norms
 from finetune.seed import derive, seed_all
 
 with warnings.catch_warnings():
@@ -66,6 +66,8 @@ class Step:
     """Rate of each parameter group of the optimizer."""
     momentum: float | None
     images: int
+    grad_norm: dict[str, float]
+    """L2 norm of the gradient, before any clipping, by the name of the optimizer's parameter groups."""
     clip: float | None
     """What clipping multiplied the gradient by, 1 if it was short enough; None if there is no clipping."""
 
@@ -125,8 +127,15 @@ def fit_one_cycle(
         DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
     """
     model.train()
-    learner = _StageLearner(model, loaders, optimizer=optimizer, loss=loss, position=position, hooks=hooks)
-    learner.clip_norm = clip_norm
+    learner = _StageLearner(
+        model,
+        loaders,
+        optimizer=optimizer,
+        loss=loss,
+        position=position,
+        hooks=hooks,
+        clip_norm=clip_norm,
+    )
     peaks = np.array([float(group["lr"]) for group in optimizer.param_groups])
     schedule = {"lr": combined_cos(cycle.pct_start, peaks / cycle.div, peaks, peaks / cycle.div_final)}
     # fastai's own `fit_one_cycle` always moves a momentum: it would give one to torch's SGD, and it fails on
@@ -161,6 +170,7 @@ class _StageLearner(Learner):  # type: ignore[misc]
         loss: nn.Module,
         position: Position,
         hooks: Hooks,
+        clip_norm: float | None,
     ) -> None:
         # `wd=None` and `wd_bn_bias=True` leave the optimizer's own weight decay per group alone;
         # `train_bn=False` leaves frozen batch norm alone: the model itself knows what is frozen.
@@ -176,7 +186,7 @@ class _StageLearner(Learner):  # type: ignore[misc]
             train_bn=False,
         )
         self.position, self.hooks, self.torch_optimizer = position, hooks, optimizer
-        self.clip_norm: float | None = None
+        self.clip_norm = clip_norm
         self.tensors = StageTensors(model, optimizer)
         self.unread: _Unread | None = None
 
@@ -251,22 +261,32 @@ class _StageLearner(Learner):  # type: ignore[misc]
         unread, self.unread = self.unread, None
         loss, *norms = unread.numbers.read()
         moving = [name for name, _ in self.tensors.moving]
-        weights, gradients = norms[: len(moving)], norms[len(moving) :]
+        gradients = Norms(unread.gradients, norms[len(moving) :])
         place, images = unread.place, len(unread.batch[0])
         check_step(
             Evidence(
                 place=place,
                 loss=loss,
-                weights=Norms(moving, weights),
-                gradients=Norms(unread.gradients, gradients),
+                weights=Norms(moving, norms[: len(moving)]),
+                gradients=gradients,
                 still=self.tensors.still,
                 batch=unread.batch,
             )
         )
         self.loss_sum += loss * images
         self.images_seen += images
-        clip = None if self.clip_norm is None else clip_factor(gradients, self.clip_norm)
-        self.hooks.step(Step(place.epoch, place.step, loss, place.lrs, unread.momentum, images, clip))
+        self.hooks.step(
+            Step(
+                epoch=place.epoch,
+                step=place.step,
+                loss=loss,
+                lrs=place.lrs,
+                momentum=unread.momentum,
+                images=images,
+                grad_norm=norms_by_group(gradients, self.tensors.group_of),
+                clip=None if self.clip_norm is None else clip_factor(gradients.values, self.clip_norm),
+            )
+        )
 
     def _check_weights(self) -> None:
         """Look at the weights that an epoch ends with: only finite ones are validated, and kept."""

@@ -1,7 +1,7 @@
 """The sizes of a model's tensors in training, taken all at once and without waiting for the device."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,15 +29,21 @@ class StageTensors:
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Sort the tensors of a model that is in training mode."""
-        learning = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        learning = {
+            id(parameter): str(group.get("name", number))
+            for number, group in enumerate(optimizer.param_groups)
+            for parameter in group["params"]
+        }
         tensors = list(_tensors(model))
-        moving = learning | {id(tensor) for _, tensor, follows in tensors if follows}
+        moving = set(learning) | {id(tensor) for _, tensor, follows in tensors if follows}
         self.learning = [(name, tensor) for name, tensor, _ in tensors if id(tensor) in learning]
         """What the optimizer moves."""
         self.moving = [(name, tensor) for name, tensor, _ in tensors if id(tensor) in moving]
         """What the optimizer or the data move."""
         self.still = [(name, tensor) for name, tensor, _ in tensors if id(tensor) not in moving]
         """What stays as it is."""
+        self.group_of = {name: learning[id(tensor)] for name, tensor in self.learning}
+        """From a learning parameter to the name, or the number, of its parameter group."""
 
     def gradients(self) -> list[NamedTensor]:
         """Give the gradients that the learning parameters have now."""
@@ -48,6 +54,14 @@ def tensor_norms(tensors: Sequence[NamedTensor]) -> Tensor:
     """Give the L2 norm of each tensor as float32 (n,); at least one is needed."""
     with torch.no_grad():
         return torch.stack(list(torch._foreach_norm([tensor for _, tensor in tensors]))).float()
+
+
+def norms_by_group(norms: Norms, group_of: Mapping[str, str]) -> dict[str, float]:
+    """Put the norms of tensors together to one for each group, in the order of the model."""
+    groups: dict[str, list[float]] = {}
+    for name, norm in zip(norms.names, norms.values, strict=True):
+        groups.setdefault(group_of[name], []).append(norm)
+    return {group: math.hypot(*values) for group, values in groups.items()}
 
 
 def clip_factor(norms: Sequence[float], most: float) -> float:

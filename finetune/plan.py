@@ -133,14 +133,18 @@ def plan_stage(
 
 
 def optimizer_groups(plans: Sequence[GroupPlan], rule: RateRule) -> list[dict[str, Any]]:
-    """Give torch's parameter groups for a planned stage: (layer group × decayed or not), none empty."""
+    """Give torch's parameter groups for a planned stage: (layer group × decayed or not), none empty.
+
+    Each has the name of its layer group, so that what is measured of both halves can be put together again.
+    """
     groups = []
     for plan in plans:
         for parameters, weight_decay in zip(
             _learning(plan.group, rule), (rule.weight_decay, 0.0), strict=True
         ):
             if parameters:
-                groups.append({"params": parameters, "lr": plan.lr, "weight_decay": weight_decay})
+                rates = {"lr": plan.lr, "weight_decay": weight_decay}
+                groups.append({"params": parameters, "name": plan.group.name, **rates})
     return groups
 
 

@@ -126,6 +126,24 @@ def test_each_group_keeps_its_own_weight_decay():
     assert all(step.lrs[1] == pytest.approx(10 * step.lrs[0]) for step in seen.steps)
 
 
+def test_the_gradient_norm_of_a_group_is_that_of_all_its_parameters_before_clipping():
+    ours, plain, loaders = make_model(), make_model(), make_loaders()
+    groups = [
+        {"params": [ours[0].weight], "name": "body", "lr": 1e-2},
+        {"params": [ours[0].bias], "name": "body", "lr": 1e-2},
+        {"params": list(ours[3].parameters()), "name": "head", "lr": 1e-2},
+    ]
+    seen = fit(ours, loaders, optimizer=torch.optim.SGD(groups), moms=None, epochs=1, clip_norm=1e-6)
+    images, targets = next(iter(loaders.train))
+    nn.functional.cross_entropy(plain(images), targets).backward()
+    told = seen.steps[0].grad_norm
+    assert list(told) == ["body", "head"]
+    for name, layer in (("body", plain[0]), ("head", plain[3])):
+        gradient = torch.cat([parameter.grad.flatten() for parameter in layer.parameters()])
+        assert told[name] == pytest.approx(float(gradient.norm()), rel=1e-5)
+    assert all(len(step.grad_norm) == 2 for step in seen.steps)
+
+
 def test_hooks_see_every_step_and_every_epoch():
     loaders = make_loaders()
     seen = fit(make_model(), loaders, epochs=2, stage=3)

@@ -152,6 +152,20 @@ def test_train_loss_is_the_mean_of_the_epochs_steps(small_run):
         assert float(row["train_loss"]) == pytest.approx(sum(losses) / len(losses), rel=1e-12)
 
 
+def test_steps_record_the_gradient_norm_of_each_group_that_learns(small_run):
+    events = [json.loads(line) for line in (small_run / "events.jsonl").read_text().splitlines()]
+    norms = {
+        stage: [
+            event["grad_norm"] for event in events if event["event"] == "step" and event["stage"] == stage
+        ]
+        for stage in ("frozen", "unfrozen")
+    }
+    assert [len(steps) for steps in norms.values()] == [3, 6]
+    assert {tuple(step) for step in norms["frozen"]} == {("head",)}
+    assert {tuple(step) for step in norms["unfrozen"]} == {("early backbone", "late backbone", "head")}
+    assert all(norm > 0 for steps in norms.values() for step in steps for norm in step.values())
+
+
 def test_rates_and_momentum_follow_the_one_cycle_schedule_of_fastai(small_run):
     from fastai.callback.schedule import combined_cos
 

@@ -59,8 +59,8 @@ class OptimizerConfig(Section):
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Of any optimizer: the largest L2 norm that the gradient of all trained parameters together may have; a
     longer one is shortened to it, in the same direction. `null` leaves gradients as they are. It keeps one
-    odd batch from a big step. 1 is a usual value, but what is long depends on the model: `clip` in a run's
-    events.jsonl is what each step's gradient was multiplied by, and should mostly be 1."""
+    odd batch from a big step. 1 is a usual value, but what is long depends on the model: in a run's
+    events.jsonl `grad_norm` is how long gradients are, and `clip` what each was multiplied by, mostly 1."""
 
     @field_validator("decay")
     @classmethod
