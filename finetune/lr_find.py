@@ -7,7 +7,7 @@ from typing import Any
 from finetune.config import Config
 from finetune.config_file import write_value
 from finetune.device import choose_device
-from finetune.errors import CheckpointError, ConfigError
+from finetune.errors import CheckpointError
 from finetune.experiment import Experiment, build_loaders, find_stage, prepare
 from finetune.finder import Found
 from finetune.lr_report import curve_plot, refusal, show_found, write_plot
@@ -17,7 +17,7 @@ from finetune.progress import Display
 from finetune.run import MODEL
 from finetune.trained import Trained, load_trained
 
-__all__ = ["Answer", "check_plot_path", "choose_stage", "lr_find", "refusal", "show_answer", "write_plot"]
+__all__ = ["Answer", "choose_stage", "lr_find", "refusal", "show_answer", "write_plot"]
 
 
 @dataclass(frozen=True)
@@ -111,17 +111,3 @@ def show_answer(answer: Answer, display: Display) -> None:
     show_found(answer.found, display)
     if answer.written is not None:
         display.say(f"\nlr: {write_value(answer.written)}")
-
-
-def check_plot_path(path: Path | None) -> None:
-    """Refuse a file for the plot that cannot be written, before minutes are spent.
-
-    Raises:
-        ConfigError: another ending than .png, or no such folder.
-    """
-    if path is None:
-        return
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"--plot {path}: the plot is a PNG picture; name a file that ends in .png.")
-    if not path.parent.is_dir():
-        raise ConfigError(f"--plot {path}: there is no folder {path.parent}.")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.cells import cell_len
 
-from finetune.plot import CurvePlot, Marker, _label_places, draw_png, draw_text
+from finetune.plot import CurvePlot, Marker, draw_png, draw_text
+from finetune.plot.curve import _label_places
 from finetune.progress import Display
 
 MARKERS = (

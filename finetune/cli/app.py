@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from finetune import __version__
-from finetune.errors import FinetuneError, Interrupted
+from finetune.errors import ConfigError, FinetuneError, Interrupted
 from finetune.progress import Display
 from finetune.text import printable
 
@@ -81,3 +81,17 @@ def reported_errors() -> Iterator[None]:
 def display_for(stdout_has_data: bool) -> Display:
     """Give the display for what people read: stderr where stdout carries data."""
     return Display(sys.stderr if stdout_has_data else sys.stdout)
+
+
+def check_plot_path(path: Path | None) -> None:
+    """Refuse a file for a plot that cannot be written, before anything is computed.
+
+    Raises:
+        ConfigError: another ending than .png, or no such folder.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"--plot {path}: the plot is a PNG picture; name a file that ends in .png.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--plot {path}: there is no folder {path.parent}.")

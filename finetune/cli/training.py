@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from finetune.cli.app import AsJson, ConfigFile, Overrides, app, display_for, reported_errors
+from finetune.cli.app import (
+    AsJson,
+    ConfigFile,
+    Overrides,
+    app,
+    check_plot_path,
+    display_for,
+    reported_errors,
+)
 from finetune.config_file import check_stage_lr, load_config, write_stage_lr
 
 
@@ -67,7 +75,7 @@ def lr_find(
         from finetune import lr_find as story
 
         stage = story.choose_stage(settings, stage, from_run=run is not None)
-        story.check_plot_path(plot)
+        check_plot_path(plot)
         if write:
             check_stage_lr(config, stage)
         answer = story.lr_find(settings, stage, run_dir=run, display=display)

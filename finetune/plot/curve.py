@@ -1,9 +1,9 @@
 """The loss curve of a learning-rate range test: as a picture for a file, as text for a terminal."""
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise, zip_longest
 from statistics import median_low
 from string import ascii_lowercase, digits
@@ -12,12 +12,12 @@ from unicodedata import combining, east_asian_width
 
 import numpy as np
 
+from finetune.plot.picture import GREY, INK, PALE, render, write
 from finetune.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
 _X_LABEL, _Y_LABEL = "learning rate of the head", "loss of the batch"
 
@@ -26,7 +26,6 @@ _WIDTH, _HEIGHT = 1000, 600
 _LEFT, _RIGHT, _BOTTOM, _TOP, _ROW = 76, 24, 84, 58, 22
 _INNER = _WIDTH - _LEFT - _RIGHT
 
-_INK, _GREY, _PALE = "#1c2733", "#66727f", "#e6eaee"
 _CURVE, _RAW, _PICKED, _RED = "#1f5fae", "#7fa9d8", "#d9600a", "#b3202c"
 
 # Bits of the dots of one braille character, by row and column of the dot (Unicode, "Braille Patterns").
@@ -74,65 +73,39 @@ class CurvePlot:
 
 def draw_png(plot: CurvePlot) -> bytes:
     """Draw the curve as a PNG of 1000 × 600 pixels; equal plots give equal bytes."""
-    # Here, because importing matplotlib takes longer than most commands.
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # A matplotlibrc of the user must not change the picture, nor ask for LaTeX.
-    with matplotlib.style.context("default"):
-        figure = Figure(figsize=(_WIDTH / 100, _HEIGHT / 100), dpi=100)
-        FigureCanvasAgg(figure)
-        title = _write(figure, plot.title, "", limit=_INNER, bold=True, size=13)
-        title.set(x=_LEFT / _WIDTH, y=1 - 30 / _HEIGHT, color=_INK)
-        low, high = _rate_span(plot)
-        span = low * (low / high) ** 0.02, high * (high / low) ** 0.02
-        labels = [
-            _write(figure, m.label, f"  {m.lr:.3g}", limit=_INNER / 3, bold=m.picked) for m in plot.markers
-        ]
-        xs = [_INNER * _position(marker.lr, span) for marker in plot.markers]
-        places = _label_places(xs, [label.get_window_extent().width + 14 for label in labels])
-        height = _HEIGHT - _BOTTOM - _TOP - _ROW * (1 + max((row for row, _ in places), default=0))
-        axes = figure.add_axes((_LEFT / _WIDTH, _BOTTOM / _HEIGHT, _INNER / _WIDTH, height / _HEIGHT))
-        axes.set_xscale("log")
-        axes.set_xlim(*span)
-        _draw_curves(axes, plot)
-        for marker, label, x, (row, side) in zip(plot.markers, labels, xs, places, strict=True):
-            top = height + _ROW * (row + 0.6)
-            color = _draw_marker(axes, plot, marker, top / height)
-            label.set(x=(_LEFT + x + 6 * side) / _WIDTH, y=(_BOTTOM + top) / _HEIGHT, color=color)
-            label.set_horizontalalignment("left" if side > 0 else "right")
-        file = io.BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})  # it would name matplotlib's version
-        return file.getvalue()
+    return render(_WIDTH, _HEIGHT, partial(_draw, plot))
 
 
-def _write(figure: "Figure", text: str, tail: str, *, limit: float, bold: bool, size: int = 10) -> "Text":
-    """Write a text and its tail; what makes it wider than `limit` pixels is cut before the tail."""
-    from matplotlib.font_manager import findfont, get_font
-
-    weight = "bold" if bold else "normal"
-    written = figure.text(0, 0, "", size=size, weight=weight, va="center", parse_math=False)
-    font = get_font(findfont(written.get_fontproperties()))
-    # A letter that the font lacks would be a box and a warning.
-    text = "".join(c if font.get_char_index(ord(c)) else "□" for c in printable(text)[:200])
-    written.set_text(text + tail)
-    while text and written.get_window_extent().width > limit:
-        text = text[:-1]
-        written.set_text(text.rstrip() + "…" + tail)
-    return written
+def _draw(plot: CurvePlot, figure: "Figure") -> None:
+    title = write(figure, plot.title, "", limit=_INNER, bold=True, size=13)
+    title.set(x=_LEFT / _WIDTH, y=1 - 30 / _HEIGHT, color=INK)
+    low, high = _rate_span(plot)
+    span = low * (low / high) ** 0.02, high * (high / low) ** 0.02
+    labels = [write(figure, m.label, f"  {m.lr:.3g}", limit=_INNER / 3, bold=m.picked) for m in plot.markers]
+    xs = [_INNER * _position(marker.lr, span) for marker in plot.markers]
+    places = _label_places(xs, [label.get_window_extent().width + 14 for label in labels])
+    height = _HEIGHT - _BOTTOM - _TOP - _ROW * (1 + max((row for row, _ in places), default=0))
+    axes = figure.add_axes((_LEFT / _WIDTH, _BOTTOM / _HEIGHT, _INNER / _WIDTH, height / _HEIGHT))
+    axes.set_xscale("log")
+    axes.set_xlim(*span)
+    _draw_curves(axes, plot)
+    for marker, label, x, (row, side) in zip(plot.markers, labels, xs, places, strict=True):
+        top = height + _ROW * (row + 0.6)
+        color = _draw_marker(axes, plot, marker, top / height)
+        label.set(x=(_LEFT + x + 6 * side) / _WIDTH, y=(_BOTTOM + top) / _HEIGHT, color=color)
+        label.set_horizontalalignment("left" if side > 0 else "right")
 
 
 def _draw_curves(axes: "Axes", plot: CurvePlot) -> None:
     ticks = _ticks(_rate_span(plot))
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()
-    axes.grid(color=_PALE, lw=0.8)
-    axes.tick_params(length=0, pad=7, labelcolor=_GREY, labelsize=10)
+    axes.grid(color=PALE, lw=0.8)
+    axes.tick_params(length=0, pad=7, labelcolor=GREY, labelsize=10)
     axes.spines[["left", "right", "top"]].set_visible(False)
-    axes.spines["bottom"].set_color(_GREY)
-    axes.set_xlabel(_X_LABEL, color=_INK, labelpad=9, size=11)
-    axes.set_ylabel(_Y_LABEL, color=_INK, labelpad=9, size=11)
+    axes.spines["bottom"].set_color(GREY)
+    axes.set_xlabel(_X_LABEL, color=INK, labelpad=9, size=11)
+    axes.set_ylabel(_Y_LABEL, color=INK, labelpad=9, size=11)
     low, high = _loss_range([*plot.losses, *plot.smoothed], plot.smoothed)
     axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     axes.plot(plot.lrs, plot.losses, color=_RAW, lw=0.7, marker="o", ms=2.6, alpha=0.65, label="each batch")
@@ -140,15 +113,15 @@ def _draw_curves(axes: "Axes", plot: CurvePlot) -> None:
     # The legend stands below the axes, where no curve ever is.
     x, right, y = _LEFT / _WIDTH, 1 - _RIGHT / _WIDTH, 40 / _HEIGHT
     axes.figure.legend(
-        loc="center left", bbox_to_anchor=(x, y), ncols=2, frameon=False, borderaxespad=-0.4, labelcolor=_GREY
+        loc="center left", bbox_to_anchor=(x, y), ncols=2, frameon=False, borderaxespad=-0.4, labelcolor=GREY
     )
-    axes.figure.text(right, y, _above(plot, high), color=_GREY, size=10, ha="right", va="center")
+    axes.figure.text(right, y, _above(plot, high), color=GREY, size=10, ha="right", va="center")
 
 
 def _draw_marker(axes: "Axes", plot: CurvePlot, marker: Marker, top: float) -> str:
     """Draw a line up to `top` times the height of the axes, a dot on the curve; give their colour."""
     width, size, order = (2, 9, 5) if marker.picked else (1, 6, 4)
-    color = _PICKED if marker.picked else _RED if marker.label == "divergence" else _GREY
+    color = _PICKED if marker.picked else _RED if marker.label == "divergence" else GREY
     if marker.label == "divergence":
         axes.axvspan(marker.lr, axes.get_xlim()[1], color=_RED, alpha=0.06, lw=0)
     axes.axvline(marker.lr, 0, top, color=color, lw=width, zorder=order - 2).set_clip_on(False)
