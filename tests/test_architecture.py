@@ -11,24 +11,16 @@ PACKAGE = Path(__file__).parents[1] / "finetune"
 # From the face down to the ground; a room may import from floors below its own.
 FLOORS = {
     "face": {"cli", "__main__"},
-    "stories": {"train", "lr_find", "lr_search", "evaluate", "predict", "describe", "init"},
+    "stories": {
+        *("train", "lr_find", "lr_search", "evaluate", "predict", "describe", "init"),
+        *("optimizers", "optimizer_race"),
+    },
     "record": {"experiment", "journal", "report", "lr_report", "trained", "run", "ending"},
     "words": {"config", "config_file", "schema"},
     "parts": {
         *("data", "images", "split", "transforms", "loaders", "builtin", "model", "groups", "head", "plan"),
-        *(
-            "optim",
-            "update_rules",
-            "rates",
-            "finder",
-            "learner",
-            "guards",
-            "norms",
-            "inference",
-            "metrics",
-            "plot",
-            "progress",
-        ),
+        *("optim", "update_rules", "rates", "landscapes", "finder", "learner", "guards", "norms"),
+        *("inference", "metrics", "plot", "progress"),
     },
     "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names"},
 }
@@ -44,6 +36,7 @@ MADE_OF = {
     "optim": {"update_rules"},
     "guards": {"norms"},
     "learner": {"guards", "norms"},
+    "landscapes": {"optim", "update_rules"},
 }
 
 DOORS = {

@@ -10,7 +10,7 @@ from conftest import run_finetune, write_small_config
 from finetune import __version__
 from finetune.cli import app
 
-COMMANDS = ("train", "lr-find", "evaluate", "predict", "groups", "models", "init", "schema")
+COMMANDS = ("train", "lr-find", "evaluate", "predict", "groups", "models", "optimizers", "init", "schema")
 
 
 def shell(*arguments, cwd=None, width="80"):
@@ -51,7 +51,10 @@ def test_help_fits_narrow_and_wide_terminals(command, width):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["schema"], ["train", "nope.yaml"], ["train", "--help"], ["nope"]],
+    [
+        *(["--help"], ["--version"], ["schema"], ["train", "nope.yaml"], ["train", "--help"], ["nope"]),
+        *(["optimizers"], ["optimizers", "--json"], ["optimizers", "--plot", "paths.png"]),
+    ],
 )
 def test_help_and_config_errors_never_import_torch(arguments, tmp_path):
     program = (

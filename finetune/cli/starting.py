@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from finetune.cli.app import AsJson, app, display_for, reported_errors
+from finetune.cli.app import AsJson, app, check_plot_path, display_for, reported_errors
+from finetune.errors import ConfigError
 
 
 @app.command()
@@ -32,6 +33,50 @@ def models(
             ("architecture", "parameters", "image size", "weights"),
             [(a.name, a.parameters, a.image_size, ", ".join(a.weights)) for a in found],
         )
+
+
+@app.command()
+def optimizers(
+    race: Annotated[
+        bool, typer.Option("--race", help="Run them all from one start, at a saddle and in a ravine.")
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps that each may take in the race.  [default: 1000]")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the paths of the race into this PNG file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the optimizers with their update rules and settings, or race them."""
+    with reported_errors():
+        if not race and (steps is not None or plot is not None):
+            option = "--plot" if steps is None else "--steps"
+            raise ConfigError(f"{option} is about the race of the optimizers.\nAdd --race, or leave it out.")
+        if race:
+            check_plot_path(plot)
+            _race_optimizers(1000 if steps is None else steps, plot, as_json=as_json)
+            return
+        from finetune import optimizers as story
+
+        if as_json:
+            print(json.dumps(story.list_optimizers()))
+        else:
+            story.show_optimizers(display_for(False))
+
+
+def _race_optimizers(steps: int, plot: Path | None, *, as_json: bool) -> None:
+    from finetune import optimizer_race as story
+
+    display = display_for(as_json)
+    result = story.race(steps, display)
+    if as_json:
+        print(json.dumps(result.to_dict()))
+    else:
+        story.show_race(result, display)
+    if plot is not None:
+        story.write_plot(result, plot)
+        display.say(f"\nplot    {plot}")
 
 
 @app.command()

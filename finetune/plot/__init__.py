@@ -1,5 +1,17 @@
-"""Pictures: the curve of a range test, as a PNG file and as text."""
+"""Pictures as PNG files: the curve of a range test, which there is as text too, and paths of optimizers."""
 
 from finetune.plot.curve import CurvePlot, Marker, draw_png, draw_text
+from finetune.plot.paths import Family, Landmark, Panel, PathPlot, Trail, draw_paths
 
-__all__ = ["CurvePlot", "Marker", "draw_png", "draw_text"]
+__all__ = [
+    "CurvePlot",
+    "Family",
+    "Landmark",
+    "Marker",
+    "Panel",
+    "PathPlot",
+    "Trail",
+    "draw_paths",
+    "draw_png",
+    "draw_text",
+]
