@@ -3,8 +3,8 @@
     python benchmarks/regret.py --save regret.json            # everything; about an hour on two cores
     python benchmarks/regret.py --tasks momentum --seeds 1    # one task
 
-What `--save` finds in its file is not measured again: an interrupted measurement goes on there, and a finished
-one is printed anew.
+What `--save` finds in its file is not measured again: an interrupted measurement goes on there, and a
+finished one is printed anew.
 
 For each task and seed the same stage is trained, from the same start, at every rate of a grid (two a decade)
 and at every rate that a heuristic picks: ours, and those of fastai's `lr_find` called as its users call it.
