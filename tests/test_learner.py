@@ -8,16 +8,19 @@ from finetune.optim import build_optimizer, has_momentum
 from finetune.seed import derive, seed_all
 from finetune.update_rules import UPDATE_RULES
 
+BATCH_SIZE = 4
+
 
 class InOrder(Sampler):
     def __init__(self, n):
         self.n, self.epochs = n, []
 
-    def start_epoch(self, stage, epoch):
+    def start_epoch(self, stage, epoch, first_batch=0):
         self.epochs.append((stage, epoch))
+        self.first = first_batch * BATCH_SIZE
 
     def __iter__(self):
-        return iter(range(self.n))
+        return iter(range(self.first, self.n))
 
     def __len__(self):
         return self.n
@@ -35,7 +38,7 @@ class Seen:
         )
 
 
-def make_loaders(n=16, batch_size=4):
+def make_loaders(n=16, batch_size=BATCH_SIZE):
     generator = torch.Generator().manual_seed(0)
     images, targets = torch.randn(n, 3, generator=generator), torch.arange(n) % 2
     data = TensorDataset(images, targets)

@@ -1,110 +1,26 @@
-"""The one door to fastai: it runs a stage of training; everything it may not decide is handed to it.
-
-fastai's `Learner` runs the loop and its `ParamScheduler` the schedule, that of its `fit_one_cycle`. Three
-habits of it are kept out here: its default callbacks (a progress bar, a recorder whose loss is a moving
-average), its own choice of device, and its rewriting of errors raised inside callbacks: the reason why the
-hooks below are no callbacks.
-"""
+"""fastai's loop with our randomness, our guards and our hooks, and with a place to begin at."""
 
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
-from torch.utils.data import DataLoader
 
 from finetune.device import LateNumbers
 from finetune.guards import Evidence, Place, check_step, check_weights
+from finetune.learner.words import Epoch, Hooks, Loaders, OneCycle, Position, Reached, Step
 from finetune.norms import Norms, StageTensors, clip_factor, norms_by_group, tensor_norms
 from finetune.seed import derive, seed_all
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # fastai still decorates with torch.jit.script
-    from fastai.callback.core import TrainEvalCallback
+    from fastai.callback.core import CancelEpochException, TrainEvalCallback
     from fastai.callback.schedule import ParamScheduler, combined_cos
     from fastai.learner import Learner
     from fastai.optimizer import OptimWrapper
-
-
-@dataclass(frozen=True)
-class OneCycle:
-    """Shape of the one-cycle schedule, in the words of fastai's `fit_one_cycle`."""
-
-    pct_start: float = 0.25
-    div: float = 25.0
-    div_final: float = 1e5
-    moms: tuple[float, float, float] | None = (0.95, 0.85, 0.95)
-    """Momentum at the start, at the peak and at the end; None for an optimizer that has none."""
-
-
-@dataclass(frozen=True)
-class Loaders:
-    """What fastai expects of its `DataLoaders`, over plain torch loaders and one device."""
-
-    train: DataLoader[tuple[Tensor, Tensor]]
-    val: DataLoader[tuple[Tensor, Tensor]]
-    device: torch.device
-
-    def __getitem__(self, index: int) -> DataLoader[tuple[Tensor, Tensor]]:
-        return (self.train, self.val)[index]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimizer step, as it was taken."""
-
-    epoch: int
-    step: int
-    """Steps of this stage before this one."""
-    loss: float
-    """Mean loss of the batch, in nats."""
-    lrs: tuple[float, ...]
-    """Rate of each parameter group of the optimizer."""
-    momentum: float | None
-    images: int
-    grad_norm: dict[str, float]
-    """L2 norm of the gradient, before any clipping, by the name of the optimizer's parameter groups."""
-    clip: float | None
-    """What clipping multiplied the gradient by, 1 if it was short enough; None if there is no clipping."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch: a pass over the training images, then one over the validation images."""
-
-    epoch: int
-    train_loss: float
-    """Mean over the epoch's images, as they were seen."""
-    val_logits: Tensor
-    """(N, C), on the CPU."""
-    val_targets: Tensor
-    """(N,), on the CPU."""
-    seconds: float
-    """Training and validation together."""
-    images_per_second: float
-    """In training."""
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What to do as training goes along. An error raised by a hook ends the training as it is."""
-
-    step: Callable[[Step], None]
-    epoch: Callable[[Epoch], None]
-    val_batch: Callable[[int, int], None]
-    """Called with the number of validation batches done and their total."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where in the experiment a stage stands; all randomness is a function of it."""
-
-    seed: int
-    stage: int
 
 
 def fit_one_cycle(
@@ -122,6 +38,9 @@ def fit_one_cycle(
     """Train for one cycle; each parameter group peaks at the rate that the optimizer holds for it.
 
     `clip_norm` is the largest norm that the gradient of all trained parameters may have; None for any.
+    Where the model and the state of the optimizer are those that `hooks.save` saw, training from the position
+    that it was given goes on as if it had never stopped: order, augmentation, dropout, rates and momentum are
+    functions of the step.
 
     Raises:
         DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
@@ -186,41 +105,65 @@ class _StageLearner(Learner):  # type: ignore[misc]
             train_bn=False,
         )
         self.position, self.hooks, self.torch_optimizer = position, hooks, optimizer
-        self.clip_norm = clip_norm
+        self.clip_norm, self.reached = clip_norm, position.reached
         self.tensors = StageTensors(model, optimizer)
         self.unread: _Unread | None = None
 
+    def _do_fit(self) -> None:
+        for epoch in range(self.reached.epoch, self.n_epoch):
+            self.epoch = epoch
+            self._with_events(self._do_epoch, "epoch", CancelEpochException)
+            self.reached = Reached(epoch + 1)
+            self.hooks.save(self.reached)
+
     def _do_epoch(self) -> None:
-        started = time.perf_counter()
-        self.loss_sum, self.images_seen = 0.0, 0
+        batches = len(self.dls.train)
+        self.train_iter = self.epoch * batches + self.reached.batch
         self.val_logits: list[Tensor] = []
         self.val_targets: list[Tensor] = []
-        self._do_epoch_train()
-        self._read_step()
-        self._check_weights()
-        trained = time.perf_counter()
+        self.trained_since = time.perf_counter() - self.reached.seconds
+        if self.reached.batch < batches:
+            self._do_epoch_train()
+            self._look_back(batches)
+        trained = self.reached
         self._do_epoch_validate()
         self.hooks.epoch(
             Epoch(
                 epoch=self.epoch,
-                train_loss=self.loss_sum / self.images_seen,
+                train_loss=trained.loss_sum / trained.images_seen,
                 val_logits=torch.cat(self.val_logits),
                 val_targets=torch.cat(self.val_targets),
-                seconds=time.perf_counter() - started,
-                images_per_second=self.images_seen / (trained - started),
+                seconds=time.perf_counter() - self.trained_since,
+                images_per_second=trained.images_seen / trained.seconds,
             )
         )
 
     def _do_epoch_train(self) -> None:
-        self.dls.train.sampler.start_epoch(self.position.stage, self.epoch)
+        self.first_batch = self.reached.batch
+        self.dls.train.sampler.start_epoch(self.position.stage, self.epoch, self.first_batch)
         super()._do_epoch_train()
 
     def one_batch(self, i: int, b: tuple[Tensor, Tensor]) -> None:
-        if self.training:
-            seed_all(derive(self.position.seed, "dropout", self.position.stage, self.epoch, i))
-        super().one_batch(i, b)
         if not self.training:
+            super().one_batch(i, b)
             self.hooks.val_batch(i + 1, self.n_iter)
+        else:
+            i += self.first_batch
+            seed_all(derive(self.position.seed, "dropout", self.position.stage, self.epoch, i))
+            # fastai adds up what each batch is of the whole; a sum would depend on where it began.
+            self.pct_train = self.train_iter / (self.n_epoch * self.n_iter)
+            super().one_batch(i, b)
+        if self.hooks.due():
+            if self.training:
+                self._look_back(i + 1)
+            self.hooks.save(self.reached)
+
+    def _look_back(self, batches: int) -> None:
+        """Take in all that was trained in this epoch, and make sure that it can be kept."""
+        self._read_step()
+        self._check_weights()
+        seconds = time.perf_counter() - self.trained_since
+        self.reached = replace(self.reached, batch=batches, seconds=seconds)
 
     def _do_one_batch(self) -> None:
         if not self.training:
@@ -273,8 +216,11 @@ class _StageLearner(Learner):  # type: ignore[misc]
                 batch=unread.batch,
             )
         )
-        self.loss_sum += loss * images
-        self.images_seen += images
+        self.reached = replace(
+            self.reached,
+            loss_sum=self.reached.loss_sum + loss * images,
+            images_seen=self.reached.images_seen + images,
+        )
         self.hooks.step(
             Step(
                 epoch=place.epoch,
@@ -289,7 +235,7 @@ class _StageLearner(Learner):  # type: ignore[misc]
         )
 
     def _check_weights(self) -> None:
-        """Look at the weights that an epoch ends with: only finite ones are validated, and kept."""
+        """Look at the weights after the last step: only finite ones are validated, and kept."""
         names = [name for name, _ in self.tensors.moving]
         norms = tensor_norms(self.tensors.moving).tolist()
         check_weights(
