@@ -64,7 +64,13 @@ class RunError(FinetuneError):
     exit_code = 8
 
 
+class Stopped(FinetuneError):
+    """A signal stopped the training, and it can be gone on with."""
+
+    exit_code = 75
+
+
 class Interrupted(FinetuneError):
-    """The user or the system stopped the command before it was done."""
+    """The user or the system stopped the command before it was done, and nothing new was saved."""
 
     exit_code = 130

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
 from finetune.errors import DivergenceError
 from finetune.learner import Epoch, Step
-from finetune.metrics import Scores
+from finetune.metrics import Scores, scores_from_dict
 from finetune.run import Run
 
 Monitor = Literal["val_accuracy", "val_loss"]
@@ -59,6 +59,31 @@ class Journal:
         assert self._best is not None
         return self._best[1]
 
+    def state(self) -> dict[str, Any]:
+        """Give all that the record holds, as JSON can hold it; what it has written reaches the disk."""
+        self.flush()
+        return {
+            "history": [asdict(row) for row in self.history],
+            "best": self._best and {"row": asdict(self._best[0]), "scores": self._best[1].to_dict()},
+            "step": self._step,
+            "events_size": self._run.events_size(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up the record where `state` was taken; what was written after it is forgotten."""
+        self.history = [EpochRow(**row) for row in state["history"]]
+        best = state["best"]
+        if best is not None:
+            row = next(row for row in self.history if asdict(row) == best["row"])
+            self._best = row, scores_from_dict(best["scores"])
+        self._step = state["step"]
+        self._run.cut_events(state["events_size"])
+        self._run.write_history([asdict(row) for row in self.history])
+
+    def add_resume(self, place: Mapping[str, object]) -> None:
+        """Record that training goes on after it was stopped."""
+        self._run.append_events([{"event": "resume", **place}])
+
     def start_stage(self, stage: str, groups: Sequence[Mapping[str, object]]) -> None:
         """Record that a stage begins, and what it trains at which rates."""
         self._stage, self._step = stage, None
@@ -106,8 +131,8 @@ class Journal:
 
     def flush(self) -> None:
         """Write the steps that are still in memory, for instance when training stops early."""
-        steps, self._steps = self._steps, []
-        self._run.append_events(steps)
+        self._run.append_events(self._steps)
+        self._steps = []
 
     def _value(self, row: EpochRow) -> float:
         return row.val_accuracy if self._monitor == "val_accuracy" else -row.val_loss

@@ -1,6 +1,8 @@
 """Scores of a classifier, as pure functions of its outputs."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +48,19 @@ class Scores:
         values = asdict(self) | {"macro_f1": self.macro_f1}
         values["top_k"] = {str(k): share for k, share in self.top_k.items()}
         return values
+
+
+def scores_from_dict(values: Mapping[str, Any]) -> Scores:
+    """Give back the scores that `Scores.to_dict` wrote, from JSON."""
+    return Scores(
+        loss=values["loss"],
+        accuracy=values["accuracy"],
+        top_k={int(k): share for k, share in values["top_k"].items()},
+        per_class=tuple(ClassScores(**of_class) for of_class in values["per_class"]),
+        confusion_matrix=tuple(tuple(row) for row in values["confusion_matrix"]),
+        class_names=tuple(values["class_names"]),
+        images=values["images"],
+    )
 
 
 def score(logits: Tensor, targets: Tensor, class_names: tuple[str, ...]) -> Scores:

@@ -1,32 +1,33 @@
 """The story of `finetune train`: from a config to a run directory with a trained model and its report."""
 
-import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from finetune.config import Config, StageConfig
-from finetune.config_file import dump_config
+from finetune.checkpointing import Checkpointer, Rhythm, Saved
+from finetune.config import Config
+from finetune.config_file import dump_config, parse_config
+from finetune.data import Fingerprint, take_fingerprints
 from finetune.ending import recorded_end
+from finetune.errors import Stopped
 from finetune.evaluate import evaluate_split
-from finetune.experiment import (
-    Experiment,
-    build_loaders,
-    build_loss,
-    build_stage_optimizer,
-    freeze_and_plan,
-    momentum_cycle,
-    prepare,
-)
+from finetune.experiment import Experiment, freeze_and_plan, prepare
 from finetune.journal import Journal
-from finetune.learner import Epoch, Hooks, Loaders, OneCycle, Position, Step, fit_one_cycle
-from finetune.lr_report import curve_plot, refusal, show_found
-from finetune.lr_search import find_lr, starting_weights
-from finetune.metrics import score
-from finetune.plan import TABLE_COLUMNS, GroupPlan
-from finetune.plot import draw_png
-from finetune.progress import Bar, Display, duration
+from finetune.progress import Display, duration
 from finetune.report import report_page, show_scores
-from finetune.run import Run, create_run
+from finetune.resume import (
+    check_classes,
+    check_config,
+    check_data,
+    check_world,
+    config_as_given,
+    refuse_or_note,
+    starting_facts,
+)
+from finetune.run import REPORT, STARTED, STATUS, Run, create_run, find_run, resume_run
+from finetune.signals import StopSignals
+from finetune.stages import Work, exact_rates, run_stages, show_stage, with_rates
 from finetune.trained import describe_model, load_trained
 
 
@@ -44,30 +45,154 @@ class Outcome:
     seconds: float
 
 
-def train(config: Config, *, name: str, run_dir: Path | None, overwrite: bool, display: Display) -> Outcome:
+def train(
+    config: Config,
+    *,
+    name: str,
+    run_dir: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    force: bool = False,
+    display: Display,
+) -> Outcome:
     """Train as the config says, and leave a run directory.
 
     Args:
         config: the experiment.
         name: what the run directory is called after, where `run_dir` is None.
-        run_dir: the run directory, or None for a new one in `output.dir`.
+        run_dir: the run directory, or None for a new one in `output.dir`; with `resume`, for the newest one
+            there that is called after `name`.
         overwrite: move aside what `run_dir` holds.
+        resume: go on with the run in the directory, if it holds one.
+        force: go on although the config or the data have changed.
         display: where to tell how it goes.
 
     Raises:
-        FinetuneError: whatever the user can mend; the run directory's status says so too.
+        FinetuneError: whatever the user can mend, or a signal; the run directory's status says so too.
     """
-    started = time.perf_counter()
-    with create_run(run_dir, parent=Path(config.output.dir), name=name, overwrite=overwrite) as run:
-        experiment = prepare(config, display)
-        journal = start_journal(run, experiment)
-        with recorded_end(run, journal):
-            write_beginning(run, experiment)
-            run_stages(run, experiment, journal, display)
-            seconds = time.perf_counter() - started
-            write_outcome(run, experiment, journal, seconds, display)
-    best = journal.best_scores
-    return Outcome(str(run.directory), best.loss, best.accuracy, len(journal.history), round(seconds, 3))
+    parent = Path(config.output.dir)
+    begun = run_dir or find_run(parent, name) if resume else None
+    with StopSignals() as stop, before_the_beginning(stop):
+        if begun is not None and (begun / STARTED).exists():
+            with resume_run(begun) as run:
+                return go_on(run, config, stop, force=force, display=display)
+        if resume:
+            display.say(f"nothing to go on with in {run_dir or parent}; starting a new run")
+        with create_run(run_dir, parent=parent, name=name, overwrite=overwrite) as run:
+            return begin(run, config, stop, display)
+
+
+def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outcome:
+    """Train from the beginning."""
+    experiment = prepare(config, display)
+    files = fingerprint(experiment, {}, display)
+    work = start_work(run, experiment, stop)
+    with recorded_end(run, work.journal, stop, batch_size=experiment.config.data.batch_size):
+        work.checkpointer.check_space()
+        write_beginning(run, config, experiment, files)
+        run_stages(work, experiment, None, display)
+        return write_outcome(work, experiment, display)
+
+
+def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: Display) -> Outcome:
+    """Train on from the newest checkpoint of a run; give the outcome if there is nothing left to do.
+
+    Raises:
+        CheckpointError: the config or the data would make it another training.
+    """
+    changes = refuse_or_note(
+        run, check_config(run, config), "another config", force=force, how_to_mend="Restore these values"
+    )
+    stages = len(config_as_given(run).stages)
+    if run.read_json(STATUS)["state"] == "done" and len(config.stages) <= stages and not changes:
+        display.say(f"{run.directory} is finished; there is nothing left to do")
+        return finished_outcome(run)
+    experiment = prepare(with_precision_of(run, config), display)
+    check_classes(run, experiment.index)
+    files = fingerprint(experiment, run.read_files() if experiment.index.root else {}, display)
+    changes += refuse_or_note(
+        run, check_data(run, experiment.index, files), "other data", force=force, how_to_mend="Restore them"
+    )
+    changes += check_world(run, experiment)
+    work = start_work(run, experiment, stop)
+    with recorded_end(run, work.journal, stop, batch_size=experiment.config.data.batch_size):
+        saved = work.checkpointer.resume(display)
+        if saved is not None:
+            experiment = with_rates(experiment, saved.lrs)
+        show_resume(run, experiment, saved, changes, display)
+        work.checkpointer.inexact += [change for change in changes if change not in work.checkpointer.inexact]
+        if changes or len(config.stages) > stages:
+            write_beginning(run, config, experiment, files)
+        run_stages(work, experiment, saved, display)
+        return write_outcome(work, experiment, display)
+
+
+def start_work(run: Run, experiment: Experiment, stop: StopSignals) -> Work:
+    """Open the record of the training."""
+    config = experiment.config
+    description = describe_model(
+        experiment.model.spec, experiment.index, experiment.limits, config.data.batch_size
+    )
+    journal = Journal(run, monitor=config.monitor, description=description)
+    often = config.checkpoint
+    rhythm = Rhythm(often.seconds, often.steps, often.keep)
+    checkpointer = Checkpointer(run, experiment.model, journal, rhythm, stop)
+    return Work(run, journal, checkpointer, stop)
+
+
+@contextmanager
+def before_the_beginning(stop: StopSignals) -> Iterator[None]:
+    """Say that nothing was trained if a signal comes before there is anything to go on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if stop.received is None or stop.insisted:
+            raise
+        raise Stopped(
+            f"Stopped by {stop.received} before the training began; there was nothing to save.\n"
+            "Start it again with the same command."
+        ) from None
+
+
+def fingerprint(
+    experiment: Experiment, known: Mapping[str, Fingerprint], display: Display
+) -> dict[str, Fingerprint]:
+    """Take the fingerprint of every image."""
+    with display.bar("fingerprints of images", len(experiment.index.samples)) as bar:
+        return take_fingerprints(experiment.index, known, bar.advance_to)
+
+
+def with_precision_of(run: Run, config: Config) -> Config:
+    """Give the config with the precision that was chosen when the run began: another machine may differ."""
+    if config.precision != "auto":
+        return config
+    chosen = parse_config(run.read_config(), str(run.directory)).precision
+    return config.model_copy(update={"precision": chosen})
+
+
+def show_resume(
+    run: Run, experiment: Experiment, saved: Saved | None, changes: Sequence[str], display: Display
+) -> None:
+    """Say where training goes on, and what is not as it was."""
+    if saved is None:
+        where = "the beginning: nothing was saved yet"
+    else:
+        stage = experiment.config.stages[saved.stage]
+        batch = f", batch {saved.reached.batch}" if saved.reached.batch else ""
+        where = f"stage {stage.name}, after epoch {saved.reached.epoch} of {stage.epochs}{batch}"
+    display.say(f"resume  {run.directory} from {where}")
+    if changes:
+        lines = "".join(f"\n  {change}" for change in changes)
+        display.warn(f"the result will not be exactly that of an uninterrupted run:{lines}")
+
+
+def finished_outcome(run: Run) -> Outcome:
+    """Give the outcome of a run that was finished before."""
+    report = run.read_json(REPORT)
+    best = report["best"]
+    return Outcome(
+        str(run.directory), best["val_loss"], best["val_accuracy"], report["epochs"], report["seconds"]
+    )
 
 
 def show_plan(config: Config, display: Display) -> None:
@@ -83,160 +208,21 @@ def show_plan(config: Config, display: Display) -> None:
     )
 
 
-def write_beginning(run: Run, experiment: Experiment) -> None:
+def write_beginning(
+    run: Run, config: Config, experiment: Experiment, files: Mapping[str, Fingerprint]
+) -> None:
     """Write down what will be trained on what, before the first step."""
     run.write_config(dump_config(experiment.config) + exact_rates(experiment))
     run.write_classes(experiment.index.class_names)
     run.write_split(experiment.index.rows())
-    run.write_status("running", 0, resumable=False)
+    run.write_files(files)
+    run.write_status("running", 0, resumable=True)
+    run.write_started(starting_facts(config, experiment))  # last: where it is, there is a run to go on with
 
 
-def exact_rates(experiment: Experiment) -> str:
-    """Give the peak rate of every group in every stage, as comments below the resolved config."""
-    lines = ["", "# Peak learning rate of each layer group:"]
-    for stage in experiment.config.stages:
-        plans = freeze_and_plan(experiment.config, stage, experiment.model)
-        rates = ", ".join("frozen" if plan.lr is None else str(plan.shown_lr) for plan in plans)
-        lines.append(f"#   {stage.name}: {rates}")
-    return "\n".join(lines) + "\n"
-
-
-def start_journal(run: Run, experiment: Experiment) -> Journal:
-    """Open the record of the training."""
-    config = experiment.config
-    description = describe_model(
-        experiment.model.spec, experiment.index, experiment.limits, config.data.batch_size
-    )
-    return Journal(run, monitor=config.monitor, description=description)
-
-
-def run_stages(run: Run, experiment: Experiment, journal: Journal, display: Display) -> None:
-    """Train stage by stage; the best model of all of them is in the run directory afterwards."""
-    config = experiment.config
-    loaders = build_loaders(experiment)
-    try:
-        for number in range(len(config.stages)):
-            experiment = with_found_lr(run, experiment, number, loaders, journal, display)
-            stage = experiment.config.stages[number]
-            plans = freeze_and_plan(experiment.config, stage, experiment.model)
-            show_stage(number, stage, plans, len(config.stages), display)
-            journal.start_stage(stage.name, [plan.summary() for plan in plans])
-            run_stage(number, experiment, plans, loaders, journal, display)
-    finally:
-        journal.flush()
-
-
-def with_found_lr(
-    run: Run, experiment: Experiment, number: int, loaders: Loaders, journal: Journal, display: Display
-) -> Experiment:
-    """Find the rate of a stage that says `lr: auto`, and write down how; give the experiment that has it.
-
-    Raises:
-        DivergenceError: no rate that can be answered for.
-    """
-    config, stage = experiment.config, experiment.config.stages[number]
-    if not stage.rate.auto:
-        return experiment
-    before = f"the model after stage {config.stages[number - 1].name}" if number else starting_weights(config)
-    display.say(f"\nfinding the rate of stage {stage.name}, from {before}")
-    found = find_lr(experiment, number, loaders, weights=before, display=display)
-    run.write_lr_find(stage.name, found.to_dict(), draw_png(curve_plot(found)))
-    journal.add_lr_find(stage.name, lr=found.lr, by=found.by, seconds=found.seconds)
-    show_found(found, display)
-    if found.lr is None:
-        raise refusal(found)
-    stages = list(config.stages)
-    stages[number] = stage.model_copy(update={"lr": stage.rate.peaking_at(found.lr).written})
-    experiment = replace(experiment, config=config.model_copy(update={"stages": tuple(stages)}))
-    run.write_config(dump_config(experiment.config) + exact_rates(experiment))
-    return experiment
-
-
-def run_stage(
-    number: int,
-    experiment: Experiment,
-    plans: list[GroupPlan],
-    loaders: Loaders,
-    journal: Journal,
-    display: Display,
-) -> None:
-    """Fit one cycle to the learning parameters of a planned stage."""
-    config, stage = experiment.config, experiment.config.stages[number]
-    optimizer = build_stage_optimizer(config, plans)
-    cycle = config.one_cycle
-    moms = momentum_cycle(config, optimizer)
-    for note in schedule_notes(config, moms):
-        display.say(note)
-    images = len(loaders.train) * config.data.batch_size * stage.epochs
-    with display.bar(stage.name, images) as bar:
-        watch = _Watch(experiment, stage, journal, display, bar)
-        fit_one_cycle(
-            experiment.model,
-            loaders,
-            optimizer=optimizer,
-            loss=build_loss(config),
-            epochs=stage.epochs,
-            cycle=OneCycle(cycle.pct_start, cycle.div, cycle.div_final, moms),
-            position=Position(config.seed, number),
-            hooks=Hooks(step=watch.step, epoch=watch.epoch, val_batch=watch.val_batch),
-            clip_norm=config.optimizer.clip_norm,
-        )
-
-
-def schedule_notes(config: Config, moms: tuple[float, float, float] | None) -> list[str]:
-    """Say where the schedule of a stage is not the usual one, a moving rate and a moving momentum."""
-    name, notes = config.optimizer.name, []
-    if moms is None:
-        notes.append(f"{name} has no momentum; only the rate follows the cycle")
-    elif config.optimizer.momentum is not None:
-        notes.append(f"the momentum stays at {config.optimizer.momentum:g}; only the rate follows the cycle")
-    if name == "adadelta":
-        notes.append("adadelta finds its own rate; lr is a factor on it, and 1 is the usual one")
-    return notes
-
-
-class _Watch:
-    """Follow one stage: show it, and write it down."""
-
-    def __init__(
-        self, experiment: Experiment, stage: StageConfig, journal: Journal, display: Display, bar: Bar
-    ) -> None:
-        self._experiment, self._stage, self._journal = experiment, stage, journal
-        self._display, self._bar = display, bar
-        display.say("   epoch  train loss  val loss  accuracy      time  images/s")
-
-    def step(self, step: Step) -> None:
-        self._journal.add_step(self._stage.name, step)
-        self._bar.advance_to((step.step + 1) * step.images, f"epoch {step.epoch + 1}  loss {step.loss:.4f}")
-
-    def val_batch(self, done: int, total: int) -> None:
-        self._bar.advance_to(None, f"validating, batch {done} of {total}")
-
-    def epoch(self, epoch: Epoch) -> None:
-        scores = score(epoch.val_logits, epoch.val_targets, self._experiment.index.class_names)
-        row = self._journal.add_epoch(self._stage.name, epoch, scores, self._experiment.model)
-        count = f"{row.epoch}/{self._stage.epochs}"
-        self._display.say(
-            f"{count:>8}  {row.train_loss:>10.4f}  {row.val_loss:>8.4f}  {row.val_accuracy:>8.2%}  "
-            f"{duration(row.seconds):>8}  {row.images_per_second:>8.0f}"
-            + ("  best" if self._journal.best is row else "")
-        )
-
-
-def show_stage(
-    number: int, stage: StageConfig, plans: list[GroupPlan], stages: int, display: Display
-) -> None:
-    """Print the table of layer groups that stands before each stage."""
-    plural = "epoch" if stage.epochs == 1 else "epochs"
-    title = f"stage {number + 1} of {stages}: {stage.name}, {stage.epochs} {plural}, lr {stage.rate}"
-    display.say("")
-    display.table(TABLE_COLUMNS, [plan.row() for plan in plans], title=title)
-
-
-def write_outcome(
-    run: Run, experiment: Experiment, journal: Journal, seconds: float, display: Display
-) -> None:
+def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outcome:
     """Write the report of the best model, and show it."""
+    run, journal, seconds = work.run, work.journal, work.checkpointer.seconds
     scores = {"val": journal.best_scores}
     if experiment.index.count("test"):
         trained = load_trained(run.directory, experiment.device)
@@ -246,6 +232,7 @@ def write_outcome(
         "best": asdict(journal.best),
         "epochs": len(journal.history),
         "seconds": round(seconds, 3),
+        **({"inexact": work.checkpointer.inexact} if work.checkpointer.inexact else {}),
         "train_images": experiment.index.count("train"),
         "bad_images": [image._asdict() for image in experiment.index.bad],
         **{split: of_split.to_dict() for split, of_split in scores.items()},
@@ -266,3 +253,4 @@ def write_outcome(
         display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
         show_scores(display, of_split)
     display.say(f"\ndone in {duration(seconds)}: {run.directory}")
+    return finished_outcome(run)

@@ -12,17 +12,17 @@ PACKAGE = Path(__file__).parents[1] / "finetune"
 FLOORS = {
     "face": {"cli", "__main__"},
     "stories": {
-        *("train", "lr_find", "lr_search", "evaluate", "predict", "describe", "init"),
+        *("train", "stages", "resume", "lr_find", "lr_search", "evaluate", "predict", "describe", "init"),
         *("optimizers", "optimizer_race"),
     },
-    "record": {"experiment", "journal", "report", "lr_report", "trained", "run", "ending"},
+    "record": {"experiment", "journal", "report", "lr_report", "trained", "run", "ending", "checkpointing"},
     "words": {"config", "config_file", "schema"},
     "parts": {
         *("data", "images", "split", "transforms", "loaders", "builtin", "model", "groups", "head", "plan"),
         *("optim", "update_rules", "rates", "landscapes", "finder", "learner", "guards", "norms"),
-        *("inference", "metrics", "plot", "progress"),
+        *("inference", "metrics", "plot", "progress", "sealed", "training_state"),
     },
-    "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names"},
+    "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names", "signals"},
 }
 
 # The parts that are made of other parts, and of which.

@@ -23,7 +23,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 a bug, 2 usage or config, 3 data, 4 training diverged, 5 damaged files, "
-    "6 memory or disk, 7 device, network or weights, 8 run directory, 130 interrupted.",
+    "6 memory or disk, 7 device, network or weights, 8 run directory, 75 stopped, can be resumed, "
+    "130 interrupted.",
 )
 
 

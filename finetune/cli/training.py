@@ -17,15 +17,31 @@ from finetune.cli.app import (
     reported_errors,
 )
 from finetune.config_file import check_stage_lr, load_config, write_stage_lr
+from finetune.errors import ConfigError
 
 
 @app.command()
 def train(
-    config: ConfigFile,
+    config: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG", help="The YAML file; with --resume also a run directory.", show_default=False
+        ),
+    ],
     overrides: Overrides = None,
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run directory.  [default: runs/CONFIG-TIME]")
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --run-dir, or the newest one of CONFIG; start one if there is none.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: go on though the config or the data have changed.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Move aside what --run-dir already holds.")
     ] = False,
@@ -36,17 +52,47 @@ def train(
 ) -> None:
     """Train a classifier as CONFIG says."""
     with reported_errors():
-        display, settings = display_for(as_json), load_config(config, overrides or [])
+        check_resume(config, run_dir, resume=resume, force=force, overwrite=overwrite)
+        display = display_for(as_json)
+        if resume and config.is_dir():
+            from finetune.resume import config_as_given
+            from finetune.run import open_run
+
+            settings, run_dir = config_as_given(open_run(config), overrides or []), config
+        else:
+            settings = load_config(config, overrides or [])
         from finetune import train as story
 
         if dry_run:
             story.show_plan(settings, display)
             return
         outcome = story.train(
-            settings, name=config.stem, run_dir=run_dir, overwrite=overwrite, display=display
+            settings,
+            name=config.stem,
+            run_dir=run_dir,
+            overwrite=overwrite,
+            resume=resume,
+            force=force,
+            display=display,
         )
         if as_json:
             print(json.dumps(asdict(outcome)))
+
+
+def check_resume(config: Path, run_dir: Path | None, *, resume: bool, force: bool, overwrite: bool) -> None:
+    """Refuse options of `train` that do not go together.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if force and not resume:
+        raise ConfigError("--force is for --resume: it goes on though the config or the data have changed.")
+    if overwrite and resume:
+        raise ConfigError("--resume goes on with a run, --overwrite moves it aside; leave out one of them.")
+    if resume and config.is_dir() and run_dir is not None:
+        raise ConfigError(f"{config} is the run to go on with; leave out --run-dir.")
+    if config.is_dir() and not resume:
+        raise ConfigError(f"{config} is a folder; name a YAML file, or add --resume if it is a run.")
 
 
 @app.command("lr-find")

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from finetune.config.optimizer import OptimizerConfig
 from finetune.config.sections import (
+    CheckpointConfig,
     DataConfig,
     HeadConfig,
     LossConfig,
@@ -27,6 +28,7 @@ from finetune.config.sections import (
 from finetune.config.values import Device, MemoryFormat, Monitor, Precision
 
 __all__ = [
+    "CheckpointConfig",
     "Config",
     "DataConfig",
     "HeadConfig",
@@ -120,6 +122,9 @@ class Config(Section):
 
     lr_finder: LrFinderConfig = LrFinderConfig()
     """How a learning rate is found, by `finetune lr-find` and for `lr: auto`."""
+
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """What training can go on from after it was stopped or killed."""
 
     output: OutputConfig = OutputConfig()
     """Where results go."""

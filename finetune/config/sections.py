@@ -4,6 +4,7 @@ The docstring below a field is its documentation: `finetune.schema` puts it into
 docs/config.md.
 """
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -14,6 +15,7 @@ from finetune.config.values import (
     Colour,
     Count,
     Dropout,
+    Interval,
     Pick,
     Pool,
     Rate,
@@ -23,6 +25,7 @@ from finetune.config.values import (
     TrainedGroups,
     Validation,
     Workers,
+    seconds_of,
 )
 from finetune.rates import LearningRate, Spacing, parse_lr
 
@@ -249,6 +252,28 @@ class LrFinderConfig(Section):
         if start is not None and end < 10 * start:
             raise ValueError(f"expected at least ten times lr_finder.start, which is {start:g}")
         return end
+
+
+class CheckpointConfig(Section):
+    """What training can go on from after it was stopped or killed."""
+
+    every: Interval = "10min"
+    """How often a checkpoint is written within an epoch: after a time (`30s`, `10min`, `1h`) or a number of
+    steps. `null` writes none there. There is always one after each epoch, and one when a signal stops the
+    training. The result does not depend on it."""
+
+    keep: Annotated[int, Field(ge=1, le=1000)] = 2
+    """How many checkpoints are kept, the newest. With two there is one to fall back on."""
+
+    @property
+    def seconds(self) -> float:
+        """The interval as a time, in seconds; infinite if it is none."""
+        return seconds_of(self.every) if isinstance(self.every, str) else math.inf
+
+    @property
+    def steps(self) -> float:
+        """The interval as a number of steps; infinite if it is none."""
+        return self.every if isinstance(self.every, int) else math.inf
 
 
 class OutputConfig(Section):

@@ -25,6 +25,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _STAGE_NAME = re.compile(r"[a-z0-9_-]{1,64}")
+_DURATION = re.compile(r"([1-9][0-9]{0,5})(s|min|h)")
+_SECONDS = {"s": 1, "min": 60, "h": 3600}
 _QUOTED_FRACTION = re.compile(r"[01]?[.,][0-9]+|[0-9]+([.,][0-9]+)?\s*%")
 
 
@@ -89,6 +91,22 @@ def _check_stage_name(value: Any) -> str:
     raise ValueError("expected a name of 1 to 64 characters from a-z, 0-9, _ and -")
 
 
+def _check_interval(value: Any) -> int | str | None:
+    if value is None or (_is_whole(value) and 1 <= value <= LARGEST):
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        return value
+    raise ValueError("expected a time such as 30s, 10min or 1h, a number of steps, or null")
+
+
+def seconds_of(duration: str) -> float:
+    """Give the seconds of a duration such as `30s`, `10min` or `1h`."""
+    match = _DURATION.fullmatch(duration)
+    if match is None:
+        raise ValueError(f"{duration!r} is not a duration")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
 def _check_text(value: Any) -> str:
     if isinstance(value, str) and value.strip():
         return value
@@ -140,6 +158,20 @@ Workers = Annotated[
     int | Literal["auto"],
     BeforeValidator(_check_workers),
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0, "maximum": 1024}]}),
+]
+
+Interval = Annotated[
+    int | str | None,
+    BeforeValidator(_check_interval),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": "^[1-9][0-9]{0,5}(s|min|h)$"},
+                {"type": "null"},
+            ]
+        }
+    ),
 ]
 
 TrainedGroups = Annotated[

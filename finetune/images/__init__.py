@@ -10,6 +10,7 @@ from finetune.images.reading import (
     parse_colour,
     read_image,
 )
+from finetune.images.reasons import file_reason
 
 __all__ = [
     "FORMATS",
@@ -17,6 +18,7 @@ __all__ = [
     "ImageFacts",
     "ImageLimits",
     "SixteenBit",
+    "file_reason",
     "inspect_image",
     "parse_colour",
     "read_image",

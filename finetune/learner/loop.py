@@ -104,6 +104,7 @@ class _StageLearner(Learner):  # type: ignore[misc]
             wd_bn_bias=True,
             train_bn=False,
         )
+        self.opt = self.opt_func  # fastai would take it up when it begins to fit, and clear its state
         self.position, self.hooks, self.torch_optimizer = position, hooks, optimizer
         self.clip_norm, self.reached = clip_norm, position.reached
         self.tensors = StageTensors(model, optimizer)

@@ -1,10 +1,8 @@
-"""The run directory: what its files are called, how they are written, and how they are read back.
-
-Nothing in it executes code when it is loaded: safetensors, JSON, CSV and YAML only.
-"""
+"""One run directory: its files, written and read."""
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -15,31 +13,33 @@ from types import TracebackType
 from typing import IO, Any, Self, cast, get_args
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
 from finetune.atomic import reported_disk_errors, write_bytes, write_csv, write_file, write_json
-from finetune.data import Split
+from finetune.data import Fingerprint, Split
 from finetune.errors import CheckpointError, RunError
-from finetune.model.weights import RUN_MODEL, RUN_WEIGHTS
-
-MODEL = RUN_MODEL
-WEIGHTS = RUN_WEIGHTS
-CONFIG = "config.yaml"
-CLASSES = "classes.json"
-SPLIT = "split.csv"
-HISTORY = "history.csv"
-EVENTS = "events.jsonl"
-STATUS = "status.json"
-REPORT = "report.json"
-REPORT_PAGE = "report.html"
-LR_FIND = "lr_find-{stage}.json"
-LR_FIND_PLOT = "lr_find-{stage}.png"
-LOCK = ".lock"
+from finetune.run.checkpoints import CheckpointFolder
+from finetune.run.names import (
+    CHECKPOINTS,
+    CLASSES,
+    CONFIG,
+    EVENTS,
+    FILES,
+    HISTORY,
+    LOCK,
+    LR_FIND,
+    LR_FIND_PLOT,
+    MODEL,
+    REPORT,
+    REPORT_PAGE,
+    SPLIT,
+    STARTED,
+    STATUS,
+    WEIGHTS,
+)
+from finetune.sealed import seal, unseal
 
 SPLIT_HEADER = ("image", "split", "class")
-
+FILES_HEADER = ("image", *Fingerprint._fields)
 _FORMULA_STARTS = ("=", "+", "-", "@", "'")
 
 
@@ -50,6 +50,10 @@ class Run:
         self.directory = directory
         self._lock: IO[str] | None = None
 
+    def hold(self, lock: IO[str]) -> None:
+        """Keep the lock on the directory until the run is left."""
+        self._lock = lock
+
     def __enter__(self) -> Self:
         return self
 
@@ -58,13 +62,38 @@ class Run:
     ) -> None:
         if self._lock is not None:
             self._lock.close()
-        if not _is_occupied(self.directory):  # nothing was begun: leave nothing behind
+        if not is_occupied(self.directory):  # nothing was begun: leave nothing behind
             (self / LOCK).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self.directory.rmdir()
 
     def __truediv__(self, name: str) -> Path:
         return self.directory / name
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        """The states that training can go on from."""
+        return CheckpointFolder(self / CHECKPOINTS)
+
+    def write_started(self, facts: Mapping[str, object]) -> None:
+        """Write what the run begins with: the config as it was given, and what computes."""
+        write_json(self / STARTED, facts)
+
+    def write_files(self, files: Mapping[str, Fingerprint]) -> None:
+        """Write the fingerprint of every image, to notice what changes."""
+        write_csv(self / FILES, FILES_HEADER, ([_protect(name), *mark] for name, mark in files.items()))
+
+    def read_files(self) -> dict[str, Fingerprint]:
+        """Read the fingerprint of every image by name."""
+        rows = csv.reader(io.StringIO(self._read(FILES)))
+        next(rows, None)
+        try:
+            return {
+                _unprotect(name): Fingerprint(int(size), int(modified), digest)
+                for name, size, modified, digest in rows
+            }
+        except ValueError:
+            raise RunError(f"{self / FILES} is not what a run wrote; was it changed by hand?") from None
 
     def write_config(self, text: str) -> None:
         """Write the resolved config."""
@@ -73,6 +102,10 @@ class Run:
     def write_classes(self, class_names: Sequence[str]) -> None:
         """Write the class names in the order of the model's outputs."""
         write_json(self / CLASSES, list(class_names))
+
+    def read_classes(self) -> list[str]:
+        """Read the class names in the order of the model's outputs."""
+        return [str(name) for name in self.read_json(CLASSES)]
 
     def write_split(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """Write (image name, split, class) of every image."""
@@ -92,8 +125,11 @@ class Run:
         return cast(list[tuple[str, Split, str]], rows[1:])
 
     def write_history(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Write one row per epoch; all rows have the keys of the first."""
-        write_csv(self / HISTORY, tuple(rows[0]), (list(row.values()) for row in rows))
+        """Write one row per epoch; all rows have the keys of the first. Without rows there is no file."""
+        if rows:
+            write_csv(self / HISTORY, tuple(rows[0]), (list(row.values()) for row in rows))
+        else:
+            (self / HISTORY).unlink(missing_ok=True)
 
     def write_lr_find(self, stage: str, found: Mapping[str, object], picture: bytes) -> None:
         """Write how the rate of a stage was found: the numbers and the plot."""
@@ -112,9 +148,30 @@ class Run:
         ]
 
     def append_events(self, events: Iterable[Mapping[str, object]]) -> None:
-        """Add typed events, one JSON object a line."""
+        """Add typed events, one JSON object a line; all of them or none."""
+        lines = "".join(json.dumps(event) + "\n" for event in events)
+        with reported_disk_errors(self / EVENTS), open(self / EVENTS, "ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                written = file.write(lines.encode())
+                if written < len(lines.encode()):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(before)
+                raise
+
+    def events_size(self) -> int:
+        """Give the size of the events so far in bytes, once they have reached the disk."""
         with reported_disk_errors(self / EVENTS), open(self / EVENTS, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(event) + "\n" for event in events)
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def cut_events(self, size: int) -> None:
+        """Forget the events after the first `size` bytes: what they tell is done again."""
+        path = self / EVENTS
+        if path.exists() and path.stat().st_size > size:
+            with reported_disk_errors(path):
+                os.truncate(path, size)
 
     def write_status(self, state: str, exit_code: int, **facts: object) -> None:
         """Write how the run stands or ended; the file launchers look at."""
@@ -130,8 +187,7 @@ class Run:
 
     def save_model(self, state: Mapping[str, torch.Tensor], description: Mapping[str, object]) -> None:
         """Save the weights, and all that is needed to rebuild the model and its preprocessing."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        write_bytes(self / WEIGHTS, save_tensors(tensors, metadata={"format": "pt"}))
+        write_bytes(self / WEIGHTS, seal(state))
         write_json(self / MODEL, description)
 
     def load_model(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -144,11 +200,11 @@ class Run:
         path = self / WEIGHTS
         description = self.read_json(MODEL)
         try:
-            return load_tensors(path.read_bytes()), description
+            return unseal(path)[0], description
         except FileNotFoundError:
             raise RunError(f"{path} is missing: the run ended before its first epoch was done.") from None
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is damaged ({error}). Train again, or restore the file.") from None
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}\nTrain again, or restore the file.") from None
 
     def read_config(self) -> str:
         """Read the resolved config's text."""
@@ -176,75 +232,9 @@ class Run:
             ) from None
 
 
-def create_run(directory: Path | None, *, parent: Path, name: str, overwrite: bool = False) -> Run:
-    """Make a new run directory and hold it.
-
-    Args:
-        directory: the directory asked for, or None for `parent/<name>-<time>`.
-        parent: folder of the unnamed runs.
-        name: what an unnamed run is called after.
-        overwrite: move a directory that is in the way to `<directory>.old-<time>`.
-
-    Raises:
-        RunError: the directory holds something already, is held by another process, or cannot be written.
-    """
-    directory = directory if directory is not None else _unused(parent / f"{name}-{_stamp()}")
-    run = Run(directory)
-    try:
-        if overwrite and _is_occupied(directory):
-            _hold(directory).close()
-            directory.rename(_unused(directory.with_name(f"{directory.name}.old-{_stamp()}")))
-        directory.mkdir(parents=True, exist_ok=True)
-        if _is_occupied(directory):
-            raise RunError(
-                f"{directory} is not empty; results are never overwritten unasked.\n"
-                "Name another --run-dir, or add --overwrite to move it aside."
-            )
-        run._lock = _hold(directory)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(
-            f"Cannot write the run directory {directory}: {reason}. Set output.dir or --run-dir."
-        ) from None
-    return run
-
-
-def open_run(directory: Path) -> Run:
-    """Open an existing run directory for reading."""
-    return Run(directory)
-
-
-def _hold(directory: Path) -> IO[str]:
-    """Lock the directory for this process; the lock vanishes with the process, however it ends."""
-    file = open(directory / LOCK, "a+", encoding="utf-8")  # noqa: SIM115  (held as long as the run)
-    if os.name == "posix":
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip()
-            file.close()
-            raise RunError(
-                f"{directory} is in use by {holder or 'another process'}. "
-                "Wait for it, or name another --run-dir."
-            ) from None
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {os.uname().nodename if os.name == 'posix' else 'this machine'}")
-    file.flush()
-    return file
-
-
-def _is_occupied(directory: Path) -> bool:
+def is_occupied(directory: Path) -> bool:
+    """Tell whether a directory is there and holds anything but a lock."""
     return directory.exists() and any(entry.name != LOCK for entry in directory.iterdir())
-
-
-def _unused(directory: Path) -> Path:
-    candidate, number = directory, 2
-    while candidate.exists():
-        candidate, number = directory.with_name(f"{directory.name}-{number}"), number + 1
-    return candidate
 
 
 def _nearby_runs(directory: Path) -> str:
@@ -262,10 +252,6 @@ def _protect(cell: str) -> str:
 
 def _unprotect(cell: str) -> str:
     return cell[1:] if cell.startswith("'") else cell
-
-
-def _stamp() -> str:
-    return time.strftime("%Y%m%d-%H%M%S")
 
 
 def _now() -> str:

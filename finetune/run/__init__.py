@@ -1,0 +1,27 @@
+"""The run directory: what its files are called, how they are written, and how they are read back.
+
+Nothing in it executes code when it is loaded: safetensors, JSON, CSV and YAML only.
+"""
+
+from finetune.run.checkpoints import CheckpointFolder, Stored
+from finetune.run.directory import Run
+from finetune.run.names import CONFIG, HISTORY, MODEL, REPORT, SPLIT, STARTED, STATUS, WEIGHTS
+from finetune.run.opening import create_run, find_run, open_run, resume_run
+
+__all__ = [
+    "CONFIG",
+    "HISTORY",
+    "MODEL",
+    "REPORT",
+    "SPLIT",
+    "STARTED",
+    "STATUS",
+    "WEIGHTS",
+    "CheckpointFolder",
+    "Run",
+    "Stored",
+    "create_run",
+    "find_run",
+    "open_run",
+    "resume_run",
+]

@@ -1,0 +1,110 @@
+"""Make a run directory or open one, and hold it while it is written to."""
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import IO
+
+from finetune.errors import RunError
+from finetune.run.directory import Run, is_occupied
+from finetune.run.names import LOCK, STARTED
+
+
+def create_run(directory: Path | None, *, parent: Path, name: str, overwrite: bool = False) -> Run:
+    """Make a new run directory and hold it.
+
+    Args:
+        directory: the directory asked for, or None for `parent/<name>-<time>`.
+        parent: folder of the unnamed runs.
+        name: what an unnamed run is called after.
+        overwrite: move a directory that is in the way to `<directory>.old-<time>`.
+
+    Raises:
+        RunError: the directory holds something already, is held by another process, or cannot be written.
+    """
+    directory = directory if directory is not None else _unused(parent / f"{name}-{_stamp()}")
+    run = Run(directory)
+    try:
+        if overwrite and is_occupied(directory):
+            _hold(directory).close()
+            directory.rename(_unused(directory.with_name(f"{directory.name}.old-{_stamp()}")))
+        directory.mkdir(parents=True, exist_ok=True)
+        if is_occupied(directory):
+            raise RunError(
+                f"{directory} is not empty; results are never overwritten unasked.\n"
+                "Name another --run-dir, add --resume to go on with it, or --overwrite to move it aside."
+            )
+        run.hold(_hold(directory))
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+    return run
+
+
+def resume_run(directory: Path) -> Run:
+    """Hold the directory of a run that is to be gone on with.
+
+    Raises:
+        RunError: not a run's directory, held by another process, or cannot be written.
+    """
+    run = Run(directory)
+    run.read_json(STARTED)
+    try:
+        run.hold(_hold(directory))
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+    return run
+
+
+def find_run(parent: Path, name: str) -> Path | None:
+    """Give the newest of the unnamed runs called after `name`; None if there is none."""
+    stamped = re.compile(rf"{re.escape(name)}-(\d{{8}}-\d{{6}})(?:-(\d+))?")
+    found = [
+        (match[1], int(match[2] or 1), path)
+        for path in (parent.iterdir() if parent.is_dir() else ())
+        if (match := stamped.fullmatch(path.name)) and (path / STARTED).is_file()
+    ]
+    return max(found)[2] if found else None
+
+
+def open_run(directory: Path) -> Run:
+    """Open an existing run directory for reading."""
+    return Run(directory)
+
+
+def _hold(directory: Path) -> IO[str]:
+    """Lock the directory for this process; the lock vanishes with the process, however it ends."""
+    file = open(directory / LOCK, "a+", encoding="utf-8")  # noqa: SIM115  (held as long as the run)
+    if os.name == "posix":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip()
+            file.close()
+            raise RunError(
+                f"{directory} is in use by {holder or 'another process'}. "
+                "Wait for it, or name another --run-dir."
+            ) from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {os.uname().nodename if os.name == 'posix' else 'this machine'}")
+    file.flush()
+    return file
+
+
+def _unwritable(directory: Path, error: OSError) -> RunError:
+    reason = error.strerror or str(error)
+    return RunError(f"Cannot write the run directory {directory}: {reason}. Set output.dir or --run-dir.")
+
+
+def _unused(directory: Path) -> Path:
+    candidate, number = directory, 2
+    while candidate.exists():
+        candidate, number = directory.with_name(f"{directory.name}-{number}"), number + 1
+    return candidate
+
+
+def _stamp() -> str:
+    return time.strftime("%Y%m%d-%H%M%S")

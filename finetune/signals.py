@@ -1,0 +1,71 @@
+"""Signals that ask a training to stop: noticed everywhere, and in a step only after it."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Self
+
+GRACE = 25.0
+"""seconds that a step may still take; what launchers grant before they kill is often 30"""
+
+_ASKING = ("SIGINT", "SIGTERM", "SIGUSR1")
+
+
+class StopSignals:
+    """While it is entered, SIGINT, SIGTERM and SIGUSR1 ask to stop.
+
+    The first one raises KeyboardInterrupt where it arrives; within `deferred` it only sets `received`, and
+    raises if after `GRACE` seconds the work has not come to an end. The second one raises anywhere.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        """The first signal that came."""
+        self.insisted = False
+        """Whether another one came."""
+        self._deferred = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # others can set no handlers
+            for name in _ASKING:
+                if hasattr(signal, name):  # Windows has no SIGUSR1
+                    number = getattr(signal, name)
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._set_alarm(0)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let the work within look at `received` where it can stop; it must do so often."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received = signal.Signals(number).name
+            if self._deferred:
+                self._set_alarm(GRACE)
+                return
+        else:
+            self.insisted = True
+        raise KeyboardInterrupt
+
+    def _set_alarm(self, seconds: float) -> None:
+        if not (self._before and hasattr(signal, "setitimer")):
+            return
+        if seconds:
+            self._before.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, self._too_late))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def _too_late(self, number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt

@@ -1,0 +1,70 @@
+"""The tensors that a training goes on from: those of the model and of its optimizer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finetune.errors import CheckpointError
+
+_MODEL, _OPTIMIZER = "model.", "optimizer."
+
+
+def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
+    """Give all tensors, buffers and step counts included, by a name that `restore_…` finds them by."""
+    tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    for number, parameter in enumerate(_parameters(optimizer)):
+        assert optimizer is not None
+        for key, value in optimizer.state[parameter].items():
+            if value is not None:  # torch's SGD without momentum
+                tensors[f"{_OPTIMIZER}{number}.{key}"] = value
+    return tensors
+
+
+def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a model the weights and buffers that it had.
+
+    Raises:
+        CheckpointError: they are those of another model.
+    """
+    state = {name.removeprefix(_MODEL): t for name, t in tensors.items() if name.startswith(_MODEL)}
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if {name: tensor.shape for name, tensor in state.items()} != expected:
+        raise CheckpointError("The checkpoint holds another model than the config describes.")
+    model.load_state_dict(state)
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimizer, newly built, the state that it had.
+
+    Rates, momentum and settings are functions of the config and of the step, and not part of it.
+
+    Raises:
+        CheckpointError: it is the state of other parameters.
+    """
+    state: dict[int, dict[str, Any]] = {}
+    parameters = _parameters(optimizer)
+    for name, saved in tensors.items():
+        if not name.startswith(_OPTIMIZER):
+            continue
+        number, _, key = name.removeprefix(_OPTIMIZER).partition(".")
+        if int(number) >= len(parameters):
+            raise CheckpointError("The checkpoint's optimizer holds more parameters than are trained now.")
+        state.setdefault(int(number), {})[key] = _as_made(saved, parameters[int(number)])
+    # torch would deep-copy the groups that it is given, and take their rates for those of the config.
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _as_made(saved: Tensor, parameter: Tensor) -> Tensor:
+    """Lay a tensor out in memory as the optimizer made it: another layout is summed in another order."""
+    if saved.shape != parameter.shape:
+        if saved.dim():
+            raise CheckpointError("The checkpoint's optimizer holds parameters of other shapes.")
+        return saved
+    return torch.empty_like(parameter, dtype=saved.dtype, requires_grad=False).copy_(saved)
+
+
+def _parameters(optimizer: torch.optim.Optimizer | None) -> list[Tensor]:
+    groups = optimizer.param_groups if optimizer is not None else []
+    return [parameter for group in groups for parameter in group["params"]]
