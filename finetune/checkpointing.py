@@ -69,6 +69,7 @@ class Checkpointer:
         self._warn = display.warn
         stored = self._run.checkpoints.load_newest(display.warn)
         if stored is None:
+            self._journal.forget()
             return None
         state = stored.state
         saved = Saved(

@@ -80,9 +80,14 @@ class Journal:
         self._run.cut_events(state["events_size"])
         self._run.write_history([asdict(row) for row in self.history])
 
-    def add_resume(self, place: Mapping[str, object]) -> None:
-        """Record that training goes on after it was stopped."""
-        self._run.append_events([{"event": "resume", **place}])
+    def forget(self) -> None:
+        """Begin anew: what was written before is done again."""
+        self._run.cut_events(0)
+        self._run.write_history([])
+
+    def add_resume(self, where: str, changes: Sequence[str]) -> None:
+        """Record that training goes on after it was stopped, from where, and what is not as it was."""
+        self._run.append_events([{"event": "resume", "from": where, "changes": list(changes)}])
 
     def start_stage(self, stage: str, groups: Sequence[Mapping[str, object]]) -> None:
         """Record that a stage begins, and what it trains at which rates."""

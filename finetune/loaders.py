@@ -283,6 +283,8 @@ def _stop_all_workers() -> None:
 
     They ignore the signal with which multiprocessing would end them, and it would wait for them for ever.
     """
+    if _LOADERS and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for each that ends
     for loader in _LOADERS:
         loader.stop_workers()
 

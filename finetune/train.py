@@ -119,7 +119,7 @@ def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: 
         saved = work.checkpointer.resume(display)
         if saved is not None:
             experiment = with_rates(experiment, saved.lrs)
-        show_resume(run, experiment, saved, changes, display)
+        show_resume(work, experiment, saved, changes, display)
         work.checkpointer.inexact += [change for change in changes if change not in work.checkpointer.inexact]
         if changes or len(config.stages) > stages:
             write_beginning(run, config, experiment, files)
@@ -171,16 +171,17 @@ def with_precision_of(run: Run, config: Config) -> Config:
 
 
 def show_resume(
-    run: Run, experiment: Experiment, saved: Saved | None, changes: Sequence[str], display: Display
+    work: Work, experiment: Experiment, saved: Saved | None, changes: Sequence[str], display: Display
 ) -> None:
-    """Say where training goes on, and what is not as it was."""
+    """Say where training goes on, and what is not as it was; record it."""
     if saved is None:
         where = "the beginning: nothing was saved yet"
     else:
         stage = experiment.config.stages[saved.stage]
         batch = f", batch {saved.reached.batch}" if saved.reached.batch else ""
         where = f"stage {stage.name}, after epoch {saved.reached.epoch} of {stage.epochs}{batch}"
-    display.say(f"resume  {run.directory} from {where}")
+    work.journal.add_resume(where, changes)
+    display.say(f"resume  {work.run.directory} from {where}")
     if changes:
         lines = "".join(f"\n  {change}" for change in changes)
         display.warn(f"the result will not be exactly that of an uninterrupted run:{lines}")

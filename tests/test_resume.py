@@ -4,15 +4,12 @@ import csv
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 from conftest import run_finetune
 
-from finetune.sealed import unseal
+from finetune.sealed import seal, unseal
+from finetune.update_rules import UPDATE_RULES
 
 # Dropout, augmentation, batch norm that moves, two stages, a validation split, a rate that is found.
 CONFIG = """\
@@ -95,3 +92,275 @@ def test_from_every_step_on_the_run_ends_as_if_it_had_never_stopped(uninterrupte
         got = result_of(run)
         for what, value in expected.items():
             assert got[what] == value, (name, what)
+
+
+MIDDLE = "01-000001-000000002.safetensors"
+
+
+def reseal(path, change):
+    """Change what a checkpoint holds, and seal it again."""
+    tensors, text = unseal(path)
+    state = json.loads(text)
+    change(tensors, state)
+    path.write_bytes(seal(tensors, json.dumps(state)))
+
+
+def without_optimizer(tensors, state):
+    for name in [name for name in tensors if name.startswith("optimizer.")]:
+        del tensors[name]
+
+
+def without_step_counts(tensors, state):
+    for name in tensors:
+        if name.endswith(".step"):
+            tensors[name].zero_()
+
+
+def without_moving_buffers(tensors, state):
+    for name in tensors:
+        if name.endswith("running_mean"):
+            tensors[name].zero_()
+
+
+def without_half_an_epoch(tensors, state):
+    state["reached"] |= {"loss_sum": 0.0, "images_seen": 1}
+
+
+def without_batches(tensors, state):
+    state["reached"]["batch"] = 0
+
+
+def without_history(tensors, state):
+    journal = state["journal"]
+    journal["history"] = [row for row in journal["history"] if row == journal["best"]["row"]]
+
+
+def without_best(tensors, state):
+    state["journal"]["best"] = None
+
+
+def without_rates(tensors, state):
+    state["lrs"][1] = "slice(auto/100, auto)"
+
+
+def without_events(tensors, state):
+    state["journal"]["events_size"] = 0
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "seen_in"),
+    [
+        (without_optimizer, "last weights"),
+        (without_step_counts, "last weights"),
+        (without_moving_buffers, "last weights"),
+        (without_half_an_epoch, "history"),
+        (without_batches, "last weights"),
+        (without_history, "history"),
+        (without_best, "report"),
+        (without_rates, "last weights"),
+        (without_events, "events"),
+    ],
+)
+def test_no_part_of_a_checkpoint_can_be_left_out(leave_out, seen_in, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    as_if_killed_at(MIDDLE, uninterrupted, run)
+    reseal(run / "checkpoints" / MIDDLE, leave_out)
+    assert run_finetune("train", "--resume", run).exit_code == 0
+    assert result_of(run)[seen_in] != result_of(uninterrupted)[seen_in]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(UPDATE_RULES))
+def test_every_optimizer_goes_on_bit_for_bit(name, config, tmp_path):
+    stages = f"stages=[{{name: all, train: all, epochs: 2, lr: {0.1 if name == 'adadelta' else 1e-3}}}]"
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    arguments = ("train", config, f"optimizer.name={name}", stages)
+    assert run_finetune(*arguments, "--run-dir", whole).exit_code == 0
+    as_if_killed_at("00-000001-000000001.safetensors", whole, run)
+    assert run_finetune("train", "--resume", run).exit_code == 0
+    assert result_of(run) == result_of(whole)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_number_of_workers_may_change(workers, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    as_if_killed_at(MIDDLE, uninterrupted, run)
+    result = run_finetune("train", "--resume", run, f"data.workers={workers}")
+    assert result.exit_code == 0, result.output
+    got = result_of(run)
+    assert {k: v for k, v in got.items() if k != "config"} == {
+        k: v for k, v in result_of(uninterrupted).items() if k != "config"
+    }
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    as_if_killed_at("", uninterrupted, run)
+    shutil.rmtree(run / "checkpoints")
+    result = run_finetune("train", "--resume", run)
+    assert "from the beginning" in result.output
+    assert result_of(run) == result_of(uninterrupted)
+
+
+def test_a_config_finds_its_newest_run(config, uninterrupted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for stamp in ("small-20240101-000000", "small-20240101-000000-2", "other-20250101-000000"):
+        as_if_killed_at(MIDDLE, uninterrupted, tmp_path / "runs" / stamp)
+    result = run_finetune("train", config, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "small-20240101-000000-2 from stage unfrozen" in result.output
+    assert result_of(tmp_path / "runs" / "small-20240101-000000-2") == result_of(uninterrupted)
+
+
+def test_without_a_run_resume_starts_one(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    short = "stages=[{name: only, train: head, epochs: 1, lr: 1e-2}]"
+    first = run_finetune("train", config, short, "--resume", "--run-dir", "run")
+    assert first.exit_code == 0
+    assert "starting a new run" in first.output
+    again = run_finetune("train", config, short, "--resume", "--run-dir", "run", "--json")
+    assert again.exit_code == 0
+    assert "finished; there is nothing left to do" in again.stderr
+    assert json.loads(again.stdout)["epochs"] == 1
+
+
+def test_a_finished_run_goes_on_with_more_stages(config, tmp_path):
+    stage = "{{name: {}, train: all, epochs: 1, lr: 1e-3}}"
+    one, two = (f"stages=[{', '.join(stage.format(name) for name in names)}]" for names in ("a", "ab"))
+    whole, extended = tmp_path / "whole", tmp_path / "extended"
+    assert run_finetune("train", config, two, "--run-dir", whole).exit_code == 0
+    assert run_finetune("train", config, one, "--run-dir", extended).exit_code == 0
+    result = run_finetune("train", config, two, "--run-dir", extended, "--resume")
+    assert result.exit_code == 0, result.output
+    ours, theirs = result_of(extended), result_of(whole)
+    assert {k: v for k, v in ours.items() if k != "events"} == {
+        k: v for k, v in theirs.items() if k != "events"
+    }
+
+
+def test_more_epochs_of_a_stage_are_another_training(config, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    as_if_killed_at(MIDDLE, uninterrupted, run)
+    result = run_finetune("train", "--resume", run, "stages.1.epochs=3", "seed=1", "data.workers=1")
+    assert result.exit_code == 5
+    assert "stages.1.epochs: 2, now 3" in result.stderr
+    assert "seed: 42, now 1" in result.stderr
+    assert "workers" not in result.stderr
+    assert "--force" in result.stderr
+    forced = run_finetune("train", "--resume", run, "stages.1.epochs=3", "--force")
+    assert forced.exit_code == 0, forced.output
+    assert "not be exactly" in forced.output
+    report = json.loads((run / "report.json").read_text())
+    assert (report["epochs"], report["inexact"]) == (5, ["stages.1.epochs: 2, now 3"])
+
+
+@pytest.fixture
+def own_images(images, tmp_path):
+    """Give a run over a copy of the images that may be changed."""
+    folder = tmp_path / "own"
+    shutil.copytree(images, folder)
+    file = tmp_path / "own.yaml"
+    file.write_text(CONFIG.format(path=folder).split("stages:")[0] + STAGE)
+    run = tmp_path / "run"
+    assert run_finetune("train", file, "--run-dir", run).exit_code == 0
+    as_if_killed_at("00-000001-000000001.safetensors", run, tmp_path / "killed")
+    return folder, tmp_path / "killed", run
+
+
+STAGE = "stages: [{name: only, train: head, epochs: 2, lr: 1e-2}]\n"
+
+
+def test_a_copy_of_the_images_is_the_same_data(own_images):
+    folder, killed, whole = own_images
+    for path in folder.rglob("*.png"):
+        os.utime(path, (1, 1))
+    result = run_finetune("train", "--resume", killed)
+    assert result.exit_code == 0, result.output
+    assert "warning" not in result.output
+    assert result_of(killed) == result_of(whole)
+
+
+def test_altered_added_and_removed_images_are_named(own_images):
+    folder, killed, _ = own_images
+    altered = (folder / "cat" / "cat00.png").read_bytes()
+    (folder / "cat" / "cat00.png").write_bytes((folder / "owl" / "owl00.png").read_bytes())
+    (folder / "dog" / "dog00.png").rename(folder / "dog" / "new.png")
+    result = run_finetune("train", "--resume", killed)
+    assert result.exit_code == 5
+    assert "images altered: 1, cat/cat00.png" in result.stderr
+    assert "images added: 1, dog/new.png" in result.stderr
+    assert "images removed: 1, dog/dog00.png" in result.stderr
+    assert altered  # the run itself is as it was:
+    assert json.loads((killed / "status.json").read_text())["state"] == "running"
+    forced = run_finetune("train", "--resume", killed, "--force")
+    assert forced.exit_code == 0, forced.output
+    assert len(json.loads((killed / "report.json").read_text())["inexact"]) == 3
+
+
+def test_other_classes_are_refused_even_with_force(own_images):
+    folder, killed, _ = own_images
+    (folder / "cat").rename(folder / "lynx")
+    result = run_finetune("train", "--resume", killed, "--force")
+    assert result.exit_code == 5
+    assert "−cat" in result.stderr
+    assert "+lynx" in result.stderr
+
+
+def test_another_torch_is_told_and_goes_on(uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    as_if_killed_at(MIDDLE, uninterrupted, run)
+    started = json.loads((run / "started.json").read_text())
+    started["world"] |= {"torch": "1.0", "device": "CPU, 96 threads"}
+    (run / "started.json").write_text(json.dumps(started))
+    result = run_finetune("train", "--resume", run)
+    assert result.exit_code == 0
+    assert "torch 1.0, now" in result.output
+    assert "device CPU, 96 threads, now" in result.output
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "empty"])
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(damage, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    as_if_killed_at(MIDDLE, uninterrupted, run)
+    newest = run / "checkpoints" / MIDDLE
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    whole = {"torn": content[: len(content) // 2], "flipped": content, "empty": b""}
+    newest.write_bytes(whole[damage])
+    result = run_finetune("train", "--resume", run)
+    assert result.exit_code == 0, result.output
+    assert "is damaged" in " ".join(result.output.split())
+    assert "batch 1" in result.output
+    assert result_of(run) == result_of(uninterrupted)
+
+
+def test_if_all_checkpoints_are_damaged_nothing_is_guessed(uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    as_if_killed_at(MIDDLE, uninterrupted, run)
+    for path in (run / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    best = (run / "model.safetensors").read_bytes()
+    result = run_finetune("train", "--resume", run)
+    assert result.exit_code == 5
+    assert "checkpoints in" in result.stderr
+    assert (run / "model.safetensors").read_bytes() == best
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nowhere.yaml", "--resume"], 2, "nowhere.yaml"),
+        (["empty", "--resume"], 8, "is not a"),
+        (["empty"], 2, "add --resume"),
+        (["small.yaml", "--force"], 2, "--force is for --resume"),
+        (["small.yaml", "--resume", "--overwrite"], 2, "leave out one"),
+    ],
+)
+def test_what_cannot_be_resumed_is_said_in_a_line(arguments, code, words, config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    shutil.copy(config, tmp_path)
+    result = run_finetune("train", *arguments)
+    assert result.exit_code == code, result.output
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) <= 2

@@ -1,0 +1,198 @@
+"""Signals that stop a training: real ones, to real processes, in every phase."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import SMALL_CONFIG, run_finetune
+
+from finetune import signals
+from finetune.signals import StopSignals
+
+LONG = "stages=[{name: long, train: head, epochs: 10000, lr: 1e-3}]"
+
+# What a process prints, or leaves, when it has come to a phase; the config that makes the phase long.
+PHASES = {
+    "training": ("model.safetensors", [LONG]),
+    "a rate is found": ("started.json", [LONG.replace("1e-3", "auto"), "lr_finder.steps=20000"]),
+    "an unfrozen stage": ("model.safetensors", [LONG.replace("head", "all")]),
+}
+
+
+@pytest.fixture
+def config(images, tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL_CONFIG.format(path=images))
+    return file
+
+
+def heed_ctrl_c():
+    """Undo what a shell does to the jobs that it starts in the background, and lead a group of our own."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.setpgid(0, 0)
+
+
+class Training:
+    """`finetune train` in a process of its own."""
+
+    def __init__(self, config, *arguments):
+        self.run = config.parent / "run"
+        command = [sys.executable, "-m", "finetune", "train", config, "--run-dir", self.run, *arguments]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+    def wait_for(self, name):
+        deadline = time.monotonic() + 120
+        while not (self.run / name).exists():
+            assert self.process.poll() is None, self.process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.2)
+
+    def end(self):
+        """Wait for the end, and give what was said about it."""
+        _, errors = self.process.communicate(timeout=120)
+        assert "Traceback" not in errors
+        return errors
+
+    def status(self):
+        return json.loads((self.run / "status.json").read_text())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_in_training_ends_with_75_and_a_checkpoint(number, config):
+    with Training(config, LONG) as training:
+        training.wait_for("model.safetensors")
+        training.process.send_signal(number)
+        errors = training.end()
+    assert training.process.returncode == 75, errors
+    assert f"Stopped by {signal.Signals(number).name} and saved: stage long" in errors
+    assert f"finetune train --resume {training.run}" in errors
+    status = training.status()
+    assert (status["state"], status["exit_code"], status["resumable"]) == ("stopped", 75, True)
+    assert (training.run / "checkpoints" / f"{status['last_checkpoint']}.safetensors").exists()
+    assert run_finetune("evaluate", training.run, "--json").exit_code == 0
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_in_any_phase_ends_with_75(phase, config):
+    begun, arguments = PHASES[phase]
+    with Training(config, *arguments) as training:
+        training.wait_for(begun)
+        training.process.send_signal(signal.SIGTERM)
+        errors = training.end()
+    assert training.process.returncode == 75, errors
+    assert training.status()["state"] == "stopped"
+    assert training.status()["resumable"]
+
+
+def test_a_signal_in_the_scan_of_the_data_leaves_nothing(images, tmp_path):
+    for folder in ("cat", "dog"):
+        (tmp_path / "many" / folder).mkdir(parents=True)
+        content = (images / folder / f"{folder}00.png").read_bytes()
+        for number in range(6000):
+            (tmp_path / "many" / folder / f"{number}.png").write_bytes(content)
+    config = tmp_path / "small.yaml"
+    config.write_text(SMALL_CONFIG.format(path=tmp_path / "many"))
+    with Training(config) as training:
+        training.wait_for(".lock")
+        training.process.send_signal(signal.SIGTERM)
+        errors = training.end()
+    assert training.process.returncode == 75, errors
+    assert "there was nothing to save" in errors
+    assert "Start it again with the same command." in errors
+    assert not training.run.exists()
+
+
+def test_the_whole_group_gets_the_signal_and_no_worker_outlives_the_run(config):
+    with Training(config, LONG, "data.workers=2") as training:
+        training.wait_for("model.safetensors")
+        group = training.process.pid
+        os.killpg(group, signal.SIGTERM)
+        errors = training.end()
+        assert training.process.returncode == 75, errors
+        assert not members(group)
+
+
+def test_workers_do_not_outlive_a_run_that_was_killed(config):
+    with Training(config, LONG, "data.workers=2") as training:
+        training.wait_for("model.safetensors")
+        group = training.process.pid
+        assert len(members(group)) >= 3
+        training.process.kill()
+        training.process.wait()
+        deadline = time.monotonic() + 60
+        while members(group):
+            assert time.monotonic() < deadline, members(group)
+            time.sleep(0.5)
+
+
+def members(group):
+    """Give the processes of a group that still run."""
+    listed = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True).stdout
+    rows = [line.split() for line in listed.splitlines()[1:]]
+    return [pid for pid, of_group, state in rows if int(of_group) == group and not state.startswith("Z")]
+
+
+def test_the_second_signal_ends_at_once_with_130():
+    with StopSignals() as stop, stop.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.received == "SIGTERM"
+        assert not stop.insisted
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.insisted
+
+
+def test_a_step_that_does_not_end_is_given_up_after_the_grace(monkeypatch):
+    monkeypatch.setattr(signals, "GRACE", 0.2)
+    started = time.monotonic()
+    with StopSignals() as stop, stop.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(30)
+    assert time.monotonic() < started + 5
+    assert not stop.insisted
+
+
+def test_handlers_are_given_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    with StopSignals():
+        pass
+    assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+
+
+def test_two_signals_end_a_training_with_130_and_keep_the_checkpoint(config):
+    # A step this long is still going on when the second signal comes.
+    arguments = [LONG.replace("head", "all"), "data.batch_size=30", "data.image_size=512"]
+    with Training(config, *arguments) as training:
+        training.wait_for("checkpoints/00-000001-000000000.safetensors")
+        training.process.send_signal(signal.SIGTERM)
+        time.sleep(0.02)
+        training.process.send_signal(signal.SIGTERM)
+        errors = training.end()
+    assert training.process.returncode in (130, 75), errors
+    if training.process.returncode == 130:
+        assert training.status()["state"] == "interrupted"
+        assert "nothing new was saved" in errors
+    assert training.status()["last_checkpoint"]
+
+
+def test_two_runs_do_not_share_a_directory(config):
+    with Training(config, LONG) as training:
+        training.wait_for("model.safetensors")
+        second = run_finetune("train", "--resume", training.run)
+        assert second.exit_code == 8
+        assert f"in use by process {training.process.pid}" in second.stderr
