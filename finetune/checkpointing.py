@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from finetune.errors import ResourceError, Stopped
 from finetune.journal import Journal
 from finetune.learner import START, Reached
-from finetune.progress import Display
 from finetune.run import Run, Stored
 from finetune.signals import StopSignals
 from finetune.training_state import restore_model, training_tensors
@@ -49,10 +48,17 @@ class Checkpointer:
     """Saves a training: after each epoch, at intervals within it, and when a signal asks it to stop."""
 
     def __init__(
-        self, run: Run, model: nn.Module, journal: Journal, rhythm: Rhythm, stop: StopSignals
+        self,
+        run: Run,
+        model: nn.Module,
+        journal: Journal,
+        *,
+        rhythm: Rhythm,
+        stop: StopSignals,
+        warn: Callable[[str], None],
     ) -> None:
-        self._run, self._model, self._journal, self._rhythm, self._stop = run, model, journal, rhythm, stop
-        self._warn: Callable[[str], None] = lambda text: None
+        self._run, self._model, self._journal = run, model, journal
+        self._rhythm, self._stop, self._warn = rhythm, stop, warn
         self._started = self._last = time.perf_counter()
         self._steps = 0
         self._stage, self._stage_name, self._lrs = 0, "", tuple[float | str, ...]()
@@ -60,14 +66,13 @@ class Checkpointer:
         self.inexact: list[str] = []
         """Why the result may not be that of an uninterrupted run."""
 
-    def resume(self, display: Display) -> Saved | None:
+    def resume(self) -> Saved | None:
         """Take the newest checkpoint, restore model and journal, and say where training stands; or None.
 
         Raises:
             CheckpointError: it is damaged, or of another model.
         """
-        self._warn = display.warn
-        stored = self._run.checkpoints.load_newest(display.warn)
+        stored = self._run.checkpoints.load_newest(self._warn)
         if stored is None:
             self._journal.forget()
             return None

@@ -86,7 +86,7 @@ def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outc
     """Train from the beginning."""
     experiment = prepare(config, display)
     files = fingerprint(experiment, {}, display)
-    work = start_work(run, experiment, stop)
+    work = start_work(run, experiment, stop, display)
     with recorded_end(run, work.journal, stop, batch_size=experiment.config.data.batch_size):
         work.checkpointer.check_space()
         write_beginning(run, config, experiment, files)
@@ -114,9 +114,9 @@ def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: 
         run, check_data(run, experiment.index, files), "other data", force=force, how_to_mend="Restore them"
     )
     changes += check_world(run, experiment)
-    work = start_work(run, experiment, stop)
+    work = start_work(run, experiment, stop, display)
     with recorded_end(run, work.journal, stop, batch_size=experiment.config.data.batch_size):
-        saved = work.checkpointer.resume(display)
+        saved = work.checkpointer.resume()
         if saved is not None:
             experiment = with_rates(experiment, saved.lrs)
         show_resume(work, experiment, saved, changes, display)
@@ -127,7 +127,7 @@ def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: 
         return write_outcome(work, experiment, display)
 
 
-def start_work(run: Run, experiment: Experiment, stop: StopSignals) -> Work:
+def start_work(run: Run, experiment: Experiment, stop: StopSignals, display: Display) -> Work:
     """Open the record of the training."""
     config = experiment.config
     description = describe_model(
@@ -136,7 +136,7 @@ def start_work(run: Run, experiment: Experiment, stop: StopSignals) -> Work:
     journal = Journal(run, monitor=config.monitor, description=description)
     often = config.checkpoint
     rhythm = Rhythm(often.seconds, often.steps, often.keep)
-    checkpointer = Checkpointer(run, experiment.model, journal, rhythm, stop)
+    checkpointer = Checkpointer(run, experiment.model, journal, rhythm=rhythm, stop=stop, warn=display.warn)
     return Work(run, journal, checkpointer, stop)
 
 
