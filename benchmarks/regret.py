@@ -4,7 +4,8 @@
     python benchmarks/regret.py --tasks momentum --seeds 1    # one task
 
 What `--save` finds in its file is not measured again: an interrupted measurement goes on there, and a
-finished one is printed anew.
+finished one is printed anew. After a change of the finder `--anew` looks for all rates again, and trains only
+at those that no training has been measured at.
 
 For each task and seed the same stage is trained, from the same start, at every rate of a grid (two a decade)
 and at every rate that a heuristic picks: ours, and those of fastai's `lr_find` called as its users call it.
@@ -12,7 +13,8 @@ A training's accuracy varies by a point or two with nothing but the order of the
 trained three times with other orders and dropout, and counts with the mean. Regret is how much worse the
 validation accuracy (in points) and loss (in nats) are at the pick than at the best of all these rates. The
 best of twenty noisy means looks better than it is; the row "best rate again" shows by how much: it is the
-regret of the best rate itself when it is trained three times anew. A training that diverges counts as
+regret of the best rate itself when it is trained three times anew, and the column "anew" is the median regret
+against those trainings, which luck has not chosen. A training that diverges counts as
 guessing.
 """
 
@@ -124,14 +126,14 @@ TASKS = {
 }
 
 
-def measure(job: tuple[str, int]) -> dict[str, Any]:
-    """Give everything about one task and seed, as JSON can hold it."""
-    name, seed = job
+def measure(job: tuple[str, int, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Give everything about one task and seed, as JSON can hold it; some rates may be measured already."""
+    name, seed, known = job
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     task = TASKS[name]
     experiment, loaders = start(task, seed)
-    trained: dict[float, dict[str, float | None]] = {}
+    trained = {row["lr"]: {"loss": row["loss"], "accuracy": row["accuracy"]} for row in known}
 
     def outcome(lr: float) -> dict[str, float | None]:
         if lr not in trained:
@@ -368,6 +370,8 @@ class Regret:
         self.trained = [(row["lr"], row["loss"], row["accuracy"]) for row in record["trained"]]
         self.best_loss = min(loss for _, loss, _ in self.trained if loss is not None)
         self.best_accuracy = max(accuracy for _, _, accuracy in self.trained)
+        self.again = 100 * (self.best_accuracy - record["again"]["accuracy"])
+        """Of the best rate, trained anew."""
 
     def accuracy(self, lr: float) -> float:
         """Give the regret in points of accuracy; between trained rates it is interpolated over log-rate."""
@@ -390,21 +394,22 @@ class Regret:
 def print_heuristics(records: list[dict[str, Any]]) -> None:
     """Print the regret of every heuristic over all tasks and seeds."""
     print(f"\n{len(records)} tasks × seeds; regret of accuracy in points, of loss in nats")
-    print("| rate from | median accuracy | worst | median loss | worst | diverged | refused |")
-    print("|---|---|---|---|---|---|---|")
+    print("| rate from | median accuracy | worst | anew | median loss | worst | diverged | refused |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in records[0]["picks"]:
         picks = [(Regret(record), record["picks"][name]) for record in records]
         taken = [(regret, lr) for regret, lr in picks if lr is not None]
         accuracy, loss = [r.accuracy(lr) for r, lr in taken], [r.loss(lr) for r, lr in taken]
+        anew = statistics.median(r.accuracy(lr) - r.again for r, lr in taken)
         print(
-            f"| {name} | {statistics.median(accuracy):.2f} | {max(accuracy):.2f} "
+            f"| {name} | {statistics.median(accuracy):.2f} | {max(accuracy):.2f} | {anew:.2f} "
             f"| {statistics.median(loss):.3f} | {max(loss):.3f} "
             f"| {sum(r.diverged(lr) for r, lr in taken)} | {len(picks) - len(taken)} |"
         )
-    floor = [100 * (Regret(r).best_accuracy - r["again"]["accuracy"]) for r in records]
+    floor = [Regret(record).again for record in records]
     floor_loss = [r["again"]["loss"] - Regret(r).best_loss for r in records if r["again"]["loss"]]
     print(
-        f"| best rate again | {statistics.median(floor):.2f} | {max(floor):.2f} "
+        f"| best rate again | {statistics.median(floor):.2f} | {max(floor):.2f} | 0 "
         f"| {statistics.median(floor_loss):.3f} | {max(floor_loss):.3f} | 0 | 0 |"
     )
     for what in records[0]["seconds"]:
@@ -479,18 +484,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--save", type=Path, help="keep the measurements in a JSON file, and go on from it")
+    parser.add_argument("--anew", action="store_true", help="look for the rates of saved tasks again")
     arguments = parser.parse_args()
     names = [task for task in TASKS if task.startswith(tuple(arguments.tasks))]
     jobs = [(name, seed) for seed in range(1, arguments.seeds + 1) for name in names]
     saved = arguments.save and arguments.save.exists()
-    records = json.loads(arguments.save.read_text()) if saved else []
-    measured = {(record["task"], record["seed"]) for record in records}
+    measured = {
+        (record["task"], record["seed"]): record
+        for record in (json.loads(arguments.save.read_text()) if saved else [])
+    }
+    known = {job: record["trained"] for job, record in measured.items()}
+    open_jobs = [(*job, known.get(job, [])) for job in jobs if arguments.anew or job not in measured]
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-        for record in pool.imap_unordered(measure, [job for job in jobs if job not in measured]):
-            records.append(record)
+        for record in pool.imap_unordered(measure, open_jobs):
+            measured[record["task"], record["seed"]] = record
             if arguments.save:
-                arguments.save.write_text(json.dumps(records))
-    records.sort(key=lambda record: jobs.index((record["task"], record["seed"])))
+                arguments.save.write_text(json.dumps(list(measured.values())))
+    records = [measured[job] for job in jobs]
     print_heuristics(records)
     print_tasks(records)
     print_tie_rules(records)

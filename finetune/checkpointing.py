@@ -61,7 +61,9 @@ class Checkpointer:
         self._rhythm, self._stop, self._warn = rhythm, stop, warn
         self._started = self._last = time.perf_counter()
         self._steps = 0
-        self._stage, self._stage_name, self._lrs = 0, "", tuple[float | str, ...]()
+        self._stage, self._lrs = 0, tuple[float | str, ...]()
+        self.stage_name = ""
+        """Stage that is trained now."""
         self._optimizer: torch.optim.Optimizer | None = None
         self.inexact: list[str] = []
         """Why the result may not be that of an uninterrupted run."""
@@ -116,7 +118,7 @@ class Checkpointer:
 
     def start_stage(self, number: int, name: str, lrs: tuple[float | str, ...]) -> None:
         """Say which stage begins, or goes on, and at which rate; it has no optimizer yet."""
-        self._stage, self._stage_name, self._lrs, self._optimizer = number, name, lrs, None
+        self._stage, self.stage_name, self._lrs, self._optimizer = number, name, lrs, None
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Say whose state is to be saved with the model."""
@@ -147,7 +149,7 @@ class Checkpointer:
         self._last, self._steps = time.perf_counter(), 0
         if self._stop.received is not None:
             raise Stopped(
-                f"Stopped by {self._stop.received} and saved: stage {self._stage_name}, {_where(reached)}.\n"
+                f"Stopped by {self._stop.received} and saved: stage {self.stage_name}, {_where(reached)}.\n"
                 + how_to_resume(self._run)
             )
 

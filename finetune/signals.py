@@ -69,3 +69,16 @@ class StopSignals:
 
     def _too_late(self, number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def heeding_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, through everything that cleans up after it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

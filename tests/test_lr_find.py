@@ -189,7 +189,8 @@ def test_groups_show_a_rate_that_is_still_to_be_found(images, tmp_path):
     assert [group["lr"] for group in json.loads(result.stdout)["groups"]] == ["auto/100", "auto/10", "auto"]
 
 
-def test_ctrl_c_ends_a_search_with_130_and_leaves_nothing(images, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_search_with_130_and_leaves_nothing(number, images, tmp_path):
     config = write_small_config(tmp_path, images)
     command = [
         sys.executable,
@@ -213,7 +214,7 @@ def test_ctrl_c_ends_a_search_with_130_and_leaves_nothing(images, tmp_path):
             while not process.stdout.readline().startswith("sweep "):
                 assert process.poll() is None
             time.sleep(3)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             _, errors = process.communicate(timeout=60)
         finally:
             process.kill()

@@ -13,6 +13,7 @@ import typer
 from finetune import __version__
 from finetune.errors import ConfigError, FinetuneError, Interrupted
 from finetune.progress import Display
+from finetune.signals import heeding_sigterm
 from finetune.text import printable
 
 app = typer.Typer(
@@ -66,7 +67,8 @@ def _version(
 def reported_errors() -> Iterator[None]:
     """Turn a user's mistake into a line on stderr and an exit code; a bug of ours shows its traceback."""
     try:
-        yield
+        with heeding_sigterm():
+            yield
     except FinetuneError as error:
         print("error:", printable(str(error), keep="\n"), file=sys.stderr)
         raise typer.Exit(error.exit_code) from None

@@ -27,7 +27,7 @@ _NOISE = 3.5  # standard errors that a fall must exceed
 _EARLY = 0.15  # of the sweep; a loss that is lowest there has only risen
 _CEILING = 2.0  # times the first level; what lies above says "diverged" and no more
 _DIVERGED, _EXPLOSION = 1.2, 1.5  # times the first level
-_KNEE = 0.95  # of the fall
+_KNEE = 0.985  # of the fall
 _SLIDE_GAP = 15  # points, as in fastai
 _SLIDE_THRESHOLD = 0.005  # change of slope per point, in parts of the first level
 
@@ -114,7 +114,7 @@ def divergence(curve: Curve) -> float | None:
 
 
 def knee(curve: Curve) -> Suggestion:
-    """Give the lowest rate at which 95 % of the whole fall of the smoothed loss is done.
+    """Give the lowest rate at which 98.5 % of the whole fall of the smoothed loss is done.
 
     Beyond it a higher rate gains little and only comes nearer to the explosion. Unlike the minimum itself it
     hardly moves on a flat valley floor, where noise decides which point is the lowest.

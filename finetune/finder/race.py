@@ -16,7 +16,7 @@ from finetune.finder.heuristics import Suggestion
 from finetune.finder.trial import Trial, no_trace
 
 _SAME = 0.2  # decades; rates closer than this are one racer
-_TIE = 2.0  # standard errors within which losses are equal
+_TIE = 1.0  # standard errors within which losses are equal
 _BESIDE = math.sqrt(10)  # how far from the leader the later rounds try
 _MORE_ROUNDS = 4
 
@@ -107,8 +107,8 @@ def race(
 def winner(racers: Sequence[Racer]) -> Racer | None:
     """Give the racer with the lowest validation loss; None if all diverged.
 
-    Losses within two standard errors of the lowest are a tie, which goes to the higher accuracy, and then to
-    the lower loss.
+    Losses within a standard error of the lowest are a tie, which goes to the higher accuracy, and then to the
+    lower loss.
     """
     finished = [racer for racer in racers if racer.val_loss is not None]
     if not finished:

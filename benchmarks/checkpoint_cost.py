@@ -1,0 +1,84 @@
+"""Measure what checkpoints cost, in parts of the training time.
+
+    python benchmarks/checkpoint_cost.py                          # resnet34 at 224 px, and the quickstart
+
+By default there is a checkpoint after each epoch, and one every 10 minutes within it. What is timed is the
+whole of a save, from asking the journal for its state to the renamed and flushed file, in a real training;
+the share is that of the time between the first step and the last save. For the larger network a few steps
+are timed, and the share is reckoned for an epoch of 10 minutes, the longest that is trained without a
+checkpoint, and of 1 minute.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from io import StringIO
+from pathlib import Path
+
+from finetune.checkpointing import Checkpointer
+from finetune.config_file import load_config, parse_config
+from finetune.learner import Reached
+from finetune.progress import Display
+from finetune.train import train
+
+LARGE = """
+data:
+  {path: "builtin:digits", images_per_class: 16, val: 0.1, image_size: 224, batch_size: 16, augment: light}
+model: {arch: resnet34, weights: none}
+stages:
+  - {name: frozen, train: head, epochs: 3, lr: 3e-3}
+  - {name: unfrozen, train: all, epochs: 2, lr: 1e-3}
+"""
+
+
+class Timed:
+    """Times every save of a training, and the training around them."""
+
+    def __init__(self) -> None:
+        self.saves: list[tuple[str, float]] = []
+        self._save = Checkpointer.save
+
+    def __enter__(self) -> "Timed":
+        def save(checkpointer: Checkpointer, reached: Reached = Reached()) -> None:  # noqa: B008
+            started = time.perf_counter()
+            self._save(checkpointer, reached)
+            self.saves.append((checkpointer.stage_name, time.perf_counter() - started))
+
+        Checkpointer.save = save  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Checkpointer.save = self._save  # type: ignore[method-assign]
+
+
+def main() -> None:
+    """Print the cost of checkpoints in two trainings."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, default=Path("configs/quickstart.yaml"))
+    arguments = parser.parse_args()
+    configs = {
+        str(arguments.config): load_config(arguments.config),
+        "resnet34, 224 px": parse_config(LARGE, ""),
+    }
+    print(
+        "| training | stage | a save, median | saves | share of the time | of an epoch of 1 min | of 10 min |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for name, config in configs.items():
+        with tempfile.TemporaryDirectory() as folder, Timed() as timed:
+            outcome = train(config, name="run", run_dir=Path(folder, "run"), display=Display(StringIO()))
+        share = sum(seconds for _, seconds in timed.saves) / outcome.seconds
+        for stage in dict.fromkeys(stage for stage, _ in timed.saves):
+            of_stage = [seconds for of, seconds in timed.saves if of == stage]
+            median = statistics.median(of_stage)
+            print(
+                f"| {name} | {stage} | {1000 * median:.0f} ms | {len(of_stage)} | {share:.2%} of all "
+                f"| {median / 60:.2%} | {median / 600:.3%} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Kill a training at random moments, resume it until it ends, and compare it with one that was left alone.
+
+    python benchmarks/kill.py                   # 100 kills; minutes on two cores
+    python benchmarks/kill.py --kills 20 --seed 7
+
+The training has two stages, augmentation, dropout, and a rate that is looked for; a checkpoint is written
+after every second step, so that many kills fall into the midst of a write. Each run is started, killed with
+SIGKILL after a random time, resumed, killed again, three times on average, and then resumed until its end.
+What it has left must be that of the run that was left alone, bit for bit: the best and the last weights,
+history, events, report, config and found rate, times aside. The numbers of loader workers change between
+resumes. With `--signal TERM` it is stopped instead, which must save and exit with 75.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from finetune.sealed import unseal
+
+CONFIG = """
+precision: float32
+monitor: val_loss
+data: {path: "builtin:digits", images_per_class: 12, val: 0.1, image_size: 32, batch_size: 16, augment: light}
+model: {arch: shufflenet_v2_x0_5, weights: "builtin:glyphs", head: {hidden: [32]}}
+checkpoint: {every: 2}
+lr_finder: {steps: 30, race_steps: 10, start: 1e-5}
+stages:
+  - {name: frozen, train: head, epochs: 3, lr: 1e-2}
+  - {name: unfrozen, train: all, epochs: 4, lr: "slice(auto/100, auto)"}
+"""
+TIMES = ("seconds", "images_per_second", "run_dir")
+
+
+def timeless(value: Any) -> Any:
+    """Give JSON without what is different each time."""
+    if isinstance(value, dict):
+        return {key: timeless(inner) for key, inner in value.items() if key not in TIMES}
+    return [timeless(inner) for inner in value] if isinstance(value, list) else value
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    """Give all that a run has left, times aside."""
+    with open(run / "history.csv") as file:
+        history = [timeless(row) for row in csv.DictReader(file)]
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    tensors, _ = unseal(max((run / "checkpoints").glob("*.safetensors")))
+    return {
+        "best weights": (run / "model.safetensors").read_bytes(),
+        "last weights": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
+        "history": history,
+        "events": [timeless(event) for event in events if event["event"] != "resume"],
+        "report": timeless(json.loads((run / "report.json").read_text())),
+        # how many processes load images is the one thing that is changed here
+        "config": [line for line in (run / "config.yaml").read_text().splitlines() if "workers" not in line],
+        "found": timeless(json.loads((run / "lr_find-unfrozen.json").read_text())),
+    }
+
+
+def start(config: Path, run: Path, workers: int) -> subprocess.Popen[str]:
+    """Start a training, or go on with it."""
+    command = [sys.executable, "-m", "finetune", "train", str(config), "--run-dir", str(run), "--resume"]
+    return subprocess.Popen(
+        [*command, f"data.workers={workers}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for the end of a process; give its exit code and what it said."""
+    errors = process.communicate()[1]
+    return process.returncode, errors
+
+
+def phase_of(run: Path) -> str:
+    """Say where a run stood when it was killed, from its files."""
+    if not (run / "started.json").exists():
+        return "before the beginning"
+    if list((run / "checkpoints").glob(".*.tmp")):
+        return "in a write of a checkpoint"
+    if (run / "report.json").exists():
+        return "after the end"
+    events = (run / "events.jsonl").read_text() if (run / "events.jsonl").exists() else ""
+    return "the unfrozen stage" if '"stage": "unfrozen"' in events else "the frozen stage, or the search"
+
+
+def main() -> None:
+    """Kill, resume and compare, and print what came of it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
+    arguments = parser.parse_args()
+    chance, number = random.Random(arguments.seed), signal.Signals[f"SIG{arguments.signal}"]
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "kill.yaml")
+        config.write_text(CONFIG)
+        whole = Path(folder, "whole")
+        began = time.monotonic()
+        code, errors = finish(start(config, whole, 0))
+        if code:
+            raise SystemExit(f"the run that was left alone ended with {code}: {errors}")
+        duration, expected = time.monotonic() - began, result_of(whole)
+        print(f"seed {arguments.seed}; left alone: {duration:.1f} s")
+        kills, runs, phases = 0, 0, Counter[str]()
+        while kills < arguments.kills:
+            run = Path(folder, f"run{runs}")
+            for _ in range(chance.randint(1, 5)):
+                process = start(config, run, chance.choice((0, 2)))
+                time.sleep(chance.uniform(0.3, 1.0) * duration)
+                process.send_signal(number)
+                code, errors = finish(process)
+                if code not in ((-9,) if arguments.signal == "KILL" else (75, -15)):
+                    if code:
+                        raise SystemExit(f"{run.name}: stopped with {code}: {errors}")
+                    break  # it was done before
+                kills += 1
+                phases[phase_of(run)] += 1
+            code, errors = finish(start(config, run, chance.choice((0, 2))))
+            if code:
+                raise SystemExit(f"{run.name}: the resumed run ended with {code}: {errors}")
+            got = result_of(run)
+            different = [what for what, value in expected.items() if got[what] != value]
+            if different:
+                raise SystemExit(f"{run.name} after {kills} kills: different {', '.join(different)}")
+            runs += 1
+            print(f"{kills} kills, {runs} runs, all equal", flush=True)
+    for phase, count in phases.most_common():
+        print(f"  {count:3} in or after: {phase}")
+
+
+if __name__ == "__main__":
+    main()
