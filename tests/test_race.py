@@ -70,11 +70,11 @@ def test_the_lowest_loss_wins():
     assert winner([racer(1e-3, 0.5), racer(1e-2, 0.3), racer(1e-1, 0.9)]).lr == 1e-2
 
 
-def test_losses_within_two_standard_errors_are_a_tie_that_accuracy_decides():
+def test_losses_within_a_standard_error_are_a_tie_that_accuracy_decides():
     best = racer(1e-2, 0.300, accuracy=0.90, error=0.0)
-    assert winner([racer(1e-3, 0.315, accuracy=0.92), best]).lr == 1e-3
-    assert winner([racer(1e-3, 0.325, accuracy=0.92), best]).lr == 1e-2
-    assert winner([racer(1e-3, 0.315, accuracy=0.90), best]).lr == 1e-2
+    assert winner([racer(1e-3, 0.308, accuracy=0.92), best]).lr == 1e-3
+    assert winner([racer(1e-3, 0.312, accuracy=0.92), best]).lr == 1e-2
+    assert winner([racer(1e-3, 0.308, accuracy=0.90), best]).lr == 1e-2
 
 
 def test_who_diverged_never_wins():
