@@ -29,8 +29,6 @@ class Saved:
     """The rate of each stage as its config says it, found ones included."""
     seconds: float
     """Time that the run took up to here."""
-    inexact: tuple[str, ...]
-    """Why the result may not be that of an uninterrupted run, from all earlier resumes."""
     journal: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
 
@@ -65,8 +63,6 @@ class Checkpointer:
         self.stage_name = ""
         """Stage that is trained now."""
         self._optimizer: torch.optim.Optimizer | None = None
-        self.inexact: list[str] = []
-        """Why the result may not be that of an uninterrupted run."""
 
     def resume(self) -> Saved | None:
         """Take the newest checkpoint, restore model and journal, and say where training stands; or None.
@@ -84,14 +80,12 @@ class Checkpointer:
             reached=Reached(**state["reached"]),
             lrs=tuple(state["lrs"]),
             seconds=state["seconds"],
-            inexact=tuple(state["inexact"]),
             journal=state["journal"],
             tensors=stored.tensors,
         )
         restore_model(self._model, saved.tensors)
         self._journal.restore(saved.journal)
         self._started -= saved.seconds
-        self.inexact = [*saved.inexact]
         return saved
 
     @property
@@ -159,7 +153,6 @@ class Checkpointer:
             "reached": asdict(reached),
             "lrs": self._lrs,
             "seconds": self.seconds,
-            "inexact": self.inexact,
             "journal": self._journal.state(),
         }
         name = f"{self._stage:02}-{reached.epoch:06}-{reached.batch:09}"

@@ -24,9 +24,21 @@ _FREE = ("data.workers", "output.", "checkpoint.", "device")
 _LISTED = 5
 
 
-def starting_facts(config: Config, experiment: Experiment) -> dict[str, object]:
-    """Give what a run begins with: the config as it was given, and what computes."""
-    return {"config": dump_config(config), "world": describe_world(experiment)}
+def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str]) -> dict[str, object]:
+    """Give what a run begins with: the config as it was given, and what computes.
+
+    `inexact` is what had changed when the run was gone on with, now and before.
+    """
+    return {
+        "config": dump_config(config),
+        "world": describe_world(experiment),
+        "inexact": list(dict.fromkeys(inexact)),
+    }
+
+
+def earlier_changes(run: Run) -> list[str]:
+    """Give what had changed at earlier resumes of a run."""
+    return [str(change) for change in run.read_json(STARTED)["inexact"]]
 
 
 def describe_world(experiment: Experiment) -> dict[str, str]:

@@ -39,6 +39,8 @@ class Work:
     journal: Journal
     checkpointer: Checkpointer
     stop: StopSignals
+    inexact: tuple[str, ...] = ()
+    """What has changed since the run began, so that its result may not be that of an uninterrupted one."""
 
 
 def run_stages(work: Work, experiment: Experiment, saved: Saved | None, display: Display) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from finetune.checkpointing import Checkpointer, Rhythm, Saved
@@ -22,6 +22,7 @@ from finetune.resume import (
     check_data,
     check_world,
     config_as_given,
+    earlier_changes,
     refuse_or_note,
     starting_facts,
 )
@@ -78,7 +79,7 @@ def train(
                 return go_on(run, config, stop, force=force, display=display)
         if resume:
             display.say(f"nothing to go on with in {run_dir or parent}; starting a new run")
-        with create_run(run_dir, parent=parent, name=name, overwrite=overwrite) as run:
+        with create_run(run_dir, parent=parent, name=name, overwrite=overwrite, resume=resume) as run:
             return begin(run, config, stop, display)
 
 
@@ -89,7 +90,7 @@ def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outc
     work = start_work(run, experiment, stop, display)
     with recorded_end(run, work.journal, stop, batch_size=experiment.config.data.batch_size):
         work.checkpointer.check_space()
-        write_beginning(run, config, experiment, files)
+        write_beginning(work, config, experiment, files)
         run_stages(work, experiment, None, display)
         return write_outcome(work, experiment, display)
 
@@ -114,15 +115,16 @@ def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: 
         run, check_data(run, experiment.index, files), "other data", force=force, how_to_mend="Restore them"
     )
     changes += check_world(run, experiment)
-    work = start_work(run, experiment, stop, display)
+    inexact = (*earlier_changes(run), *changes)
+    work = replace(start_work(run, experiment, stop, display), inexact=inexact)
     with recorded_end(run, work.journal, stop, batch_size=experiment.config.data.batch_size):
+        run.write_status("running", 0, resumable=True)
         saved = work.checkpointer.resume()
         if saved is not None:
             experiment = with_rates(experiment, saved.lrs)
         show_resume(work, experiment, saved, changes, display)
-        work.checkpointer.inexact += [change for change in changes if change not in work.checkpointer.inexact]
         if changes or len(config.stages) > stages:
-            write_beginning(run, config, experiment, files)
+            write_beginning(work, config, experiment, files)
         run_stages(work, experiment, saved, display)
         return write_outcome(work, experiment, display)
 
@@ -210,15 +212,17 @@ def show_plan(config: Config, display: Display) -> None:
 
 
 def write_beginning(
-    run: Run, config: Config, experiment: Experiment, files: Mapping[str, Fingerprint]
+    work: Work, config: Config, experiment: Experiment, files: Mapping[str, Fingerprint]
 ) -> None:
     """Write down what will be trained on what, before the first step."""
+    run = work.run
     run.write_config(dump_config(experiment.config) + exact_rates(experiment))
     run.write_classes(experiment.index.class_names)
     run.write_split(experiment.index.rows())
     run.write_files(files)
     run.write_status("running", 0, resumable=True)
-    run.write_started(starting_facts(config, experiment))  # last: where it is, there is a run to go on with
+    # Last: where it is, there is a run to go on with.
+    run.write_started(starting_facts(config, experiment, work.inexact))
 
 
 def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outcome:
@@ -233,7 +237,7 @@ def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outco
         "best": asdict(journal.best),
         "epochs": len(journal.history),
         "seconds": round(seconds, 3),
-        **({"inexact": work.checkpointer.inexact} if work.checkpointer.inexact else {}),
+        **({"inexact": list(work.inexact)} if work.inexact else {}),
         "train_images": experiment.index.count("train"),
         "bad_images": [image._asdict() for image in experiment.index.bad],
         **{split: of_split.to_dict() for split, of_split in scores.items()},

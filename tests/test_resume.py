@@ -202,6 +202,20 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(uninterrupted, tmp
     assert result_of(run) == result_of(uninterrupted)
 
 
+def test_a_run_killed_while_it_wrote_its_beginning_starts_over(config, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.yaml", "classes.json", "split.csv", ".lock"):
+        shutil.copy(uninterrupted / name, run)
+    (run / ".files.csv.tmp").write_text("image,")
+    result = run_finetune("train", config, "--run-dir", run, "--resume")
+    assert result.exit_code == 0, result.output
+    assert result_of(run) == result_of(uninterrupted)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").touch()
+    assert run_finetune("train", config, "--run-dir", tmp_path / "other", "--resume").exit_code == 8
+
+
 def test_a_config_finds_its_newest_run(config, uninterrupted, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for stamp in ("small-20240101-000000", "small-20240101-000000-2", "other-20250101-000000"):
@@ -252,6 +266,17 @@ def test_more_epochs_of_a_stage_are_another_training(config, uninterrupted, tmp_
     assert "not be exactly" in forced.output
     report = json.loads((run / "report.json").read_text())
     assert (report["epochs"], report["inexact"]) == (5, ["stages.1.epochs: 2, now 3"])
+
+
+def test_what_had_changed_is_not_forgotten_at_the_next_resume(uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    as_if_killed_at(MIDDLE, uninterrupted, run)
+    assert run_finetune("train", "--resume", run, "one_cycle.div=20", "--force").exit_code == 0
+    as_if_killed_at(MIDDLE, run, tmp_path / "again")
+    result = run_finetune("train", "--resume", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "again" / "report.json").read_text())
+    assert report["inexact"] == ["one_cycle.div: 25.0, now 20.0"]
 
 
 @pytest.fixture

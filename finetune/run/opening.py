@@ -8,10 +8,12 @@ from typing import IO
 
 from finetune.errors import RunError
 from finetune.run.directory import Run, is_occupied
-from finetune.run.names import LOCK, STARTED
+from finetune.run.names import CLASSES, CONFIG, FILES, LOCK, SPLIT, STARTED, STATUS
 
 
-def create_run(directory: Path | None, *, parent: Path, name: str, overwrite: bool = False) -> Run:
+def create_run(
+    directory: Path | None, *, parent: Path, name: str, overwrite: bool = False, resume: bool = False
+) -> Run:
     """Make a new run directory and hold it.
 
     Args:
@@ -19,6 +21,7 @@ def create_run(directory: Path | None, *, parent: Path, name: str, overwrite: bo
         parent: folder of the unnamed runs.
         name: what an unnamed run is called after.
         overwrite: move a directory that is in the way to `<directory>.old-<time>`.
+        resume: take a directory in which a run was killed while it wrote down its beginning.
 
     Raises:
         RunError: the directory holds something already, is held by another process, or cannot be written.
@@ -30,7 +33,7 @@ def create_run(directory: Path | None, *, parent: Path, name: str, overwrite: bo
             _hold(directory).close()
             directory.rename(_unused(directory.with_name(f"{directory.name}.old-{_stamp()}")))
         directory.mkdir(parents=True, exist_ok=True)
-        if is_occupied(directory):
+        if is_occupied(directory) and not (resume and _has_only_a_beginning(directory)):
             raise RunError(
                 f"{directory} is not empty; results are never overwritten unasked.\n"
                 "Name another --run-dir, add --resume to go on with it, or --overwrite to move it aside."
@@ -92,6 +95,13 @@ def _hold(directory: Path) -> IO[str]:
     file.write(f"process {os.getpid()} on {os.uname().nodename if os.name == 'posix' else 'this machine'}")
     file.flush()
     return file
+
+
+def _has_only_a_beginning(directory: Path) -> bool:
+    """Tell whether nothing is there but what a run writes before it trains, whole or not."""
+    beginning = {LOCK, CONFIG, CLASSES, SPLIT, FILES, STATUS}
+    names = {path.name for path in directory.iterdir()}
+    return names <= beginning | {f".{name}.tmp" for name in (*beginning, STARTED)}
 
 
 def _unwritable(directory: Path, error: OSError) -> RunError:
