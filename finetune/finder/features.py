@@ -72,16 +72,17 @@ class _BatchOrder(Sampler[list[int]]):
 
     def __init__(self, n: int, batch_size: int, seed: int) -> None:
         self.n, self.batch_size, self.seed = n, min(batch_size, n), seed
-        self._start = (0, 0)
+        self._start = (0, 0, 0)
 
-    def start_epoch(self, stage: int, epoch: int) -> None:
-        """Choose the epoch that the next pass goes through."""
-        self._start = stage, epoch
+    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch that the next pass goes through, and with which batch it begins."""
+        self._start = stage, epoch, first_batch
 
     def __len__(self) -> int:
         return self.n // self.batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = permutation(self.n, derive(self.seed, "order", *self._start))
-        for batch in range(len(self)):
+        stage, epoch, first_batch = self._start
+        order = permutation(self.n, derive(self.seed, "order", stage, epoch))
+        for batch in range(first_batch, len(self)):
             yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
