@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 
 import torch
 
@@ -48,6 +49,7 @@ def recorded_end(run: Run, journal: Journal, stop: StopSignals, *, batch_size: i
                 resumable=state not in ("done", "diverged"),
                 last_checkpoint=next(reversed(run.checkpoints.names()), None),
                 error=error,
+                early_stops=[asdict(stop) for stop in journal.early_stops],
                 **(journal.place() | failed_at),
             )
 

@@ -8,6 +8,7 @@ from torch import nn
 from finetune.config import Config, StageConfig
 from finetune.data import ImageIndex, check_images, index_images
 from finetune.device import Precision, choose_device, choose_precision, describe, keep_large_buffers
+from finetune.early_stopping import EarlyStopping
 from finetune.errors import ConfigError
 from finetune.images import ImageLimits, parse_colour
 from finetune.learner import Loaders
@@ -186,6 +187,19 @@ def momentum_cycle(config: Config, optimizer: torch.optim.Optimizer) -> tuple[fl
         return None
     fixed = config.optimizer.momentum
     return config.one_cycle.moms if fixed is None else (fixed, fixed, fixed)
+
+
+def early_stopping(config: Config) -> EarlyStopping | None:
+    """Take from the config when a stage ends before its last epoch; None for never."""
+    section = config.early_stopping
+    if section.patience is None:
+        return None
+    return EarlyStopping(
+        metric=section.metric or config.monitor,
+        patience=section.patience,
+        min_delta=section.min_delta,
+        pct_start=config.one_cycle.pct_start,
+    )
 
 
 def build_loss(config: Config) -> nn.Module:

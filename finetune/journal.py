@@ -3,16 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
+from finetune.early_stopping import EarlyStopping, Stop, find_stop
 from finetune.errors import DivergenceError
 from finetune.learner import Epoch, Step
-from finetune.metrics import Scores, scores_from_dict
+from finetune.metrics import Monitor, Scores, higher_is_better, scores_from_dict
 from finetune.run import Run
-
-Monitor = Literal["val_accuracy", "val_loss"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,26 @@ class Journal:
     The best model is the best of all stages by `monitor`; of equal ones the first is kept.
     """
 
-    def __init__(self, run: Run, *, monitor: Monitor, description: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        monitor: Monitor,
+        description: Mapping[str, object],
+        epochs: Mapping[str, int],
+        early_stopping: EarlyStopping | None = None,
+    ) -> None:
+        """Begin a record.
+
+        Args:
+            run: the directory it is kept in.
+            monitor: what makes a model the best.
+            description: all that is needed to rebuild the model.
+            epochs: how many each stage is to have, in their order.
+            early_stopping: when a stage ends sooner; None for never.
+        """
         self._run, self._monitor, self._description = run, monitor, description
+        self._epochs, self._early_stopping = epochs, early_stopping
         self._steps: list[dict[str, object]] = []
         self.history: list[EpochRow] = []
         self._best: tuple[EpochRow, Scores] | None = None
@@ -58,6 +75,20 @@ class Journal:
         """The validation scores of the model that is kept."""
         assert self._best is not None
         return self._best[1]
+
+    @property
+    def early_stops(self) -> list[Stop]:
+        """The stages that are over before their last epoch, and why; read from the history alone."""
+        stops = (self.early_stop_of(stage) for stage in self._epochs)
+        return [stop for stop in stops if stop is not None]
+
+    def early_stop_of(self, stage: str) -> Stop | None:
+        """Tell whether a stage is over before its last epoch, and why."""
+        rule = self._early_stopping
+        if rule is None:
+            return None
+        values = [getattr(row, rule.metric) for row in self.history if row.stage == stage]
+        return find_stop(stage, values, self._epochs[stage], rule)
 
     def state(self) -> dict[str, Any]:
         """Give all that the record holds, as JSON can hold it; what it has written reaches the disk."""
@@ -132,6 +163,8 @@ class Journal:
             self._run.save_model(model.state_dict(), {**self._description, "best": asdict(row)})
         self._run.write_history([asdict(row) for row in self.history])
         self.flush()
+        if (stop := self.early_stop_of(stage)) is not None:
+            self._run.append_events([{"event": "early_stop", **asdict(stop)}])
         return row
 
     def flush(self) -> None:
@@ -140,4 +173,5 @@ class Journal:
         self._steps = []
 
     def _value(self, row: EpochRow) -> float:
-        return row.val_accuracy if self._monitor == "val_accuracy" else -row.val_loss
+        value: float = getattr(row, self._monitor)
+        return value if higher_is_better(self._monitor) else -value

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+Monitor = Literal["val_accuracy", "val_loss"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ def score(logits: Tensor, targets: Tensor, class_names: tuple[str, ...]) -> Scor
         class_names=class_names,
         images=len(targets),
     )
+
+
+def higher_is_better(metric: Monitor) -> bool:
+    """Tell which way a metric of validation improves."""
+    return metric == "val_accuracy"
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> float:

@@ -50,7 +50,8 @@ def run_stages(work: Work, experiment: Experiment, saved: Saved | None, display:
     stages = experiment.config.stages
     try:
         for number in range(first, len(stages)):
-            if reached.epoch < stages[number].epochs:
+            over = work.journal.early_stop_of(stages[number].name) is not None
+            if reached.epoch < stages[number].epochs and not over:
                 experiment = with_found_lr(work, experiment, number, loaders, display)
                 run_stage(work, experiment, number, loaders, reached, tensors, display)
             reached, tensors = START, {}
@@ -170,7 +171,7 @@ class _Watch:
     def val_batch(self, done: int, total: int) -> None:
         self._bar.advance_to(None, f"validating, batch {done} of {total}")
 
-    def epoch(self, epoch: Epoch) -> None:
+    def epoch(self, epoch: Epoch) -> bool:
         scores = score(epoch.val_logits, epoch.val_targets, self._experiment.index.class_names)
         row = self._journal.add_epoch(self._stage.name, epoch, scores, self._experiment.model)
         count = f"{row.epoch}/{self._stage.epochs}"
@@ -179,6 +180,10 @@ class _Watch:
             f"{duration(row.seconds):>8}  {row.images_per_second:>8.0f}"
             + ("  best" if self._journal.best is row else "")
         )
+        stop = self._journal.early_stop_of(self._stage.name)
+        if stop is not None:
+            self._display.say(str(stop))
+        return stop is not None
 
 
 def show_stage(

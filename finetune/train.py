@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from finetune.checkpointing import Checkpointer, Rhythm, Saved
@@ -11,11 +11,10 @@ from finetune.config_file import dump_config, parse_config
 from finetune.data import Fingerprint, take_fingerprints
 from finetune.ending import recorded_end
 from finetune.errors import Stopped
-from finetune.evaluate import evaluate_split
-from finetune.experiment import Experiment, freeze_and_plan, prepare
+from finetune.experiment import Experiment, early_stopping, freeze_and_plan, prepare
 from finetune.journal import Journal
-from finetune.progress import Display, duration
-from finetune.report import report_page, show_scores
+from finetune.outcome import Outcome, finished_outcome, write_outcome
+from finetune.progress import Display
 from finetune.resume import (
     check_classes,
     check_config,
@@ -26,24 +25,10 @@ from finetune.resume import (
     refuse_or_note,
     starting_facts,
 )
-from finetune.run import REPORT, STARTED, STATUS, Run, create_run, find_run, resume_run
+from finetune.run import STARTED, STATUS, Run, create_run, find_run, resume_run
 from finetune.signals import StopSignals
 from finetune.stages import Work, exact_rates, run_stages, show_stage, with_rates
-from finetune.trained import describe_model, load_trained
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a training came to; the last line of `train --json`."""
-
-    run_dir: str
-    val_loss: float
-    """Of the best model, mean cross-entropy in nats."""
-    val_accuracy: float
-    """Of the best model, 0–1."""
-    epochs: int
-    """All stages together."""
-    seconds: float
+from finetune.trained import describe_model
 
 
 def train(
@@ -135,7 +120,13 @@ def start_work(run: Run, experiment: Experiment, stop: StopSignals, display: Dis
     description = describe_model(
         experiment.model.spec, experiment.index, experiment.limits, config.data.batch_size
     )
-    journal = Journal(run, monitor=config.monitor, description=description)
+    journal = Journal(
+        run,
+        monitor=config.monitor,
+        description=description,
+        epochs={stage.name: stage.epochs for stage in config.stages},
+        early_stopping=early_stopping(config),
+    )
     often = config.checkpoint
     rhythm = Rhythm(often.seconds, often.steps, often.keep)
     checkpointer = Checkpointer(run, experiment.model, journal, rhythm=rhythm, stop=stop, warn=display.warn)
@@ -189,15 +180,6 @@ def show_resume(
         display.warn(f"the result will not be exactly that of an uninterrupted run:{lines}")
 
 
-def finished_outcome(run: Run) -> Outcome:
-    """Give the outcome of a run that was finished before."""
-    report = run.read_json(REPORT)
-    best = report["best"]
-    return Outcome(
-        str(run.directory), best["val_loss"], best["val_accuracy"], report["epochs"], report["seconds"]
-    )
-
-
 def show_plan(config: Config, display: Display) -> None:
     """Tell what training would do, and do none of it."""
     experiment = prepare(config, display)
@@ -223,39 +205,3 @@ def write_beginning(
     run.write_status("running", 0, resumable=True)
     # Last: where it is, there is a run to go on with.
     run.write_started(starting_facts(config, experiment, work.inexact))
-
-
-def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outcome:
-    """Write the report of the best model, and show it."""
-    run, journal, seconds = work.run, work.journal, work.checkpointer.seconds
-    scores = {"val": journal.best_scores}
-    if experiment.index.count("test"):
-        trained = load_trained(run.directory, experiment.device)
-        scores["test"] = evaluate_split(trained, experiment.index, "test", display)
-    report = {
-        "run_dir": str(run.directory),
-        "best": asdict(journal.best),
-        "epochs": len(journal.history),
-        "seconds": round(seconds, 3),
-        **({"inexact": list(work.inexact)} if work.inexact else {}),
-        "train_images": experiment.index.count("train"),
-        "bad_images": [image._asdict() for image in experiment.index.bad],
-        **{split: of_split.to_dict() for split, of_split in scores.items()},
-    }
-    run.write_report(report)
-    page = report_page(
-        report,
-        scores=scores,
-        history=journal.history,
-        best=journal.best,
-        config=run.read_config(),
-        lr_finds=run.read_lr_finds(stage.name for stage in experiment.config.stages),
-    )
-    run.write_report_page(page)
-    run.append_events([{"event": "done", **asdict(journal.best)}])
-    for split, of_split in scores.items():
-        best = f"best model (stage {journal.best.stage}, epoch {journal.best.epoch})"
-        display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
-        show_scores(display, of_split)
-    display.say(f"\ndone in {duration(seconds)}: {run.directory}")
-    return finished_outcome(run)

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "finetune"
 FLOORS = {
     "face": {"cli", "__main__"},
     "stories": {
-        *("train", "stages", "resume", "lr_find", "lr_search", "evaluate", "predict", "describe", "init"),
+        *("train", "stages", "resume", "outcome", "lr_find", "lr_search", "evaluate", "predict"),
+        *("describe", "init"),
         *("optimizers", "optimizer_race"),
     },
     "record": {"experiment", "journal", "report", "lr_report", "trained", "run", "ending", "checkpointing"},
@@ -20,7 +21,7 @@ FLOORS = {
     "parts": {
         *("data", "images", "split", "transforms", "loaders", "builtin", "model", "groups", "head", "plan"),
         *("optim", "update_rules", "rates", "landscapes", "finder", "learner", "guards", "norms"),
-        *("inference", "metrics", "plot", "progress", "sealed", "training_state"),
+        *("inference", "metrics", "plot", "progress", "sealed", "training_state", "early_stopping"),
     },
     "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names", "signals"},
 }
@@ -34,6 +35,7 @@ MADE_OF = {
     "model": {"groups", "head"},
     "plan": {"groups", "rates"},
     "optim": {"update_rules"},
+    "early_stopping": {"metrics", "rates"},
     "guards": {"norms"},
     "learner": {"guards", "norms"},
     "landscapes": {"optim", "update_rules"},

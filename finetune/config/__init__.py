@@ -15,6 +15,7 @@ from finetune.config.optimizer import OptimizerConfig
 from finetune.config.sections import (
     CheckpointConfig,
     DataConfig,
+    EarlyStoppingConfig,
     HeadConfig,
     LossConfig,
     LrFinderConfig,
@@ -31,6 +32,7 @@ __all__ = [
     "CheckpointConfig",
     "Config",
     "DataConfig",
+    "EarlyStoppingConfig",
     "HeadConfig",
     "LossConfig",
     "LrFinderConfig",
@@ -119,6 +121,9 @@ class Config(Section):
         default_factory=lambda validated: default_stages(validated["optimizer"].name), validate_default=False
     )
     """The stages of training, in order: by default the head alone, then everything."""
+
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    """When a stage ends before its last epoch; training then goes on with the next stage."""
 
     lr_finder: LrFinderConfig = LrFinderConfig()
     """How a learning rate is found, by `finetune lr-find` and for `lr: auto`."""

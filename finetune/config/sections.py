@@ -16,6 +16,7 @@ from finetune.config.values import (
     Count,
     Dropout,
     Interval,
+    Monitor,
     Pick,
     Pool,
     Rate,
@@ -252,6 +253,24 @@ class LrFinderConfig(Section):
         if start is not None and end < 10 * start:
             raise ValueError(f"expected at least ten times lr_finder.start, which is {start:g}")
         return end
+
+
+class EarlyStoppingConfig(Section):
+    """When a stage ends before its last epoch; training then goes on with the next stage.
+
+    It never gets to the low rates that end the stage's cycle; docs/early-stopping.md says what that costs.
+    """
+
+    patience: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """A stage ends when this many epochs in a row brought no gain. `null` never ends one early. Counted in
+    each stage anew, from the peak of its rate on (`one_cycle.pct_start`)."""
+
+    metric: Monitor | None = None
+    """What has to gain: `val_accuracy` by rising, `val_loss` by falling. `null` takes that of `monitor`."""
+
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """A gain is more than this, in the units of the metric: a share of the images (0–1) for `val_accuracy`,
+    nats for `val_loss`."""
 
 
 class CheckpointConfig(Section):

@@ -116,6 +116,8 @@ class _StageLearner(Learner):  # type: ignore[misc]
             self._with_events(self._do_epoch, "epoch", CancelEpochException)
             self.reached = Reached(epoch + 1)
             self.hooks.save(self.reached)
+            if self.over:
+                break
 
     def _do_epoch(self) -> None:
         batches = len(self.dls.train)
@@ -128,7 +130,7 @@ class _StageLearner(Learner):  # type: ignore[misc]
             self._look_back(batches)
         trained = self.reached
         self._do_epoch_validate()
-        self.hooks.epoch(
+        self.over = self.hooks.epoch(
             Epoch(
                 epoch=self.epoch,
                 train_loss=trained.loss_sum / trained.images_seen,

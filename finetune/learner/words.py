@@ -90,7 +90,8 @@ class Hooks:
     """What to do as training goes along. An error raised by a hook ends the training as it is."""
 
     step: Callable[[Step], None]
-    epoch: Callable[[Epoch], None]
+    epoch: Callable[[Epoch], bool | None]
+    """Called after an epoch; true ends the stage with it."""
     val_batch: Callable[[int, int], None]
     """Called with the number of validation batches done and their total."""
     due: Callable[[], bool] = lambda: False
