@@ -1,12 +1,15 @@
-"""The last page of the story of `finetune train`: write its report, and show it."""
+"""The last page of the story of `finetune train`: judge the run by its curves, write its report, show it."""
 
 from dataclasses import asdict, dataclass
 
+from finetune.config_file import parse_config
+from finetune.diagnosis import Finding, Knobs, StageCurves, diagnose, steps_by_stage
 from finetune.evaluate import evaluate_split
 from finetune.experiment import Experiment
+from finetune.journal import Journal
 from finetune.progress import Display, duration
 from finetune.report import report_page, show_scores
-from finetune.run import REPORT, Run
+from finetune.run import CONFIG, REPORT, Run
 from finetune.stages import Work
 from finetune.trained import load_trained
 
@@ -25,6 +28,25 @@ class Outcome:
     seconds: float
 
 
+def diagnose_run(run: Run, journal: Journal) -> list[Finding]:
+    """Judge the whole run by what its directory holds: the config with the rates used, epochs and steps."""
+    config = parse_config(run.read_config(), str(run / CONFIG))
+    steps = steps_by_stage(run.read_events())
+    stages = [
+        StageCurves(stage.name, stage.epochs, stage.rate, rows, steps.get(stage.name, []))
+        for stage in config.stages
+        if (rows := [row for row in journal.history if row.stage == stage.name])
+    ]
+    knobs = Knobs(
+        classes=len(journal.best_scores.class_names),
+        label_smoothing=config.loss.label_smoothing,
+        weight_decay=config.optimizer.weight_decay,
+        augment=config.data.augment,
+        trains_all=config.stages[-1].train in ("all", config.model.layer_groups),
+    )
+    return diagnose(stages, knobs)
+
+
 def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outcome:
     """Write the report of the best model, and show it."""
     run, journal, seconds = work.run, work.journal, work.checkpointer.seconds
@@ -32,6 +54,7 @@ def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outco
     if experiment.index.count("test"):
         trained = load_trained(run.directory, experiment.device)
         scores["test"] = evaluate_split(trained, experiment.index, "test", display)
+    findings = diagnose_run(run, journal)
     report = {
         "run_dir": str(run.directory),
         "best": asdict(journal.best),
@@ -41,6 +64,7 @@ def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outco
         "train_images": experiment.index.count("train"),
         "bad_images": [image._asdict() for image in experiment.index.bad],
         "early_stops": [asdict(stop) for stop in journal.early_stops],
+        "diagnosis": [asdict(finding) for finding in findings],
         **{split: of_split.to_dict() for split, of_split in scores.items()},
     }
     run.write_report(report)
@@ -58,6 +82,8 @@ def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outco
         best = f"best model (stage {journal.best.stage}, epoch {journal.best.epoch})"
         display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
         show_scores(display, of_split)
+    if findings:
+        display.say("\n" + "\n".join(["what the curves say:", *map(str, findings)]))
     display.say(f"\ndone in {duration(seconds)}: {run.directory}")
     return finished_outcome(run)
 

@@ -16,7 +16,10 @@ FLOORS = {
         *("describe", "init"),
         *("optimizers", "optimizer_race"),
     },
-    "record": {"experiment", "journal", "report", "lr_report", "trained", "run", "ending", "checkpointing"},
+    "record": {
+        *("experiment", "journal", "diagnosis", "report", "lr_report", "trained", "run", "ending"),
+        "checkpointing",
+    },
     "words": {"config", "config_file", "schema"},
     "parts": {
         *("data", "images", "split", "transforms", "loaders", "builtin", "model", "groups", "head", "plan"),

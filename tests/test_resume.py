@@ -181,6 +181,22 @@ def test_every_optimizer_goes_on_bit_for_bit(name, config, tmp_path):
     assert result_of(run) == result_of(whole)
 
 
+def test_a_stage_that_stopped_early_stays_over(config, tmp_path):
+    stages = (
+        "stages=[{name: a, train: head, epochs: 5, lr: 1e-2}, {name: b, train: all, epochs: 2, lr: 1e-3}]"
+    )
+    whole = tmp_path / "whole"
+    rules = ("early_stopping.patience=1", "early_stopping.min_delta=1", stages)
+    assert run_finetune("train", config, *rules, "--run-dir", whole).exit_code == 0
+    names = sorted(os.listdir(whole / "checkpoints"))
+    assert "00-000003-000000000.safetensors" in names
+    assert not any(name.startswith("00-000004") for name in names)
+    for name in ("00-000002-000000002.safetensors", "00-000003-000000000.safetensors"):
+        as_if_killed_at(name, whole, tmp_path / name)
+        assert run_finetune("train", "--resume", tmp_path / name).exit_code == 0
+        assert result_of(tmp_path / name) == result_of(whole)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_number_of_workers_may_change(workers, uninterrupted, tmp_path):
     run = tmp_path / "run"

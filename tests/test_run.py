@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from finetune.errors import CheckpointError, RunError
-from finetune.run import CONFIG, SPLIT, WEIGHTS, create_run, open_run
+from finetune.run import CONFIG, EVENTS, SPLIT, WEIGHTS, create_run, open_run
 
 
 def new_run(tmp_path):
@@ -130,3 +130,11 @@ def test_events_are_one_json_object_a_line(tmp_path):
         run.append_events([{"event": "done"}, {"event": "done"}])
         lines = (run / "events.jsonl").read_text().splitlines()
     assert [json.loads(line)["event"] for line in lines] == ["stage", "done", "done"]
+
+
+def test_events_are_read_back_but_for_a_torn_line(tmp_path):
+    with new_run(tmp_path) as run:
+        run.append_events([{"event": "step", "loss": 0.5}, {"event": "done"}])
+    with open(run / EVENTS, "a") as file:
+        file.write('{"event": "st')
+    assert run.read_events() == [{"event": "step", "loss": 0.5}, {"event": "done"}]

@@ -5,11 +5,12 @@ Nothing in it executes code when it is loaded: safetensors, JSON, CSV and YAML o
 
 from finetune.run.checkpoints import CheckpointFolder, Stored
 from finetune.run.directory import Run
-from finetune.run.names import CONFIG, HISTORY, MODEL, REPORT, SPLIT, STARTED, STATUS, WEIGHTS
+from finetune.run.names import CONFIG, EVENTS, HISTORY, MODEL, REPORT, SPLIT, STARTED, STATUS, WEIGHTS
 from finetune.run.opening import create_run, find_run, open_run, resume_run
 
 __all__ = [
     "CONFIG",
+    "EVENTS",
     "HISTORY",
     "MODEL",
     "REPORT",

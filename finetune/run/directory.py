@@ -173,6 +173,14 @@ class Run:
             with reported_disk_errors(path):
                 os.truncate(path, size)
 
+    def read_events(self) -> list[dict[str, Any]]:
+        """Read the typed events; a line that is torn, because the process was killed, is passed over."""
+        events = []
+        for line in self._read(EVENTS).splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                events.append(json.loads(line))
+        return events
+
     def write_status(self, state: str, exit_code: int, **facts: object) -> None:
         """Write how the run stands or ended; the file launchers look at."""
         write_json(self / STATUS, {"state": state, "exit_code": exit_code, **facts, "time": _now()})
