@@ -25,8 +25,9 @@ class OptimizerConfig(Section):
     `nesterov` far larger ones than `adam`, `lion` a third to a tenth of them (Chen et al., 2023), `adadelta`
     about 1."""
 
-    weight_decay: Share = 0.01
-    """Strength of the pull of weights towards 0. 0.1 is often named and usually too much."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
+    """Strength of the pull of weights towards 0. 0.1 is often named and usually too much; see
+    docs/optimizers.md."""
 
     decay: Decay = Field(
         default_factory=_default_decay,
