@@ -1,0 +1,158 @@
+"""Thousands of spoiled configs: each is a config or a ConfigError, at once, and never anything else."""
+
+import random
+import time
+
+import pytest
+import yaml
+
+from finetune.config import Config
+from finetune.config_file import dump_config, parse_config
+from finetune.errors import ConfigError
+
+START = """\
+# a config that uses most of the grammar
+seed: 42
+data: {path: "photos", val: 0.2, batch_size: 32, augment: standard, background: "#ffffff"}
+model:
+  arch: resnet34
+  head: {hidden: [512, 64], dropout: [0.25, 0.5, 0.1], pool: avg+max}
+optimizer: {name: adam, weight_decay: 1e-2, momentum: null}
+slice: {divisor: 3, spacing: geometric}
+one_cycle:
+  moms:
+    - 0.95
+    - 0.85
+    - 0.95
+checkpoint: {every: 10min, keep: 2}
+stages:
+  - {name: frozen, train: head, epochs: 1, lr: auto}
+  - name: unfrozen
+    train: all
+    epochs: 4
+    lr: "slice(1e-5, 1e-3)"
+"""
+
+NASTY = (
+    *(
+        "\0",
+        "\t",
+        "\ufeff",
+        "\ud800",
+        "\x1b[31m",
+        "é",
+        "\u2028",
+        "🐜",
+        "\r",
+        "\n",
+        "\n\n",
+        " ",
+        "#",
+        "'",
+        '"',
+    ),
+    *("&a ", "*a", "<<: *a", "&a [*a]", "!!python/object/apply:os.system ['true']", "!!binary aGk=", "!x "),
+    *("---\n", "...\n", "{", "}", "[", "]", ",", ":", ": ", "- ", "? ", "| ", "> ", "%YAML 1.1\n", "@", "`"),
+    *(
+        "null",
+        "~",
+        "yes",
+        "no",
+        "on",
+        "010",
+        "0x1F",
+        "1_000",
+        "12:30:45",
+        "2024-01-01",
+        ".nan",
+        ".inf",
+        "-.inf",
+    ),
+    *("1e-3", "1e400", "-1e400", "9" * 400, "1" + "0" * 5000, "3.0", "-0", "1.", ".5", "+1", "0o17", "true"),
+    *("slice(", "slice(1e-3, 1e-5)", "slice(auto/0)", "auto/1e400", "=", "=1+1", "../..", "~/x", "a" * 300),
+    *("[" * 50, "{a: " * 30, "- " * 200, "x: " * 20, "__class__", "data: {path: x}\n", "stages: []\n"),
+)
+
+
+def spoil(text, chance):
+    """Change a text in one to four places."""
+    for _ in range(chance.randint(1, 4)):
+        start = chance.randrange(len(text) + 1)
+        end = min(len(text), start + chance.choice((0, 0, 1, 3, 20)))
+        lines = text.split("\n")
+        match chance.randrange(6):
+            case 0:  # insert, or put in the place of something
+                text = text[:start] + chance.choice(NASTY) + text[end:]
+            case 1:  # take away
+                text = text[:start] + text[end + 1 :]
+            case 2:  # flip a bit
+                if text and start < len(text):
+                    text = text[:start] + chr(ord(text[start]) ^ 1 << chance.randrange(7)) + text[start + 1 :]
+            case 3:  # a value becomes another
+                words = [word for word in text.split() if word.isalnum()] or ["x"]
+                text = text.replace(chance.choice(words), chance.choice(NASTY), 1)
+            case 4:  # a line moves, or is there twice
+                line = chance.choice(lines)
+                lines.insert(chance.randrange(len(lines) + 1), line)
+                text = "\n".join(lines)
+            case _:  # indentation changes
+                number = chance.randrange(len(lines))
+                lines[number] = " " * chance.randrange(5) + lines[number].lstrip()
+                text = "\n".join(lines)
+    return text
+
+
+def load(text, overrides=()):
+    """Give the config, or the message that refuses it; anything else is what is looked for, and is raised."""
+    try:
+        return parse_config(text, "spoiled.yaml", overrides)
+    except ConfigError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("many", [600, pytest.param(12_000, marks=pytest.mark.slow)])
+def test_a_spoiled_config_is_a_config_or_a_config_error(many):
+    seed = 20261125 + many
+    chance = random.Random(seed)
+    configs = 0
+    for number in range(many):
+        text = spoil(START, chance)
+        about = (seed, number, text)
+        started = time.monotonic()
+        try:
+            got = load(text)
+        except Exception as error:
+            raise AssertionError(about) from error
+        assert time.monotonic() - started < 5, about
+        if isinstance(got, Config):
+            configs += 1
+            assert load(dump_config(got)) == got, about
+        else:
+            assert 0 < len(got.strip()) < 20_000, about
+    print(f"seed {seed}: {configs} configs, {many - configs} refused")
+    assert many // 50 < configs < many // 2
+
+
+@pytest.mark.parametrize("many", [300, pytest.param(3_000, marks=pytest.mark.slow)])
+def test_a_spoiled_override_is_a_config_or_a_config_error(many):
+    chance = random.Random(many)
+    keys = (
+        "seed",
+        "data.batch_size",
+        "stages.0.lr",
+        "stages.frozen.epochs",
+        "model.head",
+        "optimizer",
+        "x.y",
+    )
+    for number in range(many):
+        argument = spoil(f"{chance.choice(keys)}={chance.choice(NASTY)}", chance)
+        try:
+            assert load(START, [argument])
+        except Exception as error:
+            raise AssertionError((many, number, argument)) from error
+
+
+def test_the_start_is_a_config():
+    assert parse_config(START, "start").stages[1].epochs == 4
+    assert yaml.safe_load(START)["optimizer"]["weight_decay"] == "1e-2"  # why there is a reader of our own
