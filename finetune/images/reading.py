@@ -79,6 +79,21 @@ class ImageFacts:
     """holds several pictures, of which only the first is used"""
 
 
+THUMBNAIL_SIDE = 16
+"""pixels"""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a thorough look at a readable file gives."""
+
+    facts: ImageFacts
+    mode: str
+    """Pillow's name of how the file stores a pixel: `RGB`, `L`, `P`, `CMYK`, `RGBA`, `I;16` and others"""
+    thumbnail: bytes
+    """the upright picture in 16 × 16 grey pixels, row by row"""
+
+
 class ImageError(DataError):
     """One file that is not a readable image, with the reason in a few words."""
 
@@ -118,12 +133,25 @@ def inspect_image(path: Path, limits: ImageLimits) -> ImageFacts:
         ImageError: as `read_image`.
     """
     with _opened(path, limits) as image:
-        width, height = image.size
-        # Cameras put previews and depth maps behind a JPEG's picture (MPO); nobody calls that animated.
-        animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+        facts = _facts(image)
         image.draft(None, (1, 1))
         _to_rgb(_upright(image), limits)
-        return ImageFacts(width, height, animated)
+        return facts
+
+
+def look_at_image(path: Path, limits: ImageLimits) -> Look:
+    """Decode a file completely, as `inspect_image` does, and also keep what two pictures are compared by.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    with _opened(path, limits) as image:
+        facts, mode = _facts(image), image.mode
+        image.draft(None, (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
+        grey = _to_rgb(_upright(image), limits).convert("L")
+        side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+        small = grey.resize(side, Image.Resampling.BICUBIC, reducing_gap=3.0)
+        return Look(facts, mode, small.tobytes())
 
 
 def parse_colour(written: str) -> tuple[int, int, int]:
@@ -134,6 +162,12 @@ def parse_colour(written: str) -> tuple[int, int, int]:
     """
     red, green, blue, *_ = ImageColor.getrgb(written)
     return red, green, blue
+
+
+def _facts(image: Image.Image) -> ImageFacts:
+    # Cameras put previews and depth maps behind a JPEG's picture (MPO); nobody calls that animated.
+    animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    return ImageFacts(*image.size, animated)
 
 
 @contextmanager

@@ -1,0 +1,108 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from finetune.errors import ResourceError
+from finetune.images import ImageLimits, look_at_image, look_at_images, parallel
+
+LIMITS = ImageLimits()
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Give seventy images, of which two cannot be read."""
+    paths = [tmp_path / f"{number}.png" for number in range(70)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (20, 10), (number, 0, 0)).save(path)
+    paths[3].write_bytes(b"<html>")
+    paths[69].unlink()
+    return paths
+
+
+@pytest.mark.parametrize("processes", [0, 2, None])
+def test_looks_come_in_order_with_any_number_of_processes(paths, processes):
+    looks = list(look_at_images(paths, LIMITS, processes=processes))
+    assert looks[3] == "looks like HTML, 6 bytes"
+    assert looks[69] == "no such file, or a link to one that is gone"
+    good = [number for number in range(70) if number not in (3, 69)]
+    assert [looks[number] for number in good] == [look_at_image(paths[number], LIMITS) for number in good]
+
+
+def test_a_slow_data_set_is_shared_among_processes(paths, monkeypatch):
+    monkeypatch.setattr(parallel, "_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "_PATIENCE", 0.0)
+    monkeypatch.setattr(parallel, "_WORTH_PROCESSES", 0.0)
+    started = []
+    real = parallel._in_processes
+    monkeypatch.setattr(
+        parallel, "_in_processes", lambda rest, *others: started.append(len(rest)) or real(rest, *others)
+    )
+    assert len(list(look_at_images(paths, LIMITS))) == 70
+    assert started == [69]
+
+
+def test_nothing_is_looked_at_in_no_files():
+    assert list(look_at_images([], LIMITS, processes=2)) == []
+
+
+def test_whoever_stops_early_leaves_no_process(paths):
+    before = {child.pid for child in multiprocessing.active_children()}
+    looks = look_at_images(paths, LIMITS, processes=2)
+    next(looks)
+    children = [child for child in multiprocessing.active_children() if child.pid not in before]
+    assert children
+    looks.close()
+    for child in children:
+        child.join(10)
+        assert child.exitcode is not None
+
+
+def test_a_killed_process_is_reported_and_not_waited_for(paths):
+    before = {child.pid for child in multiprocessing.active_children()}
+    looks = look_at_images(paths * 200, LIMITS, processes=2)
+    next(looks)
+    child = next(child for child in multiprocessing.active_children() if child.pid not in before)
+    os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(ResourceError, match="was killed, most likely for lack of memory"):
+        list(looks)
+
+
+def test_processes_end_with_a_parent_that_was_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(
+        "import multiprocessing, sys\n"
+        "from pathlib import Path\n"
+        "from PIL import Image\n"
+        "from finetune.images import ImageLimits, look_at_images\n"
+        "if __name__ == '__main__':\n"
+        "    path = Path(sys.argv[1])\n"
+        "    Image.new('L', (9, 9)).save(path)\n"
+        "    looks = look_at_images([path] * 100_000, ImageLimits(), processes=2)\n"
+        "    next(looks)\n"
+        "    print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
+        "    multiprocessing.Event().wait()\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "parent.py", tmp_path / "x.png"], stdout=subprocess.PIPE, text=True
+    )
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 20
+    while any(map(_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(_alive, pids))
+
+
+def _alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
