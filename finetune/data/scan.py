@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from finetune.data.index import BadImage, ImageIndex, Sample
 from finetune.data.scan_memory import ScanMemory
@@ -25,8 +25,10 @@ _IN_FLIGHT = 64  # images per batch handed to the threads, so that Ctrl-C does n
 class BadImagesError(DataError):
     """Images that cannot be read; `bad` has all of them, the message the first."""
 
-    def __init__(self, message: str, bad: tuple[BadImage, ...] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, listed: str, why: str, bad: tuple[BadImage, ...] = ()) -> None:
+        """Take the list of the first images, and why they stop the command."""
+        super().__init__(f"{listed}\n{why}")
+        self.why = why
         self.bad = bad
 
 
@@ -64,8 +66,9 @@ def check_images(
         if progress is not None:
             progress(done, len(index.samples))
     if bad:
-        index = _without(index, bad, on_bad, max_bad_fraction)
-    return replace(index, warnings=(*index.warnings, *_remarks(facts)))
+        index = leave_out_bad(index, bad, on_bad, max_bad_fraction)
+    remarks = [f"{odd.what}: {len(odd.names)}, first {printable(odd.names[0])}" for odd in odd_images(facts)]
+    return replace(index, warnings=(*index.warnings, *remarks))
 
 
 def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, ImageFacts | str]]:
@@ -96,23 +99,27 @@ def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, Imag
         memory.save()
 
 
-def _without(
+def leave_out_bad(
     index: ImageIndex, reasons: Mapping[Sample, str], on_bad: OnBad, max_bad_fraction: float
 ) -> ImageIndex:
-    """Take bad samples out of an index, with a count per class, unless they must stop the run."""
+    """Take bad samples out of an index, with a count per class, unless they must stop the run.
+
+    Raises:
+        BadImagesError: as `check_images`.
+    """
     bad = tuple(BadImage(sample.name, reason) for sample, reason in reasons.items())
     listed, part = _listed(index, bad), len(bad) / len(index.samples)
     if on_bad == "stop":
-        raise BadImagesError(f"{listed}\nMend or remove them, or set data.on_bad_image: skip.", bad)
+        raise BadImagesError(listed, "Mend or remove them, or set data.on_bad_image: skip.", bad)
     if part > max_bad_fraction:
         allowed = f"data.max_bad_fraction allows ({max_bad_fraction:.2%})"
-        raise BadImagesError(f"{listed}\nThat is {part:.2%} of all images, more than {allowed}.", bad)
+        raise BadImagesError(listed, f"That is {part:.2%} of all images, more than {allowed}.", bad)
     kept = replace(index, samples=tuple(s for s in index.samples if s not in reasons), bad=bad)
     for split in ("train", "val"):
         before, after = index.counts(split), kept.counts(split)
         for name in index.class_names:
             if before[name] and not after[name]:
-                raise BadImagesError(f"{listed}\nNo {split} image of class {name!r} can be read.", bad)
+                raise BadImagesError(listed, f"No {split} image of class {name!r} can be read.", bad)
     per_class = Counter(index.class_names[sample.target] for sample in reasons)
     numbers = ", ".join(f"{printable(name)} {number}" for name, number in sorted(per_class.items()))
     line = f"skipped {len(bad)} of {len(index.samples)} images that cannot be read: {numbers}"
@@ -128,19 +135,28 @@ def _listed(index: ImageIndex, bad: Sequence[BadImage]) -> str:
     return "\n".join(lines)
 
 
-def _remarks(facts: Mapping[str, ImageFacts]) -> list[str]:
-    """Point out images that can be read and are odd, one line for each kind."""
-    kinds: list[tuple[str, Callable[[ImageFacts], bool]]] = [
-        ("are animated or have several pages; the first picture is used", lambda f: f.animated),
-        (f"are less than {_SMALL} pixels wide or high", lambda f: min(f.width, f.height) < _SMALL),
+class OddImages(NamedTuple):
+    """Images that can be read and are odd in one way."""
+
+    kind: str
+    what: str
+    names: tuple[str, ...]
+
+
+def odd_images(facts: Mapping[str, ImageFacts]) -> list[OddImages]:
+    """Find images that can be read and are odd, by the way in which they are."""
+    kinds: list[tuple[str, str, Callable[[ImageFacts], bool]]] = [
+        ("animated", "are animated or have several pages; the first picture is used", lambda f: f.animated),
+        ("tiny", f"are less than {_SMALL} pixels wide or high", lambda f: min(f.width, f.height) < _SMALL),
         (
+            "slim",
             f"are more than {_SLIM} times as long as wide",
             lambda f: max(f.width, f.height) > _SLIM * min(f.width, f.height),
         ),
     ]
-    remarks = []
-    for what, is_odd in kinds:
-        odd = [name for name, fact in facts.items() if is_odd(fact)]
-        if odd:
-            remarks.append(f"images that {what}: {len(odd)}, first {printable(odd[0])}")
-    return remarks
+    found = []
+    for kind, what, is_odd in kinds:
+        names = tuple(name for name, fact in facts.items() if is_odd(fact))
+        if names:
+            found.append(OddImages(kind, f"images that {what}", names))
+    return found

@@ -1,0 +1,111 @@
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from finetune.builtin import digits
+from finetune.data import find_lookalikes
+from finetune.data.lookalikes import ALIKE
+from finetune.images import ImageLimits, look_at_image
+
+
+def photo(seed, width=300, height=200):
+    """Draw smooth noise, in which low frequencies are strong as in photos."""
+    generator = np.random.default_rng(seed)
+    rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+    spectrum = np.fft.rfft2(generator.standard_normal((3, height, width))) / np.maximum(
+        np.hypot(rows, columns), 1 / width
+    )
+    values = np.fft.irfft2(spectrum, (height, width))
+    values = values / values.std() * 45 + 128
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def thumbnails(folder, images, format="PNG"):
+    """Give the thumbnails of pictures as the scan makes them."""
+    rows = []
+    for number, image in enumerate(images):
+        image.save(folder / f"{number}", format)
+        rows.append(look_at_image(folder / f"{number}", ImageLimits()).thumbnail)
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(len(images), -1)
+
+
+def recompressed(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=30)
+    return Image.open(buffer).convert("RGB")
+
+
+EDITS = {
+    "recompressed": recompressed,
+    "halved": lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS),
+    "stretched": lambda image: image.resize((224, 224)),
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.7),
+    "more contrast": lambda image: ImageEnhance.Contrast(image).enhance(1.2),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_photo_is_found_among_others(tmp_path, edit):
+    photos = [photo(seed) for seed in range(20)]
+    found = find_lookalikes(thumbnails(tmp_path, [*photos, *map(EDITS[edit], photos)]))
+    assert found == [(number, 20 + number) for number in range(20)]
+
+
+def test_a_jpeg_and_its_png_copy_look_alike(tmp_path):
+    photos = [photo(seed, 640, 480) for seed in range(10)]
+    pairs = [*thumbnails(tmp_path, photos, "JPEG"), *thumbnails(tmp_path, photos)]
+    assert find_lookalikes(np.stack(pairs)) == [(number, 10 + number) for number in range(10)]
+
+
+def test_different_photos_and_different_digits_do_not_look_alike(tmp_path):
+    assert find_lookalikes(thumbnails(tmp_path, [photo(seed) for seed in range(60)])) == []
+    images, targets = digits.load_digits()
+    rows = thumbnails(tmp_path, [digits.digit_image(i) for i in range(len(images))])
+    groups = find_lookalikes(rows)
+    assert all(len({int(targets[i]) for i in group}) == 1 for group in groups)
+    assert sum(map(len, groups)) < len(images) // 10  # of 8 × 8 pixels, which leave few ways to write a one
+
+
+def test_pictures_without_contrast_are_like_no_other():
+    flat = np.full((50, 256), 255, np.uint8)
+    flat[:, ::2] -= 2
+    assert find_lookalikes(flat) == []
+    assert find_lookalikes(np.empty((0, 256), np.uint8)) == []
+
+
+def test_every_pair_that_comparing_all_finds_is_found():
+    generator = np.random.default_rng(1)
+    base = generator.integers(40, 216, (150, 256)).astype(float)
+    noise = generator.normal(0, 1, (150, 256)) * generator.uniform(2, 14, (150, 1))
+    rows = np.concatenate([base, base + noise]).clip(0, 255).astype(np.uint8)
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    units = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    expected = {(i, j) for i, j in zip(*np.nonzero(np.triu(units @ units.T >= ALIKE, 1)), strict=True)}
+    found = set(find_lookalikes(rows))
+    assert 30 < len(expected) < 150
+    assert found <= expected
+    assert len(expected - found) <= len(expected) // 50
+
+
+def test_a_burst_of_photos_is_one_group():
+    generator = np.random.default_rng(2)
+    scene = generator.integers(40, 216, 256).astype(float)
+    burst = (scene + generator.normal(0, 3, (300, 256))).clip(0, 255).astype(np.uint8)
+    assert find_lookalikes(burst) == [tuple(range(300))]
+
+
+@pytest.mark.slow
+def test_time_grows_with_the_number_of_pictures_and_not_with_its_square():
+    generator = np.random.default_rng(3)
+    rows = generator.integers(0, 256, (80_000, 256), dtype=np.uint8)
+
+    def seconds(number):
+        started = time.process_time()
+        find_lookalikes(rows[:number])
+        return time.process_time() - started
+
+    assert min(seconds(80_000) for _ in range(3)) < 8 * min(seconds(20_000) for _ in range(3))
