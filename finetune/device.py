@@ -1,8 +1,11 @@
 """What this machine offers: the device, the number format it is fast in, and its memory."""
 
+import contextlib
 import ctypes
+import re
 import sys
 import time
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -112,6 +115,32 @@ def keep_large_buffers() -> None:
     m_trim_threshold, m_mmap_threshold, one_gib = -1, -3, 1 << 30
     mallopt(m_mmap_threshold, one_gib)
     mallopt(m_trim_threshold, one_gib)
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory` count from now, where the system allows it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "cpu":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Give the most bytes that this process has held on the device: a GPU's tensors, or the whole process.
+
+    None where the system does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type != "cpu":
+        return None
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else None
 
 
 def describe(device: torch.device) -> str:

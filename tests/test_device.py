@@ -1,7 +1,17 @@
+import os
+
 import pytest
 import torch
 
-from finetune.device import choose_device, choose_precision, describe, has_fast_bfloat16, keep_large_buffers
+from finetune.device import (
+    choose_device,
+    choose_precision,
+    describe,
+    forget_peak_memory,
+    has_fast_bfloat16,
+    keep_large_buffers,
+    peak_memory,
+)
 from finetune.errors import MachineError
 
 
@@ -38,3 +48,21 @@ def test_large_buffers_can_be_kept_more_than_once():
     keep_large_buffers()
     keep_large_buffers()
     assert torch.ones(4_000_000).sum() == 4_000_000
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux")
+def test_peak_memory_counts_from_when_it_was_told_to_forget():
+    cpu = torch.device("cpu")
+    block = torch.ones(100_000_000, dtype=torch.uint8)
+    assert (high := peak_memory(cpu)) is not None
+    del block
+    keep = torch.ones(10)
+    forget_peak_memory(cpu)
+    assert peak_memory(cpu) <= high
+    bigger = torch.ones(200_000_000, dtype=torch.uint8)
+    assert peak_memory(cpu) >= high + 50_000_000
+    assert len(keep) + len(bigger) == 200_000_010
+
+
+def test_memory_that_the_system_does_not_tell_is_none():
+    assert peak_memory(torch.device("meta")) is None

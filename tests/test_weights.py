@@ -20,7 +20,7 @@ from finetune.model import weights as weights_module
 from finetune.model.catalogue import architectures, find_architecture
 from finetune.model.classifier import ImageClassifier, build_classifier
 from finetune.model.spec import ModelSpec
-from finetune.model.weights import load_weights
+from finetune.model.weights import load_weights, pending_download
 
 RESNET18 = "resnet18-f37072fd.pth"
 
@@ -456,3 +456,19 @@ def test_the_built_in_weights_load(hub_folder):
     assert model(torch.zeros(2, 3, model.spec.image_size, model.spec.image_size)).shape == (2, 3)
     with pytest.raises(ConfigError, match=f"holds weights of {arch}, not of vgg11; set model.arch: {arch}"):
         build("builtin:glyphs", "vgg11")
+
+
+def test_only_weights_that_are_not_here_have_to_be_fetched(tmp_path, hub_folder):
+    arch = find_architecture("regnet_y_16gf")
+    for name in ("none", "builtin:glyphs", "default/none.pth", str(tmp_path)):
+        assert pending_download(name, arch) is None
+    pending = pending_download("IMAGENET1K_SWAG_E2E_V1", arch)
+    assert pending is not None
+    assert pending.image_size == 384
+    assert pending.megabytes == pytest.approx(319, abs=2)
+    hub_folder.mkdir(parents=True)
+    (hub_folder / pending.url.rpartition("/")[2]).touch()
+    assert pending_download("IMAGENET1K_SWAG_E2E_V1", arch) is None
+    assert pending_download("default", arch) is not None
+    with pytest.raises(ConfigError, match="has no weights called 'V9'"):
+        pending_download("V9", arch)

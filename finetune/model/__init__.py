@@ -4,7 +4,7 @@ from finetune.model.catalogue import Architecture, architectures, find_architect
 from finetune.model.classifier import ImageClassifier, build_classifier, rebuild_classifier
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import HeadSpec, ModelSpec
-from finetune.model.weights import Weights, load_weights
+from finetune.model.weights import Weights, load_weights, pending_download
 
 __all__ = [
     "Architecture",
@@ -17,5 +17,6 @@ __all__ = [
     "build_classifier",
     "find_architecture",
     "load_weights",
+    "pending_download",
     "rebuild_classifier",
 ]

@@ -71,16 +71,52 @@ def load_weights(name: str, arch: Architecture, say: Say | None = None) -> Weigh
         return Weights(name, _default_preprocessing(arch), tensors=None)
     if name.startswith("builtin:"):
         return _load_file(_find_builtin(name), arch, say, rescaled=False)
-    if name == "default":  # before paths: a folder may be called so as well
-        return _load_torchvision(weights_enum(arch.name)["DEFAULT"], arch, say)
+    entry = _torchvision_entry(name, arch)
+    if entry is not None:
+        return _load_torchvision(entry, arch, say)
     path = Path(name).expanduser()
     if path.is_dir():
         return _load_run(path, arch)
     if path.suffix in SUFFIXES or path.is_file():
         return _load_file(path, arch, say, rescaled=arch.family in _RESCALED)
-    if "/" in name:
-        raise WeightsError(f"model.weights: there is no file or run folder {path}.")
-    return _load_torchvision(_find_entry(name, arch), arch, say)
+    raise WeightsError(f"model.weights: there is no file or run folder {path}.")
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file of torchvision's weights that is not on this machine yet."""
+
+    url: str
+    megabytes: float
+    image_size: int
+    """Side in pixels of the square images that the weights were made for."""
+
+
+def pending_download(name: str, arch: Architecture) -> Download | None:
+    """Tell what `load_weights` would have to fetch first; None where everything is on this machine.
+
+    Raises:
+        ConfigError: as `load_weights`.
+    """
+    entry = _torchvision_entry(name, arch)
+    if entry is None or _cached(entry).exists():
+        return None
+    size = Preprocessing.from_weights(entry.transforms()).image_size
+    return Download(entry.url, entry.meta["_file_size"], size)
+
+
+def _torchvision_entry(name: str, arch: Architecture) -> WeightsEnum | None:
+    """Give the entry of torchvision's catalogue that a name means; None for all other weights."""
+    if name == "default":  # before paths: a folder may be called so as well
+        default: WeightsEnum = weights_enum(arch.name)["DEFAULT"]
+        return default
+    path = Path(name).expanduser()
+    elsewhere = name == "none" or name.startswith("builtin:") or path.suffix in SUFFIXES or "/" in name
+    return None if elsewhere or path.exists() else _find_entry(name, arch)
+
+
+def _cached(entry: WeightsEnum) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(entry.url).path).name
 
 
 def _default_preprocessing(arch: Architecture) -> Preprocessing:
@@ -169,7 +205,7 @@ def _load_run(folder: Path, arch: Architecture) -> Weights:
 
 
 def _load_torchvision(entry: WeightsEnum, arch: Architecture, say: Say) -> Weights:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(entry.url).path).name
+    path = _cached(entry)
     if not path.exists():
         _fetch(entry, path, say)
     elif not _has_named_hash(path):
