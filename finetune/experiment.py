@@ -10,6 +10,7 @@ from finetune.data import ImageIndex, check_images, index_images
 from finetune.device import Precision, choose_device, choose_precision, describe, keep_large_buffers
 from finetune.early_stopping import EarlyStopping
 from finetune.errors import ConfigError
+from finetune.findings import find_copied
 from finetune.images import ImageLimits, parse_colour
 from finetune.learner import Loaders
 from finetune.loaders import (
@@ -47,35 +48,51 @@ def prepare(config: Config, display: Display) -> Experiment:
     keep_large_buffers()
     device = choose_device(config.device)
     index, limits = read_data(config, display)
+    experiment = assemble(config, device, index, limits, display)
+    if lowered_batch(config, experiment):
+        display.warn(lowered_batch(config, experiment))
+    display.say(model_line(experiment))
+    return experiment
+
+
+def assemble(
+    config: Config, device: torch.device, index: ImageIndex, limits: ImageLimits, display: Display
+) -> Experiment:
+    """Build the model for data that is there, and decide everything that the config leaves to us.
+
+    Raises:
+        FinetuneError: weights or names that are not as the config says.
+    """
     precision = choose_precision(config.precision, device)
     model = build_model(config, len(index.class_names), precision, display).to(device)
     batch_size = fit_batch_size(index.count("train"), config.data.batch_size)
-    if batch_size != config.data.batch_size:
-        display.warn(
-            f"data.batch_size: {config.data.batch_size} is more than the {index.count('train')} training "
-            f"images; using {batch_size}"
-        )
     size = model.preprocessing.image_size
     data = config.data.model_copy(update={"batch_size": batch_size, "image_size": size})
-    display.say(
-        f"model   {config.model.arch}, weights {config.model.weights}, {size} px, {precision}, "
-        f"on {describe(device)}"
-    )
     config = config.model_copy(update={"data": data, "precision": precision})
     return Experiment(config, device, index, limits, model)
 
 
+def lowered_batch(config: Config, experiment: Experiment) -> str:
+    """Say that the batches are smaller than the config asks for; empty where they are not."""
+    asked, batch_size = config.data.batch_size, experiment.config.data.batch_size
+    if batch_size == asked:
+        return ""
+    images = experiment.index.count("train")
+    return f"data.batch_size: {asked} is more than the {images} training images; using {batch_size}"
+
+
+def model_line(experiment: Experiment) -> str:
+    """Name the model, how it computes, and where."""
+    config = experiment.config
+    return (
+        f"model   {config.model.arch}, weights {config.model.weights}, {config.data.image_size} px, "
+        f"{config.precision}, on {describe(experiment.device)}"
+    )
+
+
 def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits]:
     """Index the images, look at each of them once, and say what was found."""
-    data = config.data
-    limits = ImageLimits(data.max_pixels, data.sixteen_bit, parse_colour(data.background))
-    index = index_images(
-        data.path,
-        val=data.val,
-        seed=config.seed,
-        images_per_class=data.images_per_class,
-        case_variants=data.case_variants,
-    )
+    data, limits, index = config.data, image_limits(config), read_index(config)
     with display.bar("checking images", len(index.samples)) as bar:
         index = check_images(
             index,
@@ -86,9 +103,30 @@ def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits
         )
     for warning in index.warnings:
         display.warn(warning)
+    for finding in find_copied(index):
+        first = " = ".join(finding.items[0].images[:2])
+        display.warn(f"{finding.message}, first {first}; `finetune check` lists them all")
     counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]
     display.say(f"data    {data.path}: {len(index.class_names)} classes, images: {', '.join(counts)}")
     return index, limits
+
+
+def image_limits(config: Config) -> ImageLimits:
+    """Take from the config what an image file may be."""
+    data = config.data
+    return ImageLimits(data.max_pixels, data.sixteen_bit, parse_colour(data.background))
+
+
+def read_index(config: Config) -> ImageIndex:
+    """Index the images that the config names, and split them; open none."""
+    data = config.data
+    return index_images(
+        data.path,
+        val=data.val,
+        seed=config.seed,
+        images_per_class=data.images_per_class,
+        case_variants=data.case_variants,
+    )
 
 
 def build_model(config: Config, classes: int, precision: Precision, display: Display) -> ImageClassifier:
@@ -116,7 +154,7 @@ def build_loaders(experiment: Experiment) -> Loaders:
             train_transform(data.augment, experiment.model.preprocessing),
             batch_size=data.batch_size,
             seed=experiment.config.seed,
-            workers=_workers(experiment),
+            workers=loader_workers(experiment),
             pin_memory=device.type == "cuda",
         ),
         val=build_val_loader(experiment),
@@ -133,12 +171,13 @@ def build_val_loader(experiment: Experiment, most_images: int | None = None) -> 
         eval_transform(experiment.model.preprocessing),
         split="val",
         batch_size=experiment.config.data.batch_size,
-        workers=_workers(experiment),
+        workers=loader_workers(experiment),
         pin_memory=experiment.device.type == "cuda",
     )
 
 
-def _workers(experiment: Experiment) -> int:
+def loader_workers(experiment: Experiment) -> int:
+    """Decide how many processes load the images of a training."""
     to_read = 0 if experiment.index.root is None else experiment.index.count("train")  # built-in: in memory
     return choose_workers(experiment.config.data.workers, to_read, device_type=experiment.device.type)
 

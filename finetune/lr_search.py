@@ -90,14 +90,22 @@ def build_trial(
     Under a frozen backbone the features of as many batches, and of the validation images, are computed here
     once: all steps after are the head's alone. No more images are validated on than are trained on.
     """
+    val = build_val_loader(experiment, most_batches * experiment.config.data.batch_size)
+    trial = stage_trial(experiment, number, Loaders(loaders.train, val, loaders.device))
+    only_head = experiment.model.only_head_learns
+    return _over_features(experiment, trial, most_batches, display) if only_head else trial
+
+
+def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
+    """Freeze the model as a stage wants it, and prepare to train it in miniature."""
     config, model = experiment.config, experiment.model
     stage = config.stages[number]
     ratios = stage.model_copy(update={"lr": stage.rate.peaking_at(1.0).written})
     plans = freeze_and_plan(config, ratios, model)
-    trial = Trial(
+    return Trial(
         module=model,
         train=loaders.train,
-        val=build_val_loader(experiment, most_batches * config.data.batch_size),
+        val=loaders.val,
         new_optimizer=lambda: build_stage_optimizer(config, plans),
         loss=build_loss(config),
         device=experiment.device,
@@ -105,7 +113,6 @@ def build_trial(
         stage=number,
         clip_norm=config.optimizer.clip_norm,
     )
-    return _over_features(experiment, trial, most_batches, display) if model.only_head_learns else trial
 
 
 def _over_features(experiment: Experiment, trial: Trial, most_batches: int, display: Display) -> Trial:

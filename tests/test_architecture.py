@@ -13,7 +13,7 @@ FLOORS = {
     "face": {"cli", "__main__"},
     "stories": {
         *("train", "stages", "resume", "outcome", "lr_find", "lr_search", "evaluate", "predict"),
-        *("describe", "init"),
+        *("describe", "init", "check", "check_report", "rehearsal"),
         *("optimizers", "optimizer_race"),
     },
     "record": {
@@ -25,6 +25,7 @@ FLOORS = {
         *("data", "images", "split", "transforms", "loaders", "builtin", "model", "groups", "head", "plan"),
         *("optim", "update_rules", "rates", "landscapes", "finder", "learner", "guards", "norms"),
         *("inference", "metrics", "plot", "progress", "sealed", "training_state", "early_stopping"),
+        "findings",
     },
     "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names", "signals"},
 }
@@ -35,6 +36,7 @@ MADE_OF = {
     "loaders": {"data", "images", "transforms"},
     "transforms": {"model"},
     "finder": {"inference"},
+    "findings": {"data", "images"},
     "model": {"groups", "head"},
     "plan": {"groups", "rates"},
     "optim": {"update_rules"},

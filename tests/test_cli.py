@@ -10,7 +10,10 @@ from conftest import run_finetune, write_small_config
 from finetune import __version__
 from finetune.cli import app
 
-COMMANDS = ("train", "lr-find", "evaluate", "predict", "groups", "models", "optimizers", "init", "schema")
+COMMANDS = (
+    *("train", "lr-find", "evaluate", "predict", "groups", "check"),
+    *("models", "optimizers", "init", "schema"),
+)
 
 
 def shell(*arguments, cwd=None, width="80"):

@@ -58,9 +58,9 @@ def test_peak_memory_counts_from_when_it_was_told_to_forget():
     del block
     keep = torch.ones(10)
     forget_peak_memory(cpu)
-    assert peak_memory(cpu) <= high
+    assert (low := peak_memory(cpu)) <= high
     bigger = torch.ones(200_000_000, dtype=torch.uint8)
-    assert peak_memory(cpu) >= high + 50_000_000
+    assert peak_memory(cpu) >= low + 150_000_000
     assert len(keep) + len(bigger) == 200_000_010
 
 

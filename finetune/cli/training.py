@@ -1,4 +1,4 @@
-"""Commands about a config: train it, find its rates, show its groups."""
+"""Commands about a config: train it, find its rates, show its groups, check its images."""
 
 import json
 from dataclasses import asdict
@@ -18,6 +18,7 @@ from finetune.cli.app import (
 )
 from finetune.config_file import check_stage_lr, load_config, write_stage_lr
 from finetune.errors import ConfigError
+from finetune.signals import StopSignals
 
 
 @app.command()
@@ -163,3 +164,24 @@ def groups(
             )
             display.say("")
         display.table(TABLE_COLUMNS, [plan.row() for plan in plans])
+
+
+@app.command()
+def check(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 for warnings as well.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for faults in the images, and tell what training will do and take."""
+    with reported_errors(), StopSignals():
+        display, settings = display_for(as_json), load_config(config, overrides or [])
+        from finetune import check as story
+        from finetune.check_report import show
+
+        report = story.check(settings, display)
+        if as_json:
+            print(json.dumps(report.to_dict(strict=strict)))
+        else:
+            show(report, display, strict=strict)
+        raise typer.Exit(report.exit_code(strict=strict))
