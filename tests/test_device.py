@@ -60,7 +60,7 @@ def test_peak_memory_counts_from_when_it_was_told_to_forget():
     forget_peak_memory(cpu)
     assert (low := peak_memory(cpu)) <= high
     bigger = torch.ones(200_000_000, dtype=torch.uint8)
-    assert peak_memory(cpu) >= low + 150_000_000
+    assert peak_memory(cpu) >= low + 50_000_000
     assert len(keep) + len(bigger) == 200_000_010
 
 
