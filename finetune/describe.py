@@ -1,8 +1,7 @@
 """The stories of `finetune groups` and `finetune models`: what a model is made of, and which there are."""
 
 from finetune.config import Config
-from finetune.data import index_images
-from finetune.experiment import build_model, find_stage, freeze_and_plan
+from finetune.experiment import build_model, find_stage, freeze_and_plan, read_index
 from finetune.plan import GroupPlan
 from finetune.progress import Display
 
@@ -17,8 +16,7 @@ def describe_groups(config: Config, stage_name: str | None, display: Display) ->
         DataError: no data, so that the number of classes is not known.
     """
     stage = config.stages[find_stage(config, stage_name, default=-1)]
-    data = config.data
-    index = index_images(data.path, val=data.val, seed=config.seed, case_variants=data.case_variants)
+    index = read_index(config)
     untrained = config.model.model_copy(update={"weights": "none"})
     config = config.model_copy(update={"model": untrained})
     model = build_model(config, len(index.class_names), "float32", display)

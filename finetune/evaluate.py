@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from finetune.data import ImageIndex, Sample, Split, check_images, index_folder
+from finetune.data import ImageIndex, Sample, Split, check_images, match_classes
 from finetune.device import DeviceName, choose_device, keep_large_buffers
 from finetune.errors import DataError
 from finetune.images import ImageLimits
@@ -16,15 +16,15 @@ from finetune.transforms import eval_transform
 
 
 def evaluate(
-    run_dir: Path, folder: Path | None, *, split: Split, device: DeviceName, display: Display
+    run_dir: Path, data: Path | None, *, split: Split, device: DeviceName, display: Display
 ) -> Scores:
     """Score the best model of a run.
 
     Args:
         run_dir: directory of the run.
-        folder: class folders to score on, matched with the model's classes by name; None for the images of
-            the run itself.
-        split: which of the run's own images, where `folder` is None.
+        data: class folders or a table to score on, matched with the model's classes by name; None for the
+            images of the run itself.
+        split: which of the run's own images, or of the rows of a table that has a split column.
         device: where to compute.
         display: where to tell how it goes.
 
@@ -34,9 +34,9 @@ def evaluate(
     """
     keep_large_buffers()
     trained = load_trained(run_dir, choose_device(device))
-    if folder is None:
+    if data is None:
         return evaluate_split(trained, own_index(trained), split, display)
-    found = index_folder(folder, trained.class_names)
+    found = match_classes(data, trained.class_names, columns=trained.columns, split=split)
     index = look_at_images(found.index, trained.limits, display)
     if found.unknown:
         display.warn(f"left out, not among the model's classes: {_counted(found.unknown)}")
@@ -91,7 +91,7 @@ def own_index(trained: Trained) -> ImageIndex:
     if trained.root is not None and not trained.root.is_dir():
         raise DataError(
             f"The run was trained on images in {trained.root}, which is not there (any more).\n"
-            "Name a folder of class folders: finetune evaluate RUN FOLDER."
+            "Name a folder of class folders, or a table: finetune evaluate RUN DATA."
         )
     targets = {name: target for target, name in enumerate(trained.class_names)}
     rows = trained.run.read_split()

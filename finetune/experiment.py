@@ -24,6 +24,7 @@ from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifie
 from finetune.optim import build_optimizer, has_momentum
 from finetune.plan import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.progress import Display
+from finetune.table import Columns
 from finetune.transforms import eval_transform, train_transform
 
 
@@ -126,6 +127,8 @@ def read_index(config: Config) -> ImageIndex:
         seed=config.seed,
         images_per_class=data.images_per_class,
         case_variants=data.case_variants,
+        columns=Columns(**data.columns.model_dump()),
+        image_folder=data.image_folder,
     )
 
 

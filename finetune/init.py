@@ -1,10 +1,11 @@
-"""The story of `finetune init`: look at a folder of images and write a config to begin with.
+"""The story of `finetune init`: look at a folder or table of images and write a config to begin with.
 
-Only names are looked at, no image is opened and torch is not loaded, so that it answers at once.
+Only names and labels are looked at, no image is opened and torch is not loaded, so that it answers at once.
 """
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from finetune.config_file import write_value
 from finetune.errors import ConfigError, DataError
 from finetune.layout_names import SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS
+from finetune.table import USUAL_COLUMNS, is_table, read_rows, read_table
 
 _LAYOUT = (
     "expected a folder of images per class, such as cats/ and dogs/, or train/ and val/ with such folders"
@@ -20,11 +22,12 @@ _LAYOUT = (
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder of images holds, by the names in it."""
+    """What a folder or table of images holds, by the names in it."""
 
     counts: dict[str, int]
     """number of training images by class (and of validation images, if they are still to be split off)"""
     val: float | str
+    """fraction to validate on; or the folder that holds it, or `auto` for a table that says which rows"""
 
     @property
     def total(self) -> int:
@@ -41,15 +44,15 @@ class Survey:
         return self.total if isinstance(self.val, str) else round(self.total * (1 - self.val))
 
 
-def write_config(folder: Path, target: Path) -> str:
-    """Write a commented config for a folder of images, and give a sentence that says so.
+def write_config(data: Path, target: Path) -> str:
+    """Write a commented config for a folder or table of images, and give a sentence that says so.
 
     Raises:
-        DataError: the folder does not look like a data set of at least two classes.
+        DataError: it does not look like a data set of at least two classes.
         ConfigError: `target` exists, or cannot be written.
     """
-    survey = survey_folder(folder)
-    text = config_text(folder, target, survey)
+    survey = survey_table(data) if is_table(data) else survey_folder(data)
+    text = config_text(data, target, survey)
     try:
         with target.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
@@ -58,6 +61,12 @@ def write_config(folder: Path, target: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
     return f"wrote {target} for {survey}; next: finetune train {shlex.quote(str(target))}"
+
+
+def config_name(data: Path) -> str:
+    """Give the name of the config for a folder or table: `photos.yaml` for `photos` and `photos.csv`."""
+    data = data.resolve()
+    return f"{data.stem if is_table(data) else data.name}.yaml"
 
 
 def survey_folder(folder: Path) -> Survey:
@@ -83,17 +92,33 @@ def survey_folder(folder: Path) -> Survey:
     return Survey(counts, held_out[0] if split and held_out else 0.2)
 
 
-def config_text(folder: Path, target: Path, survey: Survey) -> str:
+def survey_table(path: Path) -> Survey:
+    """Count the images of each class in a table, and find what to validate on.
+
+    Raises:
+        DataError: its rows are no data set of at least two classes.
+    """
+    table = read_table(path)
+    rows, _ = read_rows(table, table.path.parent, USUAL_COLUMNS)
+    counts = Counter(str(row.label) for row in rows if row.split in (None, "train"))
+    if len(counts) < 2:
+        named = " and ".join(map(repr, counts)) or "none"
+        raise DataError(f"{table}: need at least 2 classes; the rows to train on have {named}.")
+    held_out = any(row.split == "val" for row in rows)
+    return Survey(dict(sorted(counts.items())), "auto" if held_out else 0.2)
+
+
+def config_text(data: Path, target: Path, survey: Survey) -> str:
     """Write the config: every common key, with a line on what it does.
 
     Raises:
-        DataError: the folder's name cannot be written in UTF-8.
+        DataError: the name of the data cannot be written in UTF-8.
     """
     try:
-        str(folder).encode()
+        str(data).encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"{str(folder)!r}: the name is not UTF-8, so no config can hold it; rename it"
+            f"{str(data)!r}: the name is not UTF-8, so no config can hold it; rename it"
         ) from None
     frozen, unfrozen = _epochs(survey.n_train)
     return f"""\
@@ -102,8 +127,8 @@ def config_text(folder: Path, target: Path, survey: Survey) -> str:
 
 seed: 42                      # decides everything random; another seed gives another run
 data:
-  path: {write_value(str(folder))}
-{f"  val: {write_value(survey.val)}":<29} # validation: a fraction of each class, or the folder that holds it
+  path: {write_value(str(data))}
+{f"  val: {write_value(survey.val)}":<29} # validation: a fraction of each class, or what holds it
 {f"  batch_size: {_batch_size(survey.n_train)}":<29} # images per step; less if memory runs out
   augment: standard           # none, light (digits, text), standard or strong (few images, many epochs)
   image_size: null            # pixels; null is what the pretrained weights were made for

@@ -13,6 +13,7 @@ from finetune.device import DeviceName, choose_device, keep_large_buffers
 from finetune.errors import DataError
 from finetune.images import ImageError, read_image
 from finetune.progress import Display
+from finetune.table import Columns, image_names, is_table, read_table
 from finetune.trained import Trained, load_trained
 from finetune.transforms import eval_transform
 
@@ -48,15 +49,15 @@ class Prediction:
 def predict(
     run_dir: Path, inputs: Sequence[Path], *, top_k: int, device: DeviceName, display: Display
 ) -> list[Prediction]:
-    """Classify images, and all images below folders, in the order given.
+    """Classify images, all images below folders, and those that tables list, in the order given.
 
     Raises:
         RunError: not a finished run.
-        DataError: an input that does not exist, or a folder without images.
+        DataError: a folder or table without images.
     """
     keep_large_buffers()
     trained = load_trained(run_dir, choose_device(device))
-    paths = [path for given in inputs for path in _images_of(given)]
+    paths = [path for given in inputs for path in _images_of(given, trained.columns)]
     predictions: list[Prediction] = []
     with display.bar("predicting", len(paths)) as bar, ThreadPoolExecutor() as readers:
         for batch in _batches(paths, trained.batch_size):
@@ -65,12 +66,15 @@ def predict(
     return predictions
 
 
-def _images_of(given: Path) -> list[Path]:
+def _images_of(given: Path, columns: Columns) -> list[Path]:
     if given.is_dir():
         names = find_images(given, "").images
         if not names:
             raise DataError(f"No images in {given}.")
         return [given / name for name in names]
+    if is_table(given):
+        folder = given.parent
+        return [folder / name for name in image_names(read_table(given), folder.absolute(), columns)]
     return [given]
 
 

@@ -12,6 +12,7 @@ from finetune.errors import CheckpointError
 from finetune.images import ImageLimits
 from finetune.model import ImageClassifier, ModelSpec, rebuild_classifier
 from finetune.run import MODEL, Run, open_run
+from finetune.table import Columns
 
 _FORMAT = 1
 
@@ -28,6 +29,8 @@ class Trained:
     device: torch.device
     root: Path | None
     """Folder of the images it was trained on; None for a built-in data set."""
+    columns: Columns
+    """The columns of its table that the config named."""
     best: str
     """When its weights were the best: `stage unfrozen, epoch 4`."""
 
@@ -45,6 +48,7 @@ def describe_model(
         "reading": asdict(limits),
         "batch_size": batch_size,
         "root": None if index.root is None else str(index.root),
+        "columns": asdict(index.columns),
     }
 
 
@@ -82,5 +86,6 @@ def _rebuild(
         batch_size=int(description["batch_size"]),
         device=device,
         root=None if root is None else Path(root),
+        columns=Columns(**description.get("columns", {})),  # not there in runs from before tables
         best=f"stage {description['best']['stage']}, epoch {description['best']['epoch']}",
     )

@@ -22,7 +22,19 @@ FLOORS = {
     },
     "words": {"config", "config_file", "schema"},
     "parts": {
-        *("data", "images", "split", "transforms", "loaders", "builtin", "model", "groups", "head", "plan"),
+        *(
+            "data",
+            "table",
+            "images",
+            "split",
+            "transforms",
+            "loaders",
+            "builtin",
+            "model",
+            "groups",
+            "head",
+            "plan",
+        ),
         *("optim", "update_rules", "rates", "landscapes", "finder", "learner", "guards", "norms"),
         *("inference", "metrics", "plot", "progress", "sealed", "training_state", "early_stopping"),
         "findings",
@@ -32,7 +44,7 @@ FLOORS = {
 
 # The parts that are made of other parts, and of which.
 MADE_OF = {
-    "data": {"builtin", "images", "split"},
+    "data": {"builtin", "images", "split", "table"},
     "loaders": {"data", "images", "transforms"},
     "transforms": {"model"},
     "finder": {"inference"},
@@ -50,6 +62,8 @@ DOORS = {
     "fastai": {"learner"},
     "fastcore": {"learner"},
     "yaml": {"config_file"},
+    "pandas": {"table"},
+    "pyarrow": {"table"},
     "typer": {"cli"},
     "rich": {"progress"},
     "matplotlib": {"plot"},

@@ -5,7 +5,7 @@ import time
 import pytest
 from PIL import Image
 
-from finetune.data import BadImagesError, check_images, index_folder, index_images, load_sample
+from finetune.data import BadImagesError, check_images, index_images, load_sample, match_classes
 from finetune.errors import ConfigError, DataError
 from finetune.images import ImageError, ImageLimits
 
@@ -269,7 +269,7 @@ def test_a_class_without_validation_images_is_a_warning(tmp_path):
 
 def test_another_folder_is_matched_by_class_name(tmp_path):
     root = classes(tmp_path, bees=2, wasps=3, ants=1)
-    folder = index_folder(root, ["ants", "bees", "flies"])
+    folder = match_classes(root, ["ants", "bees", "flies"])
     assert folder.index.counts("test") == {"ants": 1, "bees": 2, "flies": 0}
     assert folder.unknown == {"wasps": 3}
     assert folder.missing == ("flies",)
@@ -278,13 +278,13 @@ def test_another_folder_is_matched_by_class_name(tmp_path):
 def test_another_folder_with_splits_in_it_says_which_to_name(tmp_path):
     root = classes(tmp_path, train__a=1, val__a=1)
     with pytest.raises(DataError, match=r"holds train, val; name one of them: .*/train or .*/val"):
-        index_folder(root, ["a", "b"])
-    assert len(index_folder(root / "val", ["a", "b"]).index.samples) == 1
+        match_classes(root, ["a", "b"])
+    assert len(match_classes(root / "val", ["a", "b"]).index.samples) == 1
 
 
 def test_another_folder_without_a_known_class_is_refused(tmp_path):
     with pytest.raises(DataError, match="the folders there are 'c', the model knows 'a', 'b'"):
-        index_folder(classes(tmp_path, c=1), ["a", "b"])
+        match_classes(classes(tmp_path, c=1), ["a", "b"])
 
 
 # The scan

@@ -81,17 +81,20 @@ def _race_optimizers(steps: int, plot: Path | None, *, as_json: bool) -> None:
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Your folder of images.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DIR|TABLE", help="Your folder or table of images.", show_default=False),
+    ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="The config to write.  [default: NAME.yaml]"),
     ] = None,
 ) -> None:
-    """Write a commented config for a folder of images."""
+    """Write a commented config for a folder or table of images."""
     with reported_errors():
-        from finetune.init import write_config
+        from finetune.init import config_name, write_config
 
-        print(write_config(folder, output or Path(f"{folder.resolve().name}.yaml")))
+        print(write_config(data, output or Path(config_name(data))))
 
 
 @app.command()

@@ -24,25 +24,27 @@ class SplitName(StrEnum):
 @app.command()
 def evaluate(
     run: RunDirectory,
-    folder: Annotated[
+    data: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FOLDER",
-            help="Class folders to score on, matched by name.  [default: the run's own images]",
+            metavar="DATA",
+            help="Class folders or a table to score on, matched by name.  [default: the run's own images]",
             show_default=False,
         ),
     ] = None,
-    split: Annotated[SplitName, typer.Option(help="Which of the run's own images.")] = SplitName.val,
+    split: Annotated[
+        SplitName, typer.Option(help="Which of the run's own images, or of a table's rows.")
+    ] = SplitName.val,
     device: Device = DeviceChoice.auto,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run on its own validation images, or on another folder."""
+    """Score a run on its own validation images, or on others."""
     with reported_errors():
         from finetune.evaluate import evaluate as story
         from finetune.report import show_scores
 
         display = display_for(as_json)
-        scores = story(run, folder, split=split.value, device=device.value, display=display)
+        scores = story(run, data, split=split.value, device=device.value, display=display)
         if as_json:
             print(json.dumps(scores.to_dict()))
         else:
@@ -54,7 +56,9 @@ def predict(
     run: RunDirectory,
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE|FOLDER", help="Images, or folders of them.", show_default=False),
+        typer.Argument(
+            metavar="IMAGE|FOLDER|TABLE", help="Images, or folders or tables of them.", show_default=False
+        ),
     ],
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to give for each image.")] = 3,
     ignore_errors: Annotated[

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from finetune.config.optimizer import OptimizerConfig
 from finetune.config.sections import (
     CheckpointConfig,
+    ColumnsConfig,
     DataConfig,
     EarlyStoppingConfig,
     HeadConfig,
@@ -30,6 +31,7 @@ from finetune.config.values import Device, MemoryFormat, Monitor, Precision
 
 __all__ = [
     "CheckpointConfig",
+    "ColumnsConfig",
     "Config",
     "DataConfig",
     "EarlyStoppingConfig",

@@ -39,18 +39,42 @@ class Section(BaseModel):
     )
 
 
+class ColumnsConfig(Section):
+    """The columns of a table, where `data.path` is one.
+
+    `null` takes the column that has one of the usual names, in upper or lower case.
+    """
+
+    image: Text | None = None
+    """Paths of the images. Usual names: `image`, `img`, `image_path`, `file`, `filename`, `file_name`,
+    `filepath`, `file_path`, `path`."""
+
+    label: Text | None = None
+    """The classes. Usual names: `label`, `class`, `class_name`, `target`, `category`."""
+
+    split: Text | None = None
+    """What each image is for: `train`, `val` (`valid`, `validation`) or `test`. Usual names: `split`,
+    `subset`. The column may be missing."""
+
+
 class DataConfig(Section):
     """The images: where they lie, how they are split, read and augmented."""
 
     path: Text
     """Folder with one sub-folder of images per class, or with `train/` and `val/` that hold such
-    folders; or `builtin:digits`, a small data set that comes with the package. Relative to the current
-    directory."""
+    folders; a table of images and labels that ends in `.csv`, `.tsv` or `.parquet`; or `builtin:digits`, a
+    small data set that comes with the package. Relative to the current directory."""
+
+    columns: ColumnsConfig = ColumnsConfig()
+    """The columns of a table, where `data.path` is one."""
+
+    image_folder: Text | None = None
+    """Folder that the paths in a table are relative to. `null` is the table's own."""
 
     val: Validation = "auto"
     """What to validate on: a fraction of each class (0–1), or the name of the folder that holds the
-    validation images. `auto` takes the folder `val` (or `valid`, `validation`) if there is one, else a
-    fraction of 0.2."""
+    validation images. `auto` takes the folder `val` (or `valid`, `validation`) or the `val` rows of a
+    table's split column if there are any, else a fraction of 0.2."""
 
     images_per_class: Count | None = None
     """Train on only that many images of each class, to see how far few labels go. `null` takes all of

@@ -2,28 +2,30 @@
 
 from finetune.data.copies import find_copies
 from finetune.data.fingerprint import Fingerprint, take_fingerprints
-from finetune.data.index import BadImage, ImageIndex, Sample, Split, load_sample
-from finetune.data.indexing import FolderIndex, index_folder, index_images
+from finetune.data.index import SPLIT_HEADER, BadImage, ImageIndex, Sample, Split, load_sample
+from finetune.data.indexing import index_images
 from finetune.data.lookalikes import find_lookalikes
+from finetune.data.matching import MatchedIndex, match_classes
 from finetune.data.scan import BadImagesError, check_images, leave_out_bad, odd_images
 from finetune.data.scan_memory import ScanMemory
 
 __all__ = [
+    "SPLIT_HEADER",
     "BadImage",
     "BadImagesError",
     "Fingerprint",
-    "FolderIndex",
     "ImageIndex",
+    "MatchedIndex",
     "Sample",
     "ScanMemory",
     "Split",
     "check_images",
     "find_copies",
     "find_lookalikes",
-    "index_folder",
     "index_images",
     "leave_out_bad",
     "load_sample",
+    "match_classes",
     "odd_images",
     "take_fingerprints",
 ]

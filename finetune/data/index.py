@@ -10,8 +10,12 @@ from PIL import Image
 
 from finetune.builtin import digits
 from finetune.images import ImageLimits, read_image
+from finetune.table import USUAL_COLUMNS, Columns
 
 Split = Literal["train", "val", "test"]
+
+SPLIT_HEADER = ("image", "split", "class")
+"""what `ImageIndex.rows` gives, and the column names of the table that records it"""
 
 
 class Sample(NamedTuple):
@@ -22,6 +26,8 @@ class Sample(NamedTuple):
     target: int
     """position of its class in `ImageIndex.class_names`"""
     split: Split
+    place: str = ""
+    """where a table says so, as `line 7`; empty where no table does"""
 
 
 class BadImage(NamedTuple):
@@ -45,6 +51,8 @@ class ImageIndex:
     """files that were passed over, by the ending of their name"""
     bad: tuple[BadImage, ...] = ()
     """images that were left out because they cannot be read"""
+    columns: Columns = USUAL_COLUMNS
+    """the columns of its table that were named, to find the same ones in other tables"""
 
     def of_split(self, split: Split) -> tuple[Sample, ...]:
         """Give the samples of one split, in order."""

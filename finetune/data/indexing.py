@@ -1,9 +1,9 @@
-"""Turn a data set into an index: classes from folder names, splits from folders or from a hash."""
+"""Turn a data set into an index: classes from folder names or labels, splits as they are or from a hash."""
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from finetune.builtin import digits
@@ -12,32 +12,20 @@ from finetune.data.folders import list_folders
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.layout import (
     DEFAULT_FRACTION,
-    SPLIT_FOLDERS,
     Part,
     check_not_empty,
-    find_part,
+    existing_folder,
     find_parts,
     part_warnings,
-    quoted,
     with_counts,
 )
+from finetune.data.tables import index_table
 from finetune.errors import ConfigError, DataError
-from finetune.layout_names import TRAIN_FOLDER
 from finetune.split import limit_per_class, stratified_split
+from finetune.table import ROLES, USUAL_COLUMNS, Columns, is_table
 from finetune.text import printable
 
 _BUILTIN = "builtin:"
-
-
-@dataclass(frozen=True)
-class FolderIndex:
-    """A folder of images seen with the classes of a trained model."""
-
-    index: ImageIndex
-    unknown: Mapping[str, int]
-    """class folders that the model does not know, with their number of images; these are not in the index"""
-    missing: tuple[str, ...]
-    """classes of the model without an image in the folder"""
 
 
 def index_images(
@@ -47,57 +35,40 @@ def index_images(
     seed: int,
     images_per_class: int | None = None,
     case_variants: CaseVariants = "stop",
+    columns: Columns = USUAL_COLUMNS,
+    image_folder: str | None = None,
 ) -> ImageIndex:
     """Index a data set for training.
 
     Args:
         path: a folder of class folders; one with `train/`, and perhaps `val/` and `test/`, that hold class
-            folders; or `builtin:digits`.
+            folders; a table of images and labels; or `builtin:digits`.
         val: the fraction of each class to validate on (0–1); the name of the folder to validate on; or
-            `auto`: the folder `val`, `valid` or `validation` beside `train` if there is one, else 0.2.
+            `auto`: the folder `val`, `valid` or `validation` beside `train`, or the rows that the table's
+            split column says, if there are any, else 0.2.
         seed: decides a split by fraction, and which images `images_per_class` keeps.
         images_per_class: how many training images to keep of each class; `None` for all.
         case_variants: whether class names may differ in case only.
+        columns: names of a table's columns, where they were given.
+        image_folder: folder that the paths in a table are relative to; `None` for the table's own.
 
     Raises:
         DataError: no images, fewer than two classes, or classes and splits that do not fit each other.
-        ConfigError: a built-in data set that does not exist, or a folder asked of one.
+        ConfigError: a built-in data set or a column that does not exist, or a folder asked of one.
     """
     if str(path).startswith(_BUILTIN):
         index = _index_builtin(str(path), val)
+    elif is_table(path):
+        index = index_table(path, columns, image_folder=image_folder, case_variants=case_variants)
+        _check_table_val(index, str(path), val)
     else:
-        root = _existing_folder(path)
-        parts, warnings = find_parts(root, val)
+        parts, warnings = find_parts(existing_folder(path), val)
         index = _join(parts, warnings, case_variants)
+    if not is_table(path):
+        index = _warn_of_table_keys(index, columns, image_folder)
     if not index.count("val"):
         index = _hold_out(index, val if isinstance(val, float) else DEFAULT_FRACTION, seed)
     return index if images_per_class is None else _keep_per_class(index, images_per_class, seed)
-
-
-def index_folder(path: str | Path, class_names: Sequence[str]) -> FolderIndex:
-    """Index a folder of class folders for evaluation; all its samples are of the split `test`.
-
-    Raises:
-        DataError: no image of a class that the model knows.
-    """
-    root = _existing_folder(path)
-    splits = [name for name in list_folders(root) if name in SPLIT_FOLDERS and name not in class_names]
-    if TRAIN_FOLDER in splits:
-        choices = " or ".join(printable(str(root / name)) for name in splits)
-        raise DataError(f"{printable(str(root))} holds {', '.join(splits)}; name one of them: {choices}.")
-    part = find_part(root, "", "test")
-    samples = _samples([part], class_names)
-    if not samples:
-        raise DataError(
-            f"no image of a class that the model knows in {part}: the folders there are "
-            f"{quoted(part.counts) or 'none'}, the model knows {quoted(class_names)}."
-        )
-    index = ImageIndex(
-        root, tuple(class_names), samples, tuple(part_warnings(part)), dict(part.found.ignored)
-    )
-    unknown = {name: number for name, number in part.counts.items() if number and name not in class_names}
-    missing = tuple(name for name in class_names if not part.counts.get(name))
-    return FolderIndex(index, unknown, missing)
 
 
 def _index_builtin(path: str, val: float | str) -> ImageIndex:
@@ -111,14 +82,27 @@ def _index_builtin(path: str, val: float | str) -> ImageIndex:
     return ImageIndex(None, digits.CLASS_NAMES, samples)
 
 
-def _existing_folder(path: str | Path) -> Path:
-    root = Path(path).expanduser().absolute()
-    shown = printable(str(root))
-    if not os.path.lexists(root):
-        raise DataError(f"no such directory: {shown}.")
-    if not root.is_dir():
-        raise DataError(f"{shown} is not a folder; expected a folder of images.")
-    return root
+def _check_table_val(index: ImageIndex, path: str, val: float | str) -> None:
+    """Refuse a `val` that contradicts a table, or that only a folder can have."""
+    if isinstance(val, str) and val != "auto":
+        raise ConfigError(
+            f"data.val: {val!r} is no fraction, and {path} no folder; the table's split column says what to "
+            "validate on (data.columns.split names it), or write a fraction such as 0.2."
+        )
+    if isinstance(val, float) and index.count("val"):
+        raise DataError(
+            f"data.val is {val:g}, but the split column of {printable(path)} has val rows; drop data.val to "
+            "validate on them, or take the column away to hold out a part of all images."
+        )
+
+
+def _warn_of_table_keys(index: ImageIndex, columns: Columns, image_folder: str | None) -> ImageIndex:
+    keys = [f"data.columns.{role}" for role in ROLES if getattr(columns, role) is not None]
+    keys += ["data.image_folder"] if image_folder is not None else []
+    if not keys:
+        return index
+    line = f"{' and '.join(keys)} without effect: data.path is no table"
+    return replace(index, warnings=(*index.warnings, line))
 
 
 def _join(parts: Sequence[Part], warnings: Sequence[str], case_variants: CaseVariants) -> ImageIndex:
@@ -143,10 +127,13 @@ def _join(parts: Sequence[Part], warnings: Sequence[str], case_variants: CaseVar
             lines.append(f"classes of {train} without an image in {part}: {with_counts(absent)}")
     lines += [line for part in parts for line in part_warnings(part)]
     ignored = sum((part.found.ignored for part in parts), Counter[str]())
-    return ImageIndex(train.root, class_names, _samples(parts, class_names), tuple(lines), dict(ignored))
+    return ImageIndex(
+        train.root, class_names, folder_samples(parts, class_names), tuple(lines), dict(ignored)
+    )
 
 
-def _samples(parts: Sequence[Part], class_names: Sequence[str]) -> tuple[Sample, ...]:
+def folder_samples(parts: Sequence[Part], class_names: Sequence[str]) -> tuple[Sample, ...]:
+    """Give the images in the folders of some classes as samples, in the order of their names' bytes."""
     targets = {name: target for target, name in enumerate(class_names)}
     samples = [
         Sample(name, targets[class_name], part.split)

@@ -9,6 +9,7 @@ from finetune.data.folders import Found, find_images, list_folders
 from finetune.data.index import Split
 from finetune.errors import DataError
 from finetune.layout_names import SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS
+from finetune.table import TABLE_SUFFIXES
 from finetune.text import printable
 
 SPLIT_FOLDERS = (TRAIN_FOLDER, *VAL_FOLDERS, TEST_FOLDER)
@@ -38,6 +39,23 @@ class Part:
         """Give the class folder that an image lies in or below, `None` if it lies beside them."""
         first = name.removeprefix(f"{self.folder}/" if self.folder else "").split("/", 1)[0]
         return first if first in self.counts else None
+
+
+def existing_folder(path: str | Path) -> Path:
+    """Give a folder's absolute path.
+
+    Raises:
+        DataError: there is none.
+    """
+    root = Path(path).expanduser().absolute()
+    shown = printable(str(root))
+    if not os.path.lexists(root):
+        raise DataError(f"no such directory: {shown}.")
+    if not root.is_dir():
+        raise DataError(
+            f"{shown} is not a folder; expected a folder of images, or a table ({' '.join(TABLE_SUFFIXES)})."
+        )
+    return root
 
 
 def find_parts(root: Path, val: float | str) -> tuple[list[Part], list[str]]:

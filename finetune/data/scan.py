@@ -2,9 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from finetune.data.index import BadImage, ImageIndex, Sample
@@ -108,7 +109,7 @@ def leave_out_bad(
         BadImagesError: as `check_images`.
     """
     bad = tuple(BadImage(sample.name, reason) for sample, reason in reasons.items())
-    listed, part = _listed(index, bad), len(bad) / len(index.samples)
+    listed, part = _listed(index, reasons), len(bad) / len(index.samples)
     if on_bad == "stop":
         raise BadImagesError(listed, "Mend or remove them, or set data.on_bad_image: skip.", bad)
     if part > max_bad_fraction:
@@ -126,10 +127,12 @@ def leave_out_bad(
     return replace(kept, warnings=(*index.warnings, line))
 
 
-def _listed(index: ImageIndex, bad: Sequence[BadImage]) -> str:
+def _listed(index: ImageIndex, bad: Mapping[Sample, str]) -> str:
     number = "1 image" if len(bad) == 1 else f"{len(bad)} images"
     lines = [f"{number} of {len(index.samples)} in {printable(str(index.root))} cannot be read:"]
-    lines += [f"  {printable(image.name)}: {image.reason}" for image in bad[:_LISTED]]
+    for sample, reason in islice(bad.items(), _LISTED):
+        place = f" ({sample.place} of the table)" if sample.place else ""
+        lines.append(f"  {printable(sample.name)}{place}: {reason}")
     if len(bad) > _LISTED:
         lines.append(f"  … and {len(bad) - _LISTED} more")
     return "\n".join(lines)

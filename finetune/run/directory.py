@@ -15,7 +15,7 @@ from typing import IO, Any, Self, cast, get_args
 import torch
 
 from finetune.atomic import reported_disk_errors, write_bytes, write_csv, write_file, write_json
-from finetune.data import Fingerprint, Split
+from finetune.data import SPLIT_HEADER, Fingerprint, Split
 from finetune.errors import CheckpointError, RunError
 from finetune.run.checkpoints import CheckpointFolder
 from finetune.run.names import (
@@ -38,7 +38,6 @@ from finetune.run.names import (
 )
 from finetune.sealed import seal, unseal
 
-SPLIT_HEADER = ("image", "split", "class")
 FILES_HEADER = ("image", *Fingerprint._fields)
 _FORMULA_STARTS = ("=", "+", "-", "@", "'")
 

@@ -1,0 +1,80 @@
+"""Which column of a table holds what: by the name that the config gives, or by the usual names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from finetune.errors import ConfigError, DataError
+from finetune.table.reading import Table
+from finetune.text import printable
+
+Role = Literal["image", "label", "split"]
+
+ROLES: Mapping[Role, tuple[str, ...]] = {
+    "image": ("image", "img", "image_path", "file", "filename", "file_name", "filepath", "file_path", "path"),
+    "label": ("label", "class", "class_name", "target", "category"),
+    "split": ("split", "subset"),
+}
+"""What a column may be called that is found without being named: in any case, `-` and blanks as `_`."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of columns that were given; None for one that is found by its usual names."""
+
+    image: str | None = None
+    label: str | None = None
+    split: str | None = None
+
+
+USUAL_COLUMNS = Columns()
+"""No column is named; all are found by their usual names."""
+
+
+def find_column(table: Table, role: Role, columns: Columns, *, required: bool) -> int | None:
+    """Give the position of the column that holds images, labels or splits.
+
+    None where none was named, none is called by a usual name, and none is required.
+
+    Raises:
+        ConfigError: the column that was named is not there.
+        DataError: none is called by a usual name though one is required, or several are.
+    """
+    named: str | None = getattr(columns, role)
+    if named is not None:
+        if named in table.header:
+            return table.header.index(named)
+        near = get_close_matches(named, table.header, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise ConfigError(
+            f"data.columns.{role}: {table} has no column {named!r}; it has {_listed(table.header)}{hint}"
+        )
+    found = [position for position, name in enumerate(table.header) if _plain(name) in ROLES[role]]
+    exact = [position for position in found if _plain(table.header[position]) == role]
+    if len(found) == 1 or len(exact) == 1:
+        return (exact or found)[0]
+    if found:
+        candidates = " and ".join(repr(table.header[position]) for position in found)
+        raise DataError(
+            f"{table}: columns {candidates} may both hold the {role}; name one: data.columns.{role}."
+        )
+    if required:
+        raise DataError(
+            f"{table} has no column for the {role}: its column names are {_listed(table.header)}; expected "
+            f"one of {', '.join(ROLES[role])}.\nRename one, or name it in data.columns.{role}."
+        )
+    return None
+
+
+def unused_columns(table: Table, used: set[int]) -> tuple[str, ...]:
+    """Give the names of the columns that nothing is made of."""
+    return tuple(name for position, name in enumerate(table.header) if position not in used)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_").replace(" ", "_")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return printable(", ".join(map(repr, names[:12])) + (", …" if len(names) > 12 else ""))

@@ -1,0 +1,125 @@
+"""The rows of a table as labelled images, with every fault of every row found at once."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from finetune.table.columns import ROLES, Columns, Role, find_column, unused_columns
+from finetune.table.reading import Table
+
+SPLIT_NAMES: Mapping[str, Literal["train", "val", "test"]] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What a cell of the split column may say, in any case."""
+
+
+class ImageRow(NamedTuple):
+    """What one row says of one image."""
+
+    name: str
+    """POSIX path relative to the folder of the images, without detours; absolute if it lies outside"""
+    label: str | None
+    """None if labels were not asked for"""
+    split: Literal["train", "val", "test"] | None
+    """None if the table has no column for it"""
+    place: str
+    """`line 7`"""
+
+
+def read_rows(
+    table: Table, root: Path, columns: Columns, *, required: tuple[Role, ...] = ("image", "label")
+) -> tuple[list[ImageRow], tuple[str, ...]]:
+    """Give what each row says, and the names of the columns that are not used.
+
+    Args:
+        table: the table.
+        root: folder that the paths in it are relative to.
+        columns: names of columns, where they were given.
+        required: the columns that must be there; the others may.
+
+    Raises:
+        ConfigError: a column that was named is not there.
+        DataError: a required column is missing; or empty cells, splits that are none, images that stand in
+            several rows, whether these agree or not.
+    """
+    places: dict[Role, int | None] = {
+        role: find_column(table, role, columns, required=role in required) for role in ROLES
+    }
+    used = {role: position for role, position in places.items() if position is not None}
+    faults: list[str] = []
+    rows: dict[str, ImageRow] = {}
+    for number, cells in enumerate(table.rows):
+        said = {role: cells[position] for role, position in used.items()}
+        row = _image_row(said, root, table.place(number))
+        wrong = _cell_faults(said) or _repetition(row, rows.get(row.name))
+        if wrong:
+            faults.append(f"{row.place}: {wrong}")
+        else:
+            rows[row.name] = row
+    if faults:
+        table.refuse(faults)
+    return list(rows.values()), unused_columns(table, set(used.values()))
+
+
+def image_names(table: Table, root: Path, columns: Columns) -> list[str]:
+    """Give the image of each row, in order, whatever else the table holds.
+
+    Raises:
+        ConfigError, DataError: no column for the image, or one with empty cells.
+    """
+    position = find_column(table, "image", columns, required=True)
+    assert position is not None
+    cells = table.column(position)
+    faults = [f"{table.place(n)}: the image is empty" for n, cell in enumerate(cells) if not cell.strip()]
+    if faults:
+        table.refuse(faults)
+    return [_relative(cell, root) for cell in cells]
+
+
+def _image_row(said: Mapping[Role, str], root: Path, place: str) -> ImageRow:
+    split = said.get("split")
+    return ImageRow(
+        name=_relative(said["image"], root),
+        label=said.get("label"),
+        split=None if split is None else SPLIT_NAMES.get(split.strip().casefold()),
+        place=place,
+    )
+
+
+def _cell_faults(said: Mapping[Role, str]) -> str | None:
+    """Say what is wrong with the cells of one row, if anything is."""
+    empty = [role for role, cell in said.items() if not cell.strip()]
+    if empty:
+        return f"the {' and the '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty"
+    if "\0" in said["image"]:
+        return f"{said['image']!r} cannot be the name of a file"
+    if "://" in said["image"]:
+        return f"{said['image']!r} is a web address; download the images first"
+    split = said.get("split")
+    if split is not None and split.strip().casefold() not in SPLIT_NAMES:
+        return f"split {split!r} is none of train, val (valid, validation) and test"
+    return None
+
+
+def _repetition(row: ImageRow, earlier: ImageRow | None) -> str | None:
+    """Say how a row repeats an earlier one of the same image, and whether the two agree."""
+    if earlier is None:
+        return None
+    for what, here, there in (
+        ("label", row.label, earlier.label),
+        ("split", row.split, earlier.split),
+    ):
+        if here != there:
+            return f"{row.name}: {what} {here!r}, but {there!r} in {earlier.place}"
+    return f"{row.name}: repeats {earlier.place}"
+
+
+def _relative(cell: str, root: Path) -> str:
+    """Write a path one way, so that `a/./b.jpg` and `a/b.jpg` are one image."""
+    path = Path(os.path.normpath(root / cell))
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return path.as_posix() if os.path.isabs(cell) else Path(os.path.relpath(path, root)).as_posix()
