@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from finetune.config import Config, StageConfig
-from finetune.data import ImageIndex, check_images, index_images
+from finetune.config import Config, FoldConfig, StageConfig
+from finetune.data import ImageIndex, check_images, group_shares, index_images
 from finetune.device import Precision, choose_device, choose_precision, describe, keep_large_buffers
 from finetune.early_stopping import EarlyStopping
 from finetune.errors import ConfigError
@@ -24,6 +24,7 @@ from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifie
 from finetune.optim import build_optimizer, has_momentum
 from finetune.plan import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.progress import Display
+from finetune.split import Fold
 from finetune.table import Columns
 from finetune.transforms import eval_transform, train_transform
 
@@ -109,6 +110,9 @@ def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits
         display.warn(f"{finding.message}, first {first}; `finetune check` lists them all")
     counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]
     display.say(f"data    {data.path}: {len(index.class_names)} classes, images: {', '.join(counts)}")
+    shares = group_shares(index)
+    if shares is not None:
+        display.say(f"split   by group: {shares}")
     return index, limits
 
 
@@ -123,7 +127,7 @@ def read_index(config: Config) -> ImageIndex:
     data = config.data
     return index_images(
         data.path,
-        val=data.val,
+        val=Fold(data.val.fold, data.val.of) if isinstance(data.val, FoldConfig) else data.val,
         seed=config.seed,
         images_per_class=data.images_per_class,
         case_variants=data.case_variants,

@@ -144,6 +144,8 @@ def _kind(field: dict[str, Any]) -> str:
     if field["type"] == "array":
         inner = field.get("items") or field["prefixItems"][0]
         return "list of " + ("sections" if "$ref" in inner else _kind(inner))
+    if field["type"] == "object":
+        return "`{" + ", ".join(f"{key}: …" for key in field["properties"]) + "}`"
     if "slice" in field.get("pattern", ""):
         return "`slice(…)`"
     return _KINDS[field["type"]] + _limits(field)

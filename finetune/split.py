@@ -5,10 +5,27 @@ file that is added takes its place in the ranking without moving the others: at 
 sides, to keep the fraction.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from finetune.seed import derive
+
+_DEALS = 100  # orders in which groups are dealt; the best of them counts
+_MOST_DEALT = 10_000  # groups in all orders together, so that many groups are dealt in seconds
+_PASSES = 20  # over all groups, to move them one by one to better parts; it ends as soon as none moves
+_ALL = -1  # stands for all classes together, where classes are counted
+_ABSENT, _NOWHERE_ELSE = 1.0, 100.0  # a class that a part lacks; a class that only a held-out part has
+
+
+class Fold(NamedTuple):
+    """One part of a cross-validation: fold `number` of `of`, from 1."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"fold {self.number} of {self.of}"
 
 
 def stratified_split(
@@ -40,6 +57,39 @@ def stratified_split(
     return held_out
 
 
+def stratified_folds(names: Sequence[str], targets: Sequence[int], *, folds: int, seed: int) -> list[int]:
+    """Tell for each sample which fold it is in, 0 … folds − 1; every fold has its share of every class.
+
+    The sizes of two folds differ by at most one sample of each class, and by at most one of all.
+
+    Raises:
+        ValueError: a class has fewer than two samples.
+    """
+    fold_of, dealt = [0] * len(names), 0
+    for target, ranked in sorted(_ranked_by_class(names, targets, seed, "split").items()):
+        if len(ranked) < 2:
+            raise ValueError(f"class {target} has {len(ranked)} sample; a split needs two")
+        for position in ranked:
+            fold_of[position] = dealt % folds
+            dealt += 1
+    return fold_of
+
+
+def grouped_split(groups: Sequence[str], targets: Sequence[int], *, fraction: float, seed: int) -> list[bool]:
+    """Tell for each sample whether it is held out, where all samples of a group share their fate.
+
+    As near to `fraction` of each class, and of all samples, is held out as whole groups allow. A class with
+    several groups is on both sides wherever that can be; a class that only one group has is left to train on.
+    """
+    parts = _deal(groups, targets, shares=(fraction, 1 - fraction), held_out=1, seed=seed)
+    return [part == 0 for part in parts]
+
+
+def grouped_folds(groups: Sequence[str], targets: Sequence[int], *, folds: int, seed: int) -> list[int]:
+    """Tell for each sample which fold it is in, 0 … folds − 1, where all samples of a group are in one."""
+    return _deal(groups, targets, shares=(1 / folds,) * folds, held_out=folds, seed=seed)
+
+
 def limit_per_class(names: Sequence[str], targets: Sequence[int], *, limit: int, seed: int) -> list[bool]:
     """Tell for each sample whether it is among the `limit` that are kept of its class."""
     kept = [False] * len(names)
@@ -59,3 +109,84 @@ def _ranked_by_class(
     for positions in by_class.values():
         positions.sort(key=lambda position: (derive(seed, purpose, names[position]), names[position]))
     return by_class
+
+
+def _deal(
+    groups: Sequence[str], targets: Sequence[int], *, shares: Sequence[float], held_out: int, seed: int
+) -> list[int]:
+    """Deal whole groups to parts, so that each part has about its share of every class.
+
+    Groups are dealt one after the other, each to the part that gains the most by it, and then moved one by
+    one as long as that helps. It is done in several orders, which the seed decides; the best outcome counts.
+
+    Args:
+        groups: the group of each sample.
+        targets: the class of each sample.
+        shares: the part of all samples that each part should get.
+        held_out: how many of the parts, from the first, are kept from training at some time.
+        seed: the seed of the experiment.
+    """
+    counts: dict[str, Counter[int]] = defaultdict(Counter)
+    for group, target in zip(groups, targets, strict=True):
+        counts[group].update((target, _ALL))
+    deals = (
+        _Deal(counts, shares, held_out, order=sorted(counts, key=lambda g: (derive(seed, "deal", n, g), g)))
+        for n in range(max(1, min(_DEALS, _MOST_DEALT // len(counts))))
+    )
+    best = min(deals, key=lambda deal: deal.cost)
+    return [best.part_of[group] for group in groups]
+
+
+class _Deal:
+    """Groups dealt to parts in one order, and how far the parts are from their shares."""
+
+    def __init__(
+        self, counts: dict[str, Counter[int]], shares: Sequence[float], held_out: int, *, order: Sequence[str]
+    ) -> None:
+        self._shares, self._held_out = shares, held_out
+        self._sizes = {group: sorted(counts[group].items()) for group in order}
+        self._totals: Counter[int] = sum(counts.values(), Counter())
+        self._filled: list[Counter[int]] = [Counter() for _ in shares]
+        self.part_of: dict[str, int] = {}
+        for group in order:
+            self._put(group, min(range(len(shares)), key=lambda part: self._change(group, part, 1)))
+        for _ in range(_PASSES):
+            if not sum(self._improve(group) for group in order):
+                break
+
+    @property
+    def cost(self) -> float:
+        """Give the squared distances from the shares, over all parts and classes."""
+        parts = range(len(self._shares))
+        return sum(self._cost(p, c, self._filled[p][c]) for p in parts for c in sorted(self._totals))
+
+    def _improve(self, group: str) -> bool:
+        """Move a group to the part where it does the most good; say whether it moved."""
+        old = self.part_of[group]
+        leaving = self._change(group, old, -1)
+        gains = {p: leaving + self._change(group, p, 1) for p in range(len(self._shares)) if p != old}
+        new = min(gains, key=lambda part: gains[part])
+        if gains[new] > -1e-12:  # less is rounding, and could go round in circles
+            return False
+        self._filled[old].subtract(dict(self._sizes[group]))
+        self._put(group, new)
+        return True
+
+    def _put(self, group: str, part: int) -> None:
+        self.part_of[group] = part
+        self._filled[part].update(dict(self._sizes[group]))
+
+    def _change(self, group: str, part: int, sign: int) -> float:
+        """Give what it costs a part to get a group (`sign` 1) or to lose it (−1)."""
+        filled = self._filled[part]
+        return sum(
+            self._cost(part, c, filled[c] + sign * size) - self._cost(part, c, filled[c])
+            for c, size in self._sizes[group]
+        )
+
+    def _cost(self, part: int, target: int, number: int) -> float:
+        """Give what it costs that a part has so many samples of a class."""
+        total = self._totals[target]
+        distance = (number / total - self._shares[part]) ** 2
+        absent = _ABSENT if number == 0 else 0.0
+        return distance + absent + (_NOWHERE_ELSE if number == total and part < self._held_out else 0.0)

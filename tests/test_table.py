@@ -172,7 +172,8 @@ def test_columns_can_be_named(tmp_path):
     index = index_images(path, columns=columns, seed=1)
     assert index.class_names == ("a", "b")
     assert index.columns == columns
-    assert index.warnings == (f"columns of {path} that are not used: 'label'",)
+    (line,) = index.warnings
+    assert line.startswith(f"columns of {path} that are not used: 'label'; data.columns.group names one")
 
 
 def test_a_column_that_was_named_and_is_not_there_is_a_mistake_in_the_config(tmp_path):

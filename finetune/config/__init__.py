@@ -27,7 +27,7 @@ from finetune.config.sections import (
     SliceConfig,
     StageConfig,
 )
-from finetune.config.values import Device, MemoryFormat, Monitor, Precision
+from finetune.config.values import Device, FoldConfig, MemoryFormat, Monitor, Precision
 
 __all__ = [
     "CheckpointConfig",
@@ -35,6 +35,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "EarlyStoppingConfig",
+    "FoldConfig",
     "HeadConfig",
     "LossConfig",
     "LrFinderConfig",

@@ -56,6 +56,10 @@ class ColumnsConfig(Section):
     """What each image is for: `train`, `val` (`valid`, `validation`) or `test`. Usual names: `split`,
     `subset`. The column may be missing."""
 
+    group: Text | None = None
+    """What images have in common, such as a patient, a video or a product: images of one group never stand
+    on both sides of the split. Usual names: `group`, `group_id`. The column may be missing."""
+
 
 class DataConfig(Section):
     """The images: where they lie, how they are split, read and augmented."""
@@ -72,9 +76,11 @@ class DataConfig(Section):
     """Folder that the paths in a table are relative to. `null` is the table's own."""
 
     val: Validation = "auto"
-    """What to validate on: a fraction of each class (0–1), or the name of the folder that holds the
-    validation images. `auto` takes the folder `val` (or `valid`, `validation`) or the `val` rows of a
-    table's split column if there are any, else a fraction of 0.2."""
+    """What to validate on: a fraction of each class (0–1); `{fold: 2, of: 5}`, one part of a
+    cross-validation; the name of the folder that holds the validation images; or a table with the columns
+    `image` and `split`, such as the split.csv of an earlier run, to split as it says. `auto` takes the
+    folder `val` (or `valid`, `validation`) or the `val` rows of a table's split column if there are any,
+    else a fraction of 0.2."""
 
     images_per_class: Count | None = None
     """Train on only that many images of each class, to see how far few labels go. `null` takes all of

@@ -6,8 +6,9 @@ Each check says what was expected; where the value stands and what was found is 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from finetune.layout_names import TABLE_SUFFIXES
 from finetune.rates import parse_lr
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -48,16 +49,42 @@ def _check_lr(value: Any) -> float | str:
     return value if isinstance(value, str) else float(value)
 
 
-def _check_val(value: Any) -> float | str:
+class FoldConfig(BaseModel):
+    """One part of a cross-validation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    fold: int
+    of: int
+
+
+def _check_val(value: Any) -> float | str | dict[str, int] | FoldConfig:
+    if isinstance(value, FoldConfig):
+        return value
+    if isinstance(value, dict):
+        return _check_fold(value)
     if _is_number(value):
         if not 0 < value < 1:
             raise ValueError("a validation fraction must lie between 0 and 1, for instance 0.2")
         return float(value)
+    if isinstance(value, str) and value.lower().endswith(TABLE_SUFFIXES):
+        return value
     if not isinstance(value, str) or value in ("", ".", "..") or "/" in value or "\\" in value:
-        raise ValueError("expected auto, a fraction such as 0.2, or the name of a folder inside data.path")
+        raise ValueError(
+            "expected auto, a fraction such as 0.2, {fold: 1, of: 5}, the name of a folder inside data.path, "
+            "or a table that says what each image is for"
+        )
     if _QUOTED_FRACTION.fullmatch(value):
         raise ValueError("expected a fraction such as 0.2, a plain number without quotes or %")
     return value
+
+
+def _check_fold(value: dict[str, Any]) -> dict[str, int]:
+    match value:
+        case {"fold": fold, "of": of, **other} if not other and _is_whole(fold) and _is_whole(of):
+            if 1 <= fold <= of and 2 <= of <= 1000:
+                return value
+    raise ValueError("expected {fold: N, of: M} with whole numbers, M from 2 to 1000 and N from 1 to M")
 
 
 def _check_workers(value: Any) -> int | str:
@@ -142,13 +169,22 @@ Rate = Annotated[
 ]
 
 Validation = Annotated[
-    float | str,
+    float | str | FoldConfig,
     BeforeValidator(_check_val),
     WithJsonSchema(
         {
             "anyOf": [
                 {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
                 {"type": "string", "minLength": 1},
+                {
+                    "type": "object",
+                    "properties": {
+                        "fold": {"type": "integer", "minimum": 1},
+                        "of": {"type": "integer", "minimum": 2},
+                    },
+                    "required": ["fold", "of"],
+                    "additionalProperties": False,
+                },
             ]
         }
     ),

@@ -2,6 +2,7 @@
 
 from finetune.data.copies import find_copies
 from finetune.data.fingerprint import Fingerprint, take_fingerprints
+from finetune.data.hold_out import group_shares
 from finetune.data.index import SPLIT_HEADER, BadImage, ImageIndex, Sample, Split, load_sample
 from finetune.data.indexing import index_images
 from finetune.data.lookalikes import find_lookalikes
@@ -22,6 +23,7 @@ __all__ = [
     "check_images",
     "find_copies",
     "find_lookalikes",
+    "group_shares",
     "index_images",
     "leave_out_bad",
     "load_sample",

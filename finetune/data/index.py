@@ -10,9 +10,13 @@ from PIL import Image
 
 from finetune.builtin import digits
 from finetune.images import ImageLimits, read_image
+from finetune.split import Fold
 from finetune.table import USUAL_COLUMNS, Columns
 
 Split = Literal["train", "val", "test"]
+
+Validation = float | str | Fold
+"""What to validate on: a fraction, `auto`, the name of a folder, the path of a table, or a fold."""
 
 SPLIT_HEADER = ("image", "split", "class")
 """what `ImageIndex.rows` gives, and the column names of the table that records it"""
@@ -26,6 +30,8 @@ class Sample(NamedTuple):
     target: int
     """position of its class in `ImageIndex.class_names`"""
     split: Split
+    group: str | None = None
+    """what it has in common with others, such as a patient: a group never stands on two sides of a split"""
     place: str = ""
     """where a table says so, as `line 7`; empty where no table does"""
 

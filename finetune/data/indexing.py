@@ -9,9 +9,9 @@ from pathlib import Path
 from finetune.builtin import digits
 from finetune.data.class_names import CaseVariants, check_class_names
 from finetune.data.folders import list_folders
-from finetune.data.index import ImageIndex, Sample
+from finetune.data.hold_out import hold_out, keep_per_class
+from finetune.data.index import ImageIndex, Sample, Validation
 from finetune.data.layout import (
-    DEFAULT_FRACTION,
     Part,
     check_not_empty,
     existing_folder,
@@ -21,7 +21,7 @@ from finetune.data.layout import (
 )
 from finetune.data.tables import index_table
 from finetune.errors import ConfigError, DataError
-from finetune.split import limit_per_class, stratified_split
+from finetune.split import Fold
 from finetune.table import ROLES, USUAL_COLUMNS, Columns, is_table
 from finetune.text import printable
 
@@ -31,7 +31,7 @@ _BUILTIN = "builtin:"
 def index_images(
     path: str | Path,
     *,
-    val: float | str = "auto",
+    val: Validation = "auto",
     seed: int,
     images_per_class: int | None = None,
     case_variants: CaseVariants = "stop",
@@ -43,10 +43,11 @@ def index_images(
     Args:
         path: a folder of class folders; one with `train/`, and perhaps `val/` and `test/`, that hold class
             folders; a table of images and labels; or `builtin:digits`.
-        val: the fraction of each class to validate on (0–1); the name of the folder to validate on; or
-            `auto`: the folder `val`, `valid` or `validation` beside `train`, or the rows that the table's
-            split column says, if there are any, else 0.2.
-        seed: decides a split by fraction, and which images `images_per_class` keeps.
+        val: the fraction of each class to validate on (0–1); a fold; the name of the folder to validate on;
+            the path of a table that says what each image is for; or `auto`: the folder `val`, `valid` or
+            `validation` beside `train`, or the rows that the table's split column says, if there are any,
+            else 0.2.
+        seed: decides a split by fraction or folds, and which images `images_per_class` keeps.
         images_per_class: how many training images to keep of each class; `None` for all.
         case_variants: whether class names may differ in case only.
         columns: names of a table's columns, where they were given.
@@ -66,15 +67,14 @@ def index_images(
         index = _join(parts, warnings, case_variants)
     if not is_table(path):
         index = _warn_of_table_keys(index, columns, image_folder)
-    if not index.count("val"):
-        index = _hold_out(index, val if isinstance(val, float) else DEFAULT_FRACTION, seed)
-    return index if images_per_class is None else _keep_per_class(index, images_per_class, seed)
+    index = hold_out(index, val, seed)
+    return index if images_per_class is None else keep_per_class(index, images_per_class, seed)
 
 
-def _index_builtin(path: str, val: float | str) -> ImageIndex:
+def _index_builtin(path: str, val: Validation) -> ImageIndex:
     if path != f"{_BUILTIN}digits":
         raise ConfigError(f"data.path: there is no {path!r}; the built-in data set is builtin:digits.")
-    if isinstance(val, str) and val != "auto":
+    if isinstance(val, str) and val != "auto" and not is_table(val):
         raise ConfigError(f"data.val: {path} has no folder {val!r}; write a fraction such as 0.2, or auto.")
     _, targets = digits.load_digits()
     names = digits.sample_names()
@@ -82,17 +82,17 @@ def _index_builtin(path: str, val: float | str) -> ImageIndex:
     return ImageIndex(None, digits.CLASS_NAMES, samples)
 
 
-def _check_table_val(index: ImageIndex, path: str, val: float | str) -> None:
+def _check_table_val(index: ImageIndex, path: str, val: Validation) -> None:
     """Refuse a `val` that contradicts a table, or that only a folder can have."""
-    if isinstance(val, str) and val != "auto":
+    if isinstance(val, str) and val != "auto" and not is_table(val):
         raise ConfigError(
             f"data.val: {val!r} is no fraction, and {path} no folder; the table's split column says what to "
             "validate on (data.columns.split names it), or write a fraction such as 0.2."
         )
-    if isinstance(val, float) and index.count("val"):
+    if isinstance(val, float | Fold) and index.count("val"):
         raise DataError(
-            f"data.val is {val:g}, but the split column of {printable(path)} has val rows; drop data.val to "
-            "validate on them, or take the column away to hold out a part of all images."
+            f"data.val is {val}, but the split column of {printable(path)} has val rows; drop data.val to "
+            "validate on them, or take the column away to have a split made."
         )
 
 
@@ -151,27 +151,3 @@ def _hint(train: Part) -> str:
         if len(list_folders(below)) > 1:
             return f" Did you mean {printable(str(below))}?"
     return ""
-
-
-def _hold_out(index: ImageIndex, fraction: float, seed: int) -> ImageIndex:
-    """Move a part of each class's training samples to validation."""
-    single = {name: number for name, number in index.counts("train").items() if number < 2}
-    if single:
-        raise DataError(
-            f"{index.root}: too few images to train and validate on in {with_counts(single)}; "
-            "a class needs at least 2."
-        )
-    train = index.of_split("train")
-    names, targets = [sample.name for sample in train], [sample.target for sample in train]
-    held_out = dict(zip(names, stratified_split(names, targets, fraction=fraction, seed=seed), strict=True))
-    samples = tuple(
-        sample._replace(split="val") if held_out.get(sample.name) else sample for sample in index.samples
-    )
-    return replace(index, samples=samples)
-
-
-def _keep_per_class(index: ImageIndex, limit: int, seed: int) -> ImageIndex:
-    train = index.of_split("train")
-    names, targets = [sample.name for sample in train], [sample.target for sample in train]
-    kept = dict(zip(names, limit_per_class(names, targets, limit=limit, seed=seed), strict=True))
-    return replace(index, samples=tuple(sample for sample in index.samples if kept.get(sample.name, True)))

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.data.folders import Found, find_images, list_folders
-from finetune.data.index import Split
+from finetune.data.index import Split, Validation
 from finetune.errors import DataError
-from finetune.layout_names import SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS
-from finetune.table import TABLE_SUFFIXES
+from finetune.layout_names import SUFFIXES, TABLE_SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS
+from finetune.split import Fold
+from finetune.table import is_table
 from finetune.text import printable
 
 SPLIT_FOLDERS = (TRAIN_FOLDER, *VAL_FOLDERS, TEST_FOLDER)
@@ -58,7 +59,7 @@ def existing_folder(path: str | Path) -> Path:
     return root
 
 
-def find_parts(root: Path, val: float | str) -> tuple[list[Part], list[str]]:
+def find_parts(root: Path, val: Validation) -> tuple[list[Part], list[str]]:
     """Find the parts of a data set, training first, from what there is and what was asked for.
 
     Returns the parts, and what the user should know.
@@ -67,7 +68,7 @@ def find_parts(root: Path, val: float | str) -> tuple[list[Part], list[str]]:
         DataError: folders that contradict `val` or each other.
     """
     folders = list_folders(root)
-    named = isinstance(val, str) and val != "auto"
+    named = isinstance(val, str) and val != "auto" and not is_table(val)
     val_folders = [str(val)] if named else [name for name in VAL_FOLDERS if name in folders]
     if named:
         _check_named(root, str(val), folders)
@@ -77,9 +78,9 @@ def find_parts(root: Path, val: float | str) -> tuple[list[Part], list[str]]:
     where = printable(str(root))
     if len(val_folders) > 1:
         raise DataError(f"{where} holds {' and '.join(val_folders)}; name one of them in data.val.")
-    if val_folders and isinstance(val, float):
+    if val_folders and isinstance(val, float | Fold):
         raise DataError(
-            f"data.val is {val:g}, but {where} holds a folder {val_folders[0]}; drop data.val to validate on "
+            f"data.val is {val}, but {where} holds a folder {val_folders[0]}; drop data.val to validate on "
             "that folder, or move it away to hold out a part of train."
         )
     parts = [find_part(root, TRAIN_FOLDER, "train")]

@@ -26,7 +26,7 @@ def index_table(
     rows, unused = read_rows(table, root, columns)
     check_some_exist(table, root, rows)
     class_names = _class_names(table, rows, case_variants)
-    warnings = [f"columns of {table} that are not used: {quoted(unused)}"] if unused else []
+    warnings = [_unused_line(table, unused, grouped=rows[0].group is not None)] if unused else []
     warnings += _check_splits(table, rows)
     samples = samples_of(rows, class_names, keep_split=True)
     return ImageIndex(root, class_names, samples, tuple(warnings), columns=columns)
@@ -55,7 +55,7 @@ def samples_of(
     for row in rows:
         if row.label in targets:
             split: Split = (row.split or "train") if keep_split else "test"
-            samples.append(Sample(row.name, targets[row.label], split, place=row.place))
+            samples.append(Sample(row.name, targets[row.label], split, row.group, row.place))
     return tuple(sorted(samples, key=lambda sample: os.fsencode(sample.name)))
 
 
@@ -70,6 +70,11 @@ def check_some_exist(table: Table, root: Path, rows: Sequence[ImageRow]) -> None
             f"none of the {len(rows)} images of {table} is in {printable(str(root))}, for instance "
             f"{printable(rows[0].name)}. Paths are relative to the table's folder, or to data.image_folder."
         )
+
+
+def _unused_line(table: Table, unused: Sequence[str], *, grouped: bool) -> str:
+    hint = "" if grouped else "; data.columns.group names one whose images must not stand on both sides"
+    return f"columns of {table} that are not used: {quoted(unused)}{hint}"
 
 
 def _class_names(table: Table, rows: Sequence[ImageRow], case_variants: CaseVariants) -> tuple[str, ...]:

@@ -37,9 +37,9 @@ from finetune.run.names import (
     WEIGHTS,
 )
 from finetune.sealed import seal, unseal
+from finetune.text import protect_cell, unprotect_cell
 
 FILES_HEADER = ("image", *Fingerprint._fields)
-_FORMULA_STARTS = ("=", "+", "-", "@", "'")
 
 
 class Run:
@@ -80,7 +80,7 @@ class Run:
 
     def write_files(self, files: Mapping[str, Fingerprint]) -> None:
         """Write the fingerprint of every image, to notice what changes."""
-        write_csv(self / FILES, FILES_HEADER, ([_protect(name), *mark] for name, mark in files.items()))
+        write_csv(self / FILES, FILES_HEADER, ([protect_cell(name), *mark] for name, mark in files.items()))
 
     def read_files(self) -> dict[str, Fingerprint]:
         """Read the fingerprint of every image by name."""
@@ -88,7 +88,7 @@ class Run:
         next(rows, None)
         try:
             return {
-                _unprotect(name): Fingerprint(int(size), int(modified), digest)
+                unprotect_cell(name): Fingerprint(int(size), int(modified), digest)
                 for name, size, modified, digest in rows
             }
         except ValueError:
@@ -108,7 +108,7 @@ class Run:
 
     def write_split(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """Write (image name, split, class) of every image."""
-        protected = ([_protect(cell) for cell in row] for row in rows)
+        protected = ([protect_cell(cell) for cell in row] for row in rows)
         write_csv(self / SPLIT, SPLIT_HEADER, protected)
 
     def read_split(self) -> list[tuple[str, Split, str]]:
@@ -117,7 +117,7 @@ class Run:
         Raises:
             RunError: the file is missing or not what `write_split` wrote.
         """
-        rows = [tuple(map(_unprotect, row)) for row in csv.reader(io.StringIO(self._read(SPLIT)))]
+        rows = [tuple(map(unprotect_cell, row)) for row in csv.reader(io.StringIO(self._read(SPLIT)))]
         good = rows[:1] == [SPLIT_HEADER] and all(len(r) == 3 and r[1] in get_args(Split) for r in rows[1:])
         if not good:
             raise RunError(f"{self / SPLIT} is not the split of a run; was it changed by hand?")
@@ -250,15 +250,6 @@ def _nearby_runs(directory: Path) -> str:
         {str(path.parent) for folder in folders if folder.is_dir() for path in folder.glob(f"*/{MODEL}")}
     )
     return f", for instance {found[-1]}" if found else ""
-
-
-def _protect(cell: str) -> str:
-    """Keep a spreadsheet from taking a name for a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
-
-
-def _unprotect(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") else cell
 
 
 def _now() -> str:

@@ -1,13 +1,12 @@
 """Tables of images: which file one is, what its cells hold, and which column means what. No torch here."""
 
 from finetune.table.columns import ROLES, USUAL_COLUMNS, Columns, Role, find_column, unused_columns
-from finetune.table.reading import TABLE_SUFFIXES, Table, is_table, read_table
+from finetune.table.reading import Table, is_table, read_table
 from finetune.table.rows import SPLIT_NAMES, ImageRow, image_names, read_rows
 
 __all__ = [
     "ROLES",
     "SPLIT_NAMES",
-    "TABLE_SUFFIXES",
     "USUAL_COLUMNS",
     "Columns",
     "ImageRow",

@@ -9,12 +9,13 @@ from finetune.errors import ConfigError, DataError
 from finetune.table.reading import Table
 from finetune.text import printable
 
-Role = Literal["image", "label", "split"]
+Role = Literal["image", "label", "split", "group"]
 
 ROLES: Mapping[Role, tuple[str, ...]] = {
     "image": ("image", "img", "image_path", "file", "filename", "file_name", "filepath", "file_path", "path"),
     "label": ("label", "class", "class_name", "target", "category"),
     "split": ("split", "subset"),
+    "group": ("group", "group_id"),
 }
 """What a column may be called that is found without being named: in any case, `-` and blanks as `_`."""
 
@@ -26,6 +27,7 @@ class Columns:
     image: str | None = None
     label: str | None = None
     split: str | None = None
+    group: str | None = None
 
 
 USUAL_COLUMNS = Columns()
@@ -33,7 +35,7 @@ USUAL_COLUMNS = Columns()
 
 
 def find_column(table: Table, role: Role, columns: Columns, *, required: bool) -> int | None:
-    """Give the position of the column that holds images, labels or splits.
+    """Give the position of the column that holds images, labels, splits or groups.
 
     None where none was named, none is called by a usual name, and none is required.
 

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from finetune.errors import DataError, MachineError
+from finetune.layout_names import TABLE_SUFFIXES
 from finetune.text import printable
-
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-"""Endings, in lower case, of what is read as a table."""
 
 _SEPARATORS = (",", ";", "\t", "|")
 _LISTED = 20
@@ -136,10 +134,11 @@ def _separator(text: str) -> str:
 
 def _records(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
     """Give the line that each record begins on, and its cells; records without text are left out."""
-    # Blanks after a separator are no part of a name: `a.jpg, cat`, and they would hide a quote.
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
-    )
+    # Where column names have blanks before them (`image, label`), cells have them too, and they are no part
+    # of a name; elsewhere a name may begin with one.
+    spaced = f"{separator} " in text.lstrip("\r\n").splitlines()[0]
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=spaced, strict=True)
     records, line = [], 1
     try:
         for cells in reader:

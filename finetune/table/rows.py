@@ -25,6 +25,8 @@ class ImageRow(NamedTuple):
     """None if labels were not asked for"""
     split: Literal["train", "val", "test"] | None
     """None if the table has no column for it"""
+    group: str | None
+    """None if the table has no column for it"""
     place: str
     """`line 7`"""
 
@@ -85,6 +87,7 @@ def _image_row(said: Mapping[Role, str], root: Path, place: str) -> ImageRow:
         name=_relative(said["image"], root),
         label=said.get("label"),
         split=None if split is None else SPLIT_NAMES.get(split.strip().casefold()),
+        group=said.get("group"),
         place=place,
     )
 
@@ -111,6 +114,7 @@ def _repetition(row: ImageRow, earlier: ImageRow | None) -> str | None:
     for what, here, there in (
         ("label", row.label, earlier.label),
         ("split", row.split, earlier.split),
+        ("group", row.group, earlier.group),
     ):
         if here != there:
             return f"{row.name}: {what} {here!r}, but {there!r} in {earlier.place}"
