@@ -229,7 +229,7 @@ def fit(experiment: Experiment, number: int, loaders: Loaders, lr: float, *, rep
         module,
         loaders,
         optimizer=optimizer,
-        loss=build_loss(config),
+        loss=build_loss(experiment),
         epochs=stage.epochs,
         cycle=OneCycle(cycle.pct_start, cycle.div, cycle.div_final, momentum_cycle(config, optimizer)),
         position=Position(config.seed, number + 100 * repeat),
@@ -290,7 +290,7 @@ def fastai_suggestions(experiment: Experiment, number: int, loaders: Loaders) ->
             learner = Learner(
                 wrapped,
                 experiment.model,
-                loss_func=build_loss(config),
+                loss_func=build_loss(experiment),
                 opt_func=OptimWrapper(opt=optimizer),
                 path=folder,
                 train_bn=False,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from finetune.balance import class_weights
 from finetune.config import Config, FoldConfig, StageConfig
 from finetune.data import ImageIndex, check_images, group_shares, index_images
 from finetune.device import Precision, choose_device, choose_precision, describe, keep_large_buffers
@@ -20,12 +21,14 @@ from finetune.loaders import (
     choose_workers,
     fit_batch_size,
 )
+from finetune.losses import ClassificationLoss
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
 from finetune.optim import build_optimizer, has_momentum
 from finetune.plan import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.progress import Display
 from finetune.split import Fold
 from finetune.table import Columns
+from finetune.text import printable
 from finetune.transforms import eval_transform, train_transform
 
 
@@ -53,6 +56,8 @@ def prepare(config: Config, display: Display) -> Experiment:
     experiment = assemble(config, device, index, limits, display)
     if lowered_batch(config, experiment):
         display.warn(lowered_batch(config, experiment))
+    if config.data.balance != "none":
+        display.say(balance_line(config, index))
     display.say(model_line(experiment))
     return experiment
 
@@ -163,6 +168,7 @@ def build_loaders(experiment: Experiment) -> Loaders:
             seed=experiment.config.seed,
             workers=loader_workers(experiment),
             pin_memory=device.type == "cuda",
+            class_weights=image_weights(experiment.config, index) if data.balance == "sampler" else None,
         ),
         val=build_val_loader(experiment),
         device=device,
@@ -248,6 +254,26 @@ def early_stopping(config: Config) -> EarlyStopping | None:
     )
 
 
-def build_loss(config: Config) -> nn.Module:
-    """Build the loss that a config asks for."""
-    return nn.CrossEntropyLoss(label_smoothing=config.loss.label_smoothing)
+def build_loss(experiment: Experiment) -> nn.Module:
+    """Build the loss that the config asks for, on the device of the experiment."""
+    config = experiment.config
+    weights = image_weights(config, experiment.index) if config.data.balance == "loss" else None
+    loss = ClassificationLoss(
+        gamma=config.loss.focus, label_smoothing=config.loss.label_smoothing, class_weights=weights
+    )
+    return loss.to(experiment.device)
+
+
+def image_weights(config: Config, index: ImageIndex) -> list[float]:
+    """Give how much a training image of each class counts where classes are balanced."""
+    return class_weights(list(index.counts("train").values()), config.data.balance_beta)
+
+
+def balance_line(config: Config, index: ImageIndex) -> str:
+    """Say how classes are balanced, and between which weights."""
+    weights = dict(zip(index.class_names, image_weights(config, index), strict=True))
+    least, most = min(weights, key=weights.__getitem__), max(weights, key=weights.__getitem__)
+    return (
+        f"balance {config.data.balance}: an image counts from {weights[least]:.3g} ({printable(least)}) to "
+        f"{weights[most]:.3g} ({printable(most)})"
+    )

@@ -10,7 +10,8 @@ from torch import nn
 from finetune.early_stopping import EarlyStopping, Stop, find_stop
 from finetune.errors import DivergenceError
 from finetune.learner import Epoch, Step
-from finetune.metrics import Monitor, Scores, higher_is_better, scores_from_dict
+from finetune.metrics import Scores, scores_from_dict
+from finetune.monitor import Monitor, is_better
 from finetune.run import Run
 
 
@@ -24,6 +25,8 @@ class EpochRow:
     train_loss: float
     val_loss: float
     val_accuracy: float
+    val_balanced_accuracy: float
+    val_macro_f1: float
     seconds: float
     images_per_second: float
 
@@ -154,11 +157,14 @@ class Journal:
             train_loss=epoch.train_loss,
             val_loss=scores.loss,
             val_accuracy=scores.accuracy,
+            val_balanced_accuracy=scores.balanced_accuracy,
+            val_macro_f1=scores.macro_f1,
             seconds=round(epoch.seconds, 3),
             images_per_second=round(epoch.images_per_second, 1),
         )
         self.history.append(row)
-        if self._best is None or self._value(row) > self._value(self.best):
+        best = None if self._best is None else self._value(self.best)
+        if is_better(self._value(row), best, self._monitor):
             self._best = row, scores
             self._run.save_model(model.state_dict(), {**self._description, "best": asdict(row)})
         self._run.write_history([asdict(row) for row in self.history])
@@ -173,5 +179,4 @@ class Journal:
         self._steps = []
 
     def _value(self, row: EpochRow) -> float:
-        value: float = getattr(row, self._monitor)
-        return value if higher_is_better(self._monitor) else -value
+        return float(getattr(row, self._monitor))

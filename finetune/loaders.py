@@ -11,16 +11,17 @@ import signal
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from finetune.data import ImageIndex, Split, load_sample
 from finetune.errors import DataError, ResourceError
 from finetune.images import ImageError, ImageLimits
-from finetune.seed import derive, permutation
+from finetune.sampler import EpochSampler, TrainKey, balanced_order
 from finetune.text import printable
 from finetune.transforms import Transform
 
@@ -31,13 +32,6 @@ _MOST_WORKERS = 8
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*(is killed|exited unexpectedly)")
 _LOADERS: "weakref.WeakSet[ImageLoader]" = weakref.WeakSet()
 _WORTH_WORKERS = 200  # images; fewer are read before the processes have started
-
-
-class TrainKey(NamedTuple):
-    """Which training image, and the seed of its augmentation."""
-
-    position: int
-    seed: int
 
 
 class Unreadable(NamedTuple):
@@ -84,31 +78,6 @@ class EvalImages(Dataset[tuple[Tensor, int] | Unreadable]):
         return _load(self, position)
 
 
-class EpochSampler(Sampler[TrainKey]):
-    """The order of the training images and the seed of each, as functions of (seed, stage, epoch)."""
-
-    def __init__(self, n_images: int, batch_size: int, seed: int) -> None:
-        self.n_images, self.batch_size, self.seed = n_images, batch_size, seed
-        self._start: tuple[int, int, int] | None = None
-
-    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
-        """Choose the epoch that the next pass goes through; it begins at `first_batch`, at no cost."""
-        self._start = stage, epoch, first_batch
-
-    def __len__(self) -> int:
-        """Count the images of a whole epoch, wherever the next pass begins."""
-        return self.n_images
-
-    def __iter__(self) -> Iterator[TrainKey]:
-        if self._start is None:
-            raise RuntimeError("start_epoch() comes before each pass; epochs would repeat without it")
-        stage, epoch, first_batch = self._start
-        self._start = None
-        order = permutation(self.n_images, derive(self.seed, "order", stage, epoch))
-        for position in order[first_batch * self.batch_size :]:
-            yield TrainKey(position, derive(self.seed, "augment", stage, epoch, position))
-
-
 class ImageLoader(DataLoader[tuple[Tensor, Tensor]]):
     """torch's loader, with the failures of its workers told as ours."""
 
@@ -147,10 +116,13 @@ def build_train_loader(
     seed: int,
     workers: int = 0,
     pin_memory: bool = False,
+    class_weights: Sequence[float] | None = None,
 ) -> ImageLoader:
     """Build the loader of the training images; call `loader.sampler.start_epoch` before each pass.
 
-    A last batch that is not full is dropped: of one image, batch normalisation has no variance.
+    A last batch that is not full is dropped: of one image, batch normalisation has no variance. With
+    `class_weights`, how often images of each class are shown, an epoch is as long, and no longer holds every
+    image once.
 
     Raises:
         DataError: fewer images than one batch, so that an epoch would have no step.
@@ -158,7 +130,10 @@ def build_train_loader(
     images = TrainImages(index, limits, transform)
     if len(images) < batch_size:
         raise DataError(f"{len(images)} training images are fewer than one batch of {batch_size}.")
-    sampler = EpochSampler(len(images), batch_size, seed)
+    order = None
+    if class_weights is not None:
+        order = partial(balanced_order, [sample.target for sample in images.samples], class_weights)
+    sampler = EpochSampler(len(images), batch_size, seed, order)
     return _build(images, sampler, batch_size=batch_size, workers=workers, pin_memory=pin_memory)
 
 

@@ -107,7 +107,7 @@ def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
         train=loaders.train,
         val=loaders.val,
         new_optimizer=lambda: build_stage_optimizer(config, plans),
-        loss=build_loss(config),
+        loss=build_loss(experiment),
         device=experiment.device,
         seed=config.seed,
         stage=number,

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-Monitor = Literal["val_accuracy", "val_loss"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,12 @@ class Scores:
     images: int
 
     @property
+    def balanced_accuracy(self) -> float:
+        """Give the mean recall over the classes that have images, 0–1."""
+        present = [scores.recall for scores in self.per_class if scores.support]
+        return sum(present) / len(present)
+
+    @property
     def macro_f1(self) -> float:
         """Give the mean F1 over the classes that have images, 0–1."""
         present = [scores.f1 for scores in self.per_class if scores.support]
@@ -47,7 +51,7 @@ class Scores:
 
     def to_dict(self) -> dict[str, object]:
         """Give the scores as the JSON that `evaluate --json` and `report.json` document."""
-        values = asdict(self) | {"macro_f1": self.macro_f1}
+        values = asdict(self) | {"balanced_accuracy": self.balanced_accuracy, "macro_f1": self.macro_f1}
         values["top_k"] = {str(k): share for k, share in self.top_k.items()}
         return values
 
@@ -77,11 +81,6 @@ def score(logits: Tensor, targets: Tensor, class_names: tuple[str, ...]) -> Scor
         class_names=class_names,
         images=len(targets),
     )
-
-
-def higher_is_better(metric: Monitor) -> bool:
-    """Tell which way a metric of validation improves."""
-    return metric == "val_accuracy"
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> float:

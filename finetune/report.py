@@ -26,6 +26,7 @@ def show_scores(display: Display, scores: Scores) -> None:
         f"accuracy {scores.accuracy:.2%}{top}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
         f"({scores.images:,} images)"
     )
+    display.say(f"balanced accuracy {scores.balanced_accuracy:.2%}, the mean over the classes")
     worst_first = len(scores.per_class) > _CLASSES_ON_SCREEN
     rows = sorted(scores.per_class, key=lambda row: row.f1) if worst_first else scores.per_class
     display.say("")

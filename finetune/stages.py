@@ -1,6 +1,6 @@
 """The stages of a training, one after the other: find the rate if asked, freeze, fit one cycle, save."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -18,7 +18,7 @@ from finetune.experiment import (
     freeze_and_plan,
     momentum_cycle,
 )
-from finetune.journal import Journal
+from finetune.journal import EpochRow, Journal
 from finetune.learner import START, Epoch, Hooks, Loaders, OneCycle, Position, Reached, Step, fit_one_cycle
 from finetune.lr_report import curve_plot, refusal, show_found
 from finetune.lr_search import find_lr, starting_weights
@@ -127,7 +127,7 @@ def run_stage(
             experiment.model,
             loaders,
             optimizer=optimizer,
-            loss=build_loss(config),
+            loss=build_loss(experiment),
             epochs=stage.epochs,
             cycle=OneCycle(cycle.pct_start, cycle.div, cycle.div_final, moms),
             position=Position(config.seed, number, reached),
@@ -154,6 +154,13 @@ def schedule_notes(config: Config, moms: tuple[float, float, float] | None) -> l
     return notes
 
 
+# What is monitored and has no column of its own: its heading, and its value in a row with the format.
+_MONITORED: Mapping[str, tuple[str, Callable[[EpochRow], tuple[float, str]]]] = {
+    "val_balanced_accuracy": ("balanced", lambda row: (row.val_balanced_accuracy, ".2%")),
+    "val_macro_f1": ("macro F1", lambda row: (row.val_macro_f1, ".4f")),
+}
+
+
 class _Watch:
     """Follow one stage: show it, and write it down."""
 
@@ -162,7 +169,9 @@ class _Watch:
     ) -> None:
         self._experiment, self._stage, self._journal = experiment, stage, journal
         self._display, self._bar = display, bar
-        display.say("   epoch  train loss  val loss  accuracy      time  images/s")
+        self._monitored = _MONITORED.get(experiment.config.monitor)
+        monitored = f"  {self._monitored[0]}" if self._monitored else ""
+        display.say(f"   epoch  train loss  val loss  accuracy{monitored}      time  images/s")
 
     def step(self, step: Step) -> None:
         self._journal.add_step(self._stage.name, step)
@@ -174,9 +183,10 @@ class _Watch:
     def epoch(self, epoch: Epoch) -> bool:
         scores = score(epoch.val_logits, epoch.val_targets, self._experiment.index.class_names)
         row = self._journal.add_epoch(self._stage.name, epoch, scores, self._experiment.model)
-        count = f"{row.epoch}/{self._stage.epochs}"
+        count, accuracy = f"{row.epoch}/{self._stage.epochs}", f"{row.val_accuracy:.2%}"
+        monitored = f"  {format(*self._monitored[1](row)):>8}" if self._monitored else ""
         self._display.say(
-            f"{count:>8}  {row.train_loss:>10.4f}  {row.val_loss:>8.4f}  {row.val_accuracy:>8.2%}  "
+            f"{count:>8}  {row.train_loss:>10.4f}  {row.val_loss:>8.4f}  {accuracy:>8}{monitored}  "
             f"{duration(row.seconds):>8}  {row.images_per_second:>8.0f}"
             + ("  best" if self._journal.best is row else "")
         )

@@ -255,7 +255,7 @@ def test_a_file_without_permission_is_refused(tmp_path: Path):
         ("optimizer: {clip_norm: 0}", "optimizer.clip_norm: expected a number greater than 0, got 0"),
         ("optimiser: {name: adam}", "optimiser: unknown key; did you mean 'optimizer'?"),
         ("loss: {smoothing: 0.1}", "loss.smoothing: unknown key; did you mean 'label_smoothing'?"),
-        ("loss: {xyzzy: 0.1}", "loss.xyzzy: unknown key; the keys of loss are label_smoothing"),
+        ("loss: {xyzzy: 0.1}", "loss.xyzzy: unknown key; the keys of loss are name, gamma, label_smoothing"),
         ("xyzzy: 1", "xyzzy: unknown key; the keys at the top are seed, device, "),
     ],
 )

@@ -165,7 +165,7 @@ def test_a_stage_that_stops_has_been_trained_as_the_whole_would_have(stopped_run
         ("patience=2.5", "early_stopping.patience: expected a whole number, got 2.5"),
         ("min_delta=-1e-3", "early_stopping.min_delta: expected a number of at least 0, got -1e-3"),
         ("min_delta=.nan", "early_stopping.min_delta: expected a"),
-        ("metric=accuracy", "early_stopping.metric: expected one of val_accuracy, val_loss; got accuracy"),
+        ("metric=accuracy", "early_stopping.metric: expected one of val_accuracy, val_balanced_accuracy, "),
         ("patiance=3", "early_stopping.patiance: unknown key; did you mean 'patience'?"),
     ],
 )

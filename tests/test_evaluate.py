@@ -51,6 +51,7 @@ def test_the_screen_shows_classes_and_confusions(small_run):
     result = run_finetune("evaluate", small_run)
     assert result.exit_code == 0
     assert "accuracy 100.00%" in result.stdout
+    assert "balanced accuracy 100.00%, the mean over the classes" in result.stdout
     assert "true \\ predicted" in result.stdout
 
 

@@ -12,7 +12,6 @@ from finetune.data import index_images
 from finetune.errors import DataError, ResourceError
 from finetune.images import ImageLimits
 from finetune.loaders import (
-    EpochSampler,
     build_eval_loader,
     build_train_loader,
     choose_workers,
@@ -20,6 +19,7 @@ from finetune.loaders import (
     worker_failure,
 )
 from finetune.model.preprocessing import Preprocessing
+from finetune.sampler import EpochSampler
 from finetune.transforms import Transform, eval_transform, train_transform
 
 LIMITS = ImageLimits()

@@ -53,6 +53,10 @@ def test_scores_agree_with_scikit_learn(outputs):
         warnings.simplefilter("ignore")
         expected = sklearn.metrics.top_k_accuracy_score(truth, probabilities, k=3, labels=labels)
     assert scores.top_k == {3: pytest.approx(expected)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # two classes have no image
+        expected = sklearn.metrics.balanced_accuracy_score(truth, predictions)
+    assert scores.balanced_accuracy == pytest.approx(expected)
     assert scores.macro_f1 == pytest.approx(np.mean(f1[support > 0]))
 
 
@@ -65,6 +69,7 @@ def test_scores_turn_into_json_values(outputs):
 
     values = json.loads(json.dumps(score(*outputs, NAMES).to_dict()))
     assert set(values) == {
-        *("loss", "accuracy", "top_k", "macro_f1", "per_class", "confusion_matrix", "class_names", "images"),
+        *("loss", "accuracy", "balanced_accuracy", "macro_f1", "top_k"),
+        *("per_class", "confusion_matrix", "class_names", "images"),
     }
     assert values["per_class"][0]["name"] == "ant"

@@ -11,11 +11,10 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from finetune.config.data import ColumnsConfig, DataConfig
 from finetune.config.optimizer import OptimizerConfig
 from finetune.config.sections import (
     CheckpointConfig,
-    ColumnsConfig,
-    DataConfig,
     EarlyStoppingConfig,
     HeadConfig,
     LossConfig,
@@ -27,7 +26,8 @@ from finetune.config.sections import (
     SliceConfig,
     StageConfig,
 )
-from finetune.config.values import Device, FoldConfig, MemoryFormat, Monitor, Precision
+from finetune.config.values import Device, FoldConfig, MemoryFormat, Precision
+from finetune.monitor import Monitor
 
 __all__ = [
     "CheckpointConfig",
@@ -98,7 +98,10 @@ class Config(Section):
     """Layout of images in memory. `channels_last` is faster for most convolutional networks."""
 
     monitor: Monitor = "val_accuracy"
-    """What makes an epoch's model the best one, which is the one that is kept."""
+    """What makes an epoch's model the best one, which is the one that is kept: the highest accuracy, balanced
+    accuracy (the mean of the accuracies of all classes) or macro F1 (the mean of their F1), or the lowest
+    loss. With classes of very different size `val_macro_f1` or `val_balanced_accuracy`: accuracy hardly
+    notices a rare class. `val_loss` is plain cross-entropy, whatever the loss of training."""
 
     data: DataConfig
     """The images: where they lie, how they are split, read and augmented."""
@@ -116,7 +119,7 @@ class Config(Section):
     """The one-cycle schedule, with the names and defaults of fastai's `fit_one_cycle`."""
 
     loss: LossConfig = LossConfig()
-    """The loss: cross-entropy."""
+    """The loss that training lowers."""
 
     stages: Annotated[
         tuple[StageConfig, ...], Field(strict=False, max_length=64, json_schema_extra={"minItems": 1})

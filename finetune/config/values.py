@@ -14,7 +14,6 @@ from finetune.rates import parse_lr
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]
 MemoryFormat = Literal["channels_last", "contiguous"]
-Monitor = Literal["val_accuracy", "val_loss"]
 Augment = Literal["none", "light", "standard", "strong"]
 Pool = Literal["avg+max", "avg", "max"]
 BatchNorm = Literal["frozen", "train"]

@@ -49,7 +49,7 @@ def compute_features(
 
 
 def feature_batches(features: Features, *, batch_size: int, seed: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Give the loader of training batches over cached features, in an order as `loaders.EpochSampler`'s."""
+    """Give the loader of training batches over cached features, in an order as `sampler.EpochSampler`'s."""
     sampler = _BatchOrder(len(features.targets), batch_size, seed)
     rows = _Rows(features)
     return DataLoader(rows, batch_size=None, sampler=sampler, generator=torch.Generator())

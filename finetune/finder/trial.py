@@ -27,7 +27,7 @@ class Trial:
 
     module: nn.Module
     train: DataLoader[tuple[Tensor, Tensor]]
-    """its sampler has `start_epoch(stage, epoch)`, as `loaders.EpochSampler`"""
+    """its sampler has `start_epoch(stage, epoch)`, as `sampler.EpochSampler`"""
     val: Batches
     new_optimizer: Callable[[], torch.optim.Optimizer]
     """the rates that its parameter groups hold are multiples of the head's rate"""

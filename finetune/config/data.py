@@ -1,0 +1,103 @@
+"""The config's section on the images."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from finetune.config.sections import Section
+from finetune.config.values import Augment, Colour, Count, Share, Text, Validation, Workers
+
+
+class ColumnsConfig(Section):
+    """The columns of a table, where `data.path` is one.
+
+    `null` takes the column that has one of the usual names, in upper or lower case.
+    """
+
+    image: Text | None = None
+    """Paths of the images. Usual names: `image`, `img`, `image_path`, `file`, `filename`, `file_name`,
+    `filepath`, `file_path`, `path`."""
+
+    label: Text | None = None
+    """The classes. Usual names: `label`, `class`, `class_name`, `target`, `category`."""
+
+    split: Text | None = None
+    """What each image is for: `train`, `val` (`valid`, `validation`) or `test`. Usual names: `split`,
+    `subset`. The column may be missing."""
+
+    group: Text | None = None
+    """What images have in common, such as a patient, a video or a product: images of one group never stand
+    on both sides of the split. Usual names: `group`, `group_id`. The column may be missing."""
+
+
+class DataConfig(Section):
+    """The images: where they lie, how they are split, read and augmented."""
+
+    path: Text
+    """Folder with one sub-folder of images per class, or with `train/` and `val/` that hold such
+    folders; a table of images and labels that ends in `.csv`, `.tsv` or `.parquet`; or `builtin:digits`, a
+    small data set that comes with the package. Relative to the current directory."""
+
+    columns: ColumnsConfig = ColumnsConfig()
+    """The columns of a table, where `data.path` is one."""
+
+    image_folder: Text | None = None
+    """Folder that the paths in a table are relative to. `null` is the table's own."""
+
+    val: Validation = "auto"
+    """What to validate on: a fraction of each class (0–1); `{fold: 2, of: 5}`, one part of a
+    cross-validation; the name of the folder that holds the validation images; or a table with the columns
+    `image` and `split`, such as the split.csv of an earlier run, to split as it says. `auto` takes the
+    folder `val` (or `valid`, `validation`) or the `val` rows of a table's split column if there are any,
+    else a fraction of 0.2."""
+
+    images_per_class: Count | None = None
+    """Train on only that many images of each class, to see how far few labels go. `null` takes all of
+    them. The validation images stay the same."""
+
+    balance: Literal["none", "sampler", "loss"] = "none"
+    """What to do about classes of very different size: `sampler` shows the images of rare classes more often
+    in an epoch, which stays as long as it is, and others less often; `loss` lets them count for more.
+    `none` lets every image count the same. Weights go by the effective number of images of a class (Cui et
+    al., 2019); see docs/uneven-classes.md."""
+
+    balance_beta: Share = 0.999
+    """β of the effective number (1 − βⁿ) / (1 − β) of n images: towards 1 classes weigh by the inverse of
+    their size, towards 0 all images weigh the same."""
+
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """Side of the square image that the network sees, in pixels. `null` takes the size that the
+    pretrained weights were made for."""
+
+    batch_size: Annotated[int, Field(ge=2, le=65536)] = 64
+    """Images per training step. At least 2, because batch normalisation needs more than one image."""
+
+    augment: Augment = "standard"
+    """How much training images are varied: `none`, `light` (small shifts), `standard` (crops, flips,
+    light and colour) or `strong` (for long training on few images). Use `light` where mirrored images
+    mean something else, as for digits and text."""
+
+    workers: Workers = "auto"
+    """Processes that read and augment images; 0 does it in the training process. The result does not
+    depend on it. `auto` chooses by the number of cores and of images."""
+
+    on_bad_image: Literal["stop", "skip"] = "stop"
+    """What to do about images that cannot be read: `stop` before training with a list of them, or
+    `skip` them."""
+
+    max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """With `on_bad_image: skip`: stop after all if more than this fraction (0–1) of the images is
+    bad."""
+
+    max_pixels: Count = 50_000_000
+    """An image with more pixels than this counts as bad; read from its header, before decoding."""
+
+    sixteen_bit: Literal["scale", "stop"] = "scale"
+    """16-bit images: `scale` them to 8 bits by the range of their type, or `stop`."""
+
+    background: Colour = "#ffffff"
+    """Colour laid under transparent images, as `"#rrggbb"` in quotes."""
+
+    case_variants: Literal["stop", "allow"] = "stop"
+    """Class folders that differ only in upper and lower case, such as `Ants` and `ants`: `stop`, or
+    `allow` them as two classes."""

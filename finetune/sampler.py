@@ -1,0 +1,81 @@
+"""The order of the training images, and the seed of each one's augmentation, as functions of the position."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import Sampler
+
+from finetune.seed import derive, permutation
+
+
+class TrainKey(NamedTuple):
+    """Which training image, and the seed of its augmentation."""
+
+    position: int
+    seed: int
+
+
+class EpochSampler(Sampler[TrainKey]):
+    """The order of the training images and the seed of each, as functions of (seed, stage, epoch)."""
+
+    def __init__(
+        self, n_images: int, batch_size: int, seed: int, order: Callable[[int], list[int]] | None = None
+    ) -> None:
+        """Draw `n_images` positions in the `order` that belongs to a seed; by default each of them once."""
+        self.n_images, self.batch_size, self.seed = n_images, batch_size, seed
+        self.order = order if order is not None else partial(permutation, n_images)
+        self._start: tuple[int, int, int] | None = None
+
+    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch that the next pass goes through; it begins at `first_batch`, at no cost."""
+        self._start = stage, epoch, first_batch
+
+    def __len__(self) -> int:
+        """Count the images of a whole epoch, wherever the next pass begins."""
+        return self.n_images
+
+    def __iter__(self) -> Iterator[TrainKey]:
+        if self._start is None:
+            raise RuntimeError("start_epoch() comes before each pass; epochs would repeat without it")
+        stage, epoch, first_batch = self._start
+        self._start = None
+        order, times = self.order(derive(self.seed, "order", stage, epoch)), Counter[int]()
+        for number, position in enumerate(order):
+            # An image that comes again in an epoch is another picture each time.
+            again = (times[position],) if times[position] else ()
+            times[position] += 1
+            if number >= first_batch * self.batch_size:
+                yield TrainKey(position, derive(self.seed, "augment", stage, epoch, position, *again))
+
+
+def balanced_order(targets: Sequence[int], weights: Sequence[float], seed: int) -> list[int]:
+    """Give positions of images for an epoch as long as ever, in which each class has its weighted share.
+
+    It is a function of `seed` (a result of `finetune.seed.derive`). The images of a class are taken
+    equally often, but for one: a class that is to have 30 of its 7 images takes each of them 4 or 5 times.
+
+    Args:
+        targets: the class of each image.
+        weights: the weight of an image of each class, with a mean of 1 over the images.
+        seed: decides the order, and which images are taken once more than others.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for position, target in enumerate(targets):
+        by_class[target].append(position)
+    # Shares are no whole numbers: one random offset rounds all of them so that their sum stays the same.
+    offset = float(torch.rand(1, generator=generator, dtype=torch.float64))
+    filled, share, order = 0, 0.0, []
+    for target, members in sorted(by_class.items()):
+        share += len(members) * weights[target]
+        number = math.floor(share + offset) - filled
+        filled += number
+        rounds, rest = divmod(number, len(members))
+        shuffled = torch.randperm(len(members), generator=generator).tolist()
+        order += members * rounds + [members[chosen] for chosen in shuffled[:rest]]
+    mixed = torch.randperm(len(order), generator=generator).tolist()
+    return [order[chosen] for chosen in mixed]
