@@ -31,6 +31,8 @@ class Outcome:
 def diagnose_run(run: Run, journal: Journal) -> list[Finding]:
     """Judge the whole run by what its directory holds: the config with the rates used, epochs and steps."""
     config = parse_config(run.read_config(), str(run / CONFIG))
+    if config.loss.name != "cross_entropy" or config.data.balance == "loss":
+        return []  # what is trained is another loss than that of the validation, and cannot be set beside it
     steps = steps_by_stage(run.read_events())
     stages = [
         StageCurves(stage.name, stage.epochs, stage.rate, rows, steps.get(stage.name, []))

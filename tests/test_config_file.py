@@ -220,7 +220,7 @@ def test_a_file_without_permission_is_refused(tmp_path: Path):
         ("optimizer: {weight_decay: .nan}", "optimizer.weight_decay: expected a finite number, got .nan"),
         ("optimizer: {weight_decay: -.inf}", "optimizer.weight_decay: expected a finite number, got -.inf"),
         ("optimizer: {weight_decay: 1e999}", "optimizer.weight_decay: expected a finite number, got 1e999"),
-        ("optimizer: {weight_decay: 1}", "optimizer.weight_decay: expected a number less than 1, got 1"),
+        ("optimizer: {weight_decay: 11}", "optimizer.weight_decay: expected a number of at most 10, got 11"),
         ("optimizer: {decay_bias_and_norm: yes}", "decay_bias_and_norm: expected true or false, got yes"),
         ("optimizer: {decay_bias_and_norm: 1}", "decay_bias_and_norm: expected true or false, got 1"),
         ("optimizer:", "optimizer: expected a mapping with keys from name, weight_decay, decay, "),

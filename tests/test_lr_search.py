@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import run_finetune, write_small_config
-from torch import nn
 
 from finetune.config_file import load_config
 from finetune.experiment import build_loaders, prepare
 from finetune.finder import ORDER, Racer, Trial
+from finetune.losses import ClassificationLoss
 from finetune.lr_search import build_trial, find_lr
 from finetune.progress import Display
 
@@ -76,7 +76,7 @@ def test_a_search_that_is_broken_off_leaves_no_trace(images, tmp_path, monkeypat
         if taken == 17:
             raise error
 
-    monkeypatch.setattr(nn.CrossEntropyLoss, "forward", breaking(nn.CrossEntropyLoss.forward, break_off))
+    monkeypatch.setattr(ClassificationLoss, "forward", breaking(ClassificationLoss.forward, break_off))
     with pytest.raises(error):
         find_lr(experiment, number, loaders, weights="", display=quiet())
     assert taken == 17
