@@ -14,17 +14,21 @@ resumes. With `--signal TERM` it is stopped instead, which must save and exit wi
 import argparse
 import csv
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from finetune.cli import app
 from finetune.sealed import unseal
 
 CONFIG = """
@@ -66,22 +70,28 @@ def result_of(run: Path) -> dict[str, Any]:
     }
 
 
-def start(config: Path, run: Path, workers: int) -> subprocess.Popen[str]:
-    """Start a training, or go on with it."""
-    command = [sys.executable, "-m", "finetune", "train", str(config), "--run-dir", str(run), "--resume"]
-    return subprocess.Popen(
-        [*command, f"data.workers={workers}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+def train(config: str, run: str, workers: int) -> None:
+    """Start a training, or go on with it, as the command line does, and end with its exit code."""
+    torch.set_num_threads(1)
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (to the end of the process)
+    sys.stderr = open(f"{run}.errors", "w", encoding="utf-8")  # noqa: SIM115
+    app(["train", config, "--run-dir", run, "--resume", f"data.workers={workers}"])
+
+
+def start(config: Path, run: Path, workers: int) -> BaseProcess:
+    """Start a training in a process of its own."""
+    # Forked from a process that has loaded torch and trained nothing: it takes seconds to load.
+    process = multiprocessing.get_context("forkserver").Process(
+        target=train, args=(str(config), str(run), workers)
     )
+    process.start()
+    return process
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+def finish(process: BaseProcess, run: Path) -> tuple[int | None, str]:
     """Wait for the end of a process; give its exit code and what it said."""
-    errors = process.communicate()[1]
-    return process.returncode, errors
+    process.join()
+    return process.exitcode, Path(f"{run}.errors").read_text() if Path(f"{run}.errors").exists() else ""
 
 
 def phase_of(run: Path) -> str:
@@ -105,13 +115,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
     arguments = parser.parse_args()
+    multiprocessing.set_forkserver_preload(["finetune.train", "finetune.cli"])
     chance, number = random.Random(arguments.seed), signal.Signals[f"SIG{arguments.signal}"]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "kill.yaml")
         config.write_text(CONFIG)
         whole = Path(folder, "whole")
+        start(config, Path(folder, "first"), 0).join()  # loads everything once
         began = time.monotonic()
-        code, errors = finish(start(config, whole, 0))
+        code, errors = finish(start(config, whole, 0), whole)
         if code:
             raise SystemExit(f"the run that was left alone ended with {code}: {errors}")
         duration, expected = time.monotonic() - began, result_of(whole)
@@ -121,16 +133,17 @@ def main() -> None:
             run = Path(folder, f"run{runs}")
             for _ in range(chance.randint(1, 5)):
                 process = start(config, run, chance.choice((0, 2)))
-                time.sleep(chance.uniform(0.3, 1.0) * duration)
-                process.send_signal(number)
-                code, errors = finish(process)
+                time.sleep(chance.uniform(0.0, 1.0) * duration)
+                if process.pid is not None and process.is_alive():
+                    os.kill(process.pid, number)
+                code, errors = finish(process, run)
                 if code not in ((-9,) if arguments.signal == "KILL" else (75, -15)):
                     if code:
                         raise SystemExit(f"{run.name}: stopped with {code}: {errors}")
                     break  # it was done before
                 kills += 1
                 phases[phase_of(run)] += 1
-            code, errors = finish(start(config, run, chance.choice((0, 2))))
+            code, errors = finish(start(config, run, chance.choice((0, 2))), run)
             if code:
                 raise SystemExit(f"{run.name}: the resumed run ended with {code}: {errors}")
             got = result_of(run)
