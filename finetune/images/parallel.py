@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -122,6 +123,7 @@ def _signals_held_back() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    resource_tracker.ensure_running()  # which would let the signals in again when it starts
     held = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
