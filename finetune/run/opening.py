@@ -10,6 +10,9 @@ from finetune.errors import RunError
 from finetune.run.directory import Run, is_occupied
 from finetune.run.names import CLASSES, CONFIG, FILES, LOCK, SPLIT, STARTED, STATUS
 
+_WORKERS_LEAVE = 30.0
+"""seconds in which the loader workers of a killed process have gone; they look every five"""
+
 
 def create_run(
     directory: Path | None, *, parent: Path, name: str, overwrite: bool = False, resume: bool = False
@@ -76,25 +79,56 @@ def open_run(directory: Path) -> Run:
 
 
 def _hold(directory: Path) -> IO[str]:
-    """Lock the directory for this process; the lock vanishes with the process, however it ends."""
-    file = open(directory / LOCK, "a+", encoding="utf-8")  # noqa: SIM115  (held as long as the run)
-    if os.name == "posix":
-        import fcntl
+    """Lock the directory for this process; the lock vanishes with the process, however it ends.
 
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip()
+    Loader workers of a process that was killed hold its lock until they notice, for some seconds.
+    """
+    file = open(directory / LOCK, "a+", encoding="utf-8")  # noqa: SIM115  (held as long as the run)
+    deadline = time.monotonic() + _WORKERS_LEAVE
+    while not _locked(file):
+        file.seek(0)
+        holder = file.read().strip()
+        if _lives(holder) or time.monotonic() > deadline:
             file.close()
             raise RunError(
                 f"{directory} is in use by {holder or 'another process'}. "
                 "Wait for it, or name another --run-dir."
-            ) from None
+            )
+        time.sleep(0.1)
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {os.uname().nodename if os.name == 'posix' else 'this machine'}")
+    file.write(f"process {os.getpid()} on {_machine()}")
     file.flush()
     return file
+
+
+def _locked(file: IO[str]) -> bool:
+    if os.name != "posix":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lives(holder: str) -> bool:
+    """Tell whether the process that a lock names still runs; of one on another machine it is believed."""
+    match = re.fullmatch(r"process (\d+) on (.*)", holder)
+    if match is None or match[2] != _machine():
+        return True
+    try:
+        os.kill(int(match[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _machine() -> str:
+    return os.uname().nodename if os.name == "posix" else "this machine"
 
 
 def _has_only_a_beginning(directory: Path) -> bool:
