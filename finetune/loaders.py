@@ -252,6 +252,11 @@ def _build(
     return loader
 
 
+def end_workers(loader: DataLoader[tuple[Tensor, Tensor]]) -> None:
+    """Let the processes of a loader that is not needed any more end by themselves."""
+    loader._iterator = None
+
+
 @atexit.register
 def _stop_all_workers() -> None:
     """Stop the workers of loaders that an error has left behind.

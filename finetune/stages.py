@@ -20,6 +20,7 @@ from finetune.experiment import (
 )
 from finetune.journal import EpochRow, Journal
 from finetune.learner import START, Epoch, Hooks, Loaders, OneCycle, Position, Reached, Step, fit_one_cycle
+from finetune.loaders import end_workers
 from finetune.lr_report import curve_plot, refusal, show_found
 from finetune.lr_search import find_lr, starting_weights
 from finetune.metrics import score
@@ -58,6 +59,8 @@ def run_stages(work: Work, experiment: Experiment, saved: Saved | None, display:
     finally:
         with suppress(ResourceError):
             work.journal.flush()
+        end_workers(loaders.train)
+        end_workers(loaders.val)
 
 
 def with_rates(experiment: Experiment, lrs: Sequence[float | str]) -> Experiment:
