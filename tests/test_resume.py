@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import pkgutil
 import shutil
+import signal
 
 import pytest
 from conftest import run_finetune
@@ -405,3 +407,44 @@ def test_what_cannot_be_resumed_is_said_in_a_line(arguments, code, words, config
     assert result.exit_code == code, result.output
     assert words in result.stderr
     assert len(result.stderr.splitlines()) <= 2
+
+
+# Where in a training the signal comes: a function that is called there, and at which of its calls.
+MOMENTS = {
+    "scan": ("finetune.experiment.check_images", 1),
+    "fingerprints": ("finetune.train.take_fingerprints", 1),
+    "beginning": ("finetune.train.write_beginning", 1),
+    "first step": ("finetune.stages._Watch.step", 1),
+    "step": ("finetune.stages._Watch.step", 9),
+    "validation": ("finetune.stages._Watch.val_batch", 2),
+    "end of an epoch": ("finetune.stages._Watch.epoch", 3),
+    "range test": ("finetune.lr_search.range_test", 1),
+    "race": ("finetune.lr_search.race", 1),
+    "rate found": ("finetune.stages.draw_png", 1),
+    "write of a checkpoint": ("finetune.checkpointing.Checkpointer._write", 8),
+    "last epoch": ("finetune.stages._Watch.epoch", 4),
+    "report": ("finetune.outcome.report_page", 1),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_at_any_moment_is_heeded_and_made_good(moment, config, uninterrupted, tmp_path, monkeypatch):
+    target, which = MOMENTS[moment]
+    calls = 0
+
+    def signalled(*arguments, **named):
+        nonlocal calls
+        calls += 1
+        if calls == which:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments, **named)
+
+    original = pkgutil.resolve_name(target)
+    with monkeypatch.context() as patch:
+        patch.setattr(target, signalled)
+        stopped = run_finetune("train", config, "--run-dir", tmp_path / "run")
+    assert calls >= which
+    assert stopped.exit_code == 75, stopped.output
+    resumed = run_finetune("train", config, "--run-dir", tmp_path / "run", "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert result_of(tmp_path / "run") == result_of(uninterrupted)
