@@ -5,7 +5,6 @@ the data sets hold nothing that changes. So neither workers nor skipped batches 
 """
 
 import atexit
-import os
 import re
 import signal
 import weakref
@@ -18,10 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from finetune.cores import usable_cores
 from finetune.data import ImageIndex, Split, load_sample
 from finetune.errors import DataError, ResourceError
 from finetune.images import ImageError, ImageLimits
 from finetune.sampler import EpochSampler, TrainKey, balanced_order
+from finetune.signals import ASKING
 from finetune.text import printable
 from finetune.transforms import Transform
 
@@ -177,7 +178,7 @@ def choose_workers(
     if setting != "auto":
         return setting
     if cores is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = usable_cores()
     if n_images < _WORTH_WORKERS or cores <= (2 if device_type == "cpu" else 1):
         return 0
     return min(cores - 1, _MOST_WORKERS)
@@ -281,6 +282,5 @@ def _collate(items: Sequence[tuple[Tensor, int] | Unreadable]) -> tuple[Tensor, 
 def _start_worker(worker: int) -> None:
     """Leave signals to the main process, which stops workers when it has saved."""
     torch.set_num_threads(1)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):  # Windows has no SIGUSR1
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)

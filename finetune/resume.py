@@ -70,12 +70,11 @@ def config_as_given(run: Run, overrides: Sequence[str] = ()) -> Config:
     return parse_config(run.read_json(STARTED)["config"], str(run / STARTED), overrides)
 
 
-def check_config(run: Run, config: Config) -> list[str]:
+def check_config(before: Config, now: Config) -> list[str]:
     """Compare a config with the one that a run was started with; give what would change the result.
 
     More stages at the end change nothing that was trained: the run goes on with them.
     """
-    before, now = config_as_given(run), config
     if before.stages == now.stages[: len(before.stages)]:
         now = now.model_copy(update={"stages": before.stages})
     old, new = (dict(_flat(one.model_dump(mode="json"))) for one in (before, now))

@@ -10,7 +10,8 @@ from typing import Any, Self
 GRACE = 25.0
 """seconds that a step may still take; what launchers grant before they kill is often 30"""
 
-_ASKING = ("SIGINT", "SIGTERM", "SIGUSR1")
+ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""what asks a training to stop; Windows has no SIGUSR1"""
 
 
 class StopSignals:
@@ -30,10 +31,8 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # others can set no handlers
-            for name in _ASKING:
-                if hasattr(signal, name):  # Windows has no SIGUSR1
-                    number = getattr(signal, name)
-                    self._before[number] = signal.signal(number, self._handle)
+            for number in ASKING:
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:

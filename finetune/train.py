@@ -86,11 +86,12 @@ def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: 
     Raises:
         CheckpointError: the config or the data would make it another training.
     """
+    before = config_as_given(run)
     changes = refuse_or_note(
-        run, check_config(run, config), "another config", force=force, how_to_mend="Restore these values"
+        run, check_config(before, config), "another config", force=force, how_to_mend="Restore these values"
     )
-    stages = len(config_as_given(run).stages)
-    if run.read_json(STATUS)["state"] == "done" and len(config.stages) <= stages and not changes:
+    more_stages = len(config.stages) > len(before.stages)
+    if run.read_json(STATUS)["state"] == "done" and not more_stages and not changes:
         display.say(f"{run.directory} is finished; there is nothing left to do")
         return finished_outcome(run)
     experiment = prepare(with_precision_of(run, config), display)
@@ -108,7 +109,7 @@ def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: 
         if saved is not None:
             experiment = with_rates(experiment, saved.lrs)
         show_resume(work, experiment, saved, changes, display)
-        if changes or len(config.stages) > stages:
+        if changes or more_stages:
             write_beginning(work, config, experiment, files)
         run_stages(work, experiment, saved, display)
         return write_outcome(work, experiment, display)

@@ -28,7 +28,7 @@ FLOORS = {
         *("inference", "metrics", "plot", "progress", "sealed", "training_state", "early_stopping"),
         "findings",
     },
-    "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names", "signals"},
+    "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names", "signals", "cores"},
 }
 
 # The parts that are made of other parts, and of which.

@@ -35,7 +35,7 @@ def test_looks_come_in_order_with_any_number_of_processes(paths, processes):
 
 
 def test_a_slow_data_set_is_shared_among_processes(paths, monkeypatch):
-    monkeypatch.setattr(parallel, "_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     monkeypatch.setattr(parallel, "_PATIENCE", 0.0)
     monkeypatch.setattr(parallel, "_WORTH_PROCESSES", 0.0)
     started = []

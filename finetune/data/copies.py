@@ -1,10 +1,11 @@
 """Find files with the same bytes."""
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
+
+from finetune.data.fingerprint import digest_file
 
 
 def find_copies(root: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -35,9 +36,8 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _digest(path: Path) -> bytes | None:
+def _digest(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        return digest_file(path)
     except OSError:
         return None

@@ -1,18 +1,15 @@
 """What the files of a data set hold, in a few bytes each, to notice what has changed since."""
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from finetune.cores import in_threads
 from finetune.data.index import ImageIndex
 from finetune.errors import DataError
 from finetune.images import file_reason
 from finetune.text import printable
-
-_IN_FLIGHT = 64  # images per batch handed to the threads, so that Ctrl-C does not wait for a long queue
 
 
 class Fingerprint(NamedTuple):
@@ -45,13 +42,20 @@ def take_fingerprints(
         return {}
     names = [sample.name for sample in index.samples]
     taken: dict[str, Fingerprint] = {}
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="digest") as threads:
-        for start in range(0, len(names), _IN_FLIGHT):
-            some = names[start : start + _IN_FLIGHT]
-            fingerprints = threads.map(lambda name: _take(root / name, name, known.get(name)), some)
-            taken.update(zip(some, fingerprints, strict=True))
-            progress(len(taken))
+    for name, fingerprint in in_threads(lambda name: _take(root / name, name, known.get(name)), names):
+        taken[name] = fingerprint
+        progress(len(taken))
     return taken
+
+
+def digest_file(path: Path) -> str:
+    """Give the BLAKE2b digest of a file's content, 128 bits in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _take(path: Path, name: str, known: Fingerprint | None) -> Fingerprint:
@@ -59,9 +63,8 @@ def _take(path: Path, name: str, known: Fingerprint | None) -> Fingerprint:
         status = path.stat()
         if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):
             return known
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+        digest = digest_file(path)
     except OSError as error:
         reason = file_reason(error)
         raise DataError(f"{printable(name)}: {reason}; it has changed since the scan.") from None
-    return Fingerprint(status.st_size, status.st_mtime_ns, digest.hexdigest())
+    return Fingerprint(status.st_size, status.st_mtime_ns, digest)

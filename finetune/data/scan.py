@@ -1,13 +1,12 @@
 """Decode every image once before training, so that a bad one is found now and not in the third epoch."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from typing import Literal, NamedTuple
 
+from finetune.cores import in_threads
 from finetune.data.index import BadImage, ImageIndex, Sample
 from finetune.data.scan_memory import ScanMemory
 from finetune.errors import DataError
@@ -20,7 +19,6 @@ Progress = Callable[[int, int], None]
 _LISTED = 20
 _SMALL = 8  # pixels
 _SLIM = 20  # longer side over shorter side
-_IN_FLIGHT = 64  # images per batch handed to the threads, so that Ctrl-C does not wait for a long queue
 
 
 class BadImagesError(DataError):
@@ -90,13 +88,9 @@ def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, Imag
         memory.remember(sample.name, path, facts)
         return facts
 
-    executor = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="scan")
     try:
-        for start in range(0, len(index.samples), _IN_FLIGHT):
-            batch = index.samples[start : start + _IN_FLIGHT]
-            yield from zip(batch, executor.map(look, batch), strict=True)
+        yield from in_threads(look, index.samples)
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
         memory.save()
 
 

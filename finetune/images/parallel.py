@@ -4,7 +4,6 @@ Pillow holds Python's lock for much of a small picture, so threads alone leave c
 """
 
 import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -13,8 +12,10 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from finetune.cores import usable_cores
 from finetune.errors import ResourceError
 from finetune.images.reading import ImageError, ImageLimits, Look, look_at_image
+from finetune.signals import ASKING
 
 _PATIENCE = 1.0  # seconds of work for this process alone, in which small data sets are done
 _WORTH_PROCESSES = 2.0  # seconds of work that must be left; starting processes takes about one
@@ -42,7 +43,7 @@ def look_at_images(
     elif processes is not None:
         yield from _in_processes(paths, limits, processes)
     else:
-        done, started, cores = 0, time.monotonic(), _cores()
+        done, started, cores = 0, time.monotonic(), usable_cores()
         for done, path in enumerate(paths, start=1):
             yield _look(path, limits)
             passed = time.monotonic() - started
@@ -124,8 +125,7 @@ def _signals_held_back() -> Iterator[None]:
         yield
         return
     resource_tracker.ensure_running()  # which would let the signals in again when it starts
-    held = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     try:
         yield
     finally:
@@ -137,7 +137,3 @@ def _look(path: Path, limits: ImageLimits) -> Look | str:
         return look_at_image(path, limits)
     except ImageError as error:
         return error.reason
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
