@@ -12,8 +12,6 @@ resumes. With `--signal TERM` it is stopped instead, which must save and exit wi
 """
 
 import argparse
-import csv
-import json
 import multiprocessing
 import os
 import random
@@ -27,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from run_result import result_of
 
 from finetune.cli import app
-from finetune.sealed import unseal
 
 CONFIG = """
 precision: float32
@@ -42,32 +40,12 @@ stages:
   - {name: frozen, train: head, epochs: 3, lr: 1e-2}
   - {name: unfrozen, train: all, epochs: 4, lr: "slice(auto/100, auto)"}
 """
-TIMES = ("seconds", "images_per_second", "run_dir")
 
 
-def timeless(value: Any) -> Any:
-    """Give JSON without what is different each time."""
-    if isinstance(value, dict):
-        return {key: timeless(inner) for key, inner in value.items() if key not in TIMES}
-    return [timeless(inner) for inner in value] if isinstance(value, list) else value
-
-
-def result_of(run: Path) -> dict[str, Any]:
-    """Give all that a run has left, times aside."""
-    with open(run / "history.csv") as file:
-        history = [timeless(row) for row in csv.DictReader(file)]
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    tensors, _ = unseal(max((run / "checkpoints").glob("*.safetensors")))
-    return {
-        "best weights": (run / "model.safetensors").read_bytes(),
-        "last weights": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
-        "history": history,
-        "events": [timeless(event) for event in events if event["event"] != "resume"],
-        "report": timeless(json.loads((run / "report.json").read_text())),
-        # how many processes load images is the one thing that is changed here
-        "config": [line for line in (run / "config.yaml").read_text().splitlines() if "workers" not in line],
-        "found": timeless(json.loads((run / "lr_find-unfrozen.json").read_text())),
-    }
+def result_with_any_workers(run: Path) -> dict[str, Any]:
+    """Give all that a run has left, but for the one thing that is changed here: how many load images."""
+    result = result_of(run)
+    return result | {"config": [line for line in result["config"].splitlines() if "workers" not in line]}
 
 
 def train(config: str, run: str, workers: int) -> None:
@@ -127,7 +105,7 @@ def main() -> None:
         code, errors = finish(start(config, whole, 0), whole)
         if code:
             raise SystemExit(f"the run that was left alone ended with {code}: {errors}")
-        duration, expected = time.monotonic() - began, result_of(whole)
+        duration, expected = time.monotonic() - began, result_with_any_workers(whole)
         print(f"seed {arguments.seed}; left alone: {duration:.1f} s")
         kills, runs, phases = 0, 0, Counter[str]()
         while kills < arguments.kills:
@@ -147,7 +125,7 @@ def main() -> None:
             code, errors = finish(start(config, run, chance.choice((0, 2))), run)
             if code:
                 raise SystemExit(f"{run.name}: the resumed run ended with {code}: {errors}")
-            got = result_of(run)
+            got = result_with_any_workers(run)
             different = [what for what, value in expected.items() if got[what] != value]
             if different:
                 raise SystemExit(f"{run.name} after {kills} kills: different {', '.join(different)}")

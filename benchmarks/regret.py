@@ -49,12 +49,12 @@ from finetune.experiment import (
     build_loss,
     build_stage_optimizer,
     build_val_loader,
+    fit_stage,
     freeze_and_plan,
-    momentum_cycle,
     prepare,
 )
 from finetune.finder import ORDER, Found, no_trace
-from finetune.learner import Epoch, Hooks, Loaders, OneCycle, Position, fit_one_cycle
+from finetune.learner import Epoch, Hooks, Loaders, Position
 from finetune.lr_search import build_trial, find_lr
 from finetune.metrics import accuracy, cross_entropy
 from finetune.optim import has_momentum
@@ -224,17 +224,9 @@ def fit(experiment: Experiment, number: int, loaders: Loaders, lr: float, *, rep
     if experiment.model.only_head_learns and config.data.augment == "none":
         module, loaders = experiment.model.head, over_features(experiment, number, loaders)
     epochs: list[Epoch] = []
-    cycle = config.one_cycle
-    fit_one_cycle(
-        module,
-        loaders,
-        optimizer=optimizer,
-        loss=build_loss(experiment),
-        epochs=stage.epochs,
-        cycle=OneCycle(cycle.pct_start, cycle.div, cycle.div_final, momentum_cycle(config, optimizer)),
-        position=Position(config.seed, number + 100 * repeat),
-        hooks=Hooks(step=lambda step: None, epoch=epochs.append, val_batch=lambda done, total: None),
-    )
+    hooks = Hooks(step=lambda step: None, epoch=epochs.append, val_batch=lambda done, total: None)
+    position = Position(config.seed, number + 100 * repeat)
+    fit_stage(experiment, optimizer, loaders, position, hooks, epochs=stage.epochs, module=module)
     return epochs[-1]
 
 

@@ -13,7 +13,7 @@ from finetune.early_stopping import EarlyStopping
 from finetune.errors import ConfigError
 from finetune.findings import find_copied
 from finetune.images import ImageLimits, parse_colour
-from finetune.learner import Loaders
+from finetune.learner import Hooks, Loaders, OneCycle, Position, fit_one_cycle
 from finetune.loaders import (
     ImageLoader,
     build_eval_loader,
@@ -239,6 +239,35 @@ def momentum_cycle(config: Config, optimizer: torch.optim.Optimizer) -> tuple[fl
         return None
     fixed = config.optimizer.momentum
     return config.one_cycle.moms if fixed is None else (fixed, fixed, fixed)
+
+
+def fit_stage(
+    experiment: Experiment,
+    optimizer: torch.optim.Optimizer,
+    loaders: Loaders,
+    position: Position,
+    hooks: Hooks,
+    *,
+    epochs: int,
+    module: nn.Module | None = None,
+) -> None:
+    """Fit one cycle with the config's schedule, loss and clipping; `module` is the model, or a part of it.
+
+    Raises:
+        DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
+    """
+    config, cycle = experiment.config, experiment.config.one_cycle
+    fit_one_cycle(
+        experiment.model if module is None else module,
+        loaders,
+        optimizer=optimizer,
+        loss=build_loss(experiment),
+        epochs=epochs,
+        cycle=OneCycle(cycle.pct_start, cycle.div, cycle.div_final, momentum_cycle(config, optimizer)),
+        position=position,
+        hooks=hooks,
+        clip_norm=config.optimizer.clip_norm,
+    )
 
 
 def early_stopping(config: Config) -> EarlyStopping | None:

@@ -13,13 +13,13 @@ from finetune.errors import ResourceError
 from finetune.experiment import (
     Experiment,
     build_loaders,
-    build_loss,
     build_stage_optimizer,
+    fit_stage,
     freeze_and_plan,
     momentum_cycle,
 )
 from finetune.journal import EpochRow, Journal
-from finetune.learner import START, Epoch, Hooks, Loaders, OneCycle, Position, Reached, Step, fit_one_cycle
+from finetune.learner import START, Epoch, Hooks, Loaders, Position, Reached, Step
 from finetune.loaders import end_workers
 from finetune.lr_report import curve_plot, refusal, show_found
 from finetune.lr_search import find_lr, starting_weights
@@ -119,30 +119,20 @@ def run_stage(
     optimizer = build_stage_optimizer(config, plans)
     restore_optimizer(optimizer, tensors)
     work.checkpointer.follow(optimizer)
-    cycle = config.one_cycle
-    moms = momentum_cycle(config, optimizer)
-    for note in schedule_notes(config, moms):
+    for note in schedule_notes(config, momentum_cycle(config, optimizer)):
         display.say(note)
     images = len(loaders.train) * config.data.batch_size * stage.epochs
     with display.bar(stage.name, images) as bar, work.stop.deferred():
         watch = _Watch(experiment, stage, work.journal, display, bar)
-        fit_one_cycle(
-            experiment.model,
-            loaders,
-            optimizer=optimizer,
-            loss=build_loss(experiment),
-            epochs=stage.epochs,
-            cycle=OneCycle(cycle.pct_start, cycle.div, cycle.div_final, moms),
-            position=Position(config.seed, number, reached),
-            hooks=Hooks(
-                step=watch.step,
-                epoch=watch.epoch,
-                val_batch=watch.val_batch,
-                due=work.checkpointer.due,
-                save=work.checkpointer.save,
-            ),
-            clip_norm=config.optimizer.clip_norm,
+        hooks = Hooks(
+            step=watch.step,
+            epoch=watch.epoch,
+            val_batch=watch.val_batch,
+            due=work.checkpointer.due,
+            save=work.checkpointer.save,
         )
+        position = Position(config.seed, number, reached)
+        fit_stage(experiment, optimizer, loaders, position, hooks, epochs=stage.epochs)
 
 
 def schedule_notes(config: Config, moms: tuple[float, float, float] | None) -> list[str]:

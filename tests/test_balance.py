@@ -13,9 +13,10 @@ from conftest import draw_images, run_finetune, write_small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from run_result import result_of
 from test_guards import stopped
 from test_learner import make_loaders, make_model
-from test_resume import CONFIG, as_if_killed_at, result_of
+from test_resume import CONFIG, as_if_killed_at
 
 from finetune.balance import class_weights
 from finetune.config import Config

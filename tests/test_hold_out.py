@@ -102,13 +102,16 @@ def test_a_fold_with_all_of_a_class_is_refused_and_the_others_warn(tmp_path):
     assert warned == "classes without an image to validate on: 'cat' (4 images)"
 
 
+def grouped_rows(*splits):
+    """Give rows of two classes, with an image and a group of its own for each split."""
+    return "".join(
+        f"{c}/{c}0{i}.png,{c},p{i},{split}\n" for c in ("cat", "dog") for i, split in enumerate(splits)
+    )
+
+
 def test_a_split_column_that_tears_a_group_apart_is_refused(tmp_path):
     draw_images(tmp_path, classes=("cat", "dog"), each=3)
-    rows = "".join(
-        f"{c}/{c}0{i}.png,{c},p{i},{s}\n"
-        for c in ("cat", "dog")
-        for i, s in enumerate(("train",) * 2 + ("val",))
-    )
+    rows = grouped_rows("train", "train", "val")
     (tmp_path / "t.csv").write_text("image,label,group,split\n" + rows)
     index_images(tmp_path / "t.csv", seed=1)
     (tmp_path / "t.csv").write_text("image,label,group,split\n" + rows.replace("p2,val\n", "p1,val\n", 1))
@@ -121,11 +124,7 @@ def test_a_split_column_that_tears_a_group_apart_is_refused(tmp_path):
 
 def test_groups_of_test_rows_may_not_be_trained_on_either(tmp_path):
     draw_images(tmp_path, classes=("cat", "dog"), each=3)
-    rows = "".join(
-        f"{c}/{c}0{i}.png,{c},p{i},{s}\n"
-        for c in ("cat", "dog")
-        for i, s in enumerate(("train",) * 2 + ("test",))
-    )
+    rows = grouped_rows("train", "train", "test")
     (tmp_path / "t.csv").write_text("image,label,group,split\n" + rows.replace("p2", "p1"))
     with pytest.raises(DataError, match="group 'p1' stands"):
         index_images(tmp_path / "t.csv", seed=1)

@@ -1,6 +1,5 @@
 """Training that was stopped or killed, and goes on: bit for bit as if it had not been."""
 
-import csv
 import json
 import os
 import pkgutil
@@ -9,6 +8,7 @@ import signal
 
 import pytest
 from conftest import run_finetune
+from run_result import result_of
 
 from finetune.sealed import seal, unseal
 from finetune.update_rules import UPDATE_RULES
@@ -25,8 +25,6 @@ stages:
   - {{name: unfrozen, train: all, epochs: 2, lr: "slice(auto/100, auto)"}}
 """
 
-TIMES = ("seconds", "images_per_second")
-
 
 @pytest.fixture(scope="module")
 def config(images, tmp_path_factory):
@@ -41,33 +39,6 @@ def uninterrupted(config):
     result = run_finetune("train", config, "--run-dir", run)
     assert result.exit_code == 0, result.output
     return run
-
-
-def timeless(value):
-    """Give JSON without what is different each time: times, and the name of the directory."""
-    if isinstance(value, dict):
-        return {key: timeless(inner) for key, inner in value.items() if key not in (*TIMES, "run_dir")}
-    return [timeless(inner) for inner in value] if isinstance(value, list) else value
-
-
-def result_of(run):
-    """Give everything that a run leaves, but for times."""
-    with open(run / "history.csv") as file:
-        history = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    last = max((run / "checkpoints").glob("*.safetensors"))
-    tensors, _ = unseal(last)
-    found = run / "lr_find-unfrozen.json"
-    return {
-        "best weights": (run / "model.safetensors").read_bytes(),
-        "model.json": timeless(json.loads((run / "model.json").read_text())),
-        "last weights": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
-        "history": history,
-        "events": [timeless(event) for event in events if event["event"] != "resume"],
-        "report": timeless(json.loads((run / "report.json").read_text())),
-        "config": (run / "config.yaml").read_text(),
-        "found": timeless(json.loads(found.read_text())) if found.exists() else None,
-    }
 
 
 def as_if_killed_at(checkpoint, finished, run):
