@@ -12,6 +12,7 @@ resumes. With `--signal TERM` it is stopped instead, which must save and exit wi
 """
 
 import argparse
+import atexit
 import multiprocessing
 import os
 import random
@@ -54,7 +55,10 @@ def train(config: str, run: str, workers: int) -> None:
     multiprocessing.set_start_method("fork", force=True)  # loader workers are this process's own, as ever
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (to the end of the process)
     sys.stderr = open(f"{run}.errors", "w", encoding="utf-8")  # noqa: SIM115
-    app(["train", config, "--run-dir", run, "--resume", f"data.workers={workers}"])
+    try:
+        app(["train", config, "--run-dir", run, "--resume", f"data.workers={workers}"])
+    finally:
+        atexit._run_exitfuncs()  # a process of multiprocessing passes over what is to be done at exit
 
 
 def start(config: Path, run: Path, workers: int) -> BaseProcess:

@@ -59,8 +59,9 @@ def run_stages(work: Work, experiment: Experiment, saved: Saved | None, display:
     finally:
         with suppress(ResourceError):
             work.journal.flush()
-        end_workers(loaders.train)
-        end_workers(loaders.val)
+    # Not after an error: it may hold on to their work, and what stops them at exit has to find them.
+    end_workers(loaders.train)
+    end_workers(loaders.val)
 
 
 def with_rates(experiment: Experiment, lrs: Sequence[float | str]) -> Experiment:
