@@ -95,7 +95,7 @@ def own_index(trained: Trained) -> ImageIndex:
         )
     targets = {name: target for target, name in enumerate(trained.class_names)}
     rows = trained.run.read_split()
-    samples = tuple(Sample(name, targets[class_name], split) for name, split, class_name in rows)
+    samples = tuple(Sample(name, (targets[class_name],), split) for name, split, class_name in rows)
     return ImageIndex(trained.root, trained.class_names, samples)
 
 

@@ -8,24 +8,24 @@ from torch import Tensor, nn
 
 def compute_logits(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor, ...]],
     *,
     device: torch.device,
     done: Callable[[int], None] = lambda batches: None,
 ) -> tuple[Tensor, Tensor]:
-    """Give the logits (N, C) and targets (N,) of all batches, on the CPU, with the model in eval mode.
+    """Give the logits (N, C) and targets of all batches, on the CPU, with the model in eval mode.
 
     Args:
-        model: takes images (N, 3, H, W) and gives logits (N, C).
-        batches: pairs of images and targets (N,).
+        model: takes images (N, 3, H, W), and what else a batch holds, and gives logits (N, C).
+        batches: the inputs of the model and, as the last, the targets (N, …).
         device: where the model is.
         done: called with the number of batches done.
     """
     model.eval()
     logits, targets = [], []
     with torch.inference_mode():
-        for number, (images, batch_targets) in enumerate(batches, start=1):
-            logits.append(model(images.to(device, non_blocking=True)).cpu())
+        for number, (*inputs, batch_targets) in enumerate(batches, start=1):
+            logits.append(model(*(one.to(device, non_blocking=True) for one in inputs)).cpu())
             targets.append(batch_targets.cpu())
             done(number)
     return torch.cat(logits), torch.cat(targets)

@@ -79,7 +79,7 @@ class EvalImages(Dataset[tuple[Tensor, int] | Unreadable]):
         return _load(self, position)
 
 
-class ImageLoader(DataLoader[tuple[Tensor, Tensor]]):
+class ImageLoader(DataLoader[tuple[Tensor, ...]]):
     """torch's loader, with the failures of its workers told as ours."""
 
     def stop_workers(self) -> None:
@@ -87,7 +87,7 @@ class ImageLoader(DataLoader[tuple[Tensor, Tensor]]):
         for worker in getattr(self._iterator, "_workers", ()):
             worker.kill()
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
         """Give batches of images (N, 3, H, W) and targets (N,).
 
         Raises:
@@ -253,7 +253,7 @@ def _build(
     return loader
 
 
-def end_workers(loader: DataLoader[tuple[Tensor, Tensor]]) -> None:
+def end_workers(loader: DataLoader[tuple[Tensor, ...]]) -> None:
     """Let the processes of a loader that is not needed any more end by themselves."""
     loader._iterator = None
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from finetune.finder.features import Features, feature_batches
+from finetune.finder.features import feature_batches
 from finetune.finder.heuristics import ORDER, Suggestion
 from finetune.finder.race import Entry, Racer, line_up, race, winner
 from finetune.finder.trial import Trial
@@ -17,7 +17,7 @@ def make_trial(seed=0, n=48, loss=None):
     generator = torch.Generator().manual_seed(seed)
     targets = torch.arange(n) % 2
     values = torch.randn(n, 4, generator=generator) + 2 * targets[:, None]
-    features = Features(values, targets)
+    features = (values, targets)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.ReLU(), nn.Linear(8, 2))
     return Trial(

@@ -27,13 +27,19 @@ class Sample(NamedTuple):
 
     name: str
     """POSIX path relative to the root of its index"""
-    target: int
-    """position of its class in `ImageIndex.class_names`"""
+    labels: tuple[int, ...]
+    """positions of its classes in `ImageIndex.class_names`; one, unless an image may have several"""
     split: Split
     group: str | None = None
     """what it has in common with others, such as a patient: a group never stands on two sides of a split"""
     place: str = ""
     """where a table says so, as `line 7`; empty where no table does"""
+
+    @property
+    def target(self) -> int:
+        """Position of its class, of an image that has one."""
+        (target,) = self.labels
+        return target
 
 
 class BadImage(NamedTuple):
@@ -72,7 +78,8 @@ class ImageIndex:
         """Count the samples of one split by class name, in class order, zeros included."""
         numbers = [0] * len(self.class_names)
         for sample in self.samples:
-            numbers[sample.target] += sample.split == split
+            for label in sample.labels:
+                numbers[label] += sample.split == split
         return dict(zip(self.class_names, numbers, strict=True))
 
     def thinned(self, split: Split, most: int) -> "ImageIndex":

@@ -78,7 +78,9 @@ def _index_builtin(path: str, val: Validation) -> ImageIndex:
         raise ConfigError(f"data.val: {path} has no folder {val!r}; write a fraction such as 0.2, or auto.")
     _, targets = digits.load_digits()
     names = digits.sample_names()
-    samples = tuple(Sample(name, int(target), "train") for name, target in zip(names, targets, strict=True))
+    samples = tuple(
+        Sample(name, (int(target),), "train") for name, target in zip(names, targets, strict=True)
+    )
     return ImageIndex(None, digits.CLASS_NAMES, samples)
 
 
@@ -136,7 +138,7 @@ def folder_samples(parts: Sequence[Part], class_names: Sequence[str]) -> tuple[S
     """Give the images in the folders of some classes as samples, in the order of their names' bytes."""
     targets = {name: target for target, name in enumerate(class_names)}
     samples = [
-        Sample(name, targets[class_name], part.split)
+        Sample(name, (targets[class_name],), part.split)
         for part in parts
         for name in part.found.images
         if (class_name := part.class_of(name)) in targets and class_name is not None

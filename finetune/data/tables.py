@@ -55,7 +55,7 @@ def samples_of(
     for row in rows:
         if row.label in targets:
             split: Split = (row.split or "train") if keep_split else "test"
-            samples.append(Sample(row.name, targets[row.label], split, row.group, row.place))
+            samples.append(Sample(row.name, (targets[row.label],), split, row.group, row.place))
     return tuple(sorted(samples, key=lambda sample: os.fsencode(sample.name)))
 
 

@@ -1,7 +1,6 @@
 """What a frozen backbone says about the images, computed once and used in every step after."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,14 +9,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from finetune.finder.trial import Batches
 from finetune.seed import derive, permutation
 
-
-class Features(NamedTuple):
-    """Pooled features of some images, and their targets, on the device of the model."""
-
-    values: Tensor
-    """(N, D), float32"""
-    targets: Tensor
-    """(N,), int64"""
+Features = tuple[Tensor, ...]
+"""Pooled features of some images (N, D), float32, what else the head takes, and their targets (N, …)."""
 
 
 def compute_features(
@@ -32,39 +25,38 @@ def compute_features(
 
     Args:
         extract: from images (N, 3, H, W) to pooled features (N, D).
-        batches: pairs of images and targets (N,).
-        device: where the model is.
+        batches: images, what else the head takes, and targets.
+        device: where the model is, and the features will be.
         most_batches: take no more than that many batches; None takes all.
         progress: called after each batch with its number of images.
     """
-    values, targets = [], []
+    found: list[Features] = []
     with torch.no_grad():
-        for number, (images, batch_targets) in enumerate(batches, start=1):
-            values.append(extract(images.to(device, non_blocking=True)).float())
-            targets.append(batch_targets.to(device))
+        for number, (images, *others) in enumerate(batches, start=1):
+            values = extract(images.to(device, non_blocking=True)).float()
+            found.append((values, *(other.to(device) for other in others)))
             progress(len(images))
             if number == most_batches:
                 break
-    return Features(torch.cat(values), torch.cat(targets))
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
-def feature_batches(features: Features, *, batch_size: int, seed: int) -> DataLoader[tuple[Tensor, Tensor]]:
+def feature_batches(features: Features, *, batch_size: int, seed: int) -> DataLoader[Features]:
     """Give the loader of training batches over cached features, in an order as `sampler.EpochSampler`'s."""
-    sampler = _BatchOrder(len(features.targets), batch_size, seed)
+    sampler = _BatchOrder(len(features[0]), batch_size, seed)
     rows = _Rows(features)
     return DataLoader(rows, batch_size=None, sampler=sampler, generator=torch.Generator())
 
 
-class _Rows(Dataset[tuple[Tensor, Tensor]]):
-    """Features and targets, taken by a whole batch of positions at once."""
+class _Rows(Dataset[Features]):
+    """Features and all that belongs to them, taken by a whole batch of positions at once."""
 
     def __init__(self, features: Features) -> None:
         self.features = features
 
-    def __getitem__(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        values, targets = self.features
-        index = torch.tensor(positions, device=values.device)
-        return values[index], targets[index]
+    def __getitem__(self, positions: Sequence[int]) -> Features:
+        index = torch.tensor(positions, device=self.features[0].device)
+        return tuple(part[index] for part in self.features)
 
 
 class _BatchOrder(Sampler[list[int]]):

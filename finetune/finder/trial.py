@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from finetune.inference import compute_logits
 from finetune.seed import derive, seed_all
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Batches = Iterable[tuple[Tensor, ...]]
+"""Each holds the inputs of a module and, as the last, the targets (N, …)."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Trial:
     """
 
     module: nn.Module
-    train: DataLoader[tuple[Tensor, Tensor]]
+    train: DataLoader[tuple[Tensor, ...]]
     """its sampler has `start_epoch(stage, epoch)`, as `sampler.EpochSampler`"""
     val: Batches
     new_optimizer: Callable[[], torch.optim.Optimizer]
@@ -55,9 +56,9 @@ class Trial:
                 group["lr"] = rate * multiple
                 if momentum is not None:
                     _set_momentum(group, momentum)
-            epoch, number, (inputs, targets) = next(batches)
+            epoch, number, (*inputs, targets) = next(batches)
             seed_all(derive(self.seed, "dropout", self.stage, epoch, number))
-            outputs = self.module(inputs.to(self.device, non_blocking=True))
+            outputs = self.module(*(one.to(self.device, non_blocking=True) for one in inputs))
             loss = self.loss(outputs, targets.to(self.device, non_blocking=True))
             loss.backward()
             if self.clip_norm is not None:
@@ -67,10 +68,10 @@ class Trial:
             yield float(loss.detach())
 
     def validate(self) -> tuple[Tensor, Tensor]:
-        """Give the logits (N, C) and targets (N,) of the validation images, on the CPU."""
+        """Give the logits (N, C) and targets of the validation images, on the CPU."""
         return compute_logits(self.module, self.val, device=self.device)
 
-    def _batches(self, first_epoch: int) -> Iterator[tuple[int, int, tuple[Tensor, Tensor]]]:
+    def _batches(self, first_epoch: int) -> Iterator[tuple[int, int, tuple[Tensor, ...]]]:
         """Give (epoch, number of the batch in it, batch) without end."""
         epoch = first_epoch
         while True:

@@ -146,7 +146,7 @@ class _StageLearner(Learner):  # type: ignore[misc]
         self.dls.train.sampler.start_epoch(self.position.stage, self.epoch, self.first_batch)
         super()._do_epoch_train()
 
-    def one_batch(self, i: int, b: tuple[Tensor, Tensor]) -> None:
+    def one_batch(self, i: int, b: tuple[Tensor, ...]) -> None:
         if not self.training:
             super().one_batch(i, b)
             self.hooks.val_batch(i + 1, self.n_iter)

@@ -21,13 +21,16 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class Loaders:
-    """What fastai expects of its `DataLoaders`, over plain torch loaders and one device."""
+    """What fastai expects of its `DataLoaders`, over plain torch loaders and one device.
 
-    train: DataLoader[tuple[Tensor, Tensor]]
-    val: DataLoader[tuple[Tensor, Tensor]]
+    A batch holds the inputs of the model, images (N, 3, H, W) first, and targets (N, …) last.
+    """
+
+    train: DataLoader[tuple[Tensor, ...]]
+    val: DataLoader[tuple[Tensor, ...]]
     device: torch.device
 
-    def __getitem__(self, index: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    def __getitem__(self, index: int) -> DataLoader[tuple[Tensor, ...]]:
         return (self.train, self.val)[index]
 
 
@@ -60,7 +63,7 @@ class Epoch:
     val_logits: Tensor
     """(N, C), on the CPU."""
     val_targets: Tensor
-    """(N,), on the CPU."""
+    """(N,) classes, or (N, C) where an image may have several; on the CPU."""
     seconds: float
     """Training and validation together."""
     images_per_second: float
