@@ -8,11 +8,12 @@ from finetune.data import ImageIndex, Sample, ScanMemory
 from finetune.device import choose_device, keep_large_buffers
 from finetune.ending import out_of_memory
 from finetune.errors import DataError
-from finetune.experiment import Experiment, assemble, image_limits, lowered_batch, read_index
+from finetune.experiment import Experiment, assemble, lowered_batch
 from finetune.findings import Finding, find_bad, find_few, find_odd, find_repeats
 from finetune.images import Look, look_at_images
 from finetune.model import find_architecture, pending_download
 from finetune.progress import Display
+from finetune.reading import image_limits, read_index
 from finetune.rehearsal import StageCost, rehearsal_loaders, rehearse
 
 

@@ -1,9 +1,10 @@
 """The stories of `finetune groups` and `finetune models`: what a model is made of, and which there are."""
 
 from finetune.config import Config
-from finetune.experiment import build_model, find_stage, freeze_and_plan, read_index
+from finetune.experiment import build_model, find_stage, freeze_and_plan
 from finetune.plan import GroupPlan
 from finetune.progress import Display
+from finetune.reading import read_index
 
 
 def describe_groups(config: Config, stage_name: str | None, display: Display) -> list[GroupPlan]:
@@ -19,5 +20,5 @@ def describe_groups(config: Config, stage_name: str | None, display: Display) ->
     index = read_index(config)
     untrained = config.model.model_copy(update={"weights": "none"})
     config = config.model_copy(update={"model": untrained})
-    model = build_model(config, len(index.class_names), "float32", display)
+    model = build_model(config, index, "float32", display)
     return freeze_and_plan(config, stage, model)

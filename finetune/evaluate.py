@@ -36,7 +36,9 @@ def evaluate(
     trained = load_trained(run_dir, choose_device(device))
     if data is None:
         return evaluate_split(trained, own_index(trained), split, display)
-    found = match_classes(data, trained.class_names, columns=trained.columns, split=split)
+    found = match_classes(
+        data, trained.class_names, columns=trained.columns, metadata=trained.metadata, split=split
+    )
     index = look_at_images(found.index, trained.limits, display)
     if found.unknown:
         display.warn(f"left out, not among the model's classes: {_counted(found.unknown)}")
@@ -95,8 +97,10 @@ def own_index(trained: Trained) -> ImageIndex:
         )
     targets = {name: target for target, name in enumerate(trained.class_names)}
     rows = trained.run.read_split()
-    samples = tuple(Sample(name, (targets[class_name],), split) for name, split, class_name in rows)
-    return ImageIndex(trained.root, trained.class_names, samples)
+    samples = tuple(
+        Sample(row.name, (targets[row.class_name],), row.split, metadata=row.metadata) for row in rows
+    )
+    return ImageIndex(trained.root, trained.class_names, samples, metadata=trained.metadata)
 
 
 def _counted(counts: Mapping[str, int]) -> str:

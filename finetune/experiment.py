@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from finetune.balance import class_weights
-from finetune.config import Config, FoldConfig, StageConfig
-from finetune.data import ImageIndex, check_images, group_shares, index_images
+from finetune.config import Config, HeadConfig, StageConfig
+from finetune.data import ImageIndex
 from finetune.device import Precision, choose_device, choose_precision, describe, keep_large_buffers
 from finetune.early_stopping import EarlyStopping
 from finetune.errors import ConfigError
-from finetune.findings import find_copied
-from finetune.images import ImageLimits, parse_colour
+from finetune.head import MetadataInputs, embedding_width
+from finetune.images import ImageLimits
 from finetune.learner import Hooks, Loaders, OneCycle, Position, fit_one_cycle
 from finetune.loaders import (
     ImageLoader,
@@ -22,12 +22,12 @@ from finetune.loaders import (
     fit_batch_size,
 )
 from finetune.losses import ClassificationLoss
+from finetune.metadata import Metadata
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
 from finetune.optim import build_optimizer, has_momentum
 from finetune.plan import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.progress import Display
-from finetune.split import Fold
-from finetune.table import Columns
+from finetune.reading import column_kinds, read_data
 from finetune.text import printable
 from finetune.transforms import eval_transform, train_transform
 
@@ -71,10 +71,12 @@ def assemble(
         FinetuneError: weights or names that are not as the config says.
     """
     precision = choose_precision(config.precision, device)
-    model = build_model(config, len(index.class_names), precision, display).to(device)
+    model = build_model(config, index, precision, display).to(device)
     batch_size = fit_batch_size(index.count("train"), config.data.batch_size)
     size = model.preprocessing.image_size
-    data = config.data.model_copy(update={"batch_size": batch_size, "image_size": size})
+    columns = config.data.columns.model_copy(update={"metadata": column_kinds(index)})
+    decided = {"batch_size": batch_size, "image_size": size, "columns": columns}
+    data = config.data.model_copy(update=decided)
     config = config.model_copy(update={"data": data, "precision": precision})
     return Experiment(config, device, index, limits, model)
 
@@ -97,63 +99,45 @@ def model_line(experiment: Experiment) -> str:
     )
 
 
-def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits]:
-    """Index the images, look at each of them once, and say what was found."""
-    data, limits, index = config.data, image_limits(config), read_index(config)
-    with display.bar("checking images", len(index.samples)) as bar:
-        index = check_images(
-            index,
-            limits,
-            on_bad=data.on_bad_image,
-            max_bad_fraction=data.max_bad_fraction,
-            progress=lambda done, total: bar.advance_to(done),
-        )
-    for warning in index.warnings:
-        display.warn(warning)
-    for finding in find_copied(index):
-        first = " = ".join(finding.items[0].images[:2])
-        display.warn(f"{finding.message}, first {first}; `finetune check` lists them all")
-    counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]
-    display.say(f"data    {data.path}: {len(index.class_names)} classes, images: {', '.join(counts)}")
-    shares = group_shares(index)
-    if shares is not None:
-        display.say(f"split   by group: {shares}")
-    return index, limits
-
-
-def image_limits(config: Config) -> ImageLimits:
-    """Take from the config what an image file may be."""
-    data = config.data
-    return ImageLimits(data.max_pixels, data.sixteen_bit, parse_colour(data.background))
-
-
-def read_index(config: Config) -> ImageIndex:
-    """Index the images that the config names, and split them; open none."""
-    data = config.data
-    return index_images(
-        data.path,
-        val=Fold(data.val.fold, data.val.of) if isinstance(data.val, FoldConfig) else data.val,
-        seed=config.seed,
-        images_per_class=data.images_per_class,
-        case_variants=data.case_variants,
-        columns=Columns(**data.columns.model_dump()),
-        image_folder=data.image_folder,
-    )
-
-
-def build_model(config: Config, classes: int, precision: Precision, display: Display) -> ImageClassifier:
-    """Build the model that a config describes, with its pretrained weights."""
+def build_model(config: Config, index: ImageIndex, precision: Precision, display: Display) -> ImageClassifier:
+    """Build the model that a config describes for some data, with its pretrained weights."""
     head = config.model.head
     spec = ModelSpec(
         arch=config.model.arch,
-        classes=classes,
+        classes=len(index.class_names),
         image_size=config.data.image_size,
-        head=HeadSpec(hidden=head.hidden, dropout=head.dropouts, pool=head.pool),
+        head=HeadSpec(
+            hidden=head.hidden,
+            dropout=head.dropouts,
+            pool=head.pool,
+            metadata=MetadataInputs() if index.metadata is None else metadata_inputs(head, index.metadata),
+        ),
         layer_groups=config.model.layer_groups,
         precision=precision,
         memory_format=config.memory_format,
     )
     return build_classifier(spec, weights=config.model.weights, seed=config.seed, say=display.say)
+
+
+def metadata_inputs(head: HeadConfig, metadata: Metadata) -> MetadataInputs:
+    """Give what the head takes beside the features.
+
+    Raises:
+        ConfigError: the width of an embedding that there is not.
+    """
+    widths = head.embedding_width
+    names = [column.name for column in metadata.categories]
+    unknown = [name for name in widths if name not in names] if isinstance(widths, dict) else []
+    if unknown:
+        raise ConfigError(
+            f"model.head.embedding_width: {unknown[0]!r} is no metadata column of categories; those are "
+            f"{', '.join(map(repr, names)) or 'none'}."
+        )
+    embeddings = []
+    for column in metadata.categories:
+        width = widths.get(column.name) if isinstance(widths, dict) else widths
+        embeddings.append((column.size, width or embedding_width(column.size)))
+    return MetadataInputs(tuple(embeddings), len(metadata.numbers), head.metadata_dropout)
 
 
 def build_loaders(experiment: Experiment) -> Loaders:

@@ -45,7 +45,17 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-class TrainImages(Dataset[tuple[Tensor, int] | Unreadable]):
+class Item(NamedTuple):
+    """One image as it is loaded."""
+
+    image: Tensor
+    """(3, H, W), uint8"""
+    facts: tuple[list[int], list[float]] | None
+    """what is beside it: K categories and 2M numbers; None where there is no metadata"""
+    target: int
+
+
+class TrainImages(Dataset[Item | Unreadable]):
     """The training images, augmented as the seed in the key says."""
 
     def __init__(self, index: ImageIndex, limits: ImageLimits, transform: Transform) -> None:
@@ -55,7 +65,7 @@ class TrainImages(Dataset[tuple[Tensor, int] | Unreadable]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: TrainKey) -> tuple[Tensor, int] | Unreadable:
+    def __getitem__(self, key: TrainKey) -> Item | Unreadable:
         # Not `torch.manual_seed` in `fork_rng`: that also reseeds every GPU, and takes 90 times as long.
         state = torch.default_generator.get_state()
         torch.default_generator.manual_seed(key.seed)
@@ -65,7 +75,7 @@ class TrainImages(Dataset[tuple[Tensor, int] | Unreadable]):
             torch.default_generator.set_state(state)
 
 
-class EvalImages(Dataset[tuple[Tensor, int] | Unreadable]):
+class EvalImages(Dataset[Item | Unreadable]):
     """The images of a split, in order."""
 
     def __init__(self, index: ImageIndex, limits: ImageLimits, transform: Transform, *, split: Split) -> None:
@@ -75,7 +85,7 @@ class EvalImages(Dataset[tuple[Tensor, int] | Unreadable]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, position: int) -> tuple[Tensor, int] | Unreadable:
+    def __getitem__(self, position: int) -> Item | Unreadable:
         return _load(self, position)
 
 
@@ -88,7 +98,9 @@ class ImageLoader(DataLoader[tuple[Tensor, ...]]):
             worker.kill()
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
-        """Give batches of images (N, 3, H, W) and targets (N,).
+        """Give batches of images (N, 3, H, W), metadata where there is any, and targets (N,).
+
+        Metadata is categories (N, K), int64, and numbers (N, 2M), float32, as `Metadata.encode` gives them.
 
         Raises:
             DataError: an image cannot be read, though the scan could.
@@ -204,14 +216,16 @@ def worker_failure(error: RuntimeError) -> ResourceError | None:
     )
 
 
-def _load(images: TrainImages | EvalImages, position: int) -> tuple[Tensor, int] | Unreadable:
+def _load(images: TrainImages | EvalImages, position: int) -> Item | Unreadable:
     sample = images.samples[position]
     try:
         picture = load_sample(images.index, sample, images.limits, shrink_to=images.transform.shrink_to)
     except ImageError as error:
         return Unreadable(error.name, error.reason)
+    metadata = images.index.metadata
+    facts = None if metadata is None else metadata.encode(sample.metadata)
     with _one_thread():
-        return images.transform(picture), sample.target
+        return Item(images.transform(picture), facts, sample.target)
 
 
 @contextmanager
@@ -270,13 +284,22 @@ def _stop_all_workers() -> None:
         loader.stop_workers()
 
 
-def _collate(items: Sequence[tuple[Tensor, int] | Unreadable]) -> tuple[Tensor, Tensor] | Unreadable:
+def _collate(items: Sequence[Item | Unreadable]) -> tuple[Tensor, ...] | Unreadable:
     for item in items:
         if isinstance(item, Unreadable):
             return item
-    images, targets = zip(*items, strict=True)
+    images, facts, targets = zip(*items, strict=True)
     # In a worker this stacks straight into shared memory.
-    return default_collate(list(images)), torch.tensor(targets)
+    return default_collate(list(images)), *stack_facts(facts), torch.tensor(targets)
+
+
+def stack_facts(facts: Sequence[tuple[list[int], list[float]] | None]) -> tuple[Tensor, ...]:
+    """Give categories (N, K), int64, and numbers (N, 2M), float32, of N images; nothing without metadata."""
+    told = [one for one in facts if one is not None]
+    if not told:
+        return ()
+    categories, numbers = zip(*told, strict=True)
+    return torch.tensor(categories, dtype=torch.int64), torch.tensor(numbers, dtype=torch.float32)
 
 
 def _start_worker(worker: int) -> None:

@@ -120,8 +120,8 @@ def check_classes(run: Run, index: ImageIndex) -> None:
 
 def check_data(run: Run, index: ImageIndex, files: Mapping[str, Fingerprint]) -> list[str]:
     """Compare the images with those that a run was started with; give what has changed, in a line a kind."""
-    before = {name: (split, of_class) for name, split, of_class in run.read_split()}
-    now = {name: (split, of_class) for name, split, of_class in index.rows()}
+    before = {name: (split, of_class, *cells) for name, split, of_class, cells in run.read_split()}
+    now = {name: tuple(rest) for name, *rest in index.rows()}
     kept = before.keys() & now.keys()
     known = run.read_files() if files else {}
     moved = {name for name in kept if before[name] != now[name]}
@@ -134,7 +134,7 @@ def check_data(run: Run, index: ImageIndex, files: Mapping[str, Fingerprint]) ->
         "added": now.keys() - before.keys(),
         "removed": before.keys() - now.keys(),
         "altered": altered,
-        "of another class or split": moved,
+        "of another class, split or metadata": moved,
     }
     return [f"images {kind}: {_names(sorted(names), '')}" for kind, names in kinds.items() if names]
 

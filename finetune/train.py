@@ -201,7 +201,7 @@ def write_beginning(
     run = work.run
     run.write_config(dump_config(experiment.config) + exact_rates(experiment))
     run.write_classes(experiment.index.class_names)
-    run.write_split(experiment.index.rows())
+    run.write_split(experiment.index.header, experiment.index.rows())
     run.write_files(files)
     run.write_status("running", 0, resumable=True)
     # Last: where it is, there is a run to go on with.

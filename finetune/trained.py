@@ -10,11 +10,12 @@ from finetune import __version__
 from finetune.data import ImageIndex
 from finetune.errors import CheckpointError
 from finetune.images import ImageLimits
+from finetune.metadata import Metadata
 from finetune.model import ImageClassifier, ModelSpec, rebuild_classifier
 from finetune.run import MODEL, Run, open_run
 from finetune.table import Columns
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Trained:
     """Folder of the images it was trained on; None for a built-in data set."""
     columns: Columns
     """The columns of its table that the config named."""
+    metadata: Metadata | None
+    """What it has learned of facts beside an image; None if it takes none."""
     best: str
     """When its weights were the best: `stage unfrozen, epoch 4`."""
 
@@ -49,6 +52,7 @@ def describe_model(
         "batch_size": batch_size,
         "root": None if index.root is None else str(index.root),
         "columns": asdict(index.columns),
+        "metadata": None if index.metadata is None else index.metadata.to_dict(),
     }
 
 
@@ -77,7 +81,7 @@ def _rebuild(
 ) -> Trained:
     reading = dict(description["reading"])
     reading["background"] = tuple(reading["background"])
-    root = description["root"]
+    root, metadata = description["root"], description["metadata"]
     return Trained(
         run=run,
         model=rebuild_classifier(description["model"], state).to(device).eval(),
@@ -86,6 +90,7 @@ def _rebuild(
         batch_size=int(description["batch_size"]),
         device=device,
         root=None if root is None else Path(root),
-        columns=Columns(**description.get("columns", {})),  # not there in runs from before tables
+        columns=Columns(**description["columns"]),
+        metadata=None if metadata is None else Metadata.from_dict(metadata),
         best=f"stage {description['best']['stage']}, epoch {description['best']['epoch']}",
     )

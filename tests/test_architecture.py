@@ -17,13 +17,13 @@ FLOORS = {
         *("optimizers", "optimizer_race"),
     },
     "record": {
-        *("experiment", "journal", "diagnosis", "report", "lr_report", "trained", "run", "ending"),
+        *("experiment", "reading", "journal", "diagnosis", "report", "lr_report", "trained", "run", "ending"),
         "checkpointing",
     },
     "words": {"config", "config_file", "schema"},
     "parts": {
         *("data", "table", "images", "split", "transforms", "sampler", "loaders", "builtin", "model"),
-        *("groups", "head", "plan", "balance", "losses", "monitor"),
+        *("groups", "head", "plan", "balance", "losses", "metadata", "monitor"),
         *("optim", "update_rules", "rates", "landscapes", "finder", "learner", "guards", "norms"),
         *("inference", "metrics", "plot", "progress", "sealed", "training_state", "early_stopping"),
         "findings",
@@ -33,7 +33,7 @@ FLOORS = {
 
 # The parts that are made of other parts, and of which.
 MADE_OF = {
-    "data": {"builtin", "images", "split", "table"},
+    "data": {"builtin", "images", "metadata", "split", "table"},
     "loaders": {"data", "images", "sampler", "transforms"},
     "transforms": {"model"},
     "finder": {"inference"},
@@ -41,6 +41,7 @@ MADE_OF = {
     "model": {"groups", "head"},
     "plan": {"groups", "rates"},
     "optim": {"update_rules"},
+    "table": {"metadata"},
     "early_stopping": {"monitor", "rates"},
     "guards": {"norms"},
     "learner": {"guards", "norms"},
@@ -123,7 +124,7 @@ def test_each_library_has_one_door(library):
 
 def test_only_stories_and_what_prepares_them_hold_a_config():
     holders = {room(path) for path in FILES if "config" in rooms_imported(path)}
-    assert holders <= FLOORS["stories"] | {"experiment", "config_file", "schema"}
+    assert holders <= FLOORS["stories"] | {"experiment", "reading", "config_file", "schema"}
 
 
 @pytest.mark.parametrize(

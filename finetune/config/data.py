@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune.config.sections import Section
-from finetune.config.values import Augment, Colour, Count, Share, Text, Validation, Workers
+from finetune.config.values import (
+    Augment,
+    Colour,
+    Count,
+    MetadataColumns,
+    Share,
+    Text,
+    Validation,
+    Workers,
+)
 
 
 class ColumnsConfig(Section):
@@ -28,6 +37,12 @@ class ColumnsConfig(Section):
     group: Text | None = None
     """What images have in common, such as a patient, a video or a product: images of one group never stand
     on both sides of the split. Usual names: `group`, `group_id`. The column may be missing."""
+
+    metadata: MetadataColumns = {}  # noqa: RUF012  (pydantic copies it)
+    """Columns with facts that the model sees beside the image: `[site, age]`. Each is a `category`, which
+    enters the head through an embedding, or a `number`; `auto` takes one for numbers if all cells are, and
+    some have a fraction or more than 20 are different. `{site: category, age: number}` says which. Their
+    cells may be empty. See docs/metadata.md."""
 
 
 class DataConfig(Section):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from finetune.config.values import (
     BatchNorm,
     Dropout,
+    EmbeddingWidths,
     Interval,
     Pick,
     Pool,
@@ -53,6 +54,15 @@ class HeadConfig(Section):
 
     pool: Pool = "avg+max"
     """How the last feature map becomes one vector: mean and maximum side by side, or one of them."""
+
+    embedding_width: EmbeddingWidths = None
+    """Width of the vectors that stand for the categories of a metadata column, for all columns or by column:
+    `{site: 4}`. `null` is fastai's rule, min(600, round(1.6 · n^0.56)) for n categories, the one for missing
+    ones among them."""
+
+    metadata_dropout: Share = 0.1
+    """Fraction of metadata cells (0–1) that training takes for missing, each by itself, so that the model
+    learns to do without."""
 
     @field_validator("dropout")
     @classmethod

@@ -4,11 +4,13 @@ Each check says what was expected; where the value stands and what was found is 
 """
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from finetune.layout_names import TABLE_SUFFIXES
+from finetune.metadata import Kind
 from finetune.rates import parse_lr
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -26,6 +28,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _STAGE_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(s|min|h)")
+_WIDEST = 4096
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 _QUOTED_FRACTION = re.compile(r"[01]?[.,][0-9]+|[0-9]+([.,][0-9]+)?\s*%")
 
@@ -133,6 +136,33 @@ def seconds_of(duration: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def _check_metadata(value: Any) -> dict[str, Kind]:
+    kinds = dict.fromkeys(value, "auto") if isinstance(value, list | tuple) and _are_names(value) else value
+    if (
+        isinstance(kinds, dict)
+        and _are_names(kinds)
+        and all(kind in get_args(Kind) for kind in kinds.values())
+    ):
+        if len(kinds) == len(value):
+            return kinds
+        raise ValueError("names a column twice")
+    raise ValueError(
+        "expected a list of column names such as [site, age], or {site: category, age: number}; names in "
+        "quotes where they look like something else"
+    )
+
+
+def _check_widths(value: Any) -> int | dict[str, int] | None:
+    widths = value.values() if isinstance(value, dict) and _are_names(value) else [value]
+    if value is None or all(_is_whole(width) and 1 <= width <= _WIDEST for width in widths):
+        return value  # type: ignore[no-any-return]
+    raise ValueError(f"expected null, a width from 1 to {_WIDEST}, or widths by column such as {{site: 4}}")
+
+
+def _are_names(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) and value.strip() for value in values)
+
+
 def _check_text(value: Any) -> str:
     if isinstance(value, str) and value.strip():
         return value
@@ -142,6 +172,36 @@ def _check_text(value: Any) -> str:
 
 
 Text = Annotated[str, BeforeValidator(_check_text), WithJsonSchema({"type": "string", "minLength": 1})]
+
+MetadataColumns = Annotated[
+    dict[str, Kind],
+    BeforeValidator(_check_metadata),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "uniqueItems": True},
+                {"type": "object", "additionalProperties": {"enum": list(get_args(Kind))}},
+            ]
+        }
+    ),
+]
+
+EmbeddingWidths = Annotated[
+    int | dict[str, int] | None,
+    BeforeValidator(_check_widths),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "null"},
+                {"type": "integer", "minimum": 1, "maximum": _WIDEST},
+                {
+                    "type": "object",
+                    "additionalProperties": {"type": "integer", "minimum": 1, "maximum": _WIDEST},
+                },
+            ]
+        }
+    ),
+]
 
 StageName = Annotated[
     str,

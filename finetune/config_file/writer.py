@@ -30,7 +30,9 @@ def write_value(value: Any) -> str:
     if isinstance(value, str):
         return _write_text(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {write_value(item)}" for key, item in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{_write_text(key)}: {write_value(item)}" for key, item in value.items()) + "}"
+        )
     return "[" + ", ".join(write_value(item) for item in value) + "]"
 
 
@@ -55,10 +57,10 @@ def _write_text(text: str) -> str:
 def _lines(mapping: dict[str, Any], indent: str) -> list[str]:
     lines = []
     for key, value in mapping.items():
-        if isinstance(value, dict):
-            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{_write_text(key)}:", *_lines(value, indent + "  ")]
         elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
             lines += [f"{indent}{key}:", *(f"{indent}  - {write_value(item)}" for item in value)]
         else:
-            lines.append(f"{indent}{key}: {write_value(value)}")
+            lines.append(f"{indent}{_write_text(key)}: {write_value(value)}")
     return lines

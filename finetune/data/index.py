@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 
 from PIL import Image
 
-from finetune.builtin import digits
+from finetune.builtin import digits, turned_digits
 from finetune.images import ImageLimits, read_image
+from finetune.metadata import Metadata
 from finetune.split import Fold
 from finetune.table import USUAL_COLUMNS, Columns
 
@@ -19,7 +20,7 @@ Validation = float | str | Fold
 """What to validate on: a fraction, `auto`, the name of a folder, the path of a table, or a fold."""
 
 SPLIT_HEADER = ("image", "split", "class")
-"""what `ImageIndex.rows` gives, and the column names of the table that records it"""
+"""how the column names of the table that records a split begin; those of metadata follow"""
 
 
 class Sample(NamedTuple):
@@ -34,6 +35,8 @@ class Sample(NamedTuple):
     """what it has in common with others, such as a patient: a group never stands on two sides of a split"""
     place: str = ""
     """where a table says so, as `line 7`; empty where no table does"""
+    metadata: tuple[str, ...] = ()
+    """cells with facts beside the image, in the order of the index's `metadata`"""
 
     @property
     def target(self) -> int:
@@ -65,6 +68,8 @@ class ImageIndex:
     """images that were left out because they cannot be read"""
     columns: Columns = USUAL_COLUMNS
     """the columns of its table that were named, to find the same ones in other tables"""
+    metadata: Metadata | None = None
+    """what the facts beside its images mean; None where there are none"""
 
     def of_split(self, split: Split) -> tuple[Sample, ...]:
         """Give the samples of one split, in order."""
@@ -91,10 +96,20 @@ class ImageIndex:
         thin = tuple(sample for sample in self.samples if sample.split != split or sample.name in kept)
         return replace(self, samples=thin)
 
-    def rows(self) -> Iterator[tuple[str, Split, str]]:
-        """Give name, split and class name of every sample, for the record of a run."""
+    @property
+    def header(self) -> tuple[str, ...]:
+        """What the columns of `rows` are called; no column of a user's can be called like one of ours."""
+        names = () if self.metadata is None else self.metadata.names
+        return (*SPLIT_HEADER, *(f"metadata.{name}" for name in names))
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Give name, split, class name and metadata of every sample, for the record of a run."""
         for sample in self.samples:
-            yield sample.name, sample.split, self.class_names[sample.target]
+            yield sample.name, sample.split, self.class_names[sample.target], *sample.metadata
+
+    def facts(self, split: Split) -> list[tuple[str, ...]]:
+        """Give the metadata cells of every sample of a split."""
+        return [sample.metadata for sample in self.samples if sample.split == split]
 
 
 def load_sample(
@@ -111,6 +126,8 @@ def load_sample(
     Raises:
         ImageError: the file cannot be read (any more).
     """
+    if index.root is None and sample.name.startswith(turned_digits.FOLDER):
+        return turned_digits.picture(sample.name)
     if index.root is None:
         return digits.digit_image(_digit_positions()[sample.name])
     return read_image(index.root / sample.name, limits, shrink_to=shrink_to)

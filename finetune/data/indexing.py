@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from finetune.builtin import digits
+from finetune.builtin import digits, turned_digits
 from finetune.data.class_names import CaseVariants, check_class_names
+from finetune.data.facts import learn_metadata
 from finetune.data.folders import list_folders
 from finetune.data.hold_out import hold_out, keep_per_class
 from finetune.data.index import ImageIndex, Sample, Validation
@@ -19,13 +20,14 @@ from finetune.data.layout import (
     part_warnings,
     with_counts,
 )
-from finetune.data.tables import index_table
+from finetune.data.tables import index_table, table_root
 from finetune.errors import ConfigError, DataError
 from finetune.split import Fold
-from finetune.table import ROLES, USUAL_COLUMNS, Columns, is_table
+from finetune.table import ROLES, USUAL_COLUMNS, Columns, Table, is_table, read_table
 from finetune.text import printable
 
 _BUILTIN = "builtin:"
+_BUILTIN_TABLE = f"{_BUILTIN}{turned_digits.FOLDER}"
 
 
 def index_images(
@@ -42,7 +44,7 @@ def index_images(
 
     Args:
         path: a folder of class folders; one with `train/`, and perhaps `val/` and `test/`, that hold class
-            folders; a table of images and labels; or `builtin:digits`.
+            folders; a table of images and labels; `builtin:digits`; or `builtin:turned-digits`, a table.
         val: the fraction of each class to validate on (0–1); a fold; the name of the folder to validate on;
             the path of a table that says what each image is for; or `auto`: the folder `val`, `valid` or
             `validation` beside `train`, or the rows that the table's split column says, if there are any,
@@ -57,23 +59,38 @@ def index_images(
         DataError: no images, fewer than two classes, or classes and splits that do not fit each other.
         ConfigError: a built-in data set or a column that does not exist, or a folder asked of one.
     """
-    if str(path).startswith(_BUILTIN):
-        index = _index_builtin(str(path), val)
-    elif is_table(path):
-        index = index_table(path, columns, image_folder=image_folder, case_variants=case_variants)
+    is_tabular = is_table(path) or str(path) == _BUILTIN_TABLE
+    if is_tabular:
+        builtin = str(path) == _BUILTIN_TABLE
+        table = _builtin_table() if builtin else read_table(path)
+        root = None if builtin else table_root(path, image_folder)
+        index = index_table(table, root, columns, case_variants=case_variants)
         _check_table_val(index, str(path), val)
+    elif str(path).startswith(_BUILTIN):
+        index = _index_builtin(str(path), val)
     else:
         parts, warnings = find_parts(existing_folder(path), val)
         index = _join(parts, warnings, case_variants)
-    if not is_table(path):
+    if not is_tabular:
         index = _warn_of_table_keys(index, columns, image_folder)
     index = hold_out(index, val, seed)
-    return index if images_per_class is None else keep_per_class(index, images_per_class, seed)
+    if images_per_class is not None:
+        index = keep_per_class(index, images_per_class, seed)
+    return learn_metadata(index) if is_tabular else index
+
+
+def _builtin_table() -> Table:
+    rows = turned_digits.rows()
+    return Table(
+        Path(_BUILTIN_TABLE), turned_digits.HEADER, tuple(rows), tuple(range(1, len(rows) + 1)), "row"
+    )
 
 
 def _index_builtin(path: str, val: Validation) -> ImageIndex:
     if path != f"{_BUILTIN}digits":
-        raise ConfigError(f"data.path: there is no {path!r}; the built-in data set is builtin:digits.")
+        raise ConfigError(
+            f"data.path: there is no {path!r}; built in are builtin:digits and {_BUILTIN_TABLE}."
+        )
     if isinstance(val, str) and val != "auto" and not is_table(val):
         raise ConfigError(f"data.val: {path} has no folder {val!r}; write a fraction such as 0.2, or auto.")
     _, targets = digits.load_digits()
@@ -100,6 +117,7 @@ def _check_table_val(index: ImageIndex, path: str, val: Validation) -> None:
 
 def _warn_of_table_keys(index: ImageIndex, columns: Columns, image_folder: str | None) -> ImageIndex:
     keys = [f"data.columns.{role}" for role in ROLES if getattr(columns, role) is not None]
+    keys += ["data.columns.metadata"] if columns.metadata else []
     keys += ["data.image_folder"] if image_folder is not None else []
     if not keys:
         return index

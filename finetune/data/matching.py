@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from finetune.data.facts import apply_metadata
 from finetune.data.folders import list_folders
 from finetune.data.index import ImageIndex, Split
 from finetune.data.indexing import folder_samples
@@ -12,6 +13,7 @@ from finetune.data.layout import SPLIT_FOLDERS, existing_folder, find_part, part
 from finetune.data.tables import check_some_exist, samples_of, table_root
 from finetune.errors import DataError
 from finetune.layout_names import TRAIN_FOLDER
+from finetune.metadata import Metadata
 from finetune.table import USUAL_COLUMNS, Columns, is_table, read_rows, read_table
 from finetune.text import printable
 
@@ -29,7 +31,12 @@ class MatchedIndex:
 
 
 def match_classes(
-    path: str | Path, class_names: Sequence[str], *, columns: Columns = USUAL_COLUMNS, split: Split = "val"
+    path: str | Path,
+    class_names: Sequence[str],
+    *,
+    columns: Columns = USUAL_COLUMNS,
+    metadata: Metadata | None = None,
+    split: Split = "val",
 ) -> MatchedIndex:
     """Index a folder of class folders, or a table, for evaluation.
 
@@ -37,16 +44,29 @@ def match_classes(
         path: the folder or table.
         class_names: the classes of the model.
         columns: names of the table's columns, where they were given.
+        metadata: what the model knows of facts beside an image; None if nothing. What the data does not
+            tell counts as missing, and is warned of.
         split: which rows of a table that has a split column.
 
     Raises:
         ConfigError: a column that was named is not there.
         DataError: no image of a class that the model knows.
     """
-    return (
-        _match_table(path, class_names, columns, split)
-        if is_table(path)
-        else _match_folder(path, class_names)
+    told = _told(path, columns)
+    found = (
+        _match_table(path, class_names, told, split) if is_table(path) else _match_folder(path, class_names)
+    )
+    if metadata is None:
+        return found
+    source = printable(str(path))
+    return replace(found, index=apply_metadata(found.index, list(told.metadata), metadata, source))
+
+
+def _told(path: str | Path, columns: Columns) -> Columns:
+    """Give the columns with those of metadata that the data really has."""
+    header = read_table(path).header if is_table(path) else ()
+    return replace(
+        columns, metadata={name: kind for name, kind in columns.metadata.items() if name in header}
     )
 
 

@@ -9,22 +9,24 @@ from finetune.data.class_names import CaseVariants, check_class_names
 from finetune.data.index import ImageIndex, Sample, Split
 from finetune.data.layout import existing_folder, quoted, with_counts
 from finetune.errors import DataError
-from finetune.table import Columns, ImageRow, Table, read_rows, read_table
+from finetune.table import Columns, ImageRow, Table, read_rows
 from finetune.text import printable
 
 
 def index_table(
-    path: str | Path, columns: Columns, *, image_folder: str | Path | None, case_variants: CaseVariants
+    table: Table, root: Path | None, columns: Columns, *, case_variants: CaseVariants
 ) -> ImageIndex:
     """Index a table for training; images of a table without a split column are all of the split `train`.
+
+    `root` is the folder that its paths are relative to, None for a built-in data set.
 
     Raises:
         ConfigError: a column that was named is not there.
         DataError: rows, classes or splits that do not fit each other, or images that are somewhere else.
     """
-    table, root = read_table(path), table_root(path, image_folder)
-    rows, unused = read_rows(table, root, columns)
-    check_some_exist(table, root, rows)
+    rows, unused = read_rows(table, root or Path("/"), columns)
+    if root is not None:
+        check_some_exist(table, root, rows)
     class_names = _class_names(table, rows, case_variants)
     warnings = [_unused_line(table, unused, grouped=rows[0].group is not None)] if unused else []
     warnings += _check_splits(table, rows)
@@ -55,7 +57,7 @@ def samples_of(
     for row in rows:
         if row.label in targets:
             split: Split = (row.split or "train") if keep_split else "test"
-            samples.append(Sample(row.name, (targets[row.label],), split, row.group, row.place))
+            samples.append(Sample(row.name, (targets[row.label],), split, row.group, row.place, row.metadata))
     return tuple(sorted(samples, key=lambda sample: os.fsencode(sample.name)))
 
 
@@ -73,8 +75,13 @@ def check_some_exist(table: Table, root: Path, rows: Sequence[ImageRow]) -> None
 
 
 def _unused_line(table: Table, unused: Sequence[str], *, grouped: bool) -> str:
-    hint = "" if grouped else "; data.columns.group names one whose images must not stand on both sides"
-    return f"columns of {table} that are not used: {quoted(unused)}{hint}"
+    hint = (
+        "" if grouped else ", data.columns.group one whose images must not stand on both sides of the split"
+    )
+    return (
+        f"columns of {table} that are not used: {quoted(unused)}; data.columns.metadata names those that the "
+        f"model is to see{hint}"
+    )
 
 
 def _class_names(table: Table, rows: Sequence[ImageRow], case_variants: CaseVariants) -> tuple[str, ...]:

@@ -50,18 +50,22 @@ class ImageClassifier(nn.Module):
         if spec.memory_format == "channels_last":
             self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Turn images (N, 3, H, W), uint8 or float in 0–255, into float32 logits (N, C)."""
+    def forward(self, images: Tensor, *facts: Tensor) -> Tensor:
+        """Turn images (N, 3, H, W), uint8 or float in 0–255, into float32 logits (N, C).
+
+        `facts` is what the head takes beside features, see `Head.forward`; nothing without metadata.
+        """
         features = self._backbone_features(images)
         # The head is small, and rounding its logits to bfloat16 would round the loss as well.
         with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.head(features)
+            logits: Tensor = self.head(features, *facts)
         return logits
 
     def features(self, images: Tensor) -> Tensor:
         """Turn images (N, 3, H, W) into what the head sees of them: pooled float32 features (N, D).
 
-        `head(features(images))` is `forward(images)`. Under a frozen backbone they can be kept.
+        `head(features(images), *facts)` is `forward(images, *facts)`. Under a frozen backbone they can be
+        kept.
         """
         return self.head.pooled(self._backbone_features(images).float())
 
@@ -177,6 +181,7 @@ def _assemble(spec: ModelSpec, seed: int, weights: Weights | None) -> ImageClass
             hidden=spec.head.hidden,
             dropout=spec.head.dropout,
             pool=spec.head.pool if area else "none",  # a class token needs no pooling
+            metadata=spec.head.metadata,
         )
     return ImageClassifier(backbone, head, spec)
 

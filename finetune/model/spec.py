@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
 from finetune.errors import CheckpointError
-from finetune.head import Pool
+from finetune.head import MetadataInputs, Pool
 from finetune.model.preprocessing import Preprocessing
 
 Precision = Literal["float32", "bfloat16"]
@@ -19,6 +19,8 @@ class HeadSpec:
     hidden: tuple[int, ...] = (512,)
     dropout: float | tuple[float, ...] | None = None
     pool: Pool = "avg+max"
+    metadata: MetadataInputs = MetadataInputs()  # noqa: RUF009  (frozen)
+    """What it takes beside the features."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain JSON values."""
-        head = asdict(self.head) | {"hidden": list(self.head.hidden)}
+        metadata = asdict(self.head.metadata) | {"embeddings": [*map(list, self.head.metadata.embeddings)]}
+        head = asdict(self.head) | {"hidden": list(self.head.hidden), "metadata": metadata}
         if isinstance(self.head.dropout, tuple):
             head["dropout"] = list(self.head.dropout)
         preprocessing = None if self.preprocessing is None else self.preprocessing.to_dict()
@@ -70,7 +73,9 @@ class ModelSpec:
         """
         _check_names(fields, cls, "model")
         _check_names(fields["head"], HeadSpec, "model.head")
+        _check_names(fields["head"]["metadata"], MetadataInputs, "model.head.metadata")
         head, dropout = fields["head"], fields["head"]["dropout"]
+        metadata = head["metadata"]
         spec = cls(
             **{
                 **fields,
@@ -78,6 +83,11 @@ class ModelSpec:
                     hidden=tuple(head["hidden"]),
                     dropout=tuple(dropout) if isinstance(dropout, list) else dropout,
                     pool=head["pool"],
+                    metadata=MetadataInputs(
+                        embeddings=tuple((rows, width) for rows, width in metadata["embeddings"]),
+                        numbers=metadata["numbers"],
+                        dropout=metadata["dropout"],
+                    ),
                 ),
                 "preprocessing": Preprocessing.from_dict(fields["preprocessing"]),
             }
@@ -96,6 +106,7 @@ def _check_names(fields: Any, record: type, where: str) -> None:
 
 
 def _check_values(spec: ModelSpec) -> None:
+    metadata = spec.head.metadata
     expected = {
         "arch": isinstance(spec.arch, str),
         "classes": _is_count(spec.classes),
@@ -106,6 +117,9 @@ def _check_values(spec: ModelSpec) -> None:
         "transform_input": isinstance(spec.transform_input, bool),
         "head.hidden": all(map(_is_count, spec.head.hidden)),
         "head.pool": spec.head.pool in get_args(Pool),
+        "head.metadata.embeddings": all(_is_count(n) for pair in metadata.embeddings for n in pair),
+        "head.metadata.numbers": metadata.numbers == 0 or _is_count(metadata.numbers),
+        "head.metadata.dropout": isinstance(metadata.dropout, float) and 0 <= metadata.dropout < 1,
     }
     wrong = [name for name, fits in expected.items() if not fits]
     if wrong:

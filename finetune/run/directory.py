@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, cast, get_args
+from typing import IO, Any, NamedTuple, Self, cast, get_args
 
 import torch
 
@@ -40,6 +40,16 @@ from finetune.sealed import seal, unseal
 from finetune.text import protect_cell, unprotect_cell
 
 FILES_HEADER = ("image", *Fingerprint._fields)
+
+
+class SplitRow(NamedTuple):
+    """One image in the record of a split."""
+
+    name: str
+    split: Split
+    class_name: str
+    metadata: tuple[str, ...]
+    """cells of facts beside the image"""
 
 
 class Run:
@@ -106,22 +116,23 @@ class Run:
         """Read the class names in the order of the model's outputs."""
         return [str(name) for name in self.read_json(CLASSES)]
 
-    def write_split(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Write (image name, split, class) of every image."""
-        protected = ([protect_cell(cell) for cell in row] for row in rows)
-        write_csv(self / SPLIT, SPLIT_HEADER, protected)
+    def write_split(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Write image name, split, class and metadata of every image."""
+        write_csv(self / SPLIT, header, ([protect_cell(cell) for cell in row] for row in rows))
 
-    def read_split(self) -> list[tuple[str, Split, str]]:
-        """Read (image name, split, class) of every image.
+    def read_split(self) -> list[SplitRow]:
+        """Read image name, split, class and metadata of every image.
 
         Raises:
             RunError: the file is missing or not what `write_split` wrote.
         """
-        rows = [tuple(map(unprotect_cell, row)) for row in csv.reader(io.StringIO(self._read(SPLIT)))]
-        good = rows[:1] == [SPLIT_HEADER] and all(len(r) == 3 and r[1] in get_args(Split) for r in rows[1:])
-        if not good:
+        header, *rows = [
+            tuple(map(unprotect_cell, row)) for row in csv.reader(io.StringIO(self._read(SPLIT)))
+        ] or [()]
+        begins_well = header[: len(SPLIT_HEADER)] == SPLIT_HEADER
+        if not begins_well or not all(len(r) == len(header) and r[1] in get_args(Split) for r in rows):
             raise RunError(f"{self / SPLIT} is not the split of a run; was it changed by hand?")
-        return cast(list[tuple[str, Split, str]], rows[1:])
+        return [SplitRow(name, cast(Split, split), of, tuple(cells)) for name, split, of, *cells in rows]
 
     def write_history(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Write one row per epoch; all rows have the keys of the first. Without rows there is no file."""

@@ -1,8 +1,16 @@
 """Tables of images: which file one is, what its cells hold, and which column means what. No torch here."""
 
-from finetune.table.columns import ROLES, USUAL_COLUMNS, Columns, Role, find_column, unused_columns
+from finetune.table.columns import (
+    ROLES,
+    USUAL_COLUMNS,
+    Columns,
+    Role,
+    find_column,
+    find_metadata,
+    unused_columns,
+)
 from finetune.table.reading import Table, is_table, read_table
-from finetune.table.rows import SPLIT_NAMES, ImageRow, image_names, read_rows
+from finetune.table.rows import SPLIT_NAMES, ImageRow, image_names, number_fault, read_rows
 
 __all__ = [
     "ROLES",
@@ -13,8 +21,10 @@ __all__ = [
     "Role",
     "Table",
     "find_column",
+    "find_metadata",
     "image_names",
     "is_table",
+    "number_fault",
     "read_rows",
     "read_table",
     "unused_columns",

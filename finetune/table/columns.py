@@ -1,11 +1,12 @@
 """Which column of a table holds what: by the name that the config gives, or by the usual names."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
 from finetune.errors import ConfigError, DataError
+from finetune.metadata import Kind
 from finetune.table.reading import Table
 from finetune.text import printable
 
@@ -28,6 +29,8 @@ class Columns:
     label: str | None = None
     split: str | None = None
     group: str | None = None
+    metadata: Mapping[str, Kind] = field(default_factory=dict)
+    """facts beside the image, and what kind they are"""
 
 
 USUAL_COLUMNS = Columns()
@@ -45,13 +48,7 @@ def find_column(table: Table, role: Role, columns: Columns, *, required: bool) -
     """
     named: str | None = getattr(columns, role)
     if named is not None:
-        if named in table.header:
-            return table.header.index(named)
-        near = get_close_matches(named, table.header, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ConfigError(
-            f"data.columns.{role}: {table} has no column {named!r}; it has {_listed(table.header)}{hint}"
-        )
+        return _named_column(table, role, named)
     found = [position for position, name in enumerate(table.header) if _plain(name) in ROLES[role]]
     exact = [position for position in found if _plain(table.header[position]) == role]
     if len(found) == 1 or len(exact) == 1:
@@ -69,9 +66,36 @@ def find_column(table: Table, role: Role, columns: Columns, *, required: bool) -
     return None
 
 
+def find_metadata(table: Table, columns: Columns, used: Mapping[Role, int]) -> tuple[int, ...]:
+    """Give the positions of the columns with facts beside the image.
+
+    Raises:
+        ConfigError: one is not there, or says what is to be found out.
+    """
+    positions = tuple(_named_column(table, "metadata", name) for name in columns.metadata)
+    for role in ("image", "label", "split"):
+        if used.get(role) in positions:
+            name = table.header[used[role]]
+            raise ConfigError(
+                f"data.columns.metadata: {name!r} is the column for the {role} of {table}; leave it out, or "
+                "the model would learn from what it is to tell."
+            )
+    return positions
+
+
 def unused_columns(table: Table, used: set[int]) -> tuple[str, ...]:
     """Give the names of the columns that nothing is made of."""
     return tuple(name for position, name in enumerate(table.header) if position not in used)
+
+
+def _named_column(table: Table, role: str, name: str) -> int:
+    if name in table.header:
+        return table.header.index(name)
+    near = get_close_matches(name, table.header, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ConfigError(
+        f"data.columns.{role}: {table} has no column {name!r}; it has {_listed(table.header)}{hint}"
+    )
 
 
 def _plain(name: str) -> str:

@@ -1,11 +1,12 @@
 """The rows of a table as labelled images, with every fault of every row found at once."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from finetune.table.columns import ROLES, Columns, Role, find_column, unused_columns
+from finetune.metadata import is_number
+from finetune.table.columns import ROLES, Columns, Role, find_column, find_metadata, unused_columns
 from finetune.table.reading import Table
 
 SPLIT_NAMES: Mapping[str, Literal["train", "val", "test"]] = {
@@ -29,6 +30,8 @@ class ImageRow(NamedTuple):
     """None if the table has no column for it"""
     place: str
     """`line 7`"""
+    metadata: tuple[str, ...] = ()
+    """cells of the columns with facts beside the image, without blanks around them"""
 
 
 def read_rows(
@@ -51,19 +54,31 @@ def read_rows(
         role: find_column(table, role, columns, required=role in required) for role in ROLES
     }
     used = {role: position for role, position in places.items() if position is not None}
+    facts = find_metadata(table, columns, used)
     faults: list[str] = []
     rows: dict[str, ImageRow] = {}
     for number, cells in enumerate(table.rows):
         said = {role: cells[position] for role, position in used.items()}
         row = _image_row(said, root, table.place(number))
-        wrong = _cell_faults(said) or _repetition(row, rows.get(row.name))
+        row = row._replace(metadata=tuple(cells[position].strip() for position in facts))
+        wrong = (
+            _cell_faults(said) or _repetition(row, rows.get(row.name)) or number_fault(columns, row.metadata)
+        )
         if wrong:
             faults.append(f"{row.place}: {wrong}")
         else:
             rows[row.name] = row
     if faults:
         table.refuse(faults)
-    return list(rows.values()), unused_columns(table, set(used.values()))
+    return list(rows.values()), unused_columns(table, {*used.values(), *facts})
+
+
+def number_fault(columns: Columns, cells: Sequence[str]) -> str | None:
+    """Say which of the cells beside an image is no number though its column is one of numbers."""
+    for (name, kind), cell in zip(columns.metadata.items(), cells, strict=True):
+        if kind == "number" and cell and not is_number(cell):
+            return f"{name} {cell!r} is no number; leave a cell empty if it is not known"
+    return None
 
 
 def image_names(table: Table, root: Path, columns: Columns) -> list[str]:

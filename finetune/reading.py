@@ -1,0 +1,63 @@
+"""Read the data of a config: which images there are, what they are, and whether they can be read."""
+
+from finetune.config import Config, FoldConfig
+from finetune.data import ImageIndex, check_images, group_shares, index_images
+from finetune.findings import find_copied
+from finetune.images import ImageLimits, parse_colour
+from finetune.metadata import CategoryColumn, Kind
+from finetune.progress import Display
+from finetune.split import Fold
+from finetune.table import Columns
+from finetune.text import printable
+
+
+def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits]:
+    """Index the images, look at each of them once, and say what was found."""
+    data, limits, index = config.data, image_limits(config), read_index(config)
+    with display.bar("checking images", len(index.samples)) as bar:
+        index = check_images(
+            index,
+            limits,
+            on_bad=data.on_bad_image,
+            max_bad_fraction=data.max_bad_fraction,
+            progress=lambda done, total: bar.advance_to(done),
+        )
+    for warning in index.warnings:
+        display.warn(warning)
+    for finding in find_copied(index):
+        first = " = ".join(finding.items[0].images[:2])
+        display.warn(f"{finding.message}, first {first}; `finetune check` lists them all")
+    for column in index.metadata.columns if index.metadata else ():
+        display.say(f"metadata {printable(str(column))}")
+    counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]
+    display.say(f"data    {data.path}: {len(index.class_names)} classes, images: {', '.join(counts)}")
+    shares = group_shares(index)
+    if shares is not None:
+        display.say(f"split   by group: {shares}")
+    return index, limits
+
+
+def image_limits(config: Config) -> ImageLimits:
+    """Take from the config what an image file may be."""
+    data = config.data
+    return ImageLimits(data.max_pixels, data.sixteen_bit, parse_colour(data.background))
+
+
+def read_index(config: Config) -> ImageIndex:
+    """Index the images that the config names, and split them; open none."""
+    data = config.data
+    return index_images(
+        data.path,
+        val=Fold(data.val.fold, data.val.of) if isinstance(data.val, FoldConfig) else data.val,
+        seed=config.seed,
+        images_per_class=data.images_per_class,
+        case_variants=data.case_variants,
+        columns=Columns(**data.columns.model_dump()),
+        image_folder=data.image_folder,
+    )
+
+
+def column_kinds(index: ImageIndex) -> dict[str, Kind]:
+    """Give what each metadata column was taken for."""
+    columns = () if index.metadata is None else index.metadata.columns
+    return {c.name: "category" if isinstance(c, CategoryColumn) else "number" for c in columns}
