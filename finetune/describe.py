@@ -4,7 +4,7 @@ from finetune.config import Config
 from finetune.experiment import build_model, find_stage, freeze_and_plan
 from finetune.plan import GroupPlan
 from finetune.progress import Display
-from finetune.reading import read_index
+from finetune.reading import metadata_lines, read_index
 
 
 def describe_groups(config: Config, stage_name: str | None, display: Display) -> list[GroupPlan]:
@@ -18,6 +18,8 @@ def describe_groups(config: Config, stage_name: str | None, display: Display) ->
     """
     stage = config.stages[find_stage(config, stage_name, default=-1)]
     index = read_index(config)
+    for line in metadata_lines(index):
+        display.say(line)
     untrained = config.model.model_copy(update={"weights": "none"})
     config = config.model_copy(update={"model": untrained})
     model = build_model(config, index, "float32", display)

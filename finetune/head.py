@@ -140,7 +140,7 @@ def _draw_by_source(weight: Tensor, widths: Sequence[int]) -> None:
 
     Drawn alike for all inputs, the few of metadata would hardly be heard among thousands of features.
     """
-    for part in weight.data.split(list(widths), dim=1):
+    for part in torch.split(weight.data, list(widths), dim=1):
         nn.init.normal_(part, std=(2 / (len(widths) * part.shape[1])) ** 0.5)
 
 

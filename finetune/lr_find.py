@@ -89,6 +89,8 @@ def prepare_from_run(config: Config, run_dir: Path, display: Display) -> tuple[E
     experiment = prepare(config.model_copy(update={"model": model}), display)
     if trained.class_names != experiment.index.class_names:
         raise _other_run(trained, "its classes are not those of the config's data")
+    if trained.metadata != experiment.index.metadata:
+        raise _other_run(trained, "its metadata is not that of the config's data")
     ours, theirs = experiment.model.state_dict(), trained.model.state_dict()
     if {name: t.shape for name, t in ours.items()} != {name: t.shape for name, t in theirs.items()}:
         raise _other_run(trained, "not the model of the config")

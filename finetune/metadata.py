@@ -91,6 +91,13 @@ class Metadata:
         values = [_standardised(column, of_column[column]) for column in self.numbers]
         return categories, [v or 0.0 for v in values] + [float(v is None) for v in values]
 
+    def no_number(self, cells: Sequence[str]) -> tuple[str, str] | None:
+        """Give name and cell of a column of numbers that holds something else; None if there is none."""
+        for column, cell in zip(self.columns, cells, strict=True):
+            if isinstance(column, NumberColumn) and cell and not is_number(cell):
+                return column.name, cell
+        return None
+
     def unseen(self, rows: Sequence[Sequence[str]]) -> dict[str, dict[str, int]]:
         """Count the categories that training has not seen, by column; empty cells are not among them."""
         found: dict[str, dict[str, int]] = {}

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from finetune.data.folders import find_images
+from finetune.asked import Asked, find_asked
+from finetune.data.facts import cells_by_name
 from finetune.device import DeviceName, choose_device, keep_large_buffers
-from finetune.errors import DataError
 from finetune.images import ImageError, read_image
+from finetune.loaders import stack_facts
 from finetune.progress import Display
-from finetune.table import Columns, image_names, is_table, read_table
 from finetune.trained import Trained, load_trained
 from finetune.transforms import eval_transform
 
@@ -47,71 +47,78 @@ class Prediction:
 
 
 def predict(
-    run_dir: Path, inputs: Sequence[Path], *, top_k: int, device: DeviceName, display: Display
+    run_dir: Path,
+    inputs: Sequence[Path],
+    *,
+    metadata: Sequence[str] = (),
+    top_k: int,
+    device: DeviceName,
+    display: Display,
 ) -> list[Prediction]:
     """Classify images, all images below folders, and those that tables list, in the order given.
 
+    Args:
+        run_dir: directory of the run.
+        inputs: images, folders and tables.
+        metadata: what is told beside them: tables of images and metadata, or `column=value` for all images.
+        top_k: how many classes to give for each.
+        device: where to compute.
+        display: where to tell how it goes.
+
     Raises:
         RunError: not a finished run.
-        DataError: a folder or table without images.
+        DataError: a folder or table without images, or metadata that cannot be.
+        ConfigError: metadata that the model does not take.
     """
     keep_large_buffers()
     trained = load_trained(run_dir, choose_device(device))
-    paths = [path for given in inputs for path in _images_of(given, trained.columns)]
+    asked = find_asked(inputs, trained, metadata, display)
     predictions: list[Prediction] = []
-    with display.bar("predicting", len(paths)) as bar, ThreadPoolExecutor() as readers:
-        for batch in _batches(paths, trained.batch_size):
+    with display.bar("predicting", len(asked)) as bar, ThreadPoolExecutor() as readers:
+        for batch in _batches(asked, trained.batch_size):
             predictions += _predict_batch(trained, batch, top_k, readers)
             bar.advance_to(len(predictions))
     return predictions
 
 
-def _images_of(given: Path, columns: Columns) -> list[Path]:
-    if given.is_dir():
-        names = find_images(given, "").images
-        if not names:
-            raise DataError(f"No images in {given}.")
-        return [given / name for name in names]
-    if is_table(given):
-        folder = given.parent
-        return [folder / name for name in image_names(read_table(given), folder.absolute(), columns)]
-    return [given]
-
-
-def _batches(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
-    for start in range(0, len(paths), size):
-        yield paths[start : start + size]
+def _batches(asked: Sequence[Asked], size: int) -> Iterator[Sequence[Asked]]:
+    for start in range(0, len(asked), size):
+        yield asked[start : start + size]
 
 
 def _predict_batch(
-    trained: Trained, paths: Sequence[Path], top_k: int, readers: ThreadPoolExecutor
+    trained: Trained, asked: Sequence[Asked], top_k: int, readers: ThreadPoolExecutor
 ) -> list[Prediction]:
     transform = eval_transform(trained.model.preprocessing)
 
-    def read(path: Path) -> Tensor | ImageError:
+    def read(one: Asked) -> Tensor | ImageError:
         try:
-            return transform(read_image(path, trained.limits, shrink_to=transform.shrink_to))
+            return transform(read_image(one.path, trained.limits, shrink_to=transform.shrink_to))
         except ImageError as error:
             return error
 
-    read_images = list(readers.map(read, paths))
-    images = [image for image in read_images if isinstance(image, Tensor)]
-    answers = iter(_top_classes(trained, images, top_k))
+    read_images = list(readers.map(read, asked))
+    good = [(image, one) for image, one in zip(read_images, asked, strict=True) if isinstance(image, Tensor)]
+    answers = iter(_top_classes(trained, good, top_k))
     return [
-        Prediction(str(path), next(answers), None)
+        Prediction(str(one.path), next(answers), None)
         if isinstance(image, Tensor)
-        else Prediction(str(path), (), image.reason)
-        for path, image in zip(paths, read_images, strict=True)
+        else Prediction(str(one.path), (), image.reason)
+        for one, image in zip(asked, read_images, strict=True)
     ]
 
 
 def _top_classes(
-    trained: Trained, images: Sequence[Tensor], top_k: int
+    trained: Trained, good: Sequence[tuple[Tensor, Asked]], top_k: int
 ) -> list[tuple[tuple[str, float], ...]]:
-    if not images:
+    if not good:
         return []
+    inputs = [torch.stack([image for image, _ in good])]
+    if trained.metadata is not None:
+        cells = [cells_by_name(one.cells, trained.metadata) for _, one in good]
+        inputs += stack_facts([trained.metadata.encode(of_one) for of_one in cells])
     with torch.inference_mode():
-        logits = trained.model(torch.stack(list(images)).to(trained.device))
+        logits = trained.model(*(one.to(trained.device) for one in inputs))
     best = logits.softmax(1).cpu().topk(min(top_k, len(trained.class_names)), dim=1)
     return [
         tuple((trained.class_names[target], share) for target, share in zip(targets, shares, strict=True))

@@ -27,8 +27,8 @@ def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits
     for finding in find_copied(index):
         first = " = ".join(finding.items[0].images[:2])
         display.warn(f"{finding.message}, first {first}; `finetune check` lists them all")
-    for column in index.metadata.columns if index.metadata else ():
-        display.say(f"metadata {printable(str(column))}")
+    for line in metadata_lines(index):
+        display.say(line)
     counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]
     display.say(f"data    {data.path}: {len(index.class_names)} classes, images: {', '.join(counts)}")
     shares = group_shares(index)
@@ -55,6 +55,12 @@ def read_index(config: Config) -> ImageIndex:
         columns=Columns(**data.columns.model_dump()),
         image_folder=data.image_folder,
     )
+
+
+def metadata_lines(index: ImageIndex) -> list[str]:
+    """Say what each metadata column was taken for, a line each."""
+    columns = () if index.metadata is None else index.metadata.columns
+    return [f"metadata {printable(str(column))}" for column in columns]
 
 
 def column_kinds(index: ImageIndex) -> dict[str, Kind]:

@@ -101,7 +101,7 @@ def _tidy(node: Any, *, names: bool = False) -> Any:
     kept.pop("title", None)
     if "description" in kept:
         kept["description"] = " ".join(kept["description"].split())
-    if "{" in json.dumps(kept.get("default")):
+    if "{" in json.dumps(kept.get("default")) and kept["default"] != {}:
         del kept["default"]
     return kept
 
@@ -144,6 +144,8 @@ def _kind(field: dict[str, Any]) -> str:
     if field["type"] == "array":
         inner = field.get("items") or field["prefixItems"][0]
         return "list of " + ("sections" if "$ref" in inner else _kind(inner))
+    if "additionalProperties" in field and "properties" not in field:
+        return "`{COLUMN: …}`"
     if field["type"] == "object":
         return "`{" + ", ".join(f"{key}: …" for key in field["properties"]) + "}`"
     if "slice" in field.get("pattern", ""):

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "finetune"
 FLOORS = {
     "face": {"cli", "__main__"},
     "stories": {
-        *("train", "stages", "resume", "outcome", "lr_find", "lr_search", "evaluate", "predict"),
+        *("train", "stages", "resume", "outcome", "lr_find", "lr_search", "evaluate", "predict", "asked"),
         *("describe", "init", "check", "check_report", "rehearsal"),
         *("optimizers", "optimizer_race"),
     },

@@ -303,6 +303,10 @@ def test_state_of_another_model_is_refused():
         rebuild_classifier({**fields, "arch": "resnet0"}, state)
 
 
+NO_METADATA = {"embeddings": [], "numbers": 0, "dropout": 0.0}
+HEAD = {"hidden": [8], "dropout": 0.1, "pool": "avg", "metadata": NO_METADATA}
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -311,7 +315,10 @@ def test_state_of_another_model_is_refused():
         ({"precision": "float8"}, "values that cannot be: precision"),
         ({"image_size": 32}, "values that cannot be: image_size"),
         ({"preprocessing": None}, "preprocessing: fields that are missing"),
-        ({"head": {"hidden": [0], "dropout": 0.1, "pool": "avg"}}, "values that cannot be: head.hidden"),
+        ({"head": HEAD | {"hidden": [0]}}, "values that cannot be: head.hidden"),
+        ({"head": HEAD | {"metadata": {}}}, "model.head.metadata: fields that are missing or unknown"),
+        ({"head": HEAD | {"metadata": NO_METADATA | {"embeddings": [[3, 0]]}}}, "head.metadata.embeddings"),
+        ({"head": HEAD | {"metadata": NO_METADATA | {"dropout": 1.0}}}, "head.metadata.dropout"),
     ],
 )
 def test_a_damaged_spec_is_refused(damage, message):

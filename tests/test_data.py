@@ -113,7 +113,9 @@ def test_builtin_digits_need_no_files():
 
 
 def test_builtin_data_sets_that_do_not_exist_are_refused():
-    with pytest.raises(ConfigError, match="no 'builtin:letters'; the built-in data set is builtin:digits"):
+    with pytest.raises(
+        ConfigError, match="no 'builtin:letters'; built in are builtin:digits and builtin:turned-digits"
+    ):
         index_images("builtin:letters", seed=1)
     with pytest.raises(ConfigError, match="has no folder 'val'"):
         index_images("builtin:digits", val="val", seed=1)

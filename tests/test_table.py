@@ -173,7 +173,7 @@ def test_columns_can_be_named(tmp_path):
     assert index.class_names == ("a", "b")
     assert index.columns == columns
     (line,) = index.warnings
-    assert line.startswith(f"columns of {path} that are not used: 'label'; data.columns.group names one")
+    assert line.startswith(f"columns of {path} that are not used: 'label'; data.columns.metadata")
 
 
 def test_a_column_that_was_named_and_is_not_there_is_a_mistake_in_the_config(tmp_path):

@@ -60,6 +60,15 @@ def predict(
             metavar="IMAGE|FOLDER|TABLE", help="Images, or folders or tables of them.", show_default=False
         ),
     ],
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TABLE|COLUMN=VALUE",
+            help="What the model takes beside the image: a table of images with these columns, or a value "
+            "for all of them. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to give for each image.")] = 3,
     ignore_errors: Annotated[
         bool, typer.Option("--ignore-errors", help="Exit with 0 even if an image cannot be read.")
@@ -77,7 +86,9 @@ def predict(
         from finetune.predict import predict as story
 
         display = display_for(as_json or as_csv)
-        answers = story(run, images, top_k=top_k, device=device.value, display=display)
+        answers = story(
+            run, images, metadata=metadata or (), top_k=top_k, device=device.value, display=display
+        )
         if as_json:
             print(json.dumps([answer.to_dict() for answer in answers]))
         elif as_csv:

@@ -51,7 +51,8 @@ class DataConfig(Section):
     path: Text
     """Folder with one sub-folder of images per class, or with `train/` and `val/` that hold such
     folders; a table of images and labels that ends in `.csv`, `.tsv` or `.parquet`; or `builtin:digits`, a
-    small data set that comes with the package. Relative to the current directory."""
+    small data set that comes with the package, or `builtin:turned-digits`, a table of them with a column
+    `site`. Relative to the current directory."""
 
     columns: ColumnsConfig = ColumnsConfig()
     """The columns of a table, where `data.path` is one."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from finetune.data.index import ImageIndex, Sample
 from finetune.errors import DataError
-from finetune.metadata import Metadata, doubts, fit_metadata, is_number
+from finetune.metadata import Metadata, doubts, fit_metadata
 from finetune.text import printable
 
 _LISTED = 5
@@ -58,10 +58,9 @@ def untold_lines(metadata: Metadata, told: Sequence[str], source: str) -> list[s
     absent = [repr(name) for name in metadata.names if name not in told]
     if not absent:
         return []
-    what = f"metadata column{'s' * (len(absent) > 1)} {', '.join(absent)}"
-    return [
-        f"{what}: {source} does not tell; the model takes {'it' if len(absent) == 1 else 'them'} for missing"
-    ]
+    one = len(absent) == 1
+    what = f"metadata column {absent[0]} is" if one else f"metadata columns {', '.join(absent)} are"
+    return [f"{what} not in {source}; the model takes {'it' if one else 'them'} for missing"]
 
 
 def check_numbers(metadata: Metadata, samples: Sequence[Sample]) -> None:
@@ -70,15 +69,9 @@ def check_numbers(metadata: Metadata, samples: Sequence[Sample]) -> None:
     Raises:
         DataError: there are some.
     """
-    numbers = [metadata.columns.index(column) for column in metadata.numbers]
-    wrong = [
-        (sample, metadata.names[position], cell)
-        for sample in samples
-        for position in numbers
-        if (cell := sample.metadata[position]) and not is_number(cell)
-    ]
+    wrong = [(sample, found) for sample in samples if (found := metadata.no_number(sample.metadata))]
     if wrong:
-        sample, name, cell = wrong[0]
+        sample, (name, cell) = wrong[0]
         where = f"{sample.place}: " if sample.place else ""
         raise DataError(
             f"{where}{printable(sample.name)}: {name} {cell!r} is no number, as the column has in training"
