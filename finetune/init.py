@@ -6,7 +6,7 @@ Only names and labels are looked at, no image is opened and torch is not loaded,
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,8 @@ class Survey:
     """number of training images by class (and of validation images, if they are still to be split off)"""
     val: float | str
     """fraction to validate on; or the folder that holds it, or `auto` for a table that says which rows"""
+    unused: tuple[str, ...] = ()
+    """columns of a table that hold something else"""
 
     @property
     def total(self) -> int:
@@ -99,13 +101,13 @@ def survey_table(path: Path) -> Survey:
         DataError: its rows are no data set of at least two classes.
     """
     table = read_table(path)
-    rows, _ = read_rows(table, table.path.parent, USUAL_COLUMNS)
+    rows, unused = read_rows(table, table.path.parent, USUAL_COLUMNS)
     counts = Counter(str(row.label) for row in rows if row.split in (None, "train"))
     if len(counts) < 2:
         named = " and ".join(map(repr, counts)) or "none"
         raise DataError(f"{table}: need at least 2 classes; the rows to train on have {named}.")
     held_out = any(row.split == "val" for row in rows)
-    return Survey(dict(sorted(counts.items())), "auto" if held_out else 0.2)
+    return Survey(dict(sorted(counts.items())), "auto" if held_out else 0.2, unused)
 
 
 def config_text(data: Path, target: Path, survey: Survey) -> str:
@@ -121,6 +123,7 @@ def config_text(data: Path, target: Path, survey: Survey) -> str:
             f"{str(data)!r}: the name is not UTF-8, so no config can hold it; rename it"
         ) from None
     frozen, unfrozen = _epochs(survey.n_train)
+    facts = metadata_lines(survey.unused)
     return f"""\
 # {survey}. Written by finetune init, to be changed at will.
 # Run it with:  finetune train {write_value(str(target))}
@@ -129,7 +132,7 @@ seed: 42                      # decides everything random; another seed gives an
 data:
   path: {write_value(str(data))}
 {f"  val: {write_value(survey.val)}":<29} # validation: a fraction of each class, or what holds it
-{f"  batch_size: {_batch_size(survey.n_train)}":<29} # images per step; less if memory runs out
+{facts}{f"  batch_size: {_batch_size(survey.n_train)}":<29} # images per step; less if memory runs out
   augment: standard           # none, light (digits, text), standard or strong (few images, many epochs)
   image_size: null            # pixels; null is what the pretrained weights were made for
 model:
@@ -142,6 +145,17 @@ stages:                       # first the new head alone, then everything, early
   - {{name: frozen, train: head, epochs: {frozen}, lr: auto}}    # found when training begins
   - {{name: unfrozen, train: all, epochs: {unfrozen}, lr: "slice(1e-5, 1e-3)"}}
 """
+
+
+def metadata_lines(unused: Sequence[str]) -> str:
+    """Write, as a comment, which columns of a table the model could be shown; empty where there are none."""
+    names = [name for name in unused if name]
+    if not names:
+        return ""
+    return (
+        "  # facts beside the images that the model may see, if they are known of new images too:\n"
+        f"  # columns: {{metadata: {write_value(names)}}}\n"
+    )
 
 
 def _batch_size(n_train: int) -> int:

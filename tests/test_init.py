@@ -119,3 +119,14 @@ def test_a_folder_whose_name_is_not_utf8_is_refused(tmp_path: Path):
     photos = draw_classes(tmp_path / "caf\udce9", {"ants": 3, "bees": 4})
     with pytest.raises(DataError, match="the name is not UTF-8"):
         write_config(photos, tmp_path / "pets.yaml")
+
+
+def test_a_table_with_more_columns_shows_how_the_model_can_see_them(tmp_path: Path):
+    lines = ["image,label,site,no: 1", "a.png,cat,x,1", "b.png,dog,y,2"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    target = tmp_path / "labels.yaml"
+    write_config(tmp_path / "labels.csv", target)
+    text = target.read_text()
+    assert load_config(target).data.columns.metadata == {}
+    target.write_text(text.replace("  # columns:", "  columns:"))
+    assert load_config(target).data.columns.metadata == {"site": "auto", "no: 1": "auto"}
