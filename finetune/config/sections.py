@@ -62,7 +62,8 @@ class HeadConfig(Section):
 
     metadata_dropout: Share = 0.1
     """Fraction of metadata cells (0–1) that training takes for missing, each by itself, so that the model
-    learns to do without."""
+    learns to do without. With 0 it does not know what to make of a number that is missing for the first time
+    after training."""
 
     @field_validator("dropout")
     @classmethod
