@@ -2,21 +2,22 @@
 
     python benchmarks/checkpoint_cost.py                          # resnet34 at 224 px, and the quickstart
 
-By default there is a checkpoint after each epoch, and one every 10 minutes within it. What is timed is the
-whole of a save, from asking the journal for its state to the renamed and flushed file, in a real training;
-the share is that of the time between the first step and the last save. For the larger network a few steps
-are timed, and the share is reckoned for an epoch of 10 minutes, the longest that is trained without a
-checkpoint, and of 1 minute.
+By default there is a checkpoint after an epoch if the one before took at most 2 % of the time since, at the
+end of each stage, and every 10 minutes. What is timed is the whole of a save, from asking the journal for its
+state to the renamed and flushed file, in a real training; the share is that of all saves in the time of the
+whole run. From the median follow how far apart saves between epochs lie at least, and the share of one every
+10 minutes.
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
 from io import StringIO
 from pathlib import Path
 
-from finetune.checkpointing import Checkpointer
+from finetune.checkpointing import SHARE, Checkpointer
 from finetune.config_file import load_config, parse_config
 from finetune.learner import Reached
 from finetune.progress import Display
@@ -63,20 +64,19 @@ def main() -> None:
         str(arguments.config): load_config(arguments.config),
         "resnet34, 224 px": parse_config(LARGE, ""),
     }
-    print(
-        "| training | stage | a save, median | saves | share of the time | of an epoch of 1 min | of 10 min |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    print(f"load {os.getloadavg()[0]:.1f}")
+    print("| training | stage | a save, median | epochs | saves | of the run | gap | one in 10 min |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, config in configs.items():
         with tempfile.TemporaryDirectory() as folder, Timed() as timed:
             outcome = train(config, name="run", run_dir=Path(folder, "run"), display=Display(StringIO()))
         share = sum(seconds for _, seconds in timed.saves) / outcome.seconds
-        for stage in dict.fromkeys(stage for stage, _ in timed.saves):
-            of_stage = [seconds for of, seconds in timed.saves if of == stage]
+        for stage in config.stages:
+            of_stage = [seconds for of, seconds in timed.saves if of == stage.name]
             median = statistics.median(of_stage)
             print(
-                f"| {name} | {stage} | {1000 * median:.0f} ms | {len(of_stage)} | {share:.2%} of all "
-                f"| {median / 60:.2%} | {median / 600:.3%} |"
+                f"| {name} | {stage.name} | {1000 * median:.0f} ms | {stage.epochs} | {len(of_stage)} "
+                f"| {share:.2%} | {median / SHARE:.1f} s | {median / 600:.3%} |"
             )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from finetune.errors import ResourceError, Stopped
 from finetune.journal import Journal
-from finetune.learner import START, Reached
+from finetune.learner import START, Moment, Reached
 from finetune.run import Run, Stored
 from finetune.signals import StopSignals
 from finetune.training_state import restore_model, training_tensors
@@ -33,17 +33,40 @@ class Saved:
     tensors: Mapping[str, Tensor]
 
 
+SHARE = 0.02
+"""part of the time that checkpoints between epochs may take, 0–1"""
+
+
 @dataclass(frozen=True)
 class Rhythm:
-    """When checkpoints are written within an epoch, and how many are kept."""
+    """When checkpoints are written that nothing else calls for, and how many are kept."""
 
     seconds: float = math.inf
+    """From one to the next, at most."""
     steps: float = math.inf
+    """From one to the next, at most."""
     keep: int = 2
+    share: float = SHARE
+
+    def due(self, moment: Moment, *, seconds: float, steps: int, cost: float) -> bool:
+        """Tell whether it is time for the next one.
+
+        After an epoch there is one if `seconds` are enough for the share. Who counts steps has asked for
+        certain checkpoints, and gets the same ones each time, those after epochs among them.
+
+        Args:
+            moment: what has just ended.
+            seconds: time since the last checkpoint.
+            steps: steps since then.
+            cost: seconds that the last checkpoint took; 0 if there was none.
+        """
+        if seconds >= self.seconds or steps >= self.steps:
+            return True
+        return moment == "epoch" and (self.steps < math.inf or seconds >= cost / self.share)
 
 
 class Checkpointer:
-    """Saves a training: after each epoch, at intervals within it, and when a signal asks it to stop."""
+    """Saves a training: in its rhythm, at the end of a stage, and when a signal asks it to stop."""
 
     def __init__(
         self,
@@ -58,7 +81,7 @@ class Checkpointer:
         self._run, self._model, self._journal = run, model, journal
         self._rhythm, self._stop, self._warn = rhythm, stop, warn
         self._started = self._last = time.perf_counter()
-        self._steps = 0
+        self._cost, self._steps = 0.0, 0
         self._stage, self._lrs = 0, tuple[float | str, ...]()
         self.stage_name = ""
         """Stage that is trained now."""
@@ -118,12 +141,13 @@ class Checkpointer:
         """Say whose state is to be saved with the model."""
         self._optimizer = optimizer
 
-    def due(self) -> bool:
-        """Tell, after each batch, whether it is time to save."""
-        self._steps += 1
+    def due(self, moment: Moment) -> bool:
+        """Tell, after each step, validation batch and epoch, whether it is time to save."""
+        self._steps += moment == "step"
         waited = time.perf_counter() - self._last
-        rhythm = self._rhythm
-        return self._stop.received is not None or self._steps >= rhythm.steps or waited >= rhythm.seconds
+        return self._stop.received is not None or self._rhythm.due(
+            moment, seconds=waited, steps=self._steps, cost=self._cost
+        )
 
     def save(self, reached: Reached = START) -> None:
         """Save the training as it stands, and stop it if a signal has asked for that.
@@ -134,6 +158,7 @@ class Checkpointer:
             Stopped: a signal came; everything is saved.
             ResourceError: a signal came, and nothing could be saved.
         """
+        began = time.perf_counter()
         try:
             self._write(reached)
         except ResourceError as error:
@@ -141,6 +166,7 @@ class Checkpointer:
                 raise
             self._warn(f"{error} Training goes on without this checkpoint.")
         self._last, self._steps = time.perf_counter(), 0
+        self._cost = self._last - began
         if self._stop.received is not None:
             raise Stopped(
                 f"Stopped by {self._stop.received} and saved: stage {self.stage_name}, {_where(reached)}.\n"

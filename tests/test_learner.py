@@ -79,6 +79,42 @@ def fit(
     return seen
 
 
+@pytest.mark.parametrize("over_after", [1, 3])
+def test_every_moment_is_asked_about_and_the_last_epoch_is_saved_unasked(over_after):
+    asked, saved = [], []
+
+    def due(moment):
+        asked.append(moment)
+        return moment == "val_batch"
+
+    def save(reached):
+        asked.append("save")
+        saved.append((reached.epoch, reached.batch))
+
+    model = make_model()
+    fit_one_cycle(
+        model,
+        make_loaders(),
+        optimizer=torch.optim.SGD(model.parameters(), lr=1e-2),
+        loss=nn.CrossEntropyLoss(),
+        epochs=3,
+        cycle=OneCycle(moms=None),
+        position=Position(1, 0),
+        hooks=Hooks(
+            step=lambda step: None,
+            epoch=lambda epoch: epoch.epoch + 1 == over_after,
+            val_batch=lambda done, total: None,
+            due=due,
+            save=save,
+        ),
+    )
+    batches = len(make_loaders().train)
+    epoch = ["step"] * batches + ["val_batch", "save"] * batches
+    assert asked == [*epoch, "epoch"] * (over_after - 1) + [*epoch, "save"]
+    assert saved[:batches] == [(0, batches)] * batches  # the state before the validation
+    assert saved[-1] == (over_after, 0)
+
+
 @pytest.mark.parametrize("clip_norm", [None, 0.05, 1e6])
 def test_a_stage_equals_a_plain_torch_loop_with_the_same_schedule(clip_norm):
     from fastai.callback.schedule import combined_cos

@@ -5,11 +5,13 @@ import os
 import pkgutil
 import shutil
 import signal
+from functools import partial
 
 import pytest
 from conftest import run_finetune
 from run_result import result_of
 
+from finetune.checkpointing import Rhythm
 from finetune.sealed import seal, unseal
 from finetune.update_rules import UPDATE_RULES
 
@@ -55,8 +57,8 @@ def as_if_killed_at(checkpoint, finished, run):
 def test_from_every_step_on_the_run_ends_as_if_it_had_never_stopped(uninterrupted, tmp_path):
     expected = result_of(uninterrupted)
     names = sorted(os.listdir(uninterrupted / "checkpoints"))
-    # 3 steps and 3 ends of training in an epoch, 4 epochs, and one after the rate was found
-    assert len(names) >= 4 * 4
+    # After each of 3 steps, the last of them before the validation, and after it; 4 epochs, and a rate found.
+    assert len(names) == 4 * 4 + 1
     for name in names:
         run = tmp_path / name
         as_if_killed_at(name, uninterrupted, run)
@@ -140,6 +142,51 @@ def test_no_part_of_a_checkpoint_can_be_left_out(leave_out, seen_in, uninterrupt
     reseal(run / "checkpoints" / MIDDLE, leave_out)
     assert run_finetune("train", "--resume", run).exit_code == 0
     assert result_of(run)[seen_in] != result_of(uninterrupted)[seen_in]
+
+
+def saved_places(run):
+    """Give stage, epochs and batches done of each checkpoint."""
+    names = sorted(os.listdir(run / "checkpoints"))
+    return [tuple(int(part) for part in name.removesuffix(".safetensors").split("-")) for name in names]
+
+
+TWO_STAGES = (
+    "stages=[{name: a, train: head, epochs: 4, lr: 1e-2}, {name: b, train: all, epochs: 3, lr: 1e-3}]"
+)
+
+
+def test_an_interval_counts_steps_and_no_validation_batches(config, tmp_path):
+    stages = "stages=[{name: only, train: head, epochs: 2, lr: 1e-2}]"
+    result = run_finetune("train", config, stages, "checkpoint.every=2", "--run-dir", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    # 3 steps and 2 validation batches an epoch; it counts anew after each checkpoint.
+    assert saved_places(tmp_path / "run") == [(0, 0, 2), (0, 1, 0), (0, 1, 2), (0, 2, 0)]
+
+
+def test_checkpoints_between_epochs_are_left_out_where_they_cost_too_much(config, tmp_path, monkeypatch):
+    whole, sparing = tmp_path / "whole", tmp_path / "sparing"
+    assert run_finetune("train", config, TWO_STAGES, "--run-dir", whole).exit_code == 0
+    monkeypatch.setattr("finetune.train.Rhythm", partial(Rhythm, share=1e-9))
+    often = "checkpoint.every=null"
+    assert run_finetune("train", config, TWO_STAGES, often, "--run-dir", sparing).exit_code == 0
+    assert saved_places(sparing) == [(0, 1, 0), (0, 4, 0), (1, 3, 0)]
+    same = {what: value for what, value in result_of(whole).items() if what != "config"}
+    assert {what: result_of(sparing)[what] for what in same} == same
+    killed = tmp_path / "killed"
+    as_if_killed_at("00-000001-000000000.safetensors", sparing, killed)
+    assert run_finetune("train", "--resume", killed).exit_code == 0
+    assert result_of(killed) == result_of(sparing)
+
+
+def test_a_stage_that_stops_early_is_saved_whatever_it_costs(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("finetune.train.Rhythm", partial(Rhythm, share=1e-9))
+    rules = ("early_stopping.patience=1", "early_stopping.min_delta=1", "checkpoint.every=null")
+    result = run_finetune("train", config, *rules, TWO_STAGES, "--run-dir", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    rows = [row.split(",") for row in (tmp_path / "run" / "history.csv").read_text().splitlines()[1:]]
+    ends = [sum(row[0] == stage for row in rows) for stage in "ab"]
+    assert ends[0] < 4
+    assert {(0, ends[0], 0), (1, ends[1], 0)} <= set(saved_places(tmp_path / "run"))
 
 
 @pytest.mark.slow
@@ -392,7 +439,7 @@ MOMENTS = {
     "range test": ("finetune.lr_search.range_test", 1),
     "race": ("finetune.lr_search.race", 1),
     "rate found": ("finetune.stages.draw_png", 1),
-    "write of a checkpoint": ("finetune.checkpointing.Checkpointer._write", 8),
+    "write of a checkpoint": ("finetune.checkpointing.Checkpointer._write", 6),
     "last epoch": ("finetune.stages._Watch.epoch", 4),
     "report": ("finetune.outcome.report_page", 1),
 }

@@ -7,13 +7,14 @@ hooks below are no callbacks.
 """
 
 from finetune.learner.loop import fit_one_cycle
-from finetune.learner.words import START, Epoch, Hooks, Loaders, OneCycle, Position, Reached, Step
+from finetune.learner.words import START, Epoch, Hooks, Loaders, Moment, OneCycle, Position, Reached, Step
 
 __all__ = [
     "START",
     "Epoch",
     "Hooks",
     "Loaders",
+    "Moment",
     "OneCycle",
     "Position",
     "Reached",

@@ -115,7 +115,9 @@ class _StageLearner(Learner):  # type: ignore[misc]
             self.epoch = epoch
             self._with_events(self._do_epoch, "epoch", CancelEpochException)
             self.reached = Reached(epoch + 1)
-            self.hooks.save(self.reached)
+            last = self.over or epoch + 1 == self.n_epoch
+            if last or self.hooks.due("epoch"):
+                self.hooks.save(self.reached)
             if self.over:
                 break
 
@@ -156,7 +158,7 @@ class _StageLearner(Learner):  # type: ignore[misc]
             # fastai adds up what each batch is of the whole; a sum would depend on where it began.
             self.pct_train = self.train_iter / (self.n_epoch * self.n_iter)
             super().one_batch(i, b)
-        if self.hooks.due():
+        if self.hooks.due("step" if self.training else "val_batch"):
             if self.training:
                 self._look_back(i + 1)
             self.hooks.save(self.reached)

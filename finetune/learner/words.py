@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -87,6 +88,9 @@ class Reached:
 
 START = Reached()
 
+Moment = Literal["step", "val_batch", "epoch"]
+"""What has just ended, where training could be saved."""
+
 
 @dataclass(frozen=True)
 class Hooks:
@@ -97,10 +101,11 @@ class Hooks:
     """Called after an epoch; true ends the stage with it."""
     val_batch: Callable[[int, int], None]
     """Called with the number of validation batches done and their total."""
-    due: Callable[[], bool] = lambda: False
-    """Asked after every batch, of training and of validation: is `save` wanted now?"""
+    due: Callable[[Moment], bool] = lambda moment: False
+    """Asked after every step, every validation batch, and every epoch that is not the last of its stage: is
+    `save` wanted now?"""
     save: Callable[[Reached], None] = lambda reached: None
-    """Called where `due` says so, and after every epoch; all weights are finite then."""
+    """Called where `due` says so, and at the end of the stage; all weights are finite then."""
 
 
 @dataclass(frozen=True)
