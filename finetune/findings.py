@@ -8,9 +8,11 @@ import numpy as np
 
 from finetune.data import (
     BadImagesError,
+    Fingerprint,
     ImageIndex,
     Sample,
     find_copies,
+    find_copies_in,
     find_lookalikes,
     leave_out_bad,
     odd_images,
@@ -121,9 +123,20 @@ def find_few(index: ImageIndex) -> list[Finding]:
     return [Finding("warning", "few-images", message, "Add images, or merge or drop these classes.")]
 
 
-def find_copied(index: ImageIndex) -> list[Finding]:
-    """Tell of files that are there more than once, byte for byte; cheap enough for every training."""
-    return [] if index.root is None else _repeats("copies", _copies(index), index)
+def warnings_of_copies(index: ImageIndex, files: Mapping[str, Fingerprint] | None = None) -> list[str]:
+    """Tell of files that are there more than once, byte for byte; cheap enough for every training.
+
+    Args:
+        index: the data set.
+        files: the fingerprint of every image, where it was taken; nothing is read then.
+    """
+    if index.root is None:
+        return []
+    copies = _copies(index) if files is None else find_copies_in(files)
+    return [
+        f"{finding.message}, first {' = '.join(finding.items[0].images[:2])}; `finetune check` lists them all"
+        for finding in _repeats("copies", copies, index)
+    ]
 
 
 def find_repeats(index: ImageIndex, looks: Mapping[str, Look]) -> list[Finding]:

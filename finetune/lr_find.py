@@ -10,6 +10,7 @@ from finetune.device import choose_device
 from finetune.errors import CheckpointError
 from finetune.experiment import Experiment, build_loaders, find_stage, prepare
 from finetune.finder import Found
+from finetune.findings import warnings_of_copies
 from finetune.lr_report import curve_plot, refusal, show_found, write_plot
 from finetune.lr_search import find_lr, starting_weights
 from finetune.plot import draw_text
@@ -61,6 +62,8 @@ def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Displa
         experiment = prepare(config, display)
     else:
         experiment, weights = prepare_from_run(config, run_dir, display)
+    for warning in warnings_of_copies(experiment.index):
+        display.warn(warning)
     display.say(f"sweep   stage {config.stages[number].name}, from {weights}")
     found = find_lr(experiment, number, build_loaders(experiment), weights=weights, display=display)
     rate = config.stages[number].rate

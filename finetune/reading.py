@@ -2,7 +2,6 @@
 
 from finetune.config import Config, FoldConfig
 from finetune.data import ImageIndex, check_images, group_shares, index_images
-from finetune.findings import find_copied
 from finetune.images import ImageLimits, parse_colour
 from finetune.metadata import CategoryColumn, Kind
 from finetune.progress import Display
@@ -24,9 +23,6 @@ def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits
         )
     for warning in index.warnings:
         display.warn(warning)
-    for finding in find_copied(index):
-        first = " = ".join(finding.items[0].images[:2])
-        display.warn(f"{finding.message}, first {first}; `finetune check` lists them all")
     for line in metadata_lines(index):
         display.say(line)
     counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]

@@ -12,6 +12,7 @@ from finetune.data import Fingerprint, take_fingerprints
 from finetune.ending import recorded_end
 from finetune.errors import Stopped
 from finetune.experiment import Experiment, early_stopping, freeze_and_plan, prepare
+from finetune.findings import warnings_of_copies
 from finetune.journal import Journal
 from finetune.outcome import Outcome, finished_outcome, write_outcome
 from finetune.progress import Display
@@ -151,9 +152,12 @@ def before_the_beginning(stop: StopSignals) -> Iterator[None]:
 def fingerprint(
     experiment: Experiment, known: Mapping[str, Fingerprint], display: Display
 ) -> dict[str, Fingerprint]:
-    """Take the fingerprint of every image."""
+    """Take the fingerprint of every image, and warn of those that are copies."""
     with display.bar("fingerprints of images", len(experiment.index.samples)) as bar:
-        return take_fingerprints(experiment.index, known, bar.advance_to)
+        files = take_fingerprints(experiment.index, known, bar.advance_to)
+    for warning in warnings_of_copies(experiment.index, files):
+        display.warn(warning)
+    return files
 
 
 def with_precision_of(run: Run, config: Config) -> Config:
@@ -184,6 +188,8 @@ def show_resume(
 def show_plan(config: Config, display: Display) -> None:
     """Tell what training would do, and do none of it."""
     experiment = prepare(config, display)
+    for warning in warnings_of_copies(experiment.index):
+        display.warn(warning)
     for number, stage in enumerate(config.stages):
         plans = freeze_and_plan(experiment.config, stage, experiment.model)
         show_stage(number, stage, plans, len(config.stages), display)

@@ -1,5 +1,6 @@
 """`finetune check`, through the command line, on real files of every kind."""
 
+import hashlib
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from PIL import Image
 
 from finetune import check_report
 from finetune.config_file import load_config
+from finetune.data import find_copies, find_copies_in, index_images, take_fingerprints
 from finetune.experiment import prepare
 from finetune.progress import Display
 from finetune.rehearsal import rehearsal_loaders, rehearse
@@ -296,15 +298,56 @@ def test_a_link_to_a_file_of_the_data_set_is_a_copy(tmp_path):
     of_kind(check(tmp_path, root)[1], "copies-across-splits")
 
 
-def test_training_warns_of_copies_across_splits_too(tmp_path):
-    root = two_splits(tmp_path)
+@pytest.mark.parametrize("command", ["plan", "training", "resumed", "lr-find"])
+def test_whatever_trains_warns_of_copies_across_splits_too(command, tmp_path):
+    root, run = two_splits(tmp_path), tmp_path / "run"
     shutil.copy(root / "train/cat/cat01.png", root / "val/cat/leak.png")
-    result = run_finetune("train", write_small_config(tmp_path, root), "--dry-run")
-    assert result.exit_code == 0
-    assert (
+    config = write_small_config(tmp_path, root)
+    arguments = {
+        "plan": ["train", config, "--dry-run"],
+        "training": ["train", config, "--run-dir", run],
+        "resumed": ["train", "--resume", run],
+        "lr-find": ["lr-find", config, "lr_finder.steps=20"],
+    }[command]
+    if command == "resumed":
+        run_finetune("train", config, "--run-dir", run)
+        (run / "status.json").write_text('{"state": "running"}')
+    result = run_finetune(*arguments)
+    assert result.exit_code in ((0, 4) if command == "lr-find" else (0,)), result.output
+    warning = (
         "warning: the same file in more than one split: 1 group of images, first train/cat/cat01.png = "
         "val/cat/leak.png; `finetune check` lists them all"
-    ) in result.stdout
+    )
+    assert (result.stdout + result.stderr).count(warning) == 1
+
+
+def test_training_digests_every_image_once_and_a_resumed_one_none(tmp_path, monkeypatch):
+    root, run = two_splits(tmp_path), tmp_path / "run"
+    shutil.copy(root / "train/cat/cat01.png", root / "val/cat/leak.png")
+    digested = []
+
+    def digest(file, method):
+        digested.append(file.name)
+        return file_digest(file, method)
+
+    file_digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    assert run_finetune("train", write_small_config(tmp_path, root), "--run-dir", run).exit_code == 0
+    assert sorted(digested) == sorted(str(path) for path in root.rglob("*.png"))
+    (run / "status.json").write_text('{"state": "running"}')
+    digested.clear()
+    assert run_finetune("train", "--resume", run).exit_code == 0
+    assert not digested
+
+
+def test_fingerprints_show_the_same_copies_as_files(tmp_path):
+    root = two_splits(tmp_path)
+    shutil.copy(root / "train/cat/cat01.png", root / "val/cat/leak.png")
+    shutil.copy(root / "train/dog/dog01.png", root / "train/owl/other.png")
+    index = index_images(root, seed=0)
+    files = take_fingerprints(index, {}, lambda done: None)
+    assert find_copies_in(files) == find_copies(root, list(files))
+    assert len(find_copies_in(files)) == 2
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

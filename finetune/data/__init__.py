@@ -1,6 +1,6 @@
 """Which images there are, what class each has, and whether it trains, validates or tests."""
 
-from finetune.data.copies import find_copies
+from finetune.data.copies import find_copies, find_copies_in
 from finetune.data.fingerprint import Fingerprint, take_fingerprints
 from finetune.data.hold_out import group_shares
 from finetune.data.index import SPLIT_HEADER, BadImage, ImageIndex, Sample, Split, load_sample
@@ -22,6 +22,7 @@ __all__ = [
     "Split",
     "check_images",
     "find_copies",
+    "find_copies_in",
     "find_lookalikes",
     "group_shares",
     "index_images",

@@ -2,10 +2,10 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from finetune.data.fingerprint import digest_file
+from finetune.data.fingerprint import Fingerprint, digest_file
 
 
 def find_copies(root: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -17,6 +17,12 @@ def find_copies(root: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
     groups = []
     for same_size in _groups(names, lambda name: _size(root / name)):
         groups += _groups(same_size, lambda name: _digest(root / name))
+    return sorted(groups, key=lambda group: os.fsencode(group[0]))
+
+
+def find_copies_in(files: Mapping[str, Fingerprint]) -> list[tuple[str, ...]]:
+    """Group the files that have the same bytes, as `find_copies` does; nothing is read."""
+    groups = _groups(files, lambda name: files[name].blake2b)
     return sorted(groups, key=lambda group: os.fsencode(group[0]))
 
 
