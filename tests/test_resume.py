@@ -429,7 +429,7 @@ def test_what_cannot_be_resumed_is_said_in_a_line(arguments, code, words, config
 
 # Where in a training the signal comes: a function that is called there, and at which of its calls.
 MOMENTS = {
-    "scan": ("finetune.experiment.check_images", 1),
+    "scan": ("finetune.reading.check_images", 1),
     "fingerprints": ("finetune.train.take_fingerprints", 1),
     "beginning": ("finetune.train.write_beginning", 1),
     "first step": ("finetune.stages._Watch.step", 1),
