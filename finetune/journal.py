@@ -27,6 +27,7 @@ class EpochRow:
     val_accuracy: float
     val_balanced_accuracy: float
     val_macro_f1: float
+    val_map: float
     seconds: float
     images_per_second: float
 
@@ -159,6 +160,7 @@ class Journal:
             val_accuracy=scores.accuracy,
             val_balanced_accuracy=scores.balanced_accuracy,
             val_macro_f1=scores.macro_f1,
+            val_map=scores.map,
             seconds=round(epoch.seconds, 3),
             images_per_second=round(epoch.images_per_second, 1),
         )

@@ -4,12 +4,13 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-Monitor = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss"]
+Monitor = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_map", "val_loss"]
 
 HIGHER_IS_BETTER: Mapping[Monitor, bool] = {
     "val_accuracy": True,
     "val_balanced_accuracy": True,
     "val_macro_f1": True,
+    "val_map": True,
     "val_loss": False,
 }
 """The direction of every score that can be monitored."""

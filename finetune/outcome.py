@@ -23,6 +23,8 @@ class Outcome:
     """Of the best model, mean cross-entropy in nats."""
     val_accuracy: float
     """Of the best model, 0–1."""
+    val_map: float
+    """Mean average precision of the best model, 0–1."""
     epochs: int
     """All stages together."""
     seconds: float
@@ -95,5 +97,10 @@ def finished_outcome(run: Run) -> Outcome:
     report = run.read_json(REPORT)
     best = report["best"]
     return Outcome(
-        str(run.directory), best["val_loss"], best["val_accuracy"], report["epochs"], report["seconds"]
+        run_dir=str(run.directory),
+        val_loss=best["val_loss"],
+        val_accuracy=best["val_accuracy"],
+        val_map=best["val_map"],
+        epochs=report["epochs"],
+        seconds=report["seconds"],
     )

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from finetune.journal import EpochRow
-from finetune.metrics import Scores
+from finetune.metrics import MultiLabelScores, Scores, SingleLabelScores
 from finetune.progress import Display, duration
 from finetune.text import printable
 
@@ -20,15 +20,21 @@ _MATRIX_ON_SCREEN = 12
 
 
 def show_scores(display: Display, scores: Scores) -> None:
-    """Print accuracy, per-class figures and the confusion matrix, or what a screen can hold of them."""
+    """Print the figures of all images and of each class, or what a screen can hold of them."""
+    if isinstance(scores, MultiLabelScores):
+        _show_several_labels(display, scores)
+    else:
+        _show_one_label(display, scores)
+
+
+def _show_one_label(display: Display, scores: SingleLabelScores) -> None:
     top = "".join(f"   top-{k} {share:.2%}" for k, share in scores.top_k.items())
     display.say(
         f"accuracy {scores.accuracy:.2%}{top}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
         f"({scores.images:,} images)"
     )
     display.say(f"balanced accuracy {scores.balanced_accuracy:.2%}, the mean over the classes")
-    worst_first = len(scores.per_class) > _CLASSES_ON_SCREEN
-    rows = sorted(scores.per_class, key=lambda row: row.f1) if worst_first else scores.per_class
+    rows = sorted(scores.per_class, key=lambda row: row.f1) if _too_many(scores) else scores.per_class
     display.say("")
     display.table(
         ("class", "precision", "recall", "F1", "images"),
@@ -36,7 +42,7 @@ def show_scores(display: Display, scores: Scores) -> None:
             (row.name, f"{row.precision:.4f}", f"{row.recall:.4f}", f"{row.f1:.4f}", row.support)
             for row in rows[:_CLASSES_ON_SCREEN]
         ],
-        title=f"the {_CLASSES_ON_SCREEN} worst of {len(rows)} classes" if worst_first else "",
+        title=_title(scores),
     )
     display.say("")
     if len(scores.class_names) <= _MATRIX_ON_SCREEN:
@@ -49,7 +55,38 @@ def show_scores(display: Display, scores: Scores) -> None:
         display.table(("true class", "taken for", "images"), confusions, title="most frequent confusions")
 
 
-def most_confused(scores: Scores, most: int) -> list[tuple[str, str, int]]:
+def _show_several_labels(display: Display, scores: MultiLabelScores) -> None:
+    display.say(
+        f"mAP {scores.map:.4f}   macro F1 {scores.macro_f1:.4f}   micro F1 {scores.micro_f1:.4f}   "
+        f"loss {scores.loss:.4f}   ({scores.images:,} images)"
+    )
+    display.say(f"all labels right {scores.accuracy:.2%}   balanced accuracy {scores.balanced_accuracy:.2%}")
+    rows = sorted(scores.per_class, key=lambda row: row.f1) if _too_many(scores) else scores.per_class
+    display.say("")
+    display.table(
+        ("class", "AP", "threshold", "precision", "recall", "F1", "images"),
+        [
+            (
+                row.name,
+                "–" if row.average_precision is None else f"{row.average_precision:.4f}",
+                *(f"{value:.4f}" for value in (row.threshold, row.precision, row.recall, row.f1)),
+                row.support,
+            )
+            for row in rows[:_CLASSES_ON_SCREEN]
+        ],
+        title=_title(scores),
+    )
+
+
+def _too_many(scores: Scores) -> bool:
+    return len(scores.per_class) > _CLASSES_ON_SCREEN
+
+
+def _title(scores: Scores) -> str:
+    return f"the {_CLASSES_ON_SCREEN} worst of {len(scores.per_class)} classes" if _too_many(scores) else ""
+
+
+def most_confused(scores: SingleLabelScores, most: int) -> list[tuple[str, str, int]]:
     """Give the most frequent (true class, predicted class, images) off the diagonal."""
     pairs = [
         (scores.class_names[true], scores.class_names[predicted], count)
@@ -89,7 +126,8 @@ def report_page(
         best=best,
         duration=duration(sum(row.seconds for row in history)),
         chart=_chart(history) if len(history) > 1 else None,
-        confused=most_confused(scores["val"], 10),
+        several_labels=isinstance(scores["val"], MultiLabelScores),
+        confused=most_confused(scores["val"], 10) if isinstance(scores["val"], SingleLabelScores) else [],
         config=config,
         lr_finds=[(found, b64encode(picture).decode()) for found, picture in lr_finds],
     )

@@ -152,6 +152,7 @@ def schedule_notes(config: Config, moms: tuple[float, float, float] | None) -> l
 _MONITORED: Mapping[str, tuple[str, Callable[[EpochRow], tuple[float, str]]]] = {
     "val_balanced_accuracy": ("balanced", lambda row: (row.val_balanced_accuracy, ".2%")),
     "val_macro_f1": ("macro F1", lambda row: (row.val_macro_f1, ".4f")),
+    "val_map": ("mAP", lambda row: (row.val_map, ".4f")),
 }
 
 
@@ -164,7 +165,7 @@ class _Watch:
         self._experiment, self._stage, self._journal = experiment, stage, journal
         self._display, self._bar = display, bar
         self._monitored = _MONITORED.get(experiment.config.monitor)
-        monitored = f"  {self._monitored[0]}" if self._monitored else ""
+        monitored = f"  {self._monitored[0]:>8}" if self._monitored else ""
         display.say(f"   epoch  train loss  val loss  accuracy{monitored}      time  images/s")
 
     def step(self, step: Step) -> None:

@@ -30,7 +30,7 @@ def a_stage(*, loss, val, train=None, gradient=None, name="unfrozen", lr="slice(
     ]
     train = train or [loss((i + 0.5) / len(val)) for i in range(len(val))]
     rows = [
-        EpochRow(name, i + 1, train[i], val[i], *[1 - val[i] / 3] * 3, 1.0, 100.0) for i in range(len(val))
+        EpochRow(name, i + 1, train[i], val[i], *[1 - val[i] / 3] * 4, 1.0, 100.0) for i in range(len(val))
     ]
     return StageCurves(name, len(val), parse_lr(lr), rows, events)
 

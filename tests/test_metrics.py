@@ -58,6 +58,9 @@ def test_scores_agree_with_scikit_learn(outputs):
         expected = sklearn.metrics.balanced_accuracy_score(truth, predictions)
     assert scores.balanced_accuracy == pytest.approx(expected)
     assert scores.macro_f1 == pytest.approx(np.mean(f1[support > 0]))
+    one_hot = np.eye(7)[truth]
+    expected = [sklearn.metrics.average_precision_score(one_hot[:, c], probabilities[:, c]) for c in range(5)]
+    assert scores.map == pytest.approx(np.mean(expected), rel=1e-12)
 
 
 def test_top_k_is_given_only_where_it_says_something():
@@ -69,7 +72,7 @@ def test_scores_turn_into_json_values(outputs):
 
     values = json.loads(json.dumps(score(*outputs, NAMES).to_dict()))
     assert set(values) == {
-        *("loss", "accuracy", "balanced_accuracy", "macro_f1", "top_k"),
+        *("loss", "accuracy", "map", "balanced_accuracy", "macro_f1", "top_k"),
         *("per_class", "confusion_matrix", "class_names", "images"),
     }
     assert values["per_class"][0]["name"] == "ant"

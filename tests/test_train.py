@@ -119,12 +119,13 @@ def test_a_schedule_that_moves_no_momentum_says_so(images, tmp_path, optimizer, 
 def test_the_last_line_of_stdout_is_the_outcome(images, tmp_path):
     run, outcome = train(tmp_path, images)
     report = json.loads((run / "report.json").read_text())
-    assert set(outcome) == {"run_dir", "val_loss", "val_accuracy", "epochs", "seconds"}
+    assert set(outcome) == {"run_dir", "val_loss", "val_accuracy", "val_map", "epochs", "seconds"}
     assert outcome["run_dir"] == str(run)
     assert outcome["epochs"] == len(history(run)) == 3
-    assert (outcome["val_loss"], outcome["val_accuracy"]) == (
+    assert (outcome["val_loss"], outcome["val_accuracy"], outcome["val_map"]) == (
         report["val"]["loss"],
         report["val"]["accuracy"],
+        report["val"]["map"],
     )
 
 

@@ -99,9 +99,10 @@ class Config(Section):
 
     monitor: Monitor = "val_accuracy"
     """What makes an epoch's model the best one, which is the one that is kept: the highest accuracy, balanced
-    accuracy (the mean of the accuracies of all classes) or macro F1 (the mean of their F1), or the lowest
-    loss. With classes of very different size `val_macro_f1` or `val_balanced_accuracy`: accuracy hardly
-    notices a rare class. `val_loss` is plain cross-entropy, whatever the loss of training."""
+    accuracy (the mean of the accuracies of all classes), macro F1 (the mean of their F1) or mAP (the mean of
+    their average precisions), or the lowest loss. With classes of very different size `val_macro_f1` or
+    `val_balanced_accuracy`: accuracy hardly notices a rare class. `val_loss` is plain cross-entropy, whatever
+    the loss of training."""
 
     data: DataConfig
     """The images: where they lie, how they are split, read and augmented."""

@@ -1,12 +1,14 @@
-"""Scores of a classifier, as pure functions of its outputs."""
+"""Scores of a classifier that gives each image one class."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from finetune.metrics.ranking import average_precisions, mean_over_present
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,15 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
-class Scores:
+class SingleLabelScores:
     """The outcome of a classifier on a set of images."""
 
     loss: float
     """Mean cross-entropy in nats."""
     accuracy: float
     """Share of images whose most probable class is the right one, 0–1."""
+    map: float
+    """Mean average precision of the classes that have images, 0–1: how well each ranks the images."""
     top_k: dict[int, float]
     """Share of images whose class is among the k most probable, for each k that says something."""
     per_class: tuple[ClassScores, ...]
@@ -36,6 +40,9 @@ class Scores:
     """Row: true class; column: predicted class; both in the order of `class_names`."""
     class_names: tuple[str, ...]
     images: int
+
+    thresholds: ClassVar[None] = None
+    """The most probable class is the answer, whatever its probability."""
 
     @property
     def balanced_accuracy(self) -> float:
@@ -56,11 +63,12 @@ class Scores:
         return values
 
 
-def scores_from_dict(values: Mapping[str, Any]) -> Scores:
-    """Give back the scores that `Scores.to_dict` wrote, from JSON."""
-    return Scores(
+def single_label_scores_from_dict(values: Mapping[str, Any]) -> SingleLabelScores:
+    """Give back the scores that `SingleLabelScores.to_dict` wrote, from JSON."""
+    return SingleLabelScores(
         loss=values["loss"],
         accuracy=values["accuracy"],
+        map=values["map"],
         top_k={int(k): share for k, share in values["top_k"].items()},
         per_class=tuple(ClassScores(**of_class) for of_class in values["per_class"]),
         confusion_matrix=tuple(tuple(row) for row in values["confusion_matrix"]),
@@ -69,18 +77,31 @@ def scores_from_dict(values: Mapping[str, Any]) -> Scores:
     )
 
 
-def score(logits: Tensor, targets: Tensor, class_names: tuple[str, ...]) -> Scores:
+def score_single_label(logits: Tensor, targets: Tensor, class_names: tuple[str, ...]) -> SingleLabelScores:
     """Compute every score from `logits` (N, C) and `targets` (N,), both on the CPU, N ≥ 1."""
     matrix = confusion_matrix(logits.argmax(1), targets, len(class_names))
-    return Scores(
+    return SingleLabelScores(
         loss=cross_entropy(logits, targets),
         accuracy=accuracy(logits, targets),
+        map=mean_average_precision(logits, targets),
         top_k={k: top_k_accuracy(logits, targets, k) for k in telling_k(len(class_names))},
         per_class=per_class_scores(matrix, class_names),
         confusion_matrix=tuple(tuple(row) for row in matrix.tolist()),
         class_names=class_names,
         images=len(targets),
     )
+
+
+def class_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Give −ln p(target) of each image (N,), in nats."""
+    return functional.cross_entropy(logits.double(), targets, reduction="none")
+
+
+def mean_average_precision(logits: Tensor, targets: Tensor) -> float:
+    """Give the mean average precision of the softmax, each class against all others, where it has images."""
+    one_hot = targets[:, None] == torch.arange(logits.shape[1])
+    precisions = average_precisions(logits.double().softmax(1), one_hot)
+    return mean_over_present(precisions, one_hot.any(0))
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> float:

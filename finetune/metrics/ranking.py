@@ -1,0 +1,92 @@
+"""Scores of each class by the order of its probabilities: average precision, and the best threshold.
+
+Every class is one problem: the images that have it against those that have not. `probabilities` are (N, C) in
+float64, `targets` are (N, C) of 0 and 1.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+# Classes are looked at in blocks of about this many numbers, so that memory does not grow with their number.
+_BLOCK = 4_000_000
+
+
+def average_precisions(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Give the average precision of each class (C,), as scikit-learn defines it; NaN without a positive.
+
+    It is the sum of the precisions at each threshold, weighted by the rise in recall there. Images of equal
+    probability share a threshold.
+    """
+    parts = [
+        _average_precisions(_Ranking(block, of_block)) for block, of_block in _blocks(probabilities, targets)
+    ]
+    return torch.cat(parts)
+
+
+def best_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Give the threshold of each class (C,) at which its F1 is the highest; 0.5 without a positive.
+
+    A class is given where its probability is at or above the threshold. Tried are the middles between
+    neighbouring probabilities, and between 0 and the lowest; of equally good ones it is the nearest to 0.5.
+    """
+    parts = [
+        _best_thresholds(_Ranking(block, of_block)) for block, of_block in _blocks(probabilities, targets)
+    ]
+    return torch.cat(parts)
+
+
+def mean_over_present(values: Tensor, present: Tensor) -> float:
+    """Give the mean of `values` (C,) over the classes that are `present` (C,); 0 if none is."""
+    return float(values[present].double().mean()) if bool(present.any()) else 0.0
+
+
+class _Ranking:
+    """The images in falling order of their probability, class by class; all tensors are (N, C)."""
+
+    def __init__(self, probabilities: Tensor, targets: Tensor) -> None:
+        self.probabilities, order = probabilities.sort(dim=0, descending=True)
+        self.hits = targets.gather(0, order)
+        self.true_positives = self.hits.cumsum(0)
+        last = torch.ones_like(self.hits, dtype=torch.bool)
+        last[:-1] = self.probabilities[1:] != self.probabilities[:-1]
+        self.last = last
+        """whether the next image has another probability, so that a threshold can stand behind this one"""
+        self.given = torch.arange(1, len(order) + 1, dtype=torch.float64)[:, None]
+        """number of images at or above each (N, 1)"""
+
+    @property
+    def positives(self) -> Tensor:
+        """Give the number of images that have each class (C,)."""
+        return self.true_positives[-1]
+
+
+def _blocks(probabilities: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    size = max(1, _BLOCK // len(probabilities))
+    for start in range(0, probabilities.shape[1], size):
+        yield probabilities[:, start : start + size], targets[:, start : start + size].double()
+
+
+def _average_precisions(ranking: _Ranking) -> Tensor:
+    precision = ranking.true_positives / ranking.given
+    # Among equal probabilities the precision that counts is that of the last one. Behind it recall does not
+    # fall, so that the number of true positives at the threshold before is the largest one seen before.
+    at_threshold = torch.where(ranking.last, ranking.true_positives, 0.0)
+    before = torch.zeros_like(at_threshold)
+    before[1:] = at_threshold[:-1].cummax(0).values
+    rise = torch.where(ranking.last, ranking.true_positives - before, 0.0)
+    return (rise * precision).sum(0) / ranking.positives  # 0 / 0 is NaN
+
+
+def _best_thresholds(ranking: _Ranking) -> Tensor:
+    lower = torch.zeros_like(ranking.probabilities)
+    lower[:-1] = ranking.probabilities[1:]
+    middle = (ranking.probabilities + lower) / 2
+    # Between neighbours among the floats there is no middle: it would be rounded to the lower one.
+    middle = torch.where(middle > lower, middle, ranking.probabilities)
+    f1 = 2 * ranking.true_positives / (ranking.given + ranking.positives)
+    f1 = torch.where(ranking.last, f1, -1.0)
+    distance = torch.where(f1 == f1.max(0).values, (middle - 0.5).abs(), torch.inf)
+    best = middle.gather(0, distance.argmin(0, keepdim=True))[0]
+    return torch.where(ranking.positives > 0, best, 0.5)
