@@ -8,6 +8,8 @@ near 1 classes weigh by the inverse of their size; with β = 0 all images weigh 
 import math
 from collections.abc import Sequence
 
+from finetune.text import printable
+
 
 def class_weights(counts: Sequence[int], beta: float) -> list[float]:
     """Give the weight of an image of each class, such that the mean over all images is 1.
@@ -19,6 +21,33 @@ def class_weights(counts: Sequence[int], beta: float) -> list[float]:
     inverse = [1 / _effective_number(count, beta) if count else 0.0 for count in counts]
     scale = sum(counts) / sum(count * weight for count, weight in zip(counts, inverse, strict=True))
     return [scale * weight for weight in inverse]
+
+
+def positive_weights(counts: Sequence[int], images: int, beta: float) -> list[float]:
+    """Give how much more an image that has a class counts for it than one that has not.
+
+    It is the effective number of the others over that of the class; 1 where one of the two is empty.
+
+    Args:
+        counts: number of images that have each class.
+        images: number of all images, of which each may have several classes.
+        beta: β, 0 ≤ β < 1.
+    """
+    return [
+        _effective_number(images - count, beta) / _effective_number(count, beta)
+        if 0 < count < images
+        else 1.0
+        for count in counts
+    ]
+
+
+def balance_line(how: str, class_names: Sequence[str], weights: Sequence[float], what: str) -> str:
+    """Say how classes are balanced, and between which weights; `what` is that which has them."""
+    least, most = (pick(range(len(weights)), key=weights.__getitem__) for pick in (min, max))
+    return (
+        f"balance {how}: {what} counts from {weights[least]:.3g} ({printable(class_names[least])}) to "
+        f"{weights[most]:.3g} ({printable(class_names[most])})"
+    )
 
 
 def _effective_number(count: int, beta: float) -> float:

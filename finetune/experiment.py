@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from finetune.balance import class_weights
+from finetune.balance import balance_line, class_weights
 from finetune.config import Config, HeadConfig, StageConfig
 from finetune.data import ImageIndex
 from finetune.device import Precision, choose_device, choose_precision, describe, keep_large_buffers
@@ -28,7 +28,6 @@ from finetune.optim import build_optimizer, has_momentum
 from finetune.plan import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.progress import Display
 from finetune.reading import column_kinds, read_data
-from finetune.text import printable
 from finetune.transforms import eval_transform, train_transform
 
 
@@ -57,7 +56,8 @@ def prepare(config: Config, display: Display) -> Experiment:
     if lowered_batch(config, experiment):
         display.warn(lowered_batch(config, experiment))
     if config.data.balance != "none":
-        display.say(balance_line(config, index))
+        weights = image_weights(config, index)
+        display.say(balance_line(config.data.balance, index.class_names, weights, "an image"))
     display.say(model_line(experiment))
     return experiment
 
@@ -280,13 +280,3 @@ def build_loss(experiment: Experiment) -> nn.Module:
 def image_weights(config: Config, index: ImageIndex) -> list[float]:
     """Give how much a training image of each class counts where classes are balanced."""
     return class_weights(list(index.counts("train").values()), config.data.balance_beta)
-
-
-def balance_line(config: Config, index: ImageIndex) -> str:
-    """Say how classes are balanced, and between which weights."""
-    weights = dict(zip(index.class_names, image_weights(config, index), strict=True))
-    least, most = min(weights, key=weights.__getitem__), max(weights, key=weights.__getitem__)
-    return (
-        f"balance {config.data.balance}: an image counts from {weights[least]:.3g} ({printable(least)}) to "
-        f"{weights[most]:.3g} ({printable(most)})"
-    )

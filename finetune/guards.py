@@ -48,14 +48,14 @@ class Evidence:
     still: Iterable[NamedTensor]
     """The parameters and statistics that do not move; looked at only where something is wrong."""
     batch: tuple[Tensor, Tensor]
-    """Images (N, …) and targets (N,); looked at only where something is wrong."""
+    """Images (N, …) and targets (N, …); looked at only where something is wrong."""
 
 
 def check_step(evidence: Evidence) -> None:
     """Refuse a step whose loss or gradient cannot be.
 
     Raises:
-        DivergenceError: a negative cross-entropy, or a loss or a gradient that is NaN or infinite.
+        DivergenceError: a negative loss, or a loss or a gradient that is NaN or infinite.
     """
     if evidence.loss < 0:
         _refuse_negative(evidence)
@@ -84,10 +84,13 @@ def check_weights(weights: Norms, place: Place) -> None:
 
 
 def _refuse_negative(evidence: Evidence) -> NoReturn:
+    several = evidence.batch[1].is_floating_point()
+    cause = _broken_targets(evidence.batch[1]) or (
+        "Targets or outputs are of the wrong kind, for instance probabilities where their logarithms belong."
+    )
     raise DivergenceError(
         f"The loss is {evidence.loss:.4g} at {evidence.place}; cross-entropy is never negative.\n"
-        "Targets or outputs are of the wrong kind, for instance probabilities where their logarithms belong. "
-        f"Give logits and class numbers; {_KEPT}",
+        f"{cause} Give logits and {'targets from 0 to 1' if several else 'class numbers'}; {_KEPT}",
         step=evidence.place.step + 1,
     )
 
@@ -133,13 +136,22 @@ def _broken_batch(batch: tuple[Tensor, Tensor]) -> str | None:
                 f"The batch is the cause: {len(wrong)} of its {len(images)} images have values that are not "
                 f"finite (number {numbers} in the batch)."
             )
-    if not targets.is_floating_point() and bool((targets < 0).all()):
+    return _broken_targets(targets)
+
+
+def _broken_targets(targets: Tensor) -> str | None:
+    """Say what is wrong with the targets; None where they are classes (N,), or from 0 to 1 (N, C)."""
+    if targets.is_floating_point():
+        if not bool(((targets >= 0) & (targets <= 1)).all()):  # NaN is neither
+            what = f"must lie between 0 and 1, they go from {_span(targets)}"
+            return f"The batch is the cause: its targets {what}."
+    elif bool((targets < 0).all()):
         return f"The batch is the cause: its targets are no classes, they go from {_span(targets)}."
     return None
 
 
 def _span(targets: Tensor) -> str:
-    return f"{int(targets.min())} to {int(targets.max())}"
+    return f"{targets.min():g} to {targets.max():g}"
 
 
 def _broken_weights(evidence: Evidence) -> str | None:

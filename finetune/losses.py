@@ -1,4 +1,4 @@
-"""The loss of a batch: cross-entropy, perhaps focused on hard images, smoothed, or weighted by class."""
+"""The loss of a batch: cross-entropy, of one class or of each, focused on hard images, smoothed, weighted."""
 
 from collections.abc import Sequence
 
@@ -43,4 +43,40 @@ class ClassificationLoss(nn.Module):
             losses = losses * (-torch.expm1(log_p)).clamp(min=1e-6) ** self.gamma
         if self.weights is not None:
             losses = losses * self.weights[targets]
+        return losses.mean()
+
+
+class MultiLabelLoss(nn.Module):
+    """The mean over images and classes of (1 − p)^gamma · binary cross-entropy, p that of the right answer.
+
+    Every class is a question of its own, answered by yes or no. With gamma 0 it is binary cross-entropy, else
+    the focal loss in the form of Lin et al. (2017). Smoothing moves targets towards 1/2. `positive_weights`
+    multiply the loss of the images that have a class. It is never negative.
+    """
+
+    positive_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 0.0,
+        label_smoothing: float = 0.0,
+        positive_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.gamma, self.label_smoothing = gamma, label_smoothing
+        weights = None if positive_weights is None else torch.tensor(positive_weights, dtype=torch.float32)
+        self.register_buffer("positive_weights", weights)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Give the loss (), from `logits` (N, C) and `targets` (N, C) of 0 and 1."""
+        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        yes, no = -functional.logsigmoid(logits), -functional.logsigmoid(-logits)
+        if self.positive_weights is not None:
+            yes = yes * self.positive_weights
+        # Two products that cannot be negative; torch's own form subtracts, and may round to less than 0.
+        losses = smooth * yes + (1 - smooth) * no
+        if self.gamma:
+            wrong = torch.where(targets > 0.5, -logits, logits).sigmoid()
+            losses = losses * wrong.clamp(min=1e-6) ** self.gamma  # a power below 1 is infinitely steep at 0
         return losses.mean()

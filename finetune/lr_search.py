@@ -34,6 +34,7 @@ from finetune.finder import (
     suggest,
 )
 from finetune.learner import Loaders
+from finetune.metrics import judge
 from finetune.progress import Display
 from finetune.rates import one_cycle
 
@@ -108,6 +109,7 @@ def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
         val=loaders.val,
         new_optimizer=lambda: build_stage_optimizer(config, plans),
         loss=build_loss(experiment),
+        judge=judge,
         device=experiment.device,
         seed=config.seed,
         stage=number,

@@ -10,6 +10,7 @@ from finetune.finder.features import feature_batches
 from finetune.finder.heuristics import ORDER, Suggestion
 from finetune.finder.race import Entry, Racer, line_up, race, winner
 from finetune.finder.trial import Trial
+from finetune.metrics import judge
 
 
 def make_trial(seed=0, n=48, loss=None):
@@ -26,6 +27,7 @@ def make_trial(seed=0, n=48, loss=None):
         val=[features],
         new_optimizer=lambda: torch.optim.SGD(model.parameters(), lr=1.0),
         loss=loss or nn.CrossEntropyLoss(),
+        judge=judge,
         device=torch.device("cpu"),
         seed=seed,
         stage=0,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from finetune.finder.heuristics import Suggestion
 from finetune.finder.trial import Trial, no_trace
@@ -43,7 +42,7 @@ class Racer:
     names: tuple[str, ...]
     """Who suggested it."""
     val_loss: float | None
-    """Mean cross-entropy after the brief training, in nats; None if the training diverged."""
+    """Mean loss of the validation images after the brief training, in nats; None if the training diverged."""
     val_accuracy: float | None
     """0–1; None if the training diverged."""
     standard_error: float | None
@@ -129,10 +128,8 @@ def _run(trial: Trial, course: Iterator[tuple[float, float | None]], tick: Calla
             if not math.isfinite(loss):
                 return None
         logits, targets = trial.validate()
-    losses = functional.cross_entropy(logits.double(), targets, reduction="none")
-    if not torch.isfinite(losses).all():
-        return None
-    return losses, float((logits.argmax(1) == targets).double().mean())
+    losses, accuracy = trial.judge(logits, targets)
+    return (losses, accuracy) if bool(torch.isfinite(losses).all()) else None
 
 
 def _table(results: dict[Entry, _Result]) -> list[Racer]:

@@ -14,6 +14,9 @@ from torch.utils.data import DataLoader
 from finetune.inference import compute_logits
 from finetune.seed import derive, seed_all
 
+Judge = Callable[[Tensor, Tensor], tuple[Tensor, float]]
+"""From logits (N, C) and targets (N, …) to the loss of each image (N,), in nats, and the accuracy."""
+
 Batches = Iterable[tuple[Tensor, ...]]
 """Each holds the inputs of a module and, as the last, the targets (N, …)."""
 
@@ -33,6 +36,8 @@ class Trial:
     new_optimizer: Callable[[], torch.optim.Optimizer]
     """the rates that its parameter groups hold are multiples of the head's rate"""
     loss: nn.Module
+    judge: Judge
+    """how a validation is judged"""
     device: torch.device
     seed: int
     stage: int
