@@ -46,7 +46,7 @@ class Report:
         counts = {split: index.counts(split) for split in SPLITS}
         return {
             "exit_code": self.exit_code(strict=strict),
-            "findings": [finding.to_dict(samples, index.class_names) for finding in self.findings],
+            "findings": [finding.to_dict(samples, index) for finding in self.findings],
             "images": len(index.samples),
             "classes": {name: {split: counts[split][name] for split in SPLITS} for name in index.class_names},
             "plan": self._plan(),
@@ -99,7 +99,9 @@ def show_classes(index: ImageIndex, display: Display) -> None:
     if len(rows) > _LISTED:
         display.say(f"… and {len(rows) - _LISTED} more")
     if len(rows) > 1:
-        display.say(f"{len(rows)} classes, {len(index.samples):,} images")
+        without = sum(not sample.labels for sample in index.samples)
+        more = f", {without:,} of them without a class" if without else ""
+        display.say(f"{len(rows)} classes, {len(index.samples):,} images{more}")
 
 
 def show_plan(experiment: Experiment, stages: Sequence[StageCost], display: Display) -> None:

@@ -1,8 +1,8 @@
 """The stories of `finetune groups` and `finetune models`: what a model is made of, and which there are."""
 
 from finetune.config import Config
-from finetune.experiment import build_model, find_stage, freeze_and_plan
-from finetune.plan import GroupPlan
+from finetune.experiment import build_model, freeze_and_plan
+from finetune.plan import GroupPlan, find_stage
 from finetune.progress import Display
 from finetune.reading import metadata_lines, read_index
 
@@ -16,7 +16,7 @@ def describe_groups(config: Config, stage_name: str | None, display: Display) ->
         ConfigError: no such stage, or a model that cannot be built.
         DataError: no data, so that the number of classes is not known.
     """
-    stage = config.stages[find_stage(config, stage_name, default=-1)]
+    stage = config.stages[find_stage(config.stage_names, stage_name, default=-1)]
     index = read_index(config)
     for line in metadata_lines(index):
         display.say(line)

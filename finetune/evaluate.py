@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from finetune.data import ImageIndex, Sample, Split, check_images, match_classes
+from finetune.data import LABEL_JOINT, ImageIndex, Sample, Split, check_images, match_classes
 from finetune.device import DeviceName, choose_device, keep_large_buffers
 from finetune.errors import DataError
 from finetune.images import ImageLimits
@@ -68,7 +68,7 @@ def evaluate_split(trained: Trained, index: ImageIndex, split: Split, display: D
             device=trained.device,
             done=lambda batches: bar.advance_to(min(batches * trained.batch_size, images)),
         )
-    return score(logits, targets, trained.class_names)
+    return score(logits, targets, trained.class_names, trained.thresholds)
 
 
 def look_at_images(index: ImageIndex, limits: ImageLimits, display: Display) -> ImageIndex:
@@ -97,10 +97,26 @@ def own_index(trained: Trained) -> ImageIndex:
         )
     targets = {name: target for target, name in enumerate(trained.class_names)}
     rows = trained.run.read_split()
+    several = trained.thresholds is not None
     samples = tuple(
-        Sample(row.name, (targets[row.class_name],), row.split, metadata=row.metadata) for row in rows
+        Sample(
+            row.name,
+            tuple(targets[own] for own in _own_classes(row.class_name, several)),
+            row.split,
+            metadata=row.metadata,
+        )
+        for row in rows
     )
-    return ImageIndex(trained.root, trained.class_names, samples, metadata=trained.metadata)
+    return ImageIndex(
+        trained.root, trained.class_names, samples, metadata=trained.metadata, multilabel=several
+    )
+
+
+def _own_classes(text: str, several: bool) -> list[str]:
+    """Give the classes that a run's split.csv has for an image."""
+    if not several:
+        return [text]
+    return text.split(LABEL_JOINT) if text else []
 
 
 def _counted(counts: Mapping[str, int]) -> str:

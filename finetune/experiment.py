@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from finetune.balance import balance_line, class_weights
+from finetune.balance import balance_line, class_weights, positive_weights
 from finetune.config import Config, HeadConfig, StageConfig
 from finetune.data import ImageIndex
 from finetune.device import Precision, choose_device, choose_precision, describe, keep_large_buffers
@@ -21,13 +21,14 @@ from finetune.loaders import (
     choose_workers,
     fit_batch_size,
 )
-from finetune.losses import ClassificationLoss
+from finetune.losses import choose_loss
 from finetune.metadata import Metadata
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
 from finetune.optim import build_optimizer, has_momentum
 from finetune.plan import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.progress import Display
-from finetune.reading import column_kinds, read_data
+from finetune.reading import column_kinds, read_data, settle
+from finetune.task import decided
 from finetune.transforms import eval_transform, train_transform
 
 
@@ -56,8 +57,8 @@ def prepare(config: Config, display: Display) -> Experiment:
     if lowered_batch(config, experiment):
         display.warn(lowered_batch(config, experiment))
     if config.data.balance != "none":
-        weights = image_weights(config, index)
-        display.say(balance_line(config.data.balance, index.class_names, weights, "an image"))
+        weights, what = balance_weights(config, index), "a positive" if index.multilabel else "an image"
+        display.say(balance_line(config.data.balance, index.class_names, weights, what))
     display.say(model_line(experiment))
     return experiment
 
@@ -75,9 +76,9 @@ def assemble(
     batch_size = fit_batch_size(index.count("train"), config.data.batch_size)
     size = model.preprocessing.image_size
     columns = config.data.columns.model_copy(update={"metadata": column_kinds(index)})
-    decided = {"batch_size": batch_size, "image_size": size, "columns": columns}
-    data = config.data.model_copy(update=decided)
-    config = config.model_copy(update={"data": data, "precision": precision})
+    update = {"batch_size": batch_size, "image_size": size, "columns": columns}
+    data = config.data.model_copy(update=update)
+    config = settle(config, index).model_copy(update={"data": data, "precision": precision})
     return Experiment(config, device, index, limits, model)
 
 
@@ -152,7 +153,7 @@ def build_loaders(experiment: Experiment) -> Loaders:
             seed=experiment.config.seed,
             workers=loader_workers(experiment),
             pin_memory=device.type == "cuda",
-            class_weights=image_weights(experiment.config, index) if data.balance == "sampler" else None,
+            class_weights=balance_weights(experiment.config, index) if data.balance == "sampler" else None,
         ),
         val=build_val_loader(experiment),
         device=device,
@@ -177,20 +178,6 @@ def loader_workers(experiment: Experiment) -> int:
     """Decide how many processes load the images of a training."""
     to_read = 0 if experiment.index.root is None else experiment.index.count("train")  # built-in: in memory
     return choose_workers(experiment.config.data.workers, to_read, device_type=experiment.device.type)
-
-
-def find_stage(config: Config, name: str | None, *, default: int) -> int:
-    """Give the position of the stage that `--stage` names, or of the default one; negative from the end.
-
-    Raises:
-        ConfigError: no such stage.
-    """
-    names = [stage.name for stage in config.stages]
-    if name is None:
-        return default % len(names)
-    if name not in names:
-        raise ConfigError(f"--stage {name}: there is no such stage; the config has {', '.join(names)}.")
-    return names.index(name)
 
 
 def rate_rule(config: Config) -> RateRule:
@@ -260,7 +247,7 @@ def early_stopping(config: Config) -> EarlyStopping | None:
     if section.patience is None:
         return None
     return EarlyStopping(
-        metric=section.metric or config.monitor,
+        metric=section.metric or decided(config.monitor),
         patience=section.patience,
         min_delta=section.min_delta,
         pct_start=config.one_cycle.pct_start,
@@ -269,14 +256,21 @@ def early_stopping(config: Config) -> EarlyStopping | None:
 
 def build_loss(experiment: Experiment) -> nn.Module:
     """Build the loss that the config asks for, on the device of the experiment."""
-    config = experiment.config
-    weights = image_weights(config, experiment.index) if config.data.balance == "loss" else None
-    loss = ClassificationLoss(
-        gamma=config.loss.focus, label_smoothing=config.loss.label_smoothing, class_weights=weights
+    config, index = experiment.config, experiment.index
+    loss = choose_loss(
+        multilabel=index.multilabel,
+        gamma=config.loss.focus,
+        label_smoothing=config.loss.label_smoothing,
+        weights=balance_weights(config, index) if config.data.balance == "loss" else None,
     )
     return loss.to(experiment.device)
 
 
-def image_weights(config: Config, index: ImageIndex) -> list[float]:
-    """Give how much a training image of each class counts where classes are balanced."""
-    return class_weights(list(index.counts("train").values()), config.data.balance_beta)
+def balance_weights(config: Config, index: ImageIndex) -> list[float]:
+    """Give how much an image of each class counts, or one that has it where it may have several."""
+    counts, beta = list(index.counts("train").values()), config.data.balance_beta
+    return (
+        positive_weights(counts, index.count("train"), beta)
+        if index.multilabel
+        else class_weights(counts, beta)
+    )

@@ -58,7 +58,7 @@ class Finding:
     """how to mend it"""
     items: tuple[Item, ...] = ()
 
-    def to_dict(self, samples: Mapping[str, Sample], class_names: Sequence[str]) -> dict[str, Any]:
+    def to_dict(self, samples: Mapping[str, Sample], index: ImageIndex) -> dict[str, Any]:
         """Give the finding as `check --json` documents it."""
         return {
             "level": self.level,
@@ -68,7 +68,7 @@ class Finding:
             "items": [
                 {
                     "images": [
-                        {"name": name, "split": s.split, "class": class_names[s.target]}
+                        {"name": name, "split": s.split, "class": index.label_text(s)}
                         for name in item.images
                         for s in (samples[name],)
                     ],
@@ -168,23 +168,24 @@ class _Group:
 
     def __init__(self, names: Sequence[str], samples: Mapping[str, Sample]) -> None:
         self.samples = [samples[name] for name in names]
-        self.targets = {sample.target for sample in self.samples}
+        self.labels = {sample.labels for sample in self.samples}
         self.splits = {sample.split for sample in self.samples}
 
     @property
     def harm(self) -> Literal["two-labels", "across-splits", "repeated"]:
         """The worst that the repetition does."""
-        if len(self.targets) > 1:
+        if len(self.labels) > 1:
             return "two-labels"
         return "across-splits" if len(self.splits) > 1 else "repeated"
 
-    def item(self, class_names: Sequence[str]) -> Item:
+    def item(self, index: ImageIndex) -> Item:
         """Name the images, one of each split and label first, and say where they differ."""
-        first = {(sample.split, sample.target): sample for sample in reversed(self.samples)}
+        first = {(sample.split, sample.labels): sample for sample in reversed(self.samples)}
         leading = sorted(first.values(), key=self.samples.index)
         rest = [sample for sample in self.samples if sample not in leading]
         details = [
-            [sample.split] * (len(self.splits) > 1) + [class_names[sample.target]] * (len(self.targets) > 1)
+            [sample.split] * (len(self.splits) > 1)
+            + [index.label_text(sample) or "no class"] * (len(self.labels) > 1)
             for sample in leading
         ]
         return Item(
@@ -204,6 +205,8 @@ _HARMS = {
     "repeated": ("in one split and class", "Keep one of each; the others only count it again."),
 }
 
+_OF_SEVERAL = {"two-labels": "with different labels", "repeated": "in one split, with the same labels"}
+
 
 def _repeats(kind: str, groups: Sequence[tuple[str, ...]], index: ImageIndex) -> list[Finding]:
     """Make findings of groups of repeated images, by the harm that they do."""
@@ -211,7 +214,8 @@ def _repeats(kind: str, groups: Sequence[tuple[str, ...]], index: ImageIndex) ->
     sorted_groups = [_Group(names, samples) for names in groups]
     findings = []
     for harm, (where, advice) in _HARMS.items():
-        items = tuple(group.item(index.class_names) for group in sorted_groups if group.harm == harm)
+        where = _OF_SEVERAL.get(harm, where) if index.multilabel else where
+        items = tuple(group.item(index) for group in sorted_groups if group.harm == harm)
         if items:
             count = "1 group" if len(items) == 1 else f"{len(items):,} groups"
             message = f"{_REPEATS[kind]} {where}: {count} of images"

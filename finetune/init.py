@@ -102,7 +102,7 @@ def survey_table(path: Path) -> Survey:
     """
     table = read_table(path)
     rows, unused = read_rows(table, table.path.parent, USUAL_COLUMNS)
-    counts = Counter(str(row.label) for row in rows if row.split in (None, "train"))
+    counts = Counter(name for row in rows if row.split in (None, "train") for name in row.labels or ())
     if len(counts) < 2:
         named = " and ".join(map(repr, counts)) or "none"
         raise DataError(f"{table}: need at least 2 classes; the rows to train on have {named}.")

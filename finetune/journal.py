@@ -168,7 +168,8 @@ class Journal:
         best = None if self._best is None else self._value(self.best)
         if is_better(self._value(row), best, self._monitor):
             self._best = row, scores
-            self._run.save_model(model.state_dict(), {**self._description, "best": asdict(row)})
+            description = {**self._description, "best": asdict(row), "thresholds": scores.thresholds}
+            self._run.save_model(model.state_dict(), description)
         self._run.write_history([asdict(row) for row in self.history])
         self.flush()
         if (stop := self.early_stop_of(stage)) is not None:

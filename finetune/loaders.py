@@ -1,4 +1,4 @@
-"""Batches of uint8 images (N, 3, H, W) and int64 targets (N,), the same ones with any number of workers.
+"""Batches of uint8 images (N, 3, H, W) and targets (N, …), the same ones with any number of workers.
 
 The sampler draws order and augmentation seeds in the main process, from (seed, stage, epoch, position), and
 the data sets hold nothing that changes. So neither workers nor skipped batches can change what a batch holds.
@@ -45,6 +45,10 @@ class Unreadable(NamedTuple):
     reason: str
 
 
+Target = int | list[float]
+"""A class, or for images that may have several 0 and 1 for each of them."""
+
+
 class Item(NamedTuple):
     """One image as it is loaded."""
 
@@ -52,7 +56,7 @@ class Item(NamedTuple):
     """(3, H, W), uint8"""
     facts: tuple[list[int], list[float]] | None
     """what is beside it: K categories and 2M numbers; None where there is no metadata"""
-    target: int
+    target: Target
 
 
 class TrainImages(Dataset[Item | Unreadable]):
@@ -98,9 +102,10 @@ class ImageLoader(DataLoader[tuple[Tensor, ...]]):
             worker.kill()
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
-        """Give batches of images (N, 3, H, W), metadata where there is any, and targets (N,).
+        """Give batches of images (N, 3, H, W), metadata where there is any, and targets.
 
         Metadata is categories (N, K), int64, and numbers (N, 2M), float32, as `Metadata.encode` gives them.
+        Targets are classes (N,), or where an image may have several 0 and 1 in float32 (N, C).
 
         Raises:
             DataError: an image cannot be read, though the scan could.
@@ -225,7 +230,7 @@ def _load(images: TrainImages | EvalImages, position: int) -> Item | Unreadable:
     metadata = images.index.metadata
     facts = None if metadata is None else metadata.encode(sample.metadata)
     with _one_thread():
-        return Item(images.transform(picture), facts, sample.target)
+        return Item(images.transform(picture), facts, images.index.target(sample))
 
 
 @contextmanager

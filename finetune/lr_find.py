@@ -8,11 +8,12 @@ from finetune.config import Config
 from finetune.config_file import write_value
 from finetune.device import choose_device
 from finetune.errors import CheckpointError
-from finetune.experiment import Experiment, build_loaders, find_stage, prepare
+from finetune.experiment import Experiment, build_loaders, prepare
 from finetune.finder import Found
 from finetune.findings import warnings_of_copies
 from finetune.lr_report import curve_plot, refusal, show_found, write_plot
 from finetune.lr_search import find_lr, starting_weights
+from finetune.plan import find_stage
 from finetune.plot import draw_text
 from finetune.progress import Display
 from finetune.run import MODEL
@@ -40,7 +41,7 @@ def choose_stage(config: Config, name: str | None, *, from_run: bool) -> str:
     Raises:
         ConfigError: no such stage.
     """
-    return config.stages[find_stage(config, name, default=-1 if from_run else 0)].name
+    return config.stages[find_stage(config.stage_names, name, default=-1 if from_run else 0)].name
 
 
 def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Display) -> Answer:
@@ -56,7 +57,7 @@ def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Displa
         FinetuneError: whatever the user can mend in config, data or run. That no rate was found is no error
             here, see `lr_report.refusal`.
     """
-    number = find_stage(config, stage, default=0)
+    number = find_stage(config.stage_names, stage, default=0)
     weights = untrained_weights(config, number)
     if run_dir is None:
         experiment = prepare(config, display)

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from finetune.config_file import parse_config
+from finetune.data import ImageIndex
 from finetune.diagnosis import Finding, Knobs, StageCurves, diagnose, steps_by_stage
 from finetune.evaluate import evaluate_split
 from finetune.experiment import Experiment
@@ -30,10 +31,10 @@ class Outcome:
     seconds: float
 
 
-def diagnose_run(run: Run, journal: Journal) -> list[Finding]:
-    """Judge the whole run by what its directory holds: the config with the rates used, epochs and steps."""
+def diagnose_run(run: Run, journal: Journal, index: ImageIndex) -> list[Finding]:
+    """Judge the whole run by its classes and what its directory holds: the rates used, epochs and steps."""
     config = parse_config(run.read_config(), str(run / CONFIG))
-    if config.loss.name != "cross_entropy" or config.data.balance == "loss":
+    if config.loss.name == "focal" or config.data.balance == "loss":
         return []  # what is trained is another loss than that of the validation, and cannot be set beside it
     steps = steps_by_stage(run.read_events())
     stages = [
@@ -47,6 +48,7 @@ def diagnose_run(run: Run, journal: Journal) -> list[Finding]:
         weight_decay=config.optimizer.weight_decay,
         augment=config.data.augment,
         trains_all=config.stages[-1].train in ("all", config.model.layer_groups),
+        prevalences=index.prevalences("train") if index.multilabel else (),
     )
     return diagnose(stages, knobs)
 
@@ -58,7 +60,7 @@ def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outco
     if experiment.index.count("test"):
         trained = load_trained(run.directory, experiment.device)
         scores["test"] = evaluate_split(trained, experiment.index, "test", display)
-    findings = diagnose_run(run, journal)
+    findings = diagnose_run(run, journal, experiment.index)
     report = {
         "run_dir": str(run.directory),
         "best": asdict(journal.best),

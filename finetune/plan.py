@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from finetune.errors import ConfigError
 from finetune.groups import LayerGroup, decayed_parameters, layer_rows
 from finetune.rates import LearningRate, Spacing, spread
 
@@ -101,6 +102,19 @@ class GroupPlan:
 
 
 TABLE_COLUMNS = ("group", "name", "layers", "parameters", "state", "peak lr", "weight decay", "decayed")
+
+
+def find_stage(names: Sequence[str], name: str | None, *, default: int) -> int:
+    """Give the position of the stage that `--stage` names, or of the default one; negative from the end.
+
+    Raises:
+        ConfigError: no such stage.
+    """
+    if name is None:
+        return default % len(names)
+    if name not in names:
+        raise ConfigError(f"--stage {name}: there is no such stage; the config has {', '.join(names)}.")
+    return names.index(name)
 
 
 def trainable_groups(train: int | Literal["head", "all"], n_groups: int) -> int:

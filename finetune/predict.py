@@ -13,9 +13,33 @@ from finetune.data.facts import cells_by_name
 from finetune.device import DeviceName, choose_device, keep_large_buffers
 from finetune.images import ImageError, read_image
 from finetune.loaders import stack_facts
+from finetune.metrics import label_probabilities
 from finetune.progress import Display
 from finetune.trained import Trained, load_trained
 from finetune.transforms import eval_transform
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one class."""
+
+    name: str
+    probability: float
+    threshold: float | None = None
+    """probability from which on the class is given; None where the most probable one is"""
+
+    @property
+    def given(self) -> bool:
+        """Tell whether an image has the class, where it may have several."""
+        return self.threshold is not None and self.probability >= self.threshold
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.probability:.2%}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the answer as `predict --json` documents it."""
+        threshold = {} if self.threshold is None else {"threshold": self.threshold}
+        return {"class": self.name, "probability": self.probability, **threshold}
 
 
 @dataclass(frozen=True)
@@ -23,27 +47,61 @@ class Prediction:
     """The answer for one image: its most probable classes, or why there is none."""
 
     image: str
-    classes: tuple[tuple[str, float], ...]
-    """(class name, probability 0–1), most probable first; empty if the image cannot be read."""
+    classes: tuple[Answer, ...]
+    """the most probable, and all that are given, most probable first; empty if the image cannot be read"""
     error: str | None
+    top_k: int
+    """how many of them were asked for"""
+    multilabel: bool
+    """whether the image may have several classes, or none"""
+
+    @property
+    def labels(self) -> list[str]:
+        """Give the classes that the image has, where it may have several."""
+        return [answer.name for answer in self.classes if answer.given]
 
     def to_dict(self) -> dict[str, object]:
         """Give the answer as `predict --json` documents it."""
-        classes = [{"class": name, "probability": share} for name, share in self.classes]
-        return {"image": self.image, "predictions": classes, "error": self.error}
+        labels = {"labels": self.labels} if self.multilabel else {}
+        classes = [answer.to_dict() for answer in self.classes[: self.top_k]]
+        return {"image": self.image, **labels, "predictions": classes, "error": self.error}
 
-    def csv_rows(self) -> list[tuple[str, int | str, str, float | str, str]]:
-        """Give a CSV row (image, rank, class, probability, error) for each class, or one for the error."""
+    def csv_rows(self) -> list[dict[str, object]]:
+        """Give a CSV row for each class, or one for the error."""
         if self.error is not None:
-            return [(self.image, "", "", "", self.error)]
-        return [(self.image, rank, *pair, "") for rank, pair in enumerate(self.classes, start=1)]
+            return [{"image": self.image, "error": self.error}]
+        rows: list[dict[str, object]] = []
+        for rank, answer in enumerate(self.classes, start=1):
+            rows.append(
+                {"image": self.image, "rank": rank, "class": answer.name, "probability": answer.probability}
+            )
+            if self.multilabel:
+                rows[-1]["assigned"] = int(answer.given)
+        return rows
 
-    def table_row(self) -> tuple[str, str, str, str]:
+    def table_row(self) -> tuple[str, ...]:
         """Give the row of the table on screen."""
         if self.error is not None:
-            return self.image, "–", "–", self.error
-        (name, share), *others = self.classes
-        return self.image, name, f"{share:.2%}", ", ".join(f"{other} {part:.2%}" for other, part in others)
+            return self.image, "–", *([] if self.multilabel else ["–"]), self.error
+        if self.multilabel:
+            given = [answer for answer in self.classes if answer.given]
+            others = [answer for answer in self.classes[: self.top_k] if not answer.given]
+            return self.image, ", ".join(map(str, given)) or "–", ", ".join(map(str, others))
+        best, *others = self.classes
+        return self.image, best.name, f"{best.probability:.2%}", ", ".join(map(str, others))
+
+
+def csv_header(predictions: Sequence[Prediction]) -> list[str]:
+    """Give the columns of the CSV."""
+    assigned = ["assigned"] if any(prediction.multilabel for prediction in predictions) else []
+    return ["image", "rank", "class", "probability", *assigned, "error"]
+
+
+def table_header(predictions: Sequence[Prediction]) -> tuple[str, ...]:
+    """Give the headings of the table on screen."""
+    if any(prediction.multilabel for prediction in predictions):
+        return "image", "labels", "then"
+    return "image", "class", "probability", "then"
 
 
 def predict(
@@ -99,18 +157,18 @@ def _predict_batch(
 
     read_images = list(readers.map(read, asked))
     good = [(image, one) for image, one in zip(read_images, asked, strict=True) if isinstance(image, Tensor)]
-    answers = iter(_top_classes(trained, good, top_k))
+    answers = iter(_answers(trained, good, top_k))
+    several = trained.thresholds is not None
     return [
-        Prediction(str(one.path), next(answers), None)
+        Prediction(str(one.path), next(answers), None, top_k, several)
         if isinstance(image, Tensor)
-        else Prediction(str(one.path), (), image.reason)
+        else Prediction(str(one.path), (), image.reason, top_k, several)
         for one, image in zip(asked, read_images, strict=True)
     ]
 
 
-def _top_classes(
-    trained: Trained, good: Sequence[tuple[Tensor, Asked]], top_k: int
-) -> list[tuple[tuple[str, float], ...]]:
+def _answers(trained: Trained, good: Sequence[tuple[Tensor, Asked]], top_k: int) -> list[tuple[Answer, ...]]:
+    """Give the most probable classes of each image, and all that are given."""
     if not good:
         return []
     inputs = [torch.stack([image for image, _ in good])]
@@ -119,8 +177,14 @@ def _top_classes(
         inputs += stack_facts([trained.metadata.encode(of_one) for of_one in cells])
     with torch.inference_mode():
         logits = trained.model(*(one.to(trained.device) for one in inputs))
-    best = logits.softmax(1).cpu().topk(min(top_k, len(trained.class_names)), dim=1)
-    return [
-        tuple((trained.class_names[target], share) for target, share in zip(targets, shares, strict=True))
-        for targets, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+    names, thresholds = trained.class_names, trained.thresholds
+    shares = logits.softmax(1).cpu() if thresholds is None else label_probabilities(logits.cpu())
+    ranked = shares.sort(dim=1, descending=True, stable=True)
+    answers = []
+    for targets, row in zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True):
+        classes = [
+            Answer(names[target], share, None if thresholds is None else thresholds[target])
+            for target, share in zip(targets, row, strict=True)
+        ]
+        answers.append(tuple(a for rank, a in enumerate(classes) if rank < top_k or a.given))
+    return answers

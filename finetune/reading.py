@@ -7,6 +7,7 @@ from finetune.metadata import CategoryColumn, Kind
 from finetune.progress import Display
 from finetune.split import Fold
 from finetune.table import Columns
+from finetune.task import Task
 from finetune.text import printable
 
 
@@ -42,15 +43,29 @@ def image_limits(config: Config) -> ImageLimits:
 def read_index(config: Config) -> ImageIndex:
     """Index the images that the config names, and split them; open none."""
     data = config.data
-    return index_images(
+    index = index_images(
         data.path,
         val=Fold(data.val.fold, data.val.of) if isinstance(data.val, FoldConfig) else data.val,
         seed=config.seed,
         images_per_class=data.images_per_class,
         case_variants=data.case_variants,
-        columns=Columns(**data.columns.model_dump()),
+        columns=Columns(**data.columns.model_dump(), label_separator=data.label_separator),
         image_folder=data.image_folder,
     )
+    settle(config, index)  # what cannot be is told before the images are looked at
+    return index
+
+
+def settle(config: Config, index: ImageIndex) -> Config:
+    """Give the config with the loss and the monitor that the data need where it says `auto`.
+
+    Raises:
+        ConfigError: it asks for what these data cannot have.
+    """
+    what = Task(index.multilabel, config.data.path)
+    what.check_balance(config.data.balance)
+    loss = config.loss.model_copy(update={"name": what.loss(config.loss.name)})
+    return config.model_copy(update={"loss": loss, "monitor": what.monitor(config.monitor)})
 
 
 def metadata_lines(index: ImageIndex) -> list[str]:

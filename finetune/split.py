@@ -145,7 +145,9 @@ class _Deal:
     ) -> None:
         self._shares, self._held_out = shares, held_out
         self._sizes = {group: sorted(counts[group].items()) for group in order}
-        self._totals: Counter[int] = sum(counts.values(), Counter())
+        self._totals: Counter[int] = Counter()
+        for of_group in counts.values():  # not `sum`, which makes a new counter for each group
+            self._totals.update(of_group)
         self._filled: list[Counter[int]] = [Counter() for _ in shares]
         self.part_of: dict[str, int] = {}
         for group in order:

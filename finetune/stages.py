@@ -164,9 +164,11 @@ class _Watch:
     ) -> None:
         self._experiment, self._stage, self._journal = experiment, stage, journal
         self._display, self._bar = display, bar
-        self._monitored = _MONITORED.get(experiment.config.monitor)
-        monitored = f"  {self._monitored[0]:>8}" if self._monitored else ""
-        display.say(f"   epoch  train loss  val loss  accuracy{monitored}      time  images/s")
+        usual = ["val_map"] if experiment.index.multilabel else []
+        names = dict.fromkeys([*usual, experiment.config.monitor])
+        self._shown = [_MONITORED[name] for name in names if name in _MONITORED]
+        headings = "".join(f"  {heading:>8}" for heading, _ in self._shown)
+        display.say(f"   epoch  train loss  val loss  accuracy{headings}      time  images/s")
 
     def step(self, step: Step) -> None:
         self._journal.add_step(self._stage.name, step)
@@ -179,9 +181,9 @@ class _Watch:
         scores = score(epoch.val_logits, epoch.val_targets, self._experiment.index.class_names)
         row = self._journal.add_epoch(self._stage.name, epoch, scores, self._experiment.model)
         count, accuracy = f"{row.epoch}/{self._stage.epochs}", f"{row.val_accuracy:.2%}"
-        monitored = f"  {format(*self._monitored[1](row)):>8}" if self._monitored else ""
+        shown = "".join(f"  {format(*value(row)):>8}" for _, value in self._shown)
         self._display.say(
-            f"{count:>8}  {row.train_loss:>10.4f}  {row.val_loss:>8.4f}  {accuracy:>8}{monitored}  "
+            f"{count:>8}  {row.train_loss:>10.4f}  {row.val_loss:>8.4f}  {accuracy:>8}{shown}  "
             f"{duration(row.seconds):>8}  {row.images_per_second:>8.0f}"
             + ("  best" if self._journal.best is row else "")
         )

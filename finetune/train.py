@@ -29,6 +29,7 @@ from finetune.resume import (
 from finetune.run import STARTED, STATUS, Run, create_run, find_run, resume_run
 from finetune.signals import StopSignals
 from finetune.stages import Work, exact_rates, run_stages, show_stage, with_rates
+from finetune.task import decided
 from finetune.trained import describe_model
 
 
@@ -124,7 +125,7 @@ def start_work(run: Run, experiment: Experiment, stop: StopSignals, display: Dis
     )
     journal = Journal(
         run,
-        monitor=config.monitor,
+        monitor=decided(config.monitor),
         description=description,
         epochs={stage.name: stage.epochs for stage in config.stages},
         early_stopping=early_stopping(config),

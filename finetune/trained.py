@@ -36,6 +36,8 @@ class Trained:
     """What it has learned of facts beside an image; None if it takes none."""
     best: str
     """When its weights were the best: `stage unfrozen, epoch 4`."""
+    thresholds: tuple[float, ...] | None = None
+    """Probability from which on each class is given; None where an image has the most probable one."""
 
 
 def describe_model(
@@ -48,6 +50,7 @@ def describe_model(
         "torch": torch.__version__,
         "model": spec.to_dict(),
         "class_names": list(index.class_names),
+        "multilabel": index.multilabel,
         "reading": asdict(limits),
         "batch_size": batch_size,
         "root": None if index.root is None else str(index.root),
@@ -81,7 +84,9 @@ def _rebuild(
 ) -> Trained:
     reading = dict(description["reading"])
     reading["background"] = tuple(reading["background"])
-    root, metadata = description["root"], description["metadata"]
+    root, metadata, columns = description["root"], description["metadata"], dict(description["columns"])
+    if isinstance(columns.get("label"), list):
+        columns["label"] = tuple(columns["label"])
     return Trained(
         run=run,
         model=rebuild_classifier(description["model"], state).to(device).eval(),
@@ -90,7 +95,17 @@ def _rebuild(
         batch_size=int(description["batch_size"]),
         device=device,
         root=None if root is None else Path(root),
-        columns=Columns(**description["columns"]),
+        columns=Columns(**columns),
         metadata=None if metadata is None else Metadata.from_dict(metadata),
         best=f"stage {description['best']['stage']}, epoch {description['best']['epoch']}",
+        thresholds=_thresholds(description),
     )
+
+
+def _thresholds(description: dict[str, Any]) -> tuple[float, ...] | None:
+    if not description.get("multilabel"):
+        return None
+    thresholds = tuple(float(number) for number in description["thresholds"])
+    if len(thresholds) != len(description["class_names"]):
+        raise ValueError(f"{len(thresholds)} thresholds for {len(description['class_names'])} classes")
+    return thresholds

@@ -23,7 +23,7 @@ FLOORS = {
     "words": {"config", "config_file", "schema"},
     "parts": {
         *("data", "table", "images", "split", "transforms", "sampler", "loaders", "builtin", "model"),
-        *("groups", "head", "plan", "balance", "losses", "metadata", "monitor"),
+        *("groups", "head", "plan", "balance", "losses", "metadata", "monitor", "task"),
         *("optim", "update_rules", "rates", "landscapes", "finder", "learner", "guards", "norms"),
         *("inference", "metrics", "plot", "progress", "sealed", "training_state", "early_stopping"),
         "findings",
@@ -44,6 +44,7 @@ MADE_OF = {
     "table": {"metadata"},
     "early_stopping": {"monitor", "rates"},
     "guards": {"norms"},
+    "task": {"monitor"},
     "learner": {"guards", "norms"},
     "landscapes": {"optim", "update_rules"},
 }

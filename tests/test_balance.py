@@ -225,8 +225,9 @@ def test_gamma_is_of_focal_alone():
         return Config.model_validate({"data": {"path": "x"}, "loss": section}).loss
 
     assert [loss().focus, loss(name="focal").focus, loss(name="focal", gamma=0.5).focus] == [0.0, 2.0, 0.5]
-    with pytest.raises(ValidationError, match="cross_entropy has no gamma; write name: focal"):
-        loss(gamma=2.0)
+    for name in ("auto", "cross_entropy", "binary_cross_entropy"):
+        with pytest.raises(ValidationError, match=f"{name} has no gamma; write name: focal"):
+            loss(name=name, gamma=2.0)
 
 
 # What is monitored

@@ -144,6 +144,18 @@ def test_what_label_smoothing_adds_to_the_training_loss_is_not_held_against_it()
     assert the_finding(stage).trouble == "underfitting"
 
 
+def test_where_an_image_may_have_several_classes_a_guess_is_how_many_have_each():
+    knobs = some_knobs(prevalences=(0.5, 0.1), label_smoothing=0.2)
+    rare = -0.1 * math.log(0.1) - 0.9 * math.log(0.9)
+    assert knobs.guess == pytest.approx((math.log(2) + rare) / 2)
+    assert knobs.floor == pytest.approx(rare)  # targets of 0.1 and 0.9
+    assert some_knobs(prevalences=(0.5, 1.0)).guess == pytest.approx(math.log(2) / 2)
+    still = a_stage(loss=lambda where: 0.6, val=[0.6] * 3)
+    (found,) = findings(still, prevalences=(0.5, 0.5, 0.4))
+    assert found.trouble == "rate too low"
+    assert "a guess has 0.686" in found.evidence
+
+
 def test_a_loss_that_still_falls_asks_for_more_epochs():
     found = the_finding(a_stage(loss=lambda where: 2.3 - 1.5 * where, val=[1.9, 1.3, 0.9]))
     assert found.trouble == "still improving"

@@ -79,10 +79,11 @@ def predict(
         bool, typer.Option("--csv", help="Print CSV on stdout; all else goes to stderr.")
     ] = False,
 ) -> None:
-    """Give the most probable classes of images."""
+    """Give the most probable classes of images, or all classes of a model that gives several."""
     with reported_errors():
         if as_json and as_csv:
             raise ConfigError("--json and --csv cannot both go to stdout; choose one.")
+        from finetune.predict import csv_header, table_header
         from finetune.predict import predict as story
 
         display = display_for(as_json or as_csv)
@@ -92,14 +93,12 @@ def predict(
         if as_json:
             print(json.dumps([answer.to_dict() for answer in answers]))
         elif as_csv:
-            writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow(("image", "rank", "class", "probability", "error"))
+            writer = csv.DictWriter(sys.stdout, csv_header(answers), lineterminator="\n")
+            writer.writeheader()
             for answer in answers:
                 writer.writerows(answer.csv_rows())
         else:
-            display.table(
-                ("image", "class", "probability", "then"), [answer.table_row() for answer in answers]
-            )
+            display.table(table_header(answers), [answer.table_row() for answer in answers])
         unread = [answer for answer in answers if answer.error is not None]
         if unread:
             display.warn(f"{len(unread)} of {len(answers)} images could not be read")

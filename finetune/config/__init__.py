@@ -6,7 +6,7 @@ weights are checked where they are known.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -97,12 +97,12 @@ class Config(Section):
     memory_format: MemoryFormat = "channels_last"
     """Layout of images in memory. `channels_last` is faster for most convolutional networks."""
 
-    monitor: Monitor = "val_accuracy"
+    monitor: Literal["auto", Monitor] = "auto"
     """What makes an epoch's model the best one, which is the one that is kept: the highest accuracy, balanced
     accuracy (the mean of the accuracies of all classes), macro F1 (the mean of their F1) or mAP (the mean of
     their average precisions), or the lowest loss. With classes of very different size `val_macro_f1` or
     `val_balanced_accuracy`: accuracy hardly notices a rare class. `val_loss` is plain cross-entropy, whatever
-    the loss of training."""
+    the loss of training. `auto` is `val_accuracy`, or `val_map` where an image may have several classes."""
 
     data: DataConfig
     """The images: where they lie, how they are split, read and augmented."""
@@ -140,6 +140,11 @@ class Config(Section):
 
     output: OutputConfig = OutputConfig()
     """Where results go."""
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The names of the stages, in order."""
+        return [stage.name for stage in self.stages]
 
     @field_validator("stages")
     @classmethod

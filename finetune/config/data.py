@@ -2,14 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from finetune.config.sections import Section
 from finetune.config.values import (
     Augment,
     Colour,
     Count,
+    LabelColumns,
     MetadataColumns,
+    Separator,
     Share,
     Text,
     Validation,
@@ -27,8 +29,10 @@ class ColumnsConfig(Section):
     """Paths of the images. Usual names: `image`, `img`, `image_path`, `file`, `filename`, `file_name`,
     `filepath`, `file_path`, `path`."""
 
-    label: Text | None = None
-    """The classes. Usual names: `label`, `class`, `class_name`, `target`, `category`."""
+    label: LabelColumns | None = None
+    """The classes. Usual names: `label`, `class`, `class_name`, `target`, `category`. A list of columns, such
+    as `[cat, dog, bird]`, is one for each class: their cells are 1 where an image has it and 0 where not, and
+    an image may have several or none; see docs/several-labels.md."""
 
     split: Text | None = None
     """What each image is for: `train`, `val` (`valid`, `validation`) or `test`. Usual names: `split`,
@@ -56,6 +60,10 @@ class DataConfig(Section):
 
     columns: ColumnsConfig = ColumnsConfig()
     """The columns of a table, where `data.path` is one."""
+
+    label_separator: Separator | None = None
+    """What stands between the names of classes in a cell of a table's label column, such as `";"`: an image
+    may then have several classes, or none; see docs/several-labels.md. `null` takes a cell for one class."""
 
     image_folder: Text | None = None
     """Folder that the paths in a table are relative to. `null` is the table's own."""
@@ -117,3 +125,11 @@ class DataConfig(Section):
     case_variants: Literal["stop", "allow"] = "stop"
     """Class folders that differ only in upper and lower case, such as `Ants` and `ants`: `stop`, or
     `allow` them as two classes."""
+
+    @field_validator("label_separator")
+    @classmethod
+    def _one_way_to_have_several(cls, separator: str | None, info: ValidationInfo) -> str | None:
+        columns = info.data.get("columns")
+        if separator is not None and columns is not None and isinstance(columns.label, tuple):
+            raise ValueError("data.columns.label is a list, whose cells hold no names; leave one of them out")
+        return separator

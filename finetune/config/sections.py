@@ -133,27 +133,30 @@ class OneCycleConfig(Section):
 class LossConfig(Section):
     """The loss that training lowers. `val_loss` is plain cross-entropy, whatever it is."""
 
-    name: Literal["cross_entropy", "focal"] = "cross_entropy"
-    """`focal` multiplies the cross-entropy of an image by (1 − p)^gamma, where p is the probability of its
-    class: images that are right already count little (Lin et al., 2017)."""
+    name: Literal["auto", "cross_entropy", "binary_cross_entropy", "focal"] = "auto"
+    """`cross_entropy` is for images of one class, `binary_cross_entropy` for images that may have several;
+    `auto` takes the one that the data need. `focal` multiplies either by (1 − p)^gamma, where p is the
+    probability of what is right: what is right already counts little (Lin et al., 2017)."""
 
     gamma: Annotated[float, Field(ge=0, le=10)] | None = None
     """Of `focal`: how much less the easy images count. `null` is 2; 0 is cross-entropy."""
 
     label_smoothing: Share = 0.0
-    """Share of the target (0–1) spread evenly over all classes."""
+    """Share of the target (0–1) spread evenly over all classes; where an image may have several, over having
+    a class and not having it."""
 
     @field_validator("gamma")
     @classmethod
     def _gamma_is_of_focal(cls, gamma: float | None, info: ValidationInfo) -> float | None:
-        if gamma is not None and info.data.get("name") == "cross_entropy":
-            raise ValueError("cross_entropy has no gamma; write name: focal, or leave gamma out")
+        name = info.data.get("name")
+        if gamma is not None and name not in ("focal", None):
+            raise ValueError(f"{name} has no gamma; write name: focal, or leave gamma out")
         return gamma
 
     @property
     def focus(self) -> float:
-        """The exponent of (1 − p); 0 for cross-entropy."""
-        if self.name == "cross_entropy":
+        """The exponent of (1 − p); 0 for every loss but `focal`."""
+        if self.name != "focal":
             return 0.0
         return 2.0 if self.gamma is None else self.gamma
 

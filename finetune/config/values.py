@@ -171,7 +171,27 @@ def _check_text(value: Any) -> str:
     )
 
 
-Text = Annotated[str, BeforeValidator(_check_text), WithJsonSchema({"type": "string", "minLength": 1})]
+def _check_label_columns(value: Any) -> str | tuple[str, ...]:
+    if isinstance(value, str):
+        return _check_text(value)
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(name, str) and name.strip() for name in value
+    ):
+        raise ValueError("expected the name of a column, or a list of columns, one for each class")
+    if len(value) < 2 or len(set(value)) < len(value):
+        raise ValueError("expected at least two columns, one for each class, and none of them twice")
+    return tuple(value)
+
+
+def _check_separator(value: Any) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError('expected what stands between the names of classes, for instance ";"')
+
+
+_NAME = {"type": "string", "minLength": 1}
+
+Text = Annotated[str, BeforeValidator(_check_text), WithJsonSchema(_NAME)]
 
 MetadataColumns = Annotated[
     dict[str, Kind],
@@ -179,7 +199,7 @@ MetadataColumns = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "array", "items": {"type": "string", "minLength": 1}, "uniqueItems": True},
+                {"type": "array", "items": _NAME, "uniqueItems": True},
                 {"type": "object", "additionalProperties": {"enum": list(get_args(Kind))}},
             ]
         }
@@ -202,6 +222,14 @@ EmbeddingWidths = Annotated[
         }
     ),
 ]
+
+LabelColumns = Annotated[
+    str | tuple[str, ...],
+    BeforeValidator(_check_label_columns),
+    WithJsonSchema({"anyOf": [_NAME, {"type": "array", "items": _NAME, "minItems": 2, "uniqueItems": True}]}),
+]
+
+Separator = Annotated[str, BeforeValidator(_check_separator), WithJsonSchema(_NAME)]
 
 StageName = Annotated[
     str,

@@ -3,7 +3,7 @@
 from finetune.data.copies import find_copies, find_copies_in
 from finetune.data.fingerprint import Fingerprint, take_fingerprints
 from finetune.data.hold_out import group_shares
-from finetune.data.index import SPLIT_HEADER, BadImage, ImageIndex, Sample, Split, load_sample
+from finetune.data.index import LABEL_JOINT, SPLIT_HEADER, BadImage, ImageIndex, Sample, Split, load_sample
 from finetune.data.indexing import index_images
 from finetune.data.lookalikes import find_lookalikes
 from finetune.data.matching import MatchedIndex, match_classes
@@ -11,6 +11,7 @@ from finetune.data.scan import BadImagesError, check_images, leave_out_bad, odd_
 from finetune.data.scan_memory import ScanMemory
 
 __all__ = [
+    "LABEL_JOINT",
     "SPLIT_HEADER",
     "BadImage",
     "BadImagesError",

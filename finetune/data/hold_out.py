@@ -15,8 +15,10 @@ from finetune.split import (
     stratified_folds,
     stratified_split,
 )
-from finetune.table import USUAL_COLUMNS, Table, is_table, read_rows, read_table
+from finetune.table import USUAL_COLUMNS, Role, Table, is_table, read_rows, read_table
 from finetune.text import printable, unprotect_cell
+
+_NO_CLASS, _EVERY_SAMPLE = 2**31, 2**31 + 1  # beyond every class
 
 
 def hold_out(index: ImageIndex, val: Validation, seed: int) -> ImageIndex:
@@ -73,7 +75,7 @@ def _held_out(index: ImageIndex, how: float | Fold, seed: int) -> ImageIndex:
             "a class needs at least 2."
         )
     train = index.of_split("train")
-    flags = _flags(train, how, seed)
+    flags = _flags_of_several(train, how, seed) if index.multilabel else _flags(train, how, seed)
     held_out = {sample.name for sample, flag in zip(train, flags, strict=True) if flag}
     samples = (s._replace(split="val") if s.name in held_out else s for s in index.samples)
     index = replace(index, samples=tuple(samples))
@@ -95,17 +97,42 @@ def _flags(train: Sequence[Sample], how: float | Fold, seed: int) -> list[bool]:
     return stratified_split(names, targets, fraction=how, seed=seed)
 
 
+def _flags_of_several(train: Sequence[Sample], how: float | Fold, seed: int) -> list[bool]:
+    """Tell the same of samples that may have several classes.
+
+    Such a sample is a group: its labels cannot be parted. Those without a class are dealt as a class, and so
+    are all samples, so that the part of the images is met like that of each class.
+    """
+    groups, targets = [], []
+    for sample in train:
+        for label in (*(sample.labels or (_NO_CLASS,)), _EVERY_SAMPLE):
+            groups.append(_whole(sample))
+            targets.append(label)
+    if isinstance(how, Fold):
+        flags = [f == how.number - 1 for f in grouped_folds(groups, targets, folds=how.of, seed=seed)]
+    else:
+        flags = grouped_split(groups, targets, fraction=how, seed=seed)
+    held_out = dict(zip(groups, flags, strict=True))
+    return [held_out[_whole(sample)] for sample in train]
+
+
+def _whole(sample: Sample) -> str:
+    return sample.name if sample.group is None else sample.group
+
+
 def _check_classes(index: ImageIndex, how: float | Fold) -> ImageIndex:
     """Refuse a split that leaves nothing to learn a class from, or to validate on, and warn of gaps."""
     train, val = index.counts("train"), index.counts("val")
     lost = {name: val[name] for name, number in train.items() if not number}
     if lost:
+        what = "among those" if index.multilabel else "of one group, and that is"
         raise DataError(
-            f"{with_counts(lost)}: all are of one group, and that is held out in {how}; then nothing is left "
-            "to learn the class from. Take fewer folds, or find images of other groups."
+            f"{with_counts(lost)}: all are {what} held out in {how}; then nothing is left to learn the class "
+            "from. Take fewer folds, or find images of other groups."
         )
     if not any(val.values()):
-        why = "groups can only be held out whole" if index.samples[0].group else "there are too few images"
+        grouped = index.samples[0].group is not None
+        why = "groups can only be held out whole" if grouped else "there are too few images"
         raise DataError(
             f"nothing to validate on: {why}, and {how if isinstance(how, Fold) else f'a part of {how:g}'} "
             "would be empty or leave a class without training images."
@@ -141,7 +168,8 @@ def _as_given(index: ImageIndex, path: str) -> ImageIndex:
     """Split the samples as a table says, for instance the split.csv of an earlier run."""
     table = _as_written(read_table(path, errors="surrogateescape"))
     root = index.root if index.root is not None else Path("/")
-    rows, _ = read_rows(table, root, USUAL_COLUMNS, required=("image", "split"))
+    said: tuple[Role, ...] = ("image", "split")
+    rows, _ = read_rows(table, root, USUAL_COLUMNS, required=said, wanted=said)
     splits = {row.name: row.split for row in rows if row.split is not None}
     absent = splits.keys() - {sample.name for sample in index.samples}
     if absent:

@@ -22,6 +22,9 @@ Validation = float | str | Fold
 SPLIT_HEADER = ("image", "split", "class")
 """how the column names of the table that records a split begin; those of metadata follow"""
 
+LABEL_JOINT = "|"
+"""stands between the class names of an image that may have several, in that table"""
+
 
 class Sample(NamedTuple):
     """One labelled image."""
@@ -70,6 +73,8 @@ class ImageIndex:
     """the columns of its table that were named, to find the same ones in other tables"""
     metadata: Metadata | None = None
     """what the facts beside its images mean; None where there are none"""
+    multilabel: bool = False
+    """whether a sample may have several classes, or none"""
 
     def of_split(self, split: Split) -> tuple[Sample, ...]:
         """Give the samples of one split, in order."""
@@ -103,13 +108,28 @@ class ImageIndex:
         return (*SPLIT_HEADER, *(f"metadata.{name}" for name in names))
 
     def rows(self) -> Iterator[tuple[str, ...]]:
-        """Give name, split, class name and metadata of every sample, for the record of a run."""
+        """Give name, split, class names (joined) and metadata of every sample, for the record of a run."""
         for sample in self.samples:
-            yield sample.name, sample.split, self.class_names[sample.target], *sample.metadata
+            yield sample.name, sample.split, self.label_text(sample), *sample.metadata
 
     def facts(self, split: Split) -> list[tuple[str, ...]]:
         """Give the metadata cells of every sample of a split."""
         return [sample.metadata for sample in self.samples if sample.split == split]
+
+    def label_text(self, sample: Sample) -> str:
+        """Give the names of the classes of a sample in one text."""
+        return LABEL_JOINT.join(self.class_names[label] for label in sample.labels)
+
+    def target(self, sample: Sample) -> int | list[float]:
+        """Give what a model is to answer for a sample: its class, or of several 0 and 1 for each class."""
+        if not self.multilabel:
+            return sample.target
+        return [float(label in sample.labels) for label in range(len(self.class_names))]
+
+    def prevalences(self, split: Split) -> tuple[float, ...]:
+        """Give the share of the samples of a split that have each class, in class order."""
+        images = self.count(split)
+        return tuple(number / images for number in self.counts(split).values())
 
 
 def load_sample(

@@ -73,6 +73,11 @@ def index_images(
         index = _join(parts, warnings, case_variants)
     if not is_tabular:
         index = _warn_of_table_keys(index, columns, image_folder)
+    if index.multilabel and images_per_class is not None:
+        raise ConfigError(
+            f"data.images_per_class: the images of {path} may have several classes each, and cannot be "
+            "counted out by class; leave it out."
+        )
     index = hold_out(index, val, seed)
     if images_per_class is not None:
         index = keep_per_class(index, images_per_class, seed)
@@ -118,6 +123,7 @@ def _check_table_val(index: ImageIndex, path: str, val: Validation) -> None:
 def _warn_of_table_keys(index: ImageIndex, columns: Columns, image_folder: str | None) -> ImageIndex:
     keys = [f"data.columns.{role}" for role in ROLES if getattr(columns, role) is not None]
     keys += ["data.columns.metadata"] if columns.metadata else []
+    keys += ["data.label_separator"] if columns.label_separator is not None else []
     keys += ["data.image_folder"] if image_folder is not None else []
     if not keys:
         return index

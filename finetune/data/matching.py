@@ -25,7 +25,8 @@ class MatchedIndex:
     index: ImageIndex
     """all its samples are of the split `test`"""
     unknown: Mapping[str, int]
-    """classes that the model does not know, with their number of images; these are not in the index"""
+    """classes that the model does not know, with their number of images; the index has not these labels, nor
+    an image that has no other, unless images may have several classes"""
     missing: tuple[str, ...]
     """classes of the model without an image"""
 
@@ -53,9 +54,15 @@ def match_classes(
         DataError: no image of a class that the model knows.
     """
     told = _told(path, columns)
-    found = (
-        _match_table(path, class_names, told, split) if is_table(path) else _match_folder(path, class_names)
-    )
+    if is_table(path):
+        found = _match_table(path, class_names, told, split)
+    elif columns.multilabel:
+        raise DataError(
+            f"{printable(str(path))} is no table: the model gives an image several classes, and folders say "
+            "only one.\nName a table with the columns of the one that it was trained on."
+        )
+    else:
+        found = _match_folder(path, class_names)
     if metadata is None:
         return found
     source = printable(str(path))
@@ -100,14 +107,16 @@ def _match_table(
         there = ", ".join(f"{number} {name}" for name, number in splits.items())
         raise DataError(f"{table} has no {split} rows; it has {there}. Choose with --split.")
     check_some_exist(table, root, rows)
-    samples = samples_of(rows, class_names, keep_split=False)
-    counts = Counter(str(row.label) for row in rows)
-    if not samples:
+    samples = samples_of(rows, class_names, keep_split=False, multilabel=columns.multilabel)
+    counts = Counter(name for row in rows for name in row.labels or ())
+    if not counts.keys() & set(class_names):
         raise DataError(
-            f"no image of a class that the model knows in {table}: the labels there are {quoted(counts)}, "
+            f"no image of a class that the model knows in {table}: the labels there are "
+            f"{quoted(counts) or 'none'}, "
             f"the model knows {quoted(class_names)}."
         )
-    return _matched(ImageIndex(root, tuple(class_names), samples), counts)
+    index = ImageIndex(root, tuple(class_names), samples, multilabel=columns.multilabel)
+    return _matched(index, counts)
 
 
 def _matched(index: ImageIndex, counts: Mapping[str, int]) -> MatchedIndex:

@@ -115,9 +115,10 @@ def leave_out_bad(
         for name in index.class_names:
             if before[name] and not after[name]:
                 raise BadImagesError(listed, f"No {split} image of class {name!r} can be read.", bad)
-    per_class = Counter(index.class_names[sample.target] for sample in reasons)
+    per_class = Counter(index.class_names[label] for sample in reasons for label in sample.labels)
     numbers = ", ".join(f"{printable(name)} {number}" for name, number in sorted(per_class.items()))
-    line = f"skipped {len(bad)} of {len(index.samples)} images that cannot be read: {numbers}"
+    of_what = numbers or "without a class"
+    line = f"skipped {len(bad)} of {len(index.samples)} images that cannot be read: {of_what}"
     return replace(kept, warnings=(*index.warnings, line))
 
 

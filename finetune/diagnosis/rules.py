@@ -1,7 +1,8 @@
 """The rules by which curves are judged: each looks for one trouble and names its evidence and its knobs.
 
-Losses are measured against that of a guess, ln C nats for C classes. A training loss is that of images as
-they were augmented and of a network with dropout, so that a validation loss below it is as it should be.
+Losses are measured against that of a guess: ln C nats for C classes, of which an image has one; where it may
+have several, the mean entropy of having each. A training loss is that of images as they were augmented and of
+a network with dropout, so that a validation loss below it is as it should be.
 """
 
 import math
@@ -54,18 +55,29 @@ class Knobs:
     augment: str
     trains_all: bool
     """Whether the last stage trains all layer groups."""
+    prevalences: tuple[float, ...] = ()
+    """Share of the images (0–1) that have each class, where one may have several; empty where it has one."""
 
     @property
     def guess(self) -> float:
-        """The loss of giving every class the same probability, in nats."""
+        """The loss of giving every class the same probability, or its share of the images, in nats."""
+        if self.prevalences:
+            return sum(map(_entropy, self.prevalences)) / len(self.prevalences)
         return math.log(self.classes)
 
     @property
     def floor(self) -> float:
         """The lowest training loss that label smoothing leaves possible, in nats."""
+        if self.prevalences:
+            return _entropy(self.label_smoothing / 2)
         other = self.label_smoothing / self.classes
         right = 1 - self.label_smoothing + other
         return -right * math.log(right) - (self.classes - 1) * (other * math.log(other) if other else 0.0)
+
+
+def _entropy(share: float) -> float:
+    """Give the entropy of a yes or no, in nats."""
+    return -sum(part * math.log(part) for part in (share, 1 - share) if part)
 
 
 def stage_finding(stage: StageCurves, before: StageCurves | None, knobs: Knobs) -> Finding | None:

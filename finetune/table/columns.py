@@ -1,6 +1,6 @@
 """Which column of a table holds what: by the name that the config gives, or by the usual names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
@@ -26,11 +26,19 @@ class Columns:
     """The names of columns that were given; None for one that is found by its usual names."""
 
     image: str | None = None
-    label: str | None = None
+    label: str | tuple[str, ...] | None = None
+    """a tuple is one column for each class, of 0 and 1"""
     split: str | None = None
     group: str | None = None
     metadata: Mapping[str, Kind] = field(default_factory=dict)
     """facts beside the image, and what kind they are"""
+    label_separator: str | None = None
+    """what stands between the names of classes in one cell; None where a cell is one class"""
+
+    @property
+    def multilabel(self) -> bool:
+        """Tell whether an image may have several classes, or none."""
+        return isinstance(self.label, tuple) or self.label_separator is not None
 
 
 USUAL_COLUMNS = Columns()
@@ -38,7 +46,7 @@ USUAL_COLUMNS = Columns()
 
 
 def find_column(table: Table, role: Role, columns: Columns, *, required: bool) -> int | None:
-    """Give the position of the column that holds images, labels, splits or groups.
+    """Give the position of the one column that holds images, labels, splits or groups.
 
     None where none was named, none is called by a usual name, and none is required.
 
@@ -48,7 +56,7 @@ def find_column(table: Table, role: Role, columns: Columns, *, required: bool) -
     """
     named: str | None = getattr(columns, role)
     if named is not None:
-        return _named_column(table, role, named)
+        return find_named(table, role, named)
     found = [position for position, name in enumerate(table.header) if _plain(name) in ROLES[role]]
     exact = [position for position in found if _plain(table.header[position]) == role]
     if len(found) == 1 or len(exact) == 1:
@@ -66,29 +74,12 @@ def find_column(table: Table, role: Role, columns: Columns, *, required: bool) -
     return None
 
 
-def find_metadata(table: Table, columns: Columns, used: Mapping[Role, int]) -> tuple[int, ...]:
-    """Give the positions of the columns with facts beside the image.
+def find_named(table: Table, role: str, name: str) -> int:
+    """Give the position of a column that the config names.
 
     Raises:
-        ConfigError: one is not there, or says what is to be found out.
+        ConfigError: it is not there.
     """
-    positions = tuple(_named_column(table, "metadata", name) for name in columns.metadata)
-    for role in ("image", "label", "split"):
-        if used.get(role) in positions:
-            name = table.header[used[role]]
-            raise ConfigError(
-                f"data.columns.metadata: {name!r} is the column for the {role} of {table}; leave it out, or "
-                "the model would learn from what it is to tell."
-            )
-    return positions
-
-
-def unused_columns(table: Table, used: set[int]) -> tuple[str, ...]:
-    """Give the names of the columns that nothing is made of."""
-    return tuple(name for position, name in enumerate(table.header) if position not in used)
-
-
-def _named_column(table: Table, role: str, name: str) -> int:
     if name in table.header:
         return table.header.index(name)
     near = get_close_matches(name, table.header, n=1)
@@ -96,6 +87,27 @@ def _named_column(table: Table, role: str, name: str) -> int:
     raise ConfigError(
         f"data.columns.{role}: {table} has no column {name!r}; it has {_listed(table.header)}{hint}"
     )
+
+
+def find_metadata(table: Table, columns: Columns, used: Iterable[tuple[Role, int]]) -> tuple[int, ...]:
+    """Give the positions of the columns with facts beside the image.
+
+    Raises:
+        ConfigError: one is not there, or says what is to be found out.
+    """
+    positions = tuple(find_named(table, "metadata", name) for name in columns.metadata)
+    for role, position in used:
+        if role in ("image", "label", "split") and position in positions:
+            raise ConfigError(
+                f"data.columns.metadata: {table.header[position]!r} is the column for the {role} of {table}; "
+                "leave it out, or the model would learn from what it is to tell."
+            )
+    return positions
+
+
+def unused_columns(table: Table, used: set[int]) -> tuple[str, ...]:
+    """Give the names of the columns that nothing is made of."""
+    return tuple(name for position, name in enumerate(table.header) if position not in used)
 
 
 def _plain(name: str) -> str:

@@ -1,12 +1,13 @@
 """The rows of a table as labelled images, with every fault of every row found at once."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from finetune.metadata import is_number
 from finetune.table.columns import ROLES, Columns, Role, find_column, find_metadata, unused_columns
+from finetune.table.labels import find_label_cells
 from finetune.table.reading import Table
 
 SPLIT_NAMES: Mapping[str, Literal["train", "val", "test"]] = {
@@ -22,8 +23,8 @@ class ImageRow(NamedTuple):
 
     name: str
     """POSIX path relative to the folder of the images, without detours; absolute if it lies outside"""
-    label: str | None
-    """None if labels were not asked for"""
+    labels: tuple[str, ...] | None
+    """one, unless an image may have several; None if labels were not asked for"""
     split: Literal["train", "val", "test"] | None
     """None if the table has no column for it"""
     group: str | None
@@ -35,7 +36,12 @@ class ImageRow(NamedTuple):
 
 
 def read_rows(
-    table: Table, root: Path, columns: Columns, *, required: tuple[Role, ...] = ("image", "label")
+    table: Table,
+    root: Path,
+    columns: Columns,
+    *,
+    required: tuple[Role, ...] = ("image", "label"),
+    wanted: Iterable[Role] = ROLES,
 ) -> tuple[list[ImageRow], tuple[str, ...]]:
     """Give what each row says, and the names of the columns that are not used.
 
@@ -44,25 +50,34 @@ def read_rows(
         root: folder that the paths in it are relative to.
         columns: names of columns, where they were given.
         required: the columns that must be there; the others may.
+        wanted: the columns to read; others are not looked for.
 
     Raises:
         ConfigError: a column that was named is not there.
         DataError: a required column is missing; or empty cells, splits that are none, images that stand in
             several rows, whether these agree or not.
     """
+    several = find_label_cells(table, columns) if columns.multilabel and "label" in wanted else None
     places: dict[Role, int | None] = {
-        role: find_column(table, role, columns, required=role in required) for role in ROLES
+        role: find_column(table, role, columns, required=role in required)
+        for role in wanted
+        if role != "label" or several is None
     }
     used = {role: position for role, position in places.items() if position is not None}
-    facts = find_metadata(table, columns, used)
+    of_labels = () if several is None else several.positions
+    facts = find_metadata(table, columns, [*used.items(), *(("label", position) for position in of_labels)])
     faults: list[str] = []
     rows: dict[str, ImageRow] = {}
     for number, cells in enumerate(table.rows):
         said = {role: cells[position] for role, position in used.items()}
-        row = _image_row(said, root, table.place(number))
+        labels = _label_of(said) if several is None else several.names(cells)
+        row = _image_row(said, labels, root, table.place(number))
         row = row._replace(metadata=tuple(cells[position].strip() for position in facts))
         wrong = (
-            _cell_faults(said) or _repetition(row, rows.get(row.name)) or number_fault(columns, row.metadata)
+            _cell_faults(said)
+            or (several and several.fault(cells))
+            or _repetition(row, rows.get(row.name))
+            or number_fault(columns, row.metadata)
         )
         if wrong:
             faults.append(f"{row.place}: {wrong}")
@@ -70,7 +85,7 @@ def read_rows(
             rows[row.name] = row
     if faults:
         table.refuse(faults)
-    return list(rows.values()), unused_columns(table, {*used.values(), *facts})
+    return list(rows.values()), unused_columns(table, {*used.values(), *of_labels, *facts})
 
 
 def number_fault(columns: Columns, cells: Sequence[str]) -> str | None:
@@ -96,11 +111,15 @@ def image_names(table: Table, root: Path, columns: Columns) -> list[str]:
     return [_relative(cell, root) for cell in cells]
 
 
-def _image_row(said: Mapping[Role, str], root: Path, place: str) -> ImageRow:
+def _label_of(said: Mapping[Role, str]) -> tuple[str, ...] | None:
+    return (said["label"],) if "label" in said else None
+
+
+def _image_row(said: Mapping[Role, str], labels: tuple[str, ...] | None, root: Path, place: str) -> ImageRow:
     split = said.get("split")
     return ImageRow(
         name=_relative(said["image"], root),
-        label=said.get("label"),
+        labels=labels,
         split=None if split is None else SPLIT_NAMES.get(split.strip().casefold()),
         group=said.get("group"),
         place=place,
@@ -127,13 +146,17 @@ def _repetition(row: ImageRow, earlier: ImageRow | None) -> str | None:
     if earlier is None:
         return None
     for what, here, there in (
-        ("label", row.label, earlier.label),
+        ("label", _shown(row.labels), _shown(earlier.labels)),
         ("split", row.split, earlier.split),
         ("group", row.group, earlier.group),
     ):
         if here != there:
             return f"{row.name}: {what} {here!r}, but {there!r} in {earlier.place}"
     return f"{row.name}: repeats {earlier.place}"
+
+
+def _shown(labels: tuple[str, ...] | None) -> str:
+    return ", ".join(labels or ())
 
 
 def _relative(cell: str, root: Path) -> str:
