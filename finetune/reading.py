@@ -27,7 +27,8 @@ def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits
     for line in metadata_lines(index):
         display.say(line)
     counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]
-    display.say(f"data    {data.path}: {len(index.class_names)} classes, images: {', '.join(counts)}")
+    labels = f", {index.labels_per_image:.2g} an image" if index.multilabel else ""
+    display.say(f"data    {data.path}: {len(index.class_names)} classes{labels}, images: {', '.join(counts)}")
     shares = group_shares(index)
     if shares is not None:
         display.say(f"split   by group: {shares}")

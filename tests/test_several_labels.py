@@ -125,6 +125,16 @@ def test_a_class_that_all_images_have_is_warned_of(tmp_path):
     assert line == f"classes of {path} that all images to train on have: 'a' (4 images)"
 
 
+def test_a_class_that_looks_like_several_names_is_warned_of(tmp_path):
+    path = write(tmp_path, names_table("a;b", "b", "a;b", "a", "b", "a"))
+    (line,) = index_images(path, seed=1).warnings
+    assert line.endswith(
+        "is made of other classes; if an image may have several, set data.label_separator: ';'"
+    )
+    lone = write(tmp_path, names_table("a;b", "c", "a;b", "c"), "lone.csv")
+    assert index_images(lone, seed=1).warnings == ()
+
+
 def test_classes_and_rows_of_a_split_column_are_compared_with_those_to_train_on(tmp_path):
     start = "image,label,split\n1.png,a;b,train\n2.png,b,train\n3.png,a,train\n"
     index = index_images(write(tmp_path, start + "4.png,b,val\n"), columns=NAMES, seed=1)
@@ -286,6 +296,7 @@ def test_a_model_learns_to_give_every_class_of_an_image(run):
     assert scores["accuracy"] > 0.6
     assert [row["name"] for row in scores["per_class"]] == ["blue", "green", "red"]
     stdout = (run / "stdout").read_text()
+    assert ": 3 classes, 1.5 an image, images: " in stdout
     assert "accuracy       mAP      time" in stdout
     assert f"mAP {scores['map']:.4f}   macro F1 {scores['macro_f1']:.4f}" in stdout
     assert "class  AP      threshold  precision  recall  F1      images" in stdout

@@ -126,6 +126,11 @@ class ImageIndex:
             return sample.target
         return [float(label in sample.labels) for label in range(len(self.class_names))]
 
+    @property
+    def labels_per_image(self) -> float:
+        """Give the mean number of classes of a sample."""
+        return sum(len(sample.labels) for sample in self.samples) / len(self.samples)
+
     def prevalences(self, split: Split) -> tuple[float, ...]:
         """Give the share of the samples of a split that have each class, in class order."""
         images = self.count(split)

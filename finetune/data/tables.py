@@ -12,6 +12,8 @@ from finetune.errors import DataError
 from finetune.table import Columns, ImageRow, Table, read_rows
 from finetune.text import printable
 
+_SEPARATORS = (";", "|", ",", "+", "/", " ")
+
 
 def index_table(
     table: Table, root: Path | None, columns: Columns, *, case_variants: CaseVariants
@@ -30,8 +32,7 @@ def index_table(
     class_names = _class_names(table, rows, columns, case_variants)
     warnings = [_unused_line(table, unused, grouped=rows[0].group is not None)] if unused else []
     warnings += _check_splits(table, rows)
-    if columns.multilabel:
-        warnings += _always_there(table, rows)
+    warnings += _always_there(table, rows) if columns.multilabel else _made_of_others(table, class_names)
     samples = samples_of(rows, class_names, keep_split=True, multilabel=columns.multilabel)
     return ImageIndex(
         root, class_names, samples, tuple(warnings), columns=columns, multilabel=columns.multilabel
@@ -130,6 +131,19 @@ def _always_there(table: Table, rows: Sequence[ImageRow]) -> list[str]:
     images = sum((row.split or "train") == "train" for row in rows)
     always = {name: number for name, number in _counts(rows, "train").items() if number == images}
     return [f"classes of {table} that all images to train on have: {with_counts(always)}"] if always else []
+
+
+def _made_of_others(table: Table, class_names: Sequence[str]) -> list[str]:
+    """Tell of classes that look like several names in one cell."""
+    known = set(class_names)
+    for separator in _SEPARATORS:
+        for name in class_names:
+            if separator in name and {part.strip() for part in name.split(separator)} <= known:
+                return [
+                    f"class {name!r} of {table} is made of other classes; if an image may have several, set "
+                    f"data.label_separator: {separator!r}"
+                ]
+    return []
 
 
 def _check_splits(table: Table, rows: Sequence[ImageRow]) -> list[str]:
