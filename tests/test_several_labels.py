@@ -246,6 +246,21 @@ def test_groups_of_images_stay_on_one_side(seed):
     assert abs(index.count("val") - 0.25 * len(index.samples)) < 0.08 * len(index.samples)
 
 
+def test_a_fold_with_all_of_a_class_is_refused():
+    samples = [Sample(f"{i}", (i % 2,), "train", f"g{i}") for i in range(8)]
+    samples += [Sample(f"x{i}", (0, 2), "train", "one") for i in range(2)]
+    index = ImageIndex(None, ("a", "b", "c"), tuple(samples), multilabel=True)
+    outcomes = []
+    for number in (1, 2):
+        try:
+            outcomes.append(hold_out(index, Fold(number, 2), 1).warnings)
+        except DataError as error:
+            outcomes.append(str(error))
+    (refused,) = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    assert refused.startswith("'c' (2 images): all are among those held out in fold")
+    assert ("classes without an image to validate on: 'c' (2 images)",) in outcomes
+
+
 def test_folds_have_all_images_and_none_twice():
     index = drawn(3, groups=False)
     parts = [hold_out(index, Fold(number, 4), 1).of_split("val") for number in (1, 2, 3, 4)]
@@ -398,6 +413,22 @@ def test_the_table_gives_labels_then_what_comes_next(run, data, tmp_path):
 def test_probabilities_are_asked_of_each_class_on_its_own():
     logits = torch.tensor([[0.0, 0.0, 40.0]])
     assert label_probabilities(logits)[0, :2].tolist() == [0.5, 0.5]
+
+
+def test_what_is_beside_an_image_helps_to_give_several_classes(data, tmp_path):
+    config = write_small_config(tmp_path, data)
+    keys = [SEPARATED, "data.columns.metadata={red: number}", "stages.frozen.epochs=6"]
+    result = run_finetune("train", config, "--run-dir", tmp_path / "run", *keys)
+    assert result.exit_code == 0, result.output
+    assert read(tmp_path / "run", "report.json")["val"]["map"] > 0.8
+    answers = run_finetune("predict", tmp_path / "run", data, "--json")
+    assert len(json.loads(answers.stdout)) == 64
+    own = json.loads(run_finetune("evaluate", tmp_path / "run", "--json").stdout)
+    assert own == read(tmp_path / "run", "report.json")["val"]
+    keys = ["data.columns.label=[red, green, blue]", "data.columns.metadata=[red]"]
+    refused = run_finetune("train", config, "--run-dir", tmp_path / "other", *keys)
+    assert refused.exit_code == 2
+    assert "data.columns.metadata: 'red' is the column for the label of" in refused.stderr
 
 
 def test_columns_of_marks_train_the_same_model_as_names(run, data, tmp_path):
