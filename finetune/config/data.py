@@ -4,14 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from finetune.config.columns import LabelColumns, MetadataColumns, Separator
 from finetune.config.sections import Section
 from finetune.config.values import (
     Augment,
     Colour,
     Count,
-    LabelColumns,
-    MetadataColumns,
-    Separator,
     Share,
     Text,
     Validation,

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from finetune.config.columns import EmbeddingWidths
 from finetune.config.values import (
     BatchNorm,
     Dropout,
-    EmbeddingWidths,
     Interval,
     Pick,
     Pool,

@@ -4,13 +4,11 @@ Each check says what was expected; where the value stands and what was found is 
 """
 
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from finetune.layout_names import TABLE_SUFFIXES
-from finetune.metadata import Kind
 from finetune.rates import parse_lr
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -28,7 +26,6 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _STAGE_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(s|min|h)")
-_WIDEST = 4096
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 _QUOTED_FRACTION = re.compile(r"[01]?[.,][0-9]+|[0-9]+([.,][0-9]+)?\s*%")
 
@@ -37,7 +34,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Tell whether a value is a whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -83,20 +81,20 @@ def _check_val(value: Any) -> float | str | dict[str, int] | FoldConfig:
 
 def _check_fold(value: dict[str, Any]) -> dict[str, int]:
     match value:
-        case {"fold": fold, "of": of, **other} if not other and _is_whole(fold) and _is_whole(of):
+        case {"fold": fold, "of": of, **other} if not other and is_whole(fold) and is_whole(of):
             if 1 <= fold <= of and 2 <= of <= 1000:
                 return value
     raise ValueError("expected {fold: N, of: M} with whole numbers, M from 2 to 1000 and N from 1 to M")
 
 
 def _check_workers(value: Any) -> int | str:
-    if value == "auto" or (_is_whole(value) and 0 <= value <= 1024):
+    if value == "auto" or (is_whole(value) and 0 <= value <= 1024):
         return value  # type: ignore[no-any-return]
     raise ValueError("expected auto or a whole number from 0 to 1024")
 
 
 def _check_train(value: Any) -> int | str:
-    if value in ("head", "all") or (_is_whole(value) and 1 <= value <= LARGEST):
+    if value in ("head", "all") or (is_whole(value) and 1 <= value <= LARGEST):
         return value  # type: ignore[no-any-return]
     raise ValueError("expected head, all, or a number of last layer groups (a whole number from 1)")
 
@@ -121,7 +119,7 @@ def _check_stage_name(value: Any) -> str:
 
 
 def _check_interval(value: Any) -> int | str | None:
-    if value is None or (_is_whole(value) and 1 <= value <= LARGEST):
+    if value is None or (is_whole(value) and 1 <= value <= LARGEST):
         return value  # type: ignore[no-any-return]
     if isinstance(value, str) and _DURATION.fullmatch(value):
         return value
@@ -136,34 +134,8 @@ def seconds_of(duration: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def _check_metadata(value: Any) -> dict[str, Kind]:
-    kinds = dict.fromkeys(value, "auto") if isinstance(value, list | tuple) and _are_names(value) else value
-    if (
-        isinstance(kinds, dict)
-        and _are_names(kinds)
-        and all(kind in get_args(Kind) for kind in kinds.values())
-    ):
-        if len(kinds) == len(value):
-            return kinds
-        raise ValueError("names a column twice")
-    raise ValueError(
-        "expected a list of column names such as [site, age], or {site: category, age: number}; names in "
-        "quotes where they look like something else"
-    )
-
-
-def _check_widths(value: Any) -> int | dict[str, int] | None:
-    widths = value.values() if isinstance(value, dict) and _are_names(value) else [value]
-    if value is None or all(_is_whole(width) and 1 <= width <= _WIDEST for width in widths):
-        return value  # type: ignore[no-any-return]
-    raise ValueError(f"expected null, a width from 1 to {_WIDEST}, or widths by column such as {{site: 4}}")
-
-
-def _are_names(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, str) and value.strip() for value in values)
-
-
-def _check_text(value: Any) -> str:
+def check_text(value: Any) -> str:
+    """Give a value that is text and no blank."""
     if isinstance(value, str) and value.strip():
         return value
     raise ValueError(
@@ -171,65 +143,8 @@ def _check_text(value: Any) -> str:
     )
 
 
-def _check_label_columns(value: Any) -> str | tuple[str, ...]:
-    if isinstance(value, str):
-        return _check_text(value)
-    if not isinstance(value, list | tuple) or not all(
-        isinstance(name, str) and name.strip() for name in value
-    ):
-        raise ValueError("expected the name of a column, or a list of columns, one for each class")
-    if len(value) < 2 or len(set(value)) < len(value):
-        raise ValueError("expected at least two columns, one for each class, and none of them twice")
-    return tuple(value)
+Text = Annotated[str, BeforeValidator(check_text), WithJsonSchema({"type": "string", "minLength": 1})]
 
-
-def _check_separator(value: Any) -> str:
-    if isinstance(value, str) and value:
-        return value
-    raise ValueError('expected what stands between the names of classes, for instance ";"')
-
-
-_NAME = {"type": "string", "minLength": 1}
-
-Text = Annotated[str, BeforeValidator(_check_text), WithJsonSchema(_NAME)]
-
-MetadataColumns = Annotated[
-    dict[str, Kind],
-    BeforeValidator(_check_metadata),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": _NAME, "uniqueItems": True},
-                {"type": "object", "additionalProperties": {"enum": list(get_args(Kind))}},
-            ]
-        }
-    ),
-]
-
-EmbeddingWidths = Annotated[
-    int | dict[str, int] | None,
-    BeforeValidator(_check_widths),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "null"},
-                {"type": "integer", "minimum": 1, "maximum": _WIDEST},
-                {
-                    "type": "object",
-                    "additionalProperties": {"type": "integer", "minimum": 1, "maximum": _WIDEST},
-                },
-            ]
-        }
-    ),
-]
-
-LabelColumns = Annotated[
-    str | tuple[str, ...],
-    BeforeValidator(_check_label_columns),
-    WithJsonSchema({"anyOf": [_NAME, {"type": "array", "items": _NAME, "minItems": 2, "uniqueItems": True}]}),
-]
-
-Separator = Annotated[str, BeforeValidator(_check_separator), WithJsonSchema(_NAME)]
 
 StageName = Annotated[
     str,
