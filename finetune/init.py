@@ -13,7 +13,15 @@ from pathlib import Path
 from finetune.config_file import write_value
 from finetune.errors import ConfigError, DataError
 from finetune.layout_names import SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS
-from finetune.table import USUAL_COLUMNS, is_table, read_rows, read_table
+from finetune.table import (
+    USUAL_COLUMNS,
+    Columns,
+    find_column,
+    guess_separator,
+    is_table,
+    read_rows,
+    read_table,
+)
 
 _LAYOUT = (
     "expected a folder of images per class, such as cats/ and dogs/, or train/ and val/ with such folders"
@@ -28,13 +36,12 @@ class Survey:
     """number of training images by class (and of validation images, if they are still to be split off)"""
     val: float | str
     """fraction to validate on; or the folder that holds it, or `auto` for a table that says which rows"""
+    total: int
+    """number of images counted"""
     unused: tuple[str, ...] = ()
     """columns of a table that hold something else"""
-
-    @property
-    def total(self) -> int:
-        """The number of images counted."""
-        return sum(self.counts.values())
+    separator: str | None = None
+    """what stands between the classes of an image in a table, where it may have several"""
 
     def __str__(self) -> str:
         kind = "training images" if isinstance(self.val, str) else "images"
@@ -91,7 +98,7 @@ def survey_folder(folder: Path) -> Survey:
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
     _check(root, counts)
-    return Survey(counts, held_out[0] if split and held_out else 0.2)
+    return Survey(counts, held_out[0] if split and held_out else 0.2, sum(counts.values()))
 
 
 def survey_table(path: Path) -> Survey:
@@ -101,13 +108,18 @@ def survey_table(path: Path) -> Survey:
         DataError: its rows are no data set of at least two classes.
     """
     table = read_table(path)
-    rows, unused = read_rows(table, table.path.parent, USUAL_COLUMNS)
-    counts = Counter(name for row in rows if row.split in (None, "train") for name in row.labels or ())
+    label = find_column(table, "label", USUAL_COLUMNS, required=True)
+    assert label is not None
+    guess = guess_separator(table.column(label))
+    separator = None if guess is None else guess[0]
+    rows, unused = read_rows(table, table.path.parent, Columns(label_separator=separator))
+    train = [row for row in rows if row.split in (None, "train")]
+    counts = Counter(name for row in train for name in row.labels or ())
     if len(counts) < 2:
         named = " and ".join(map(repr, counts)) or "none"
         raise DataError(f"{table}: need at least 2 classes; the rows to train on have {named}.")
     held_out = any(row.split == "val" for row in rows)
-    return Survey(dict(sorted(counts.items())), "auto" if held_out else 0.2, unused)
+    return Survey(dict(sorted(counts.items())), "auto" if held_out else 0.2, len(train), unused, separator)
 
 
 def config_text(data: Path, target: Path, survey: Survey) -> str:
@@ -123,7 +135,7 @@ def config_text(data: Path, target: Path, survey: Survey) -> str:
             f"{str(data)!r}: the name is not UTF-8, so no config can hold it; rename it"
         ) from None
     frozen, unfrozen = _epochs(survey.n_train)
-    facts = metadata_lines(survey.unused)
+    facts = label_line(survey.separator) + metadata_lines(survey.unused)
     return f"""\
 # {survey}. Written by finetune init, to be changed at will.
 # Run it with:  finetune train {write_value(str(target))}
@@ -145,6 +157,14 @@ stages:                       # first the new head alone, then everything, early
   - {{name: frozen, train: head, epochs: {frozen}, lr: auto}}    # found when training begins
   - {{name: unfrozen, train: all, epochs: {unfrozen}, lr: "slice(1e-5, 1e-3)"}}
 """
+
+
+def label_line(separator: str | None) -> str:
+    """Write what stands between the classes of an image; empty where an image has one."""
+    if separator is None:
+        return ""
+    key = f"  label_separator: {write_value(separator)}"
+    return f"{key:<29} # cells with several classes; without it each would be a class of its own\n"
 
 
 def metadata_lines(unused: Sequence[str]) -> str:

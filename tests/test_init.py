@@ -130,3 +130,15 @@ def test_a_table_with_more_columns_shows_how_the_model_can_see_them(tmp_path: Pa
     assert load_config(target).data.columns.metadata == {}
     target.write_text(text.replace("  # columns:", "  columns:"))
     assert load_config(target).data.columns.metadata == {"site": "auto", "no: 1": "auto"}
+
+
+def test_a_table_whose_cells_hold_several_classes_says_what_separates_them(tmp_path: Path):
+    lines = ["image,label", "a.png,cat;dog", "b.png,dog", "c.png,cat", "d.png,", "e.png,dog"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    target = tmp_path / "labels.yaml"
+    said = write_config(tmp_path / "labels.csv", target)
+    assert "5 images of 2 classes" in said
+    assert load_config(target).data.label_separator == ";"
+    (tmp_path / "plain.csv").write_text("image,label\na.png,cat;dog\nb.png,owl\n")
+    write_config(tmp_path / "plain.csv", tmp_path / "plain.yaml")
+    assert load_config(tmp_path / "plain.yaml").data.label_separator is None

@@ -9,10 +9,8 @@ from finetune.data.class_names import CaseVariants, check_class_names
 from finetune.data.index import LABEL_JOINT, ImageIndex, Sample, Split
 from finetune.data.layout import existing_folder, quoted, with_counts
 from finetune.errors import DataError
-from finetune.table import Columns, ImageRow, Table, read_rows
+from finetune.table import Columns, ImageRow, Table, guess_separator, read_rows
 from finetune.text import printable
-
-_SEPARATORS = (";", "|", ",", "+", "/", " ")
 
 
 def index_table(
@@ -135,15 +133,14 @@ def _always_there(table: Table, rows: Sequence[ImageRow]) -> list[str]:
 
 def _made_of_others(table: Table, class_names: Sequence[str]) -> list[str]:
     """Tell of classes that look like several names in one cell."""
-    known = set(class_names)
-    for separator in _SEPARATORS:
-        for name in class_names:
-            if separator in name and {part.strip() for part in name.split(separator)} <= known:
-                return [
-                    f"class {name!r} of {table} is made of other classes; if an image may have several, set "
-                    f"data.label_separator: {separator!r}"
-                ]
-    return []
+    guess = guess_separator(class_names)
+    if guess is None:
+        return []
+    separator, name = guess
+    return [
+        f"class {name!r} of {table} is made of other classes; if an image may have several, set "
+        f"data.label_separator: {separator!r}"
+    ]
 
 
 def _check_splits(table: Table, rows: Sequence[ImageRow]) -> list[str]:

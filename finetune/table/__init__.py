@@ -9,6 +9,7 @@ from finetune.table.columns import (
     find_metadata,
     unused_columns,
 )
+from finetune.table.labels import guess_separator
 from finetune.table.reading import Table, is_table, read_table
 from finetune.table.rows import SPLIT_NAMES, ImageRow, image_names, number_fault, read_rows
 
@@ -22,6 +23,7 @@ __all__ = [
     "Table",
     "find_column",
     "find_metadata",
+    "guess_separator",
     "image_names",
     "is_table",
     "number_fault",

@@ -1,12 +1,13 @@
 """The labels of a row that may have several: one cell of names, or a cell of 0 and 1 for each class."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from finetune.table.columns import Columns, find_column, find_named
 from finetune.table.reading import Table
 
+_SEPARATORS = (";", "|", ",", "/", "+", "&", " ")
 _YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "false")
 
 
@@ -63,6 +64,19 @@ def find_label_cells(table: Table, columns: Columns) -> LabelCells:
     position = find_column(table, "label", columns, required=True)
     assert position is not None
     return LabelCells((position,), separator=columns.label_separator or "")
+
+
+def guess_separator(cells: Iterable[str]) -> tuple[str, str] | None:
+    """Give what seems to stand between names in some cells, and one of these; None if nothing does.
+
+    It does where all parts of a cell are cells of their own elsewhere: `cat;dog` beside `cat` and `dog`.
+    """
+    known = {cell.strip() for cell in cells}
+    for separator in _SEPARATORS:
+        for cell in sorted(known):
+            if separator in cell and {part.strip() for part in cell.split(separator)} <= known:
+                return separator, cell
+    return None
 
 
 def _plain(cell: str) -> str:
