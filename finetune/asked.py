@@ -40,8 +40,8 @@ def find_asked(
 ) -> list[Asked]:
     """Give images, all images below folders, and those that tables list, in the order given.
 
-    What a table tells of its images is taken from it; then from a table of `--metadata`; `column=value` is
-    said of all images.
+    `column=value` is said of all images, and goes before what the tables of `--metadata` tell; that goes
+    before the table that lists an image.
 
     Args:
         inputs: images, folders and tables.
@@ -128,8 +128,8 @@ def _by_path(asked: Iterable[Asked]) -> dict[str, Asked]:
 
 def _with_told(one: Asked, told: Told) -> Asked:
     more = told.of_some.get(os.path.abspath(one.path), Asked(one.path))
-    cells = {**one.cells, **{name: cell for name, cell in more.cells.items() if cell}, **told.of_all}
-    return replace(one, cells=cells, place=more.place or one.place)
+    own = {name: cell for name, cell in more.cells.items() if cell or name not in one.cells}
+    return replace(one, cells={**one.cells, **own, **told.of_all}, place=more.place or one.place)
 
 
 def _check_numbers(asked: Sequence[Asked], metadata: Metadata) -> None:

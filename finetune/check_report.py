@@ -9,6 +9,7 @@ from finetune.errors import DataError
 from finetune.experiment import Experiment, loader_workers, model_line
 from finetune.findings import Finding, Level
 from finetune.progress import Display, duration
+from finetune.reading import metadata_lines
 from finetune.rehearsal import StageCost
 from finetune.stages import show_stage
 from finetune.text import printable
@@ -107,7 +108,7 @@ def show_classes(index: ImageIndex, display: Display) -> None:
 def show_plan(experiment: Experiment, stages: Sequence[StageCost], display: Display) -> None:
     """Show what each stage will do to which layer group, and what it takes."""
     config = experiment.config
-    display.say(f"\n{model_line(experiment)}")
+    display.say("\n" + "\n".join([*metadata_lines(experiment.index), model_line(experiment)]))
     for number, (stage, cost) in enumerate(zip(config.stages, stages, strict=True)):
         show_stage(number, stage, list(cost.plans), len(stages), display)
     rows = [

@@ -394,7 +394,15 @@ def test_images_that_no_table_of_metadata_lists_are_counted(collection, run, tmp
     images = [collection / "images" / "cat" / f"cat0{n}.png" for n in range(3)]
     facts = write_table(tmp_path / "facts.csv", [("image", "site"), (images[0], "north")])
     _, said = predictions(run, *images, "--metadata", facts)
+    assert "column 'age' is not in what was given" in said
     assert "2 of 3 images are not in the tables of --metadata" in said
+
+
+def test_a_cell_that_a_table_leaves_empty_was_asked_for_all_the_same(collection, run, tmp_path):
+    image = collection / "images" / "cat" / "cat01.png"
+    facts = write_table(tmp_path / "facts.csv", [("image", "site", "age"), (image, "", "")])
+    _, said = predictions(run, image, "--metadata", facts)
+    assert said == ""
 
 
 @pytest.mark.parametrize(
