@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 Kind = Literal["auto", "category", "number"]
@@ -56,13 +57,6 @@ class Metadata:
 
     columns: tuple[CategoryColumn | NumberColumn, ...]
 
-    def __post_init__(self) -> None:
-        positions = [
-            {name: position for position, name in enumerate(column.categories, start=1)}
-            for column in self.categories
-        ]
-        object.__setattr__(self, "_positions", positions)
-
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all columns."""
@@ -85,11 +79,20 @@ class Metadata:
             the position of each category (K,), and of M numbers the standardised values, 0 where one is
             missing, then the flags, 1 where one is missing (2M,).
         """
-        of_column = dict(zip(self.columns, cells, strict=True))
-        positions: list[dict[str, int]] = self._positions  # type: ignore[attr-defined]
-        categories = [known.get(of_column[c], 0) for c, known in zip(self.categories, positions, strict=True)]
-        values = [_standardised(column, of_column[column]) for column in self.numbers]
+        categories: list[int] = []
+        values: list[float | None] = []
+        for column, positions, cell in zip(self.columns, self._positions, cells, strict=True):
+            if isinstance(column, CategoryColumn):
+                categories.append(positions.get(cell, 0))
+            else:
+                values.append(_standardised(column, cell))
         return categories, [v or 0.0 for v in values] + [float(v is None) for v in values]
+
+    @cached_property
+    def _positions(self) -> list[dict[str, int]]:
+        """The position of each category, column by column; of numbers there are none."""
+        names = [column.categories if isinstance(column, CategoryColumn) else () for column in self.columns]
+        return [{name: position for position, name in enumerate(of, start=1)} for of in names]
 
     def no_number(self, cells: Sequence[str]) -> tuple[str, str] | None:
         """Give name and cell of a column of numbers that holds something else; None if there is none."""
