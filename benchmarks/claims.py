@@ -10,11 +10,12 @@ seconds that `finetune train` reports, as the median of three seeds with the low
 import argparse
 import csv
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from seeds import summary
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -49,11 +50,6 @@ def train(config: str, overrides: tuple[str, ...], seed: int) -> dict[str, float
                 f"after {row['stage']}": 100 * float(row["val_accuracy"]) for row in csv.DictReader(file)
             }
     return after | {"best": 100 * outcome["val_accuracy"], "seconds": outcome["seconds"]}
-
-
-def summary(values: list[float]) -> str:
-    """Write median, lowest and highest."""
-    return f"{statistics.median(values):.1f} ({min(values):.1f} – {max(values):.1f})"
 
 
 def main() -> None:

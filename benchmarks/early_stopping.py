@@ -14,12 +14,13 @@ and highest in brackets.
 
 import argparse
 import csv
-import statistics
 import subprocess
 import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+
+from seeds import summary
 
 from finetune.early_stopping import EarlyStopping, find_stop
 
@@ -55,12 +56,6 @@ def best(history: list[dict[str, str]], epochs: int) -> tuple[float, float]:
     rows = [row for row in history if row["stage"] != "unfrozen" or int(row["epoch"]) <= epochs]
     row = min(rows, key=lambda row: float(row["val_loss"]))
     return float(row["val_loss"]), 100 - 100 * float(row["val_accuracy"])
-
-
-def summary(values: list[float], digits: int) -> str:
-    """Write median, lowest and highest."""
-    median, low, high = (f"{f(values):.{digits}f}" for f in (statistics.median, min, max))
-    return f"{median} ({low} – {high})"
 
 
 def line(title: str, epochs: list[float], outcomes: list[tuple[float, float]]) -> str:

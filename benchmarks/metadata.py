@@ -13,16 +13,16 @@ there: without the column nobody could be right about more than about half of th
 than 95 %, which is how often the site is right.
 """
 
-import argparse
 import csv
 import json
 import random
 import statistics
-import sys
 import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+
+from seeds import FIRST, parser_with_seeds, print_head, print_row
 
 from finetune.builtin import turned_digits
 from finetune.cli import app
@@ -106,25 +106,14 @@ def scores(row: tuple[str, str, str | None, tuple[str, ...]], seed: int) -> tupl
     return 100 * outcome["accuracy"], 100 * alike
 
 
-def summary(values: tuple[float, ...]) -> str:
-    """Write median, lowest and highest."""
-    return f"{statistics.median(values):.1f} ({min(values):.1f} – {max(values):.1f})"
-
-
 def main() -> None:
     """Train every row with every seed, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = parser_with_seeds(__doc__)
     parser.add_argument("--rows", default="")
     arguments = parser.parse_args()
-    seeds = range(42, 42 + arguments.seeds)
-    print(f"| {len(seeds)} seeds | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
+    print_head(arguments.seeds, COLUMNS)
     for row in (row for row in ROWS if arguments.rows in row[0]):
-        outcomes = [scores(row, seed) for seed in seeds]
-        print(f"| {row[0]} | {' | '.join(map(summary, zip(*outcomes, strict=True)))} |")
-        sys.stdout.flush()
+        print_row(row[0], [scores(row, FIRST + number) for number in range(arguments.seeds)])
 
 
 main()

@@ -11,18 +11,17 @@ the seeds with the lowest and highest in brackets; each seed also draws other im
 the test images of seed 42.
 """
 
-import argparse
 import csv
 import json
 import os
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from PIL import Image
+from seeds import FIRST, parser_with_seeds, print_head, print_row
 
 from finetune.builtin import digits
 
@@ -85,24 +84,14 @@ def train(epochs: int, seed: int) -> tuple[tuple[float, ...], tuple[float, ...]]
         return chosen, scores_of(run)
 
 
-def summary(values: tuple[float, ...]) -> str:
-    """Write median, lowest and highest."""
-    return f"{statistics.median(values):.1f} ({min(values):.1f} – {max(values):.1f})"
-
-
 def main() -> None:
     """Train with every seed, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    seeds = range(42, 42 + parser.parse_args().seeds)
-    print(f"| {len(seeds)} seeds | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}", flush=True)
+    seeds = parser_with_seeds(__doc__).parse_args().seeds
+    print_head(seeds, COLUMNS)
     for epochs in EPOCHS:
-        outcomes = [train(epochs, seed) for seed in seeds]
+        outcomes = [train(epochs, FIRST + number) for number in range(seeds)]
         for how, of_seeds in zip(("thresholds of the run", "0.5"), zip(*outcomes, strict=True), strict=True):
-            cells = " | ".join(map(summary, zip(*of_seeds, strict=True)))
-            print(f"| {epochs} epochs, {how} | {cells} |", flush=True)
+            print_row(f"{epochs} epochs, {how}", of_seeds)
 
 
 main()

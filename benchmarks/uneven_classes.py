@@ -9,7 +9,6 @@ epoch is the one of the highest macro F1. Scores are those of the best epoch, in
 seeds with the lowest and highest in brackets; each seed also draws another split.
 """
 
-import argparse
 import csv
 import json
 import random
@@ -18,6 +17,8 @@ import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+
+from seeds import FIRST, parser_with_seeds, print_head, print_row
 
 from finetune.builtin import digits
 from finetune.cli import app
@@ -63,22 +64,12 @@ def train(overrides: tuple[str, ...], seed: int) -> tuple[float, ...]:
     return tuple(100 * share for share in (scores["accuracy"], rare, scores["macro_f1"]))
 
 
-def summary(values: tuple[float, ...]) -> str:
-    """Write median, lowest and highest."""
-    return f"{statistics.median(values):.1f} ({min(values):.1f} – {max(values):.1f})"
-
-
 def main() -> None:
     """Train every way with every seed, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    seeds = range(42, 42 + parser.parse_args().seeds)
-    print(f"| {len(seeds)} seeds | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}", flush=True)
+    seeds = parser_with_seeds(__doc__).parse_args().seeds
+    print_head(seeds, COLUMNS)
     for way, overrides in WAYS.items():
-        outcomes = [train(overrides, seed) for seed in seeds]
-        print(f"| {way} | {' | '.join(map(summary, zip(*outcomes, strict=True)))} |", flush=True)
+        print_row(way, [train(overrides, FIRST + number) for number in range(seeds)])
 
 
 main()
