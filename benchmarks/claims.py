@@ -32,6 +32,8 @@ CLAIMS: dict[str, tuple[str, tuple[str, ...]]] = {
             "stages=[{name: all, train: all, epochs: 40, lr: 1e-2}]",
         ),
     ),
+    "metadata": ("metadata.yaml", ()),
+    "metadata, without the column": ("metadata.yaml", ("data.columns.metadata=[]",)),
     "linear probe": ("linear_probe.yaml", ()),
     "gradual unfreezing": ("gradual_unfreezing.yaml", ()),
 }

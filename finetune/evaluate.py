@@ -8,7 +8,7 @@ from finetune.device import DeviceName, choose_device, keep_large_buffers
 from finetune.errors import DataError
 from finetune.images import ImageLimits
 from finetune.inference import compute_logits
-from finetune.loaders import build_eval_loader, choose_workers
+from finetune.loaders import ImageLoader, build_eval_loader, choose_workers
 from finetune.metrics import Scores, score
 from finetune.progress import Display
 from finetune.trained import Trained, load_trained
@@ -52,23 +52,27 @@ def evaluate_split(trained: Trained, index: ImageIndex, split: Split, display: D
     images = index.count(split)
     if not images:
         raise DataError(f"The run has no {split} images; it has {_splits(index)}.")
-    loader = build_eval_loader(
+    with display.bar(f"evaluating {split}", images) as bar:
+        logits, targets = compute_logits(
+            trained.model,
+            eval_loader(trained, index, split),
+            device=trained.device,
+            done=lambda batches: bar.advance_to(min(batches * trained.batch_size, images)),
+        )
+    return score(logits, targets, trained.class_names, trained.thresholds)
+
+
+def eval_loader(trained: Trained, index: ImageIndex, split: Split) -> ImageLoader:
+    """Build the loader of a split's images, as a trained model takes them."""
+    return build_eval_loader(
         index,
         trained.limits,
         eval_transform(trained.model.preprocessing),
         split=split,
         batch_size=trained.batch_size,
-        workers=choose_workers("auto", images, device_type=trained.device.type),
+        workers=choose_workers("auto", index.count(split), device_type=trained.device.type),
         pin_memory=trained.device.type == "cuda",
     )
-    with display.bar(f"evaluating {split}", images) as bar:
-        logits, targets = compute_logits(
-            trained.model,
-            loader,
-            device=trained.device,
-            done=lambda batches: bar.advance_to(min(batches * trained.batch_size, images)),
-        )
-    return score(logits, targets, trained.class_names, trained.thresholds)
 
 
 def look_at_images(index: ImageIndex, limits: ImageLimits, display: Display) -> ImageIndex:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
+from finetune.ablation import ablate_metadata, show_ablations
 from finetune.config_file import parse_config
 from finetune.data import ImageIndex
 from finetune.diagnosis import Finding, Knobs, StageCurves, diagnose, steps_by_stage
@@ -12,6 +13,7 @@ from finetune.progress import Display, duration
 from finetune.report import report_page, show_scores
 from finetune.run import CONFIG, REPORT, Run
 from finetune.stages import Work
+from finetune.task import decided
 from finetune.trained import load_trained
 
 
@@ -57,9 +59,10 @@ def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outco
     """Write the report of the best model, and show it."""
     run, journal, seconds = work.run, work.journal, work.checkpointer.seconds
     scores = {"val": journal.best_scores}
+    trained, metric = load_trained(run.directory, experiment.device), decided(experiment.config.monitor)
     if experiment.index.count("test"):
-        trained = load_trained(run.directory, experiment.device)
         scores["test"] = evaluate_split(trained, experiment.index, "test", display)
+    ablations = ablate_metadata(trained, experiment.index, display)
     findings = diagnose_run(run, journal, experiment.index)
     report = {
         "run_dir": str(run.directory),
@@ -71,6 +74,8 @@ def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outco
         "bad_images": [image._asdict() for image in experiment.index.bad],
         "early_stops": [asdict(stop) for stop in journal.early_stops],
         "diagnosis": [asdict(finding) for finding in findings],
+        "monitor": metric,
+        "ablations": [one.to_dict(metric) for one in ablations],
         **{split: of_split.to_dict() for split, of_split in scores.items()},
     }
     run.write_report(report)
@@ -88,6 +93,7 @@ def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outco
         best = f"best model (stage {journal.best.stage}, epoch {journal.best.epoch})"
         display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
         show_scores(display, of_split)
+    show_ablations(ablations, journal.best_scores, metric, display)
     if findings:
         display.say("\n" + "\n".join(["what the curves say:", *map(str, findings)]))
     display.say(f"\ndone in {duration(seconds)}: {run.directory}")

@@ -13,6 +13,7 @@ FLOORS = {
     "face": {"cli", "__main__"},
     "stories": {
         *("train", "stages", "resume", "outcome", "lr_find", "lr_search", "evaluate", "predict", "asked"),
+        "ablation",
         *("describe", "init", "check", "check_report", "rehearsal"),
         *("optimizers", "optimizer_race"),
     },

@@ -276,6 +276,8 @@ def run(collection):
     assert result.exit_code == 0, result.output
     assert "metadata site: 3 categories" in result.stdout
     assert "metadata age: a number, 39 ± 10.3" in result.stdout
+    assert "what metadata is worth, on validation images" in result.stdout
+    assert "without site, age" in result.stdout
     return collection / "run"
 
 
@@ -340,6 +342,27 @@ def test_evaluate_gives_what_training_reported_for_the_run_and_for_its_table(col
         result = run_finetune("evaluate", run, *data, "--json")
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["loss"] == pytest.approx(reported["loss"], rel=1e-5)
+
+
+def write_untold(collection):
+    rows = read_table(collection / "labels.csv")
+    return write_table(collection / "untold.csv", [(row[0], row[1], row[4]) for row in rows])
+
+
+def test_the_report_says_what_each_column_is_worth(collection, run):
+    report = json.loads((run / "report.json").read_text())
+    without = {tuple(row["without"]): row for row in report["ablations"]}
+    assert list(without) == [("site",), ("age",), ("site", "age")]
+    rows = read_table(collection / "labels.csv")
+    blank = [rows[0], *([name, label, "", age, split] for name, label, _, age, split in rows[1:])]
+    table = write_table(collection / "blank.csv", blank)
+    scores = json.loads(run_finetune("evaluate", run, table, "--json").stdout)
+    assert without["site",]["val_loss"] == pytest.approx(scores["loss"], rel=1e-5)
+    assert without["site",]["val_accuracy"] == scores["accuracy"]
+    nothing = json.loads(run_finetune("evaluate", run, write_untold(collection), "--json").stdout)
+    assert without["site", "age"]["val_loss"] == pytest.approx(nothing["loss"], rel=1e-5)
+    assert without["site",]["val_loss"] != report["val"]["loss"]
+    assert "What metadata is worth" in (run / "report.html").read_text()
 
 
 def test_a_folder_tells_nothing_beside_its_images(collection, run):
