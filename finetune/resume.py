@@ -22,6 +22,7 @@ from finetune.text import printable
 # The result does not depend on these.
 _FREE = ("data.workers", "output.", "checkpoint.", "device")
 _LISTED = 5
+_FORMAT = 2  # of what a run holds to be gone on with
 
 
 def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str]) -> dict[str, object]:
@@ -30,6 +31,7 @@ def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str
     `inexact` is what had changed when the run was gone on with, now and before.
     """
     return {
+        "format": _FORMAT,
         "config": dump_config(config),
         "world": describe_world(experiment),
         "inexact": list(dict.fromkeys(inexact)),
@@ -66,8 +68,16 @@ def config_as_given(run: Run, overrides: Sequence[str] = ()) -> Config:
 
     Raises:
         ConfigError: the overrides say nothing possible.
+        CheckpointError: the run is of a version of finetune whose checkpoints, history and report have other
+            fields.
     """
-    return parse_config(run.read_json(STARTED)["config"], str(run / STARTED), overrides)
+    started = run.read_json(STARTED)
+    if started.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{run.directory} was begun by another version of finetune, which keeps other things.\n"
+            f"Go on with that version, or start again without --resume; this is {__version__}."
+        )
+    return parse_config(started["config"], str(run / STARTED), overrides)
 
 
 def check_config(before: Config, now: Config) -> list[str]:

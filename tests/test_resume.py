@@ -367,6 +367,18 @@ def test_other_classes_are_refused_even_with_force(own_images):
     assert "+lynx" in result.stderr
 
 
+def test_a_run_of_a_version_that_keeps_other_things_is_refused(uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    as_if_killed_at(MIDDLE, uninterrupted, run)
+    started = json.loads((run / "started.json").read_text())
+    del started["format"]
+    (run / "started.json").write_text(json.dumps(started))
+    for arguments in ((), ("--force",)):
+        result = run_finetune("train", "--resume", run, *arguments)
+        assert result.exit_code == 5
+        assert "was begun by another version of finetune" in result.stderr
+
+
 def test_another_torch_is_told_and_goes_on(uninterrupted, tmp_path):
     run = tmp_path / "run"
     as_if_killed_at(MIDDLE, uninterrupted, run)
