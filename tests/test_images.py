@@ -18,6 +18,7 @@ from finetune.images import (
     ImageFacts,
     ImageLimits,
     inspect_image,
+    look_at_images,
     parse_colour,
     read_image,
 )
@@ -409,3 +410,27 @@ def test_colours_are_read_by_name_and_number():
     assert parse_colour("white") == (255, 255, 255)
     with pytest.raises(ValueError, match="unknown color"):
         parse_colour("whitish")
+
+
+def test_a_damaged_second_picture_keeps_nobody_from_the_first(tmp_path):
+    path = tmp_path / "x.gif"
+    first, second = (Image.new("RGB", (6, 5), colour) for colour in ("red", "blue"))
+    first.save(path, save_all=True, append_images=[second])
+    whole, stumbled = path.read_bytes(), 0
+    for length in range(1, len(whole)):
+        path.write_bytes(whole[:length])
+        try:
+            read_image(path, LIMITS)
+        except ImageError:
+            with pytest.raises(ImageError):
+                inspect_image(path, LIMITS)
+            continue
+        inspect_image(path, LIMITS)
+        (look,) = look_at_images([path], LIMITS)
+        assert not isinstance(look, str)
+        with Image.open(path) as image:
+            try:
+                image.is_animated  # noqa: B018
+            except (struct.error, IndexError):
+                stumbled += 1
+    assert stumbled, "Pillow finds no fault with any of them: the case is not tested"

@@ -133,10 +133,10 @@ def inspect_image(path: Path, limits: ImageLimits) -> ImageFacts:
         ImageError: as `read_image`.
     """
     with _opened(path, limits) as image:
-        facts = _facts(image)
+        size = image.size
         image.draft(None, (1, 1))
         _to_rgb(_upright(image), limits)
-        return facts
+        return ImageFacts(*size, _is_animated(image))
 
 
 def look_at_image(path: Path, limits: ImageLimits) -> Look:
@@ -146,12 +146,12 @@ def look_at_image(path: Path, limits: ImageLimits) -> Look:
         ImageError: as `read_image`.
     """
     with _opened(path, limits) as image:
-        facts, mode = _facts(image), image.mode
+        size, mode = image.size, image.mode
         image.draft(None, (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
         grey = _to_rgb(_upright(image), limits).convert("L")
         side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
         small = grey.resize(side, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        return Look(facts, mode, small.tobytes())
+        return Look(ImageFacts(*size, _is_animated(image)), mode, small.tobytes())
 
 
 def parse_colour(written: str) -> tuple[int, int, int]:
@@ -164,10 +164,17 @@ def parse_colour(written: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _facts(image: Image.Image) -> ImageFacts:
-    # Cameras put previews and depth maps behind a JPEG's picture (MPO); nobody calls that animated.
-    animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-    return ImageFacts(*image.size, animated)
+def _is_animated(image: Image.Image) -> bool:
+    """Tell whether there is more than the picture that was decoded; to be asked after that.
+
+    Pillow looks for a second one, and stumbles over one that is damaged. It is there, and is not used.
+    """
+    if image.format == "MPO":  # cameras put previews and depth maps behind a JPEG's picture
+        return False
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except _DECODER_ERRORS:
+        return True
 
 
 @contextmanager
