@@ -98,4 +98,5 @@ def test_two_hundred_damaged_images_are_each_read_or_told(tmp_path):
 
 @pytest.mark.slow
 def test_two_thousand_damaged_images_are_each_read_or_told(tmp_path):
-    check_damaged(tmp_path, 2_000, seed=int(os.environ.get("FUZZ_SEED", time.time_ns() % 10**9)))
+    # The seed has found a fault; FUZZ_SEED looks for others.
+    check_damaged(tmp_path, 2_000, seed=int(os.environ.get("FUZZ_SEED", "849345690")))
