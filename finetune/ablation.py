@@ -24,11 +24,6 @@ class Ablation:
     """Columns that are taken for missing."""
     scores: Scores
 
-    @property
-    def told(self) -> str:
-        """Say what is left out."""
-        return f"without {', '.join(self.without)}"
-
     def value(self, metric: Monitor) -> float:
         """Give one of the scores."""
         return float(getattr(self.scores, metric.removeprefix("val_")))
@@ -74,14 +69,13 @@ def show_ablations(
     """Show how the model scores without each column, below how it scores with all of them."""
     if not ablations:
         return
-    rows = [("with all of it", Ablation((), everything)), *((one.told, one) for one in ablations)]
+    shown: list[Monitor] = list(dict.fromkeys((metric, "val_loss")))
+    rows = [("with all of it", Ablation((), everything))]
+    rows += [(f"without {', '.join(one.without)}", one) for one in ablations]
     display.say("")
     display.table(
-        ("metadata", metric, "val_loss") if metric != "val_loss" else ("metadata", "val_loss"),
-        [
-            (told, *([f"{one.value(metric):.4f}"] if metric != "val_loss" else []), f"{one.scores.loss:.4f}")
-            for told, one in rows
-        ],
+        ("metadata", *shown),
+        [(told, *(f"{one.value(name):.4f}" for name in shown)) for told, one in rows],
         title="what metadata is worth, on validation images",
     )
 

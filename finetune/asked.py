@@ -1,14 +1,13 @@
 """Which images a prediction is asked for, and what is told of each beside its pixels."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from finetune.data.facts import cells_by_name, unseen_lines, untold_lines
+from finetune.data.facts import cells_by_name, check_numbers, unseen_lines, untold_lines
 from finetune.data.folders import find_images
 from finetune.errors import ConfigError, DataError
-from finetune.metadata import Metadata
 from finetune.progress import Display
 from finetune.table import Columns, Table, image_names, is_table, read_table
 from finetune.text import printable
@@ -58,14 +57,14 @@ def find_asked(
     if trained.metadata is None:
         return asked
     asked = [_with_told(one, told) for one in asked]
-    _check_numbers(asked, trained.metadata)
+    rows = [cells_by_name(one.cells, trained.metadata) for one in asked]
+    check_numbers(trained.metadata, zip(map(_called, asked), rows, strict=True))
     names = {name for one in asked for name in one.cells}
     for line in untold_lines(trained.metadata, sorted(names), "what was given"):
         display.warn(f"{line} (--metadata gives it)")
     unlisted = sum(os.path.abspath(one.path) not in told.of_some for one in asked) if told.of_some else 0
     if unlisted:
         display.warn(f"{unlisted:,} of {len(asked):,} images are not in the tables of --metadata")
-    rows = [cells_by_name(one.cells, trained.metadata) for one in asked]
     for line in unseen_lines(trained.metadata, rows, "images"):
         display.warn(line)
     return asked
@@ -113,7 +112,8 @@ def _read_told(given: Sequence[str], trained: Trained) -> Told:
         if equals and name in names:
             of_all[name] = value.strip()
         elif is_table(text):
-            of_some |= _by_path(_rows_of(read_table(text), Path(text).parent, trained))
+            rows = _rows_of(read_table(text), Path(text).parent, trained)
+            of_some |= {os.path.abspath(one.path): one for one in rows}
         else:
             raise ConfigError(
                 f"--metadata {text}: expected a table (.csv, .tsv, .parquet) or COLUMN=VALUE; the model "
@@ -122,23 +122,11 @@ def _read_told(given: Sequence[str], trained: Trained) -> Told:
     return Told(of_all, of_some)
 
 
-def _by_path(asked: Iterable[Asked]) -> dict[str, Asked]:
-    return {os.path.abspath(one.path): one for one in asked}
-
-
 def _with_told(one: Asked, told: Told) -> Asked:
     more = told.of_some.get(os.path.abspath(one.path), Asked(one.path))
     own = {name: cell for name, cell in more.cells.items() if cell or name not in one.cells}
     return replace(one, cells={**one.cells, **own, **told.of_all}, place=more.place or one.place)
 
 
-def _check_numbers(asked: Sequence[Asked], metadata: Metadata) -> None:
-    for one in asked:
-        wrong = metadata.no_number(cells_by_name(one.cells, metadata))
-        if wrong:
-            name, cell = wrong
-            where = f" ({one.place})" if one.place else ""
-            raise DataError(
-                f"{printable(str(one.path))}{where}: {name} {cell!r} is no number, as the column has in "
-                "training; leave it empty if it is not known."
-            )
+def _called(one: Asked) -> str:
+    return printable(str(one.path)) + (f" ({one.place})" if one.place else "")

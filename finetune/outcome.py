@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from finetune.ablation import ablate_metadata, show_ablations
+from finetune.ablation import Ablation, ablate_metadata, show_ablations
 from finetune.config_file import parse_config
 from finetune.data import ImageIndex
 from finetune.diagnosis import Finding, Knobs, StageCurves, diagnose, steps_by_stage
@@ -59,10 +59,13 @@ def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outco
     """Write the report of the best model, and show it."""
     run, journal, seconds = work.run, work.journal, work.checkpointer.seconds
     scores = {"val": journal.best_scores}
-    trained, metric = load_trained(run.directory, experiment.device), decided(experiment.config.monitor)
-    if experiment.index.count("test"):
-        scores["test"] = evaluate_split(trained, experiment.index, "test", display)
-    ablations = ablate_metadata(trained, experiment.index, display)
+    ablations: list[Ablation] = []
+    if experiment.index.count("test") or experiment.index.metadata is not None:
+        trained = load_trained(run.directory, experiment.device)
+        if experiment.index.count("test"):
+            scores["test"] = evaluate_split(trained, experiment.index, "test", display)
+        ablations = ablate_metadata(trained, experiment.index, display)
+    metric = decided(experiment.config.monitor)
     findings = diagnose_run(run, journal, experiment.index)
     report = {
         "run_dir": str(run.directory),

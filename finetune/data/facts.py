@@ -1,6 +1,6 @@
 """What the metadata of a data set means, learned from its training images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from finetune.data.index import ImageIndex, Sample
@@ -21,7 +21,7 @@ def learn_metadata(index: ImageIndex) -> ImageIndex:
         return index
     train = index.facts("train")
     metadata = fit_metadata(index.columns.metadata, train)
-    check_numbers(metadata, index.samples)
+    check_numbers(metadata, map(_cells_of, index.samples))
     lines = [*doubts(metadata, train), *unseen_lines(metadata, index.facts("val"), "validation images")]
     return replace(index, metadata=metadata, warnings=(*index.warnings, *lines))
 
@@ -42,7 +42,7 @@ def apply_metadata(index: ImageIndex, told: Sequence[str], metadata: Metadata, s
         sample._replace(metadata=cells_by_name(dict(zip(told, sample.metadata, strict=True)), metadata))
         for sample in index.samples
     )
-    check_numbers(metadata, samples)
+    check_numbers(metadata, map(_cells_of, samples))
     lines = [*untold_lines(metadata, told, source)]
     lines += unseen_lines(metadata, [sample.metadata for sample in samples], "images")
     return replace(index, samples=samples, metadata=metadata, warnings=(*index.warnings, *lines))
@@ -63,20 +63,28 @@ def untold_lines(metadata: Metadata, told: Sequence[str], source: str) -> list[s
     return [f"{what} not in {source}; the model takes {'it' if one else 'them'} for missing"]
 
 
-def check_numbers(metadata: Metadata, samples: Sequence[Sample]) -> None:
+def check_numbers(metadata: Metadata, told: Iterable[tuple[str, Sequence[str]]]) -> None:
     """Refuse cells that are no numbers in columns of numbers.
+
+    Args:
+        metadata: what the columns are.
+        told: of each image what it is called, and its cells.
 
     Raises:
         DataError: there are some.
     """
-    wrong = [(sample, found) for sample in samples if (found := metadata.no_number(sample.metadata))]
+    wrong = [(what, found) for what, cells in told if (found := metadata.no_number(cells))]
     if wrong:
-        sample, (name, cell) = wrong[0]
-        where = f"{sample.place}: " if sample.place else ""
+        what, (name, cell) = wrong[0]
         raise DataError(
-            f"{where}{printable(sample.name)}: {name} {cell!r} is no number, as the column has in training"
+            f"{what}: {name} {cell!r} is no number, as the column has in training"
             f"{f', and {len(wrong) - 1} more' * (len(wrong) > 1)}; leave a cell empty if it is not known."
         )
+
+
+def _cells_of(sample: Sample) -> tuple[str, Sequence[str]]:
+    where = f"{sample.place}: " if sample.place else ""
+    return f"{where}{printable(sample.name)}", sample.metadata
 
 
 def unseen_lines(metadata: Metadata, rows: Sequence[Sequence[str]], images: str) -> list[str]:

@@ -75,39 +75,38 @@ def _held_out(index: ImageIndex, how: float | Fold, seed: int) -> ImageIndex:
             "a class needs at least 2."
         )
     train = index.of_split("train")
-    flags = _flags_of_several(train, how, seed) if index.multilabel else _flags(train, how, seed)
+    flags = _flags(train, how, seed, multilabel=index.multilabel)
     held_out = {sample.name for sample, flag in zip(train, flags, strict=True) if flag}
     samples = (s._replace(split="val") if s.name in held_out else s for s in index.samples)
     index = replace(index, samples=tuple(samples))
     return _check_classes(index, how)
 
 
-def _flags(train: Sequence[Sample], how: float | Fold, seed: int) -> list[bool]:
+def _flags(train: Sequence[Sample], how: float | Fold, seed: int, *, multilabel: bool) -> list[bool]:
     """Tell for each training sample whether it is held out."""
+    if multilabel or any(sample.group is not None for sample in train):
+        return _flags_of_groups(train, how, seed, multilabel=multilabel)
     names, targets = [sample.name for sample in train], [sample.target for sample in train]
-    groups = [sample.group for sample in train if sample.group is not None]
     if isinstance(how, Fold):
-        if groups:
-            folds = grouped_folds(groups, targets, folds=how.of, seed=seed)
-        else:
-            folds = stratified_folds(names, targets, folds=how.of, seed=seed)
+        folds = stratified_folds(names, targets, folds=how.of, seed=seed)
         return [fold == how.number - 1 for fold in folds]
-    if groups:
-        return grouped_split(groups, targets, fraction=how, seed=seed)
     return stratified_split(names, targets, fraction=how, seed=seed)
 
 
-def _flags_of_several(train: Sequence[Sample], how: float | Fold, seed: int) -> list[bool]:
-    """Tell the same of samples that may have several classes.
+def _flags_of_groups(
+    train: Sequence[Sample], how: float | Fold, seed: int, *, multilabel: bool
+) -> list[bool]:
+    """Tell the same of samples that are dealt by groups.
 
-    Such a sample is a group: its labels cannot be parted. Those without a class are dealt as a class, and so
-    are all samples, so that the part of the images is met like that of each class.
+    A sample that may have several classes is a group: its labels cannot be parted. Those without a class are
+    dealt as a class, and so are all samples, so that the part of the images is met like that of each class.
     """
-    groups, targets = [], []
+    groups: list[str] = []
+    targets: list[int] = []
     for sample in train:
-        for label in (*(sample.labels or (_NO_CLASS,)), _EVERY_SAMPLE):
-            groups.append(_whole(sample))
-            targets.append(label)
+        labels = (*(sample.labels or (_NO_CLASS,)), _EVERY_SAMPLE) if multilabel else sample.labels
+        groups += [_whole(sample)] * len(labels)
+        targets += labels
     if isinstance(how, Fold):
         flags = [f == how.number - 1 for f in grouped_folds(groups, targets, folds=how.of, seed=seed)]
     else:

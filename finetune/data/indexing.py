@@ -59,9 +59,9 @@ def index_images(
         DataError: no images, fewer than two classes, or classes and splits that do not fit each other.
         ConfigError: a built-in data set or a column that does not exist, or a folder asked of one.
     """
-    is_tabular = is_table(path) or str(path) == _BUILTIN_TABLE
+    builtin = str(path) == _BUILTIN_TABLE
+    is_tabular = builtin or is_table(path)
     if is_tabular:
-        builtin = str(path) == _BUILTIN_TABLE
         table = _builtin_table() if builtin else read_table(path)
         root = None if builtin else table_root(path, image_folder)
         index = index_table(table, root, columns, case_variants=case_variants)
@@ -81,7 +81,7 @@ def index_images(
     index = hold_out(index, val, seed)
     if images_per_class is not None:
         index = keep_per_class(index, images_per_class, seed)
-    return learn_metadata(index) if is_tabular else index
+    return learn_metadata(index)
 
 
 def _builtin_table() -> Table:

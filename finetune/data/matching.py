@@ -14,7 +14,7 @@ from finetune.data.tables import check_some_exist, samples_of, table_root
 from finetune.errors import DataError
 from finetune.layout_names import TRAIN_FOLDER
 from finetune.metadata import Metadata
-from finetune.table import USUAL_COLUMNS, Columns, is_table, read_rows, read_table
+from finetune.table import USUAL_COLUMNS, Columns, Table, is_table, read_rows, read_table
 from finetune.text import printable
 
 
@@ -53,9 +53,10 @@ def match_classes(
         ConfigError: a column that was named is not there.
         DataError: no image of a class that the model knows.
     """
-    told = _told(path, columns)
-    if is_table(path):
-        found = _match_table(path, class_names, told, split)
+    table = read_table(path) if is_table(path) else None
+    told = _told(columns, () if table is None else table.header)
+    if table is not None:
+        found = _match_table(table, class_names, told, split)
     elif columns.multilabel:
         raise DataError(
             f"{printable(str(path))} is no table: the model gives an image several classes, and folders say "
@@ -69,9 +70,8 @@ def match_classes(
     return replace(found, index=apply_metadata(found.index, list(told.metadata), metadata, source))
 
 
-def _told(path: str | Path, columns: Columns) -> Columns:
+def _told(columns: Columns, header: Sequence[str]) -> Columns:
     """Give the columns with those of metadata that the data really has."""
-    header = read_table(path).header if is_table(path) else ()
     return replace(
         columns, metadata={name: kind for name, kind in columns.metadata.items() if name in header}
     )
@@ -96,10 +96,8 @@ def _match_folder(path: str | Path, class_names: Sequence[str]) -> MatchedIndex:
     return _matched(index, part.counts)
 
 
-def _match_table(
-    path: str | Path, class_names: Sequence[str], columns: Columns, split: Split
-) -> MatchedIndex:
-    table, root = read_table(path), table_root(path, None)
+def _match_table(table: Table, class_names: Sequence[str], columns: Columns, split: Split) -> MatchedIndex:
+    root = table_root(table.path, None)
     rows, _ = read_rows(table, root, columns)
     splits = Counter(row.split for row in rows if row.split is not None)
     rows = [row for row in rows if row.split in (None, split)]

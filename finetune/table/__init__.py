@@ -6,12 +6,11 @@ from finetune.table.columns import (
     Columns,
     Role,
     find_column,
-    find_metadata,
     unused_columns,
 )
 from finetune.table.labels import guess_separator
 from finetune.table.reading import Table, is_table, read_table
-from finetune.table.rows import SPLIT_NAMES, ImageRow, image_names, number_fault, read_rows
+from finetune.table.rows import SPLIT_NAMES, ImageRow, image_names, read_rows
 
 __all__ = [
     "ROLES",
@@ -22,11 +21,9 @@ __all__ = [
     "Role",
     "Table",
     "find_column",
-    "find_metadata",
     "guess_separator",
     "image_names",
     "is_table",
-    "number_fault",
     "read_rows",
     "read_table",
     "unused_columns",
