@@ -21,7 +21,7 @@ import numpy as np
 from photos import draw_photo
 from PIL import Image
 
-from finetune.images import THUMBNAIL_SIDE, ImageLimits, look_at_images
+from finetune.data.images import THUMBNAIL_SIDE, ImageLimits, look_at_images
 
 LIMITS = ImageLimits()
 DRAWN = 60  # different pictures; all others are these, at other qualities
@@ -81,7 +81,8 @@ def print_speed(paths: list[Path], rounds: int) -> None:
 def print_search(folder: Path, paths: list[Path], pictures: int) -> None:
     """Print what it takes to find copies, and look-alikes among more and more pictures."""
     # Not at the top: the processes that look at images import this file, and have no use for torch.
-    from finetune.data import find_copies, find_lookalikes
+    from finetune.data.quality.copies import find_copies
+    from finetune.data.quality.lookalikes import find_lookalikes
 
     copies = seconds(lambda: find_copies(folder, [path.name for path in paths]))
     print(f"copies among {len(paths):,} files: {copies:.2f} s")

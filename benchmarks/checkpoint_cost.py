@@ -17,11 +17,11 @@ import time
 from io import StringIO
 from pathlib import Path
 
-from finetune.checkpointing import SHARE, Checkpointer
-from finetune.config_file import load_config, parse_config
-from finetune.learner import Reached
-from finetune.progress import Display
-from finetune.train import train
+from finetune.commands.train.train import train
+from finetune.config.load import load_config, parse_config
+from finetune.display import Display
+from finetune.runs.checkpointer import SHARE, Checkpointer
+from finetune.training.events import Reached
 
 LARGE = """
 data:

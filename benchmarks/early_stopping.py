@@ -22,7 +22,7 @@ from pathlib import Path
 
 from seeds import summary
 
-from finetune.early_stopping import EarlyStopping, find_stop
+from finetune.training.early_stopping import EarlyStopping, find_stop
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PATIENCES = (1, 2, 3, 5, 8)

@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
     arguments = parser.parse_args()
-    multiprocessing.set_forkserver_preload(["finetune.train", "finetune.cli"])
+    multiprocessing.set_forkserver_preload(["finetune.commands.train.train", "finetune.cli"])
     chance, number = random.Random(arguments.seed), signal.Signals[f"SIG{arguments.signal}"]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "kill.yaml")

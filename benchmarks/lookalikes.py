@@ -17,9 +17,9 @@ import numpy as np
 from photos import draw_photo
 from PIL import Image, ImageEnhance
 
-from finetune.builtin import digits
-from finetune.data import find_lookalikes
-from finetune.images import THUMBNAIL_SIDE, ImageLimits, look_at_image
+from finetune.data.builtin import digits
+from finetune.data.images import THUMBNAIL_SIDE, ImageLimits, look_at_image
+from finetune.data.quality.lookalikes import find_lookalikes
 
 
 def resized(side: int) -> Callable[[Image.Image], Image.Image]:

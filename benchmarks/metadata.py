@@ -24,8 +24,8 @@ from pathlib import Path
 
 from seeds import FIRST, parser_with_seeds, print_head, print_row
 
-from finetune.builtin import turned_digits
 from finetune.cli import app
+from finetune.data.builtin import turned_digits
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 MISSING = 1 / 3

@@ -20,9 +20,9 @@ import torchvision
 from torch import nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
-from finetune.device import describe, keep_large_buffers
-from finetune.optim import build_optimizer
-from finetune.update_rules import UPDATE_RULES
+from finetune.machine.device import describe, keep_large_buffers
+from finetune.optim.build import build_optimizer
+from finetune.optim.update_rules import UPDATE_RULES
 
 LR, WEIGHT_DECAY = 1e-3, 0.01
 

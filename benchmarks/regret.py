@@ -39,11 +39,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from finetune.builtin import digits
-from finetune.config import Config
-from finetune.config_file import parse_config
+from finetune.config.config import Config
+from finetune.config.load import parse_config
+from finetune.data.builtin import digits
+from finetune.data.split import stratified_split
+from finetune.display import Display
 from finetune.errors import DivergenceError
-from finetune.experiment import (
+from finetune.experiment.build import (
     Experiment,
     build_loaders,
     build_loss,
@@ -53,13 +55,13 @@ from finetune.experiment import (
     freeze_and_plan,
     prepare,
 )
-from finetune.finder import ORDER, Found, no_trace
-from finetune.learner import Epoch, Hooks, Loaders, Position
-from finetune.lr_search import build_trial, find_lr
-from finetune.metrics import accuracy, cross_entropy
-from finetune.optim import has_momentum
-from finetune.progress import Display
-from finetune.split import stratified_split
+from finetune.experiment.lr_search import build_trial, find_lr
+from finetune.lr_finder.heuristics import ORDER
+from finetune.lr_finder.result import Found
+from finetune.lr_finder.trial import no_trace
+from finetune.metrics.single_label import accuracy, cross_entropy
+from finetune.optim.build import has_momentum
+from finetune.training.events import Epoch, Hooks, Loaders, Position
 
 REPEATS = 3
 GRID = [10 ** (half / 2) for half in range(-7, 2)]

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from finetune.sealed import unseal
+from finetune.runs.sealed import unseal
 
 DIFFERENT = ("seconds", "images_per_second", "run_dir")
 """keys of what is different each time"""

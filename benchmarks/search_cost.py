@@ -16,11 +16,11 @@ from io import StringIO
 
 from regret import fit
 
-from finetune.config_file import parse_config
-from finetune.experiment import build_loaders, prepare
-from finetune.finder import no_trace
-from finetune.lr_search import find_lr
-from finetune.progress import Display
+from finetune.config.load import parse_config
+from finetune.display import Display
+from finetune.experiment.build import build_loaders, prepare
+from finetune.experiment.lr_search import find_lr
+from finetune.lr_finder.trial import no_trace
 
 CONFIG = """
 data:

@@ -23,7 +23,7 @@ from pathlib import Path
 from PIL import Image
 from seeds import FIRST, parser_with_seeds, print_head, print_row
 
-from finetune.builtin import digits
+from finetune.data.builtin import digits
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 IMAGES = {"train": 1500, "val": 400, "test": 1000}

@@ -20,11 +20,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from finetune.device import choose_precision, describe, keep_large_buffers
+from finetune.machine.device import choose_precision, describe, keep_large_buffers
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
-from finetune.optim import build_optimizer
-from finetune.plan import RateRule, optimizer_groups, plan_stage
-from finetune.rates import parse_lr
+from finetune.optim.build import build_optimizer
+from finetune.optim.learning_rates import parse_lr
+from finetune.optim.param_groups import RateRule, optimizer_groups, plan_stage
 
 Step = Callable[[], None]
 CLASSES = 10

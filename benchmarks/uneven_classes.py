@@ -20,8 +20,8 @@ from pathlib import Path
 
 from seeds import FIRST, parser_with_seeds, print_head, print_row
 
-from finetune.builtin import digits
 from finetune.cli import app
+from finetune.data.builtin import digits
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 MANY, FEW, VALIDATE = 120, 6, 50

@@ -21,10 +21,10 @@ import torch
 from regret import Task, fit, quiet, start
 
 from finetune.errors import DivergenceError
-from finetune.finder import no_trace
-from finetune.lr_search import find_lr
-from finetune.metrics import accuracy, cross_entropy
-from finetune.update_rules import UPDATE_RULES
+from finetune.experiment.lr_search import find_lr
+from finetune.lr_finder.trial import no_trace
+from finetune.metrics.single_label import accuracy, cross_entropy
+from finetune.optim.update_rules import UPDATE_RULES
 
 DECAYS = (0.0, 0.01, 0.1, 1.0)
 OVERRIDES = ("data.images_per_class=20", "stages.frozen.epochs=20")

@@ -254,7 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    default = Path(__file__).parents[1] / "finetune" / "builtin" / "glyphs.safetensors"
+    default = Path(__file__).parents[1] / "finetune" / "data" / "builtin" / "glyphs.safetensors"
     parser.add_argument("--out", type=Path, default=default)
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch-size", type=int, default=128)

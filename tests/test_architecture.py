@@ -8,69 +8,48 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "finetune"
 
-# From the face down to the ground; a room may import from floors below its own.
-FLOORS = {
-    "face": {"cli", "__main__"},
-    "stories": {
-        *("train", "stages", "resume", "outcome", "lr_find", "lr_search", "evaluate", "predict", "asked"),
-        "ablation",
-        *("describe", "init", "check", "check_report", "rehearsal"),
-        *("optimizers", "optimizer_race"),
-    },
-    "record": {
-        *("experiment", "reading", "journal", "diagnosis", "report", "lr_report", "trained", "run", "ending"),
-        "checkpointing",
-    },
-    "words": {"config", "config_file", "schema"},
-    "parts": {
-        *("data", "table", "images", "split", "transforms", "sampler", "loaders", "builtin", "model"),
-        *("groups", "head", "plan", "balance", "losses", "metadata", "monitor", "task"),
-        *("optim", "update_rules", "rates", "landscapes", "finder", "learner", "guards", "norms"),
-        *("inference", "metrics", "plot", "progress", "sealed", "training_state", "early_stopping"),
-        "findings",
-    },
-    "ground": {"__init__", "errors", "seed", "device", "atomic", "text", "layout_names", "signals", "cores"},
-}
+# From the command line down to the ground; a room may import from floors below its own.
+FLOORS = (
+    {"__main__"},
+    {"cli"},
+    {"commands"},
+    {"experiment", "report"},
+    {"runs", "lr_finder"},
+    {"training", "config"},
+    {"data", "optim"},
+    {"model", "machine", "display"},
+    {"metrics"},
+    {"__init__", "errors", "choices", "seed", "text"},
+)
 
-# The parts that are made of other parts, and of which.
-MADE_OF = {
-    "data": {"builtin", "images", "metadata", "split", "table"},
-    "loaders": {"data", "images", "sampler", "transforms"},
-    "transforms": {"model"},
-    "finder": {"inference"},
-    "findings": {"data", "images"},
-    "model": {"groups", "head"},
-    "plan": {"groups", "rates"},
-    "optim": {"update_rules"},
-    "table": {"metadata"},
-    "early_stopping": {"monitor", "rates"},
-    "guards": {"norms"},
-    "task": {"monitor"},
-    "learner": {"guards", "norms"},
-    "landscapes": {"optim", "update_rules"},
-}
+# The rooms that may know a config; every other takes plain values.
+CONFIG_HOLDERS = {"cli", "commands", "experiment"}
 
 DOORS = {
-    "fastai": {"learner"},
-    "fastcore": {"learner"},
-    "yaml": {"config_file"},
-    "pandas": {"table"},
-    "pyarrow": {"table"},
+    "fastai": {"training"},
+    "fastcore": {"training"},
+    "yaml": {"config"},
+    "pandas": {"data"},
+    "pyarrow": {"data"},
     "typer": {"cli"},
-    "rich": {"progress"},
-    "matplotlib": {"plot"},
+    "rich": {"display"},
+    "matplotlib": {"report"},
 }
+
+# Packages whose `__init__.py` holds a docstring alone: importing one of their modules must not import the
+# rest, and with it torch (`init`, `--help`) or fastai (`predict`).
+EMPTY_FACES = ("commands", "config", "data", "experiment", "lr_finder", "metrics", "optim", "training")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room(path):
-    """Give the module or folder directly in the package that a file belongs to."""
+    """Return the module or folder directly in the package that a file belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports(path):
-    """Give every absolute module name that a file imports, wherever it does."""
+    """Return every absolute module name that a file imports, wherever it does."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -83,29 +62,27 @@ def imports(path):
 
 def rooms_imported(path):
     parts = [name.split(".") for name in imports(path)]
-    known = set().union(*FLOORS.values())
+    known = set().union(*FLOORS)
     return {p[1] if p[1:] and p[1] in known else "__init__" for p in parts if p[0] == "finetune"} - {
         room(path)
     }
 
 
 def test_every_room_has_a_floor():
-    assert {room(path) for path in FILES} == set().union(*FLOORS.values())
+    assert {room(path) for path in FILES} == set().union(*FLOORS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_downwards(path):
-    height = {name: level for level, floor in enumerate(FLOORS.values()) for name in floor}
+    floor = {name: number for number, floor in enumerate(FLOORS) for name in floor}
     for other in rooms_imported(path):
-        below = height[other] > height[room(path)]
-        beside = height[other] == height[room(path)] and may_stand_beside(room(path), other)
-        assert below or beside, f"{room(path)} may not import {other}"
+        assert floor[other] > floor[room(path)], f"{room(path)} may not import {other}"
 
 
-def may_stand_beside(importer, imported):
-    if importer in FLOORS["parts"]:
-        return imported in MADE_OF.get(importer, set())
-    return True
+@pytest.mark.parametrize("name", EMPTY_FACES)
+def test_faces_that_must_stay_light_are_empty(name):
+    face = ast.parse((PACKAGE / name / "__init__.py").read_text())
+    assert [type(node) for node in face.body] == [ast.Expr]
 
 
 def test_there_are_no_circles():
@@ -124,9 +101,9 @@ def test_each_library_has_one_door(library):
     assert users <= DOORS[library]
 
 
-def test_only_stories_and_what_prepares_them_hold_a_config():
+def test_only_what_prepares_an_experiment_holds_a_config():
     holders = {room(path) for path in FILES if "config" in rooms_imported(path)}
-    assert holders <= FLOORS["stories"] | {"experiment", "reading", "config_file", "schema"}
+    assert holders <= CONFIG_HOLDERS
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from finetune.atomic import write_bytes, write_json
 from finetune.errors import ResourceError
+from finetune.machine.files import write_bytes, write_json
 
 
 def test_a_file_is_replaced_whole(tmp_path):

@@ -18,16 +18,16 @@ from test_guards import stopped
 from test_learner import make_loaders, make_model
 from test_resume import CONFIG, as_if_killed_at
 
-from finetune.balance import class_weights
-from finetune.config import Config
-from finetune.data import index_images
-from finetune.images import ImageLimits
-from finetune.loaders import build_train_loader
-from finetune.losses import ClassificationLoss
+from finetune.config.config import Config
+from finetune.data.images import ImageLimits
+from finetune.data.indexing.build import index_images
+from finetune.data.loading.balance import class_weights
+from finetune.data.loading.loaders import build_train_loader
+from finetune.data.loading.sampler import EpochSampler, balanced_order
+from finetune.data.loading.transforms import train_transform
+from finetune.metrics.monitor import HIGHER_IS_BETTER, is_better
 from finetune.model.preprocessing import Preprocessing
-from finetune.monitor import HIGHER_IS_BETTER, is_better
-from finetune.sampler import EpochSampler, balanced_order
-from finetune.transforms import train_transform
+from finetune.training.losses import ClassificationLoss
 
 # Weights
 

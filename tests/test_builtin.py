@@ -14,10 +14,10 @@ import torchvision
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from finetune.builtin import digits
+from finetune.data.builtin import digits
 
 ROOT = Path(__file__).parents[1]
-WEIGHTS = ROOT / "finetune" / "builtin" / "glyphs.safetensors"
+WEIGHTS = ROOT / "finetune" / "data" / "builtin" / "glyphs.safetensors"
 SCRIPT = ROOT / "scripts" / "pretrain_glyphs.py"
 
 

@@ -18,12 +18,14 @@ import torch
 from conftest import draw_images, run_finetune, write_small_config
 from PIL import Image
 
-from finetune import check_report
-from finetune.config_file import load_config
-from finetune.data import find_copies, find_copies_in, index_images, take_fingerprints
-from finetune.experiment import prepare
-from finetune.progress import Display
-from finetune.rehearsal import rehearsal_loaders, rehearse
+from finetune.commands.check import report as check_report
+from finetune.commands.check.stage_cost import rehearsal_loaders, rehearse
+from finetune.config.load import load_config
+from finetune.data.indexing.build import index_images
+from finetune.data.quality.copies import find_copies, find_copies_in
+from finetune.data.quality.fingerprint import take_fingerprints
+from finetune.display import Display
+from finetune.experiment.build import prepare
 
 
 @pytest.fixture
@@ -485,7 +487,7 @@ def test_a_missing_folder_must_be_mended(tmp_path):
 
 
 def test_a_folder_that_vanishes_while_it_is_looked_at_is_reported(tmp_path, data, monkeypatch):
-    from finetune import check as story
+    from finetune.commands.check import check as story
 
     real = story.look_at_images
 
@@ -503,7 +505,7 @@ def test_a_folder_that_vanishes_while_it_is_looked_at_is_reported(tmp_path, data
 
 
 def test_a_stage_that_does_not_fit_into_memory_must_be_mended(tmp_path, data, monkeypatch):
-    from finetune import check as story
+    from finetune.commands.check import check as story
 
     def full(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -539,9 +541,9 @@ def test_levels_are_shown_gravest_last():
 
 PROGRAM = """
 import sys
-from finetune import check
+from finetune.commands.check import check
 from finetune.cli import main
-from finetune.images import parallel
+from finetune.data.images import parallel
 
 parallel._PATIENCE = parallel._WORTH_PROCESSES = 0
 parallel.usable_cores = lambda: 2

@@ -11,7 +11,7 @@ import pytest
 from conftest import draw_images, run_finetune, write_small_config
 from PIL import Image
 
-from finetune.images import ImageError, ImageLimits, read_image
+from finetune.data.images import ImageError, ImageLimits, read_image
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")
 VARIANTS = {

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from finetune.checkpointing import SHARE, Rhythm
+from finetune.runs.checkpointer import SHARE, Rhythm
 
 
 @pytest.mark.parametrize(

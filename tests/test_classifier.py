@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
 from finetune.errors import CheckpointError, ConfigError
-from finetune.groups import is_norm
-from finetune.head import Head
 from finetune.model.catalogue import architectures, find_architecture
 from finetune.model.classifier import ImageClassifier, build_classifier, rebuild_classifier
+from finetune.model.head import Head
+from finetune.model.layer_groups import is_norm
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import HeadSpec, ModelSpec
 from finetune.model.surgery import build_network, cut

@@ -5,17 +5,11 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from finetune.config import (
-    Config,
-    DataConfig,
-    HeadConfig,
-    ModelConfig,
-    OneCycleConfig,
-    StageConfig,
-    default_stages,
-)
-from finetune.rates import LearningRate
-from finetune.update_rules import UPDATE_RULES
+from finetune.config.config import Config, default_stages
+from finetune.config.data import DataConfig
+from finetune.config.sections import HeadConfig, ModelConfig, OneCycleConfig, StageConfig
+from finetune.optim.learning_rates import LearningRate
+from finetune.optim.update_rules import UPDATE_RULES
 
 
 def a_config(**sections: object) -> Config:
@@ -220,7 +214,9 @@ def test_a_config_survives_json_without_a_warning():
     assert Config.model_validate(config.model_dump(mode="json")) == config
 
 
-@pytest.mark.parametrize("module", ["config", "config_file", "schema", "init"])
+@pytest.mark.parametrize(
+    "module", ["config.config", "config.load", "config.reference", "commands.init", "cli"]
+)
 def test_configs_are_read_before_torch_is(module: str):
     program = (
         f"import sys, finetune.{module}; print(*(sys.modules.keys() & {{'torch', 'torchvision', 'fastai'}}))"

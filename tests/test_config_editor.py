@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from finetune.config import Config
-from finetune.config_file import load_config, parse_config, write_stage_lr
-from finetune.config_file.reader import MAX_BYTES, read_yaml
+from finetune.config.config import Config
+from finetune.config.editor import write_stage_lr
+from finetune.config.load import load_config, parse_config
+from finetune.config.yaml_reader import MAX_BYTES, read_yaml
 from finetune.errors import ConfigError, ResourceError
 
 SHIPPED = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from finetune.config import Config, DataConfig
-from finetune.config_file import dump_config, load_config, parse_config, write_value
-from finetune.config_file.reader import MAX_BYTES, read_yaml
+from finetune.config.config import Config
+from finetune.config.data import DataConfig
+from finetune.config.load import load_config, parse_config
+from finetune.config.yaml_reader import MAX_BYTES, read_yaml
+from finetune.config.yaml_writer import dump_config, write_value
 from finetune.errors import ConfigError
 
 PETS = """\

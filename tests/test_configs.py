@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from finetune.config import Config
-from finetune.config_file import dump_config, load_config, parse_config
-from finetune.schema import REFERENCE_FILE, SCHEMA_FILE, json_schema, reference, schema_text
+from finetune.config.config import Config
+from finetune.config.load import load_config, parse_config
+from finetune.config.reference import REFERENCE_FILE, SCHEMA_FILE, json_schema, reference, schema_text
+from finetune.config.yaml_writer import dump_config
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -48,11 +49,15 @@ def test_the_overrides_that_a_header_shows_work(path: Path):
 
 
 def test_the_schema_file_is_current():
-    assert (ROOT / SCHEMA_FILE).read_text(encoding="utf-8") == schema_text(), "run python -m finetune.schema"
+    assert (ROOT / SCHEMA_FILE).read_text(encoding="utf-8") == schema_text(), (
+        "run python -m finetune.config.reference"
+    )
 
 
 def test_the_reference_is_current():
-    assert (ROOT / REFERENCE_FILE).read_text(encoding="utf-8") == reference(), "run python -m finetune.schema"
+    assert (ROOT / REFERENCE_FILE).read_text(encoding="utf-8") == reference(), (
+        "run python -m finetune.config.reference"
+    )
 
 
 def test_the_reference_names_every_key():

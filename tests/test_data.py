@@ -5,9 +5,12 @@ import time
 import pytest
 from PIL import Image
 
-from finetune.data import BadImagesError, check_images, index_images, load_sample, match_classes
+from finetune.data.images import ImageError, ImageLimits
+from finetune.data.index import load_sample
+from finetune.data.indexing.build import index_images
+from finetune.data.indexing.match_classes import match_classes
+from finetune.data.quality.scan import BadImagesError, check_images
 from finetune.errors import ConfigError, DataError
-from finetune.images import ImageError, ImageLimits
 
 LIMITS = ImageLimits()
 

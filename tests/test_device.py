@@ -3,7 +3,8 @@ import os
 import pytest
 import torch
 
-from finetune.device import (
+from finetune.errors import MachineError
+from finetune.machine.device import (
     choose_device,
     choose_precision,
     describe,
@@ -12,7 +13,6 @@ from finetune.device import (
     keep_large_buffers,
     peak_memory,
 )
-from finetune.errors import MachineError
 
 
 def test_the_cpu_is_always_there():

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from conftest import run_finetune, write_small_config
 
-from finetune.diagnosis import Finding, Knobs, StageCurves, diagnose, steps_by_stage
-from finetune.journal import EpochRow
-from finetune.rates import one_cycle, parse_lr
+from finetune.optim.learning_rates import one_cycle, parse_lr
+from finetune.report.diagnosis import Finding, Knobs, StageCurves, diagnose, steps_by_stage
+from finetune.runs.recorder import EpochRow
 
 QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 

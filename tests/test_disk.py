@@ -8,9 +8,9 @@ import subprocess
 import pytest
 from conftest import SMALL_CONFIG, run_finetune
 
-from finetune import checkpointing
-from finetune.atomic import write_bytes
 from finetune.errors import ResourceError
+from finetune.machine.files import write_bytes
+from finetune.runs import checkpointer as checkpointing
 
 MIB = 2**20
 

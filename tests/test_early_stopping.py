@@ -5,8 +5,8 @@ import math
 import pytest
 from conftest import run_finetune, write_small_config
 
-from finetune.early_stopping import EarlyStopping, find_stop
-from finetune.learner import OneCycle
+from finetune.training.early_stopping import EarlyStopping, find_stop
+from finetune.training.events import OneCycle
 
 FALLING = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 

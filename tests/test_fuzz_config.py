@@ -6,8 +6,9 @@ import time
 import pytest
 import yaml
 
-from finetune.config import Config
-from finetune.config_file import dump_config, parse_config
+from finetune.config.config import Config
+from finetune.config.load import parse_config
+from finetune.config.yaml_writer import dump_config
 from finetune.errors import ConfigError
 
 START = """\

@@ -7,7 +7,9 @@ from torch.overrides import TorchFunctionMode
 from torchvision.ops import Conv2dNormActivation
 
 from finetune.errors import ConfigError
-from finetune.groups import (
+from finetune.model.catalogue import architectures, find_architecture
+from finetune.model.head import Head
+from finetune.model.layer_groups import (
     LayerGroup,
     build_groups,
     decayed_names,
@@ -17,8 +19,6 @@ from finetune.groups import (
     layer_rows,
     split_into_groups,
 )
-from finetune.head import Head
-from finetune.model.catalogue import architectures, find_architecture
 from finetune.model.surgery import build_network, cut
 
 # Blocks of torchvision whose input meets their output again, and branches that are joined.

@@ -10,8 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from finetune.errors import DivergenceError
-from finetune.learner import Hooks, Loaders, OneCycle, Position, fit_one_cycle
-from finetune.norms import StageTensors, tensor_norms
+from finetune.training.events import Hooks, Loaders, OneCycle, Position
+from finetune.training.loop import fit_one_cycle
+from finetune.training.norms import StageTensors, tensor_norms
 
 FINITE = "All weights were finite before this step, and so are the images: the batch or the forward pass"
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from finetune.errors import ConfigError
-from finetune.head import Head
+from finetune.model.head import Head
 
 
 def kinds(head: Head) -> list[type[nn.Module]]:

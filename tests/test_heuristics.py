@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.finder.heuristics import (
+from finetune.lr_finder.heuristics import (
     MIN_POINTS,
     ORDER,
     Curve,

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from conftest import draw_images, run_finetune, write_small_config
 
-from finetune.config_file import dump_config, load_config
-from finetune.data import group_shares, index_images
+from finetune.config.load import load_config
+from finetune.config.yaml_writer import dump_config
+from finetune.data.indexing.build import index_images
+from finetune.data.indexing.hold_out import group_shares
+from finetune.data.split import Fold
 from finetune.errors import ConfigError, DataError
-from finetune.run import create_run
-from finetune.split import Fold
+from finetune.runs import create_run
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from finetune.errors import DataError
-from finetune.images import (
+from finetune.data.images import (
     ImageError,
     ImageFacts,
     ImageLimits,
@@ -22,6 +21,7 @@ from finetune.images import (
     parse_colour,
     read_image,
 )
+from finetune.errors import DataError
 
 LIMITS = ImageLimits()
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from finetune.config_file import load_config
+from finetune.commands.init import write_config
+from finetune.config.load import load_config
 from finetune.errors import ConfigError, DataError
-from finetune.init import write_config
 
 
 def draw_classes(root: Path, counts: dict[str, int]) -> Path:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.landscapes import RATES, RAVINE, SADDLE, STAY, best_descent
-from finetune.optim import build_optimizer
-from finetune.update_rules import UPDATE_RULES
+from finetune.commands.optimizers.landscapes import RATES, RAVINE, SADDLE, STAY, best_descent
+from finetune.optim.build import build_optimizer
+from finetune.optim.update_rules import UPDATE_RULES
 
 LANDSCAPES = pytest.mark.parametrize("landscape", [SADDLE, RAVINE], ids=lambda landscape: landscape.name)
 STEPS = 100

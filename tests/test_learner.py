@@ -3,10 +3,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from finetune.learner import Hooks, Loaders, OneCycle, Position, fit_one_cycle
-from finetune.optim import build_optimizer, has_momentum
+from finetune.optim.build import build_optimizer, has_momentum
+from finetune.optim.update_rules import UPDATE_RULES
 from finetune.seed import derive, seed_all
-from finetune.update_rules import UPDATE_RULES
+from finetune.training.events import Hooks, Loaders, OneCycle, Position
+from finetune.training.loop import fit_one_cycle
 
 BATCH_SIZE = 4
 

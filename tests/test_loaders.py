@@ -8,19 +8,19 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from finetune.data import index_images
-from finetune.errors import DataError, ResourceError
-from finetune.images import ImageLimits
-from finetune.loaders import (
+from finetune.data.images import ImageLimits
+from finetune.data.indexing.build import index_images
+from finetune.data.loading.loaders import (
     build_eval_loader,
     build_train_loader,
     choose_workers,
     fit_batch_size,
     worker_failure,
 )
+from finetune.data.loading.sampler import EpochSampler
+from finetune.data.loading.transforms import Transform, eval_transform, train_transform
+from finetune.errors import DataError, ResourceError
 from finetune.model.preprocessing import Preprocessing
-from finetune.sampler import EpochSampler
-from finetune.transforms import Transform, eval_transform, train_transform
 
 LIMITS = ImageLimits()
 SMALL = Preprocessing(24, 28, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear")

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from finetune.builtin import digits
-from finetune.data import find_lookalikes
-from finetune.data.lookalikes import ALIKE
-from finetune.images import ImageLimits, look_at_image
+from finetune.data.builtin import digits
+from finetune.data.images import ImageLimits, look_at_image
+from finetune.data.quality.lookalikes import ALIKE, find_lookalikes
 
 
 def photo(seed, width=300, height=200):

@@ -15,10 +15,10 @@ from conftest import draw_images, run_finetune, write_small_config
 from PIL import Image
 from safetensors.torch import load_file
 
-from finetune.config_file import load_config
-from finetune.finder import ORDER
-from finetune.lr_find import prepare_from_run
-from finetune.progress import Display
+from finetune.commands.lr_find import prepare_from_run
+from finetune.config.load import load_config
+from finetune.display import Display
+from finetune.lr_finder.heuristics import ORDER
 
 FAST = ("lr_finder.steps=30", "lr_finder.race_steps=6", "lr_finder.start=1e-5")
 

@@ -12,12 +12,14 @@ import pytest
 import torch
 from conftest import run_finetune, write_small_config
 
-from finetune.config_file import load_config
-from finetune.experiment import build_loaders, prepare
-from finetune.finder import ORDER, Racer, Trial
-from finetune.losses import ClassificationLoss
-from finetune.lr_search import build_trial, find_lr
-from finetune.progress import Display
+from finetune.config.load import load_config
+from finetune.display import Display
+from finetune.experiment.build import build_loaders, prepare
+from finetune.experiment.lr_search import build_trial, find_lr
+from finetune.lr_finder.heuristics import ORDER
+from finetune.lr_finder.race import Racer
+from finetune.lr_finder.trial import Trial
+from finetune.training.losses import ClassificationLoss
 
 FAST = ("lr_finder.steps=30", "lr_finder.race_steps=6", "lr_finder.start=1e-5")
 

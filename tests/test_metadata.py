@@ -16,14 +16,15 @@ from run_result import result_of
 from test_resume import as_if_killed_at
 from torch.nn import functional
 
-from finetune.builtin import turned_digits
-from finetune.config import Config
-from finetune.config_file import dump_config, parse_config
-from finetune.data import index_images
-from finetune.head import Head, MetadataInputs, embedding_width
-from finetune.metadata import CategoryColumn, Metadata, NumberColumn, fit_metadata, is_number
-from finetune.sealed import unseal
-from finetune.table import Columns
+from finetune.config.config import Config
+from finetune.config.load import parse_config
+from finetune.config.yaml_writer import dump_config
+from finetune.data.builtin import turned_digits
+from finetune.data.indexing.build import index_images
+from finetune.data.metadata import CategoryColumn, Metadata, NumberColumn, fit_metadata, is_number
+from finetune.data.table import Columns
+from finetune.model.head import Head, MetadataInputs, embedding_width
+from finetune.runs.sealed import unseal
 
 # What cells mean
 

@@ -6,7 +6,8 @@ import pytest
 import sklearn.metrics
 import torch
 
-from finetune.metrics import accuracy, confusion_matrix, cross_entropy, score, telling_k, top_k_accuracy
+from finetune.metrics.score import score
+from finetune.metrics.single_label import accuracy, confusion_matrix, cross_entropy, telling_k, top_k_accuracy
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 

@@ -7,8 +7,8 @@ from conftest import run_finetune
 from PIL import Image
 from test_cli import shell
 
-from finetune.optimizer_race import FAMILIES, MOST_STEPS
-from finetune.update_rules import UPDATE_RULES
+from finetune.commands.optimizers.race import FAMILIES, MOST_STEPS
+from finetune.optim.update_rules import UPDATE_RULES
 
 
 @pytest.fixture(scope="module")

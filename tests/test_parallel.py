@@ -8,8 +8,8 @@ import time
 import pytest
 from PIL import Image
 
+from finetune.data.images import ImageLimits, look_at_image, look_at_images, parallel
 from finetune.errors import ResourceError
-from finetune.images import ImageLimits, look_at_image, look_at_images, parallel
 
 LIMITS = ImageLimits()
 
@@ -78,7 +78,7 @@ def test_processes_end_with_a_parent_that_was_killed(tmp_path):
         "import multiprocessing, sys\n"
         "from pathlib import Path\n"
         "from PIL import Image\n"
-        "from finetune.images import ImageLimits, look_at_images\n"
+        "from finetune.data.images import ImageLimits, look_at_images\n"
         "if __name__ == '__main__':\n"
         "    path = Path(sys.argv[1])\n"
         "    Image.new('L', (9, 9)).save(path)\n"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetune.plot import Landmark, Panel, PathPlot, Trail, draw_paths
+from finetune.report.plot import Landmark, Panel, PathPlot, Trail, draw_paths
 
 TRAILS = (
     Trail("sgd: 2", "gradient", 0, [(0.9, 0.5), (0.5, 0.2), (0.1, 0.1)]),

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.cells import cell_len
 
-from finetune.plot import CurvePlot, Marker, draw_png, draw_text
-from finetune.plot.curve import _label_places
-from finetune.progress import Display
+from finetune.display import Display
+from finetune.report.plot import CurvePlot, Marker, draw_png, draw_text
+from finetune.report.plot.lr_curve import _label_places
 
 MARKERS = (
     Marker("valley", 2e-3, picked=True),
@@ -74,7 +74,7 @@ def test_the_picture_is_the_same_in_another_process_that_never_loads_pyplot():
     make = "CurvePlot('t', [1e-3, 1e-2, 1e-1], [3.0, 2.0, 9.0], [3.0, 2.5, 4.0], [Marker('valley', 4e-3)])"
     code = f"""if True:
         import hashlib, sys
-        from finetune.plot import CurvePlot, Marker, draw_png, draw_text
+        from finetune.report.plot import CurvePlot, Marker, draw_png, draw_text
         plot = {make}
         draw_text(plot, width=80)
         assert "matplotlib" not in sys.modules, "text needs no matplotlib"

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.text import Text
 
-from finetune.progress import Display, duration
+from finetune.display import Display, duration
 
 
 class Terminal(io.StringIO):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from finetune.finder.features import feature_batches
-from finetune.finder.heuristics import ORDER, Suggestion
-from finetune.finder.race import Entry, Racer, line_up, race, winner
-from finetune.finder.trial import Trial
-from finetune.metrics import judge
+from finetune.lr_finder.heuristics import ORDER, Suggestion
+from finetune.lr_finder.race import Entry, Racer, line_up, race, winner
+from finetune.lr_finder.trial import Trial
+from finetune.metrics.score import judge
+from finetune.training.features import feature_batches
 
 
 def make_trial(seed=0, n=48, loss=None):

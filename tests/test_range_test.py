@@ -9,9 +9,9 @@ import torch
 from test_race import make_trial
 from torch import nn
 
-from finetune.finder.heuristics import Curve
-from finetune.finder.range_test import Range, mean_curve, range_test
-from finetune.finder.trial import no_trace
+from finetune.lr_finder.heuristics import Curve
+from finetune.lr_finder.sweep import Range, mean_curve, range_test
+from finetune.lr_finder.trial import no_trace
 
 
 def test_rates_rise_by_equal_ratios_from_start_to_end():

@@ -1,6 +1,6 @@
 import pytest
 
-from finetune.rates import LearningRate, one_cycle, parse_lr, spread
+from finetune.optim.learning_rates import LearningRate, one_cycle, parse_lr, spread
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_geometric_spacing_equals_fastai():
 
 @pytest.mark.parametrize("pct_start", [0.25, 0.5])
 def test_one_cycle_is_the_schedule_of_fastai(pct_start):
-    import finetune.learner  # noqa: F401, I001  (first: it imports fastai without its warnings)
+    import finetune.training.loop  # noqa: F401, I001  (first: it imports fastai without its warnings)
     from fastai.callback.schedule import combined_cos
 
     theirs = combined_cos(pct_start, 4e-5, 1e-3, 1e-8)

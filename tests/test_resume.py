@@ -11,9 +11,9 @@ import pytest
 from conftest import run_finetune
 from run_result import result_of
 
-from finetune.checkpointing import Rhythm
-from finetune.sealed import seal, unseal
-from finetune.update_rules import UPDATE_RULES
+from finetune.optim.update_rules import UPDATE_RULES
+from finetune.runs.checkpointer import Rhythm
+from finetune.runs.sealed import seal, unseal
 
 # Dropout, augmentation, batch norm that moves, two stages, a validation split, a rate that is found.
 CONFIG = """\
@@ -166,7 +166,7 @@ def test_an_interval_counts_steps_and_no_validation_batches(config, tmp_path):
 def test_checkpoints_between_epochs_are_left_out_where_they_cost_too_much(config, tmp_path, monkeypatch):
     whole, sparing = tmp_path / "whole", tmp_path / "sparing"
     assert run_finetune("train", config, TWO_STAGES, "--run-dir", whole).exit_code == 0
-    monkeypatch.setattr("finetune.train.Rhythm", partial(Rhythm, share=1e-9))
+    monkeypatch.setattr("finetune.commands.train.train.Rhythm", partial(Rhythm, share=1e-9))
     often = "checkpoint.every=null"
     assert run_finetune("train", config, TWO_STAGES, often, "--run-dir", sparing).exit_code == 0
     assert saved_places(sparing) == [(0, 1, 0), (0, 4, 0), (1, 3, 0)]
@@ -179,7 +179,7 @@ def test_checkpoints_between_epochs_are_left_out_where_they_cost_too_much(config
 
 
 def test_a_stage_that_stops_early_is_saved_whatever_it_costs(config, tmp_path, monkeypatch):
-    monkeypatch.setattr("finetune.train.Rhythm", partial(Rhythm, share=1e-9))
+    monkeypatch.setattr("finetune.commands.train.train.Rhythm", partial(Rhythm, share=1e-9))
     rules = ("early_stopping.patience=1", "early_stopping.min_delta=1", "checkpoint.every=null")
     result = run_finetune("train", config, *rules, TWO_STAGES, "--run-dir", tmp_path / "run")
     assert result.exit_code == 0, result.output
@@ -441,19 +441,19 @@ def test_what_cannot_be_resumed_is_said_in_a_line(arguments, code, words, config
 
 # Where in a training the signal comes: a function that is called there, and at which of its calls.
 MOMENTS = {
-    "scan": ("finetune.reading.check_images", 1),
-    "fingerprints": ("finetune.train.take_fingerprints", 1),
-    "beginning": ("finetune.train.write_beginning", 1),
-    "first step": ("finetune.stages._Watch.step", 1),
-    "step": ("finetune.stages._Watch.step", 9),
-    "validation": ("finetune.stages._Watch.val_batch", 2),
-    "end of an epoch": ("finetune.stages._Watch.epoch", 3),
-    "range test": ("finetune.lr_search.range_test", 1),
-    "race": ("finetune.lr_search.race", 1),
-    "rate found": ("finetune.stages.draw_png", 1),
-    "write of a checkpoint": ("finetune.checkpointing.Checkpointer._write", 6),
-    "last epoch": ("finetune.stages._Watch.epoch", 4),
-    "report": ("finetune.outcome.report_page", 1),
+    "scan": ("finetune.experiment.read_data.check_images", 1),
+    "fingerprints": ("finetune.commands.train.train.take_fingerprints", 1),
+    "beginning": ("finetune.commands.train.train.write_beginning", 1),
+    "first step": ("finetune.commands.train.stages._Watch.step", 1),
+    "step": ("finetune.commands.train.stages._Watch.step", 9),
+    "validation": ("finetune.commands.train.stages._Watch.val_batch", 2),
+    "end of an epoch": ("finetune.commands.train.stages._Watch.epoch", 3),
+    "range test": ("finetune.experiment.lr_search.range_test", 1),
+    "race": ("finetune.experiment.lr_search.race", 1),
+    "rate found": ("finetune.commands.train.stages.draw_png", 1),
+    "write of a checkpoint": ("finetune.runs.checkpointer.Checkpointer._write", 6),
+    "last epoch": ("finetune.commands.train.stages._Watch.epoch", 4),
+    "report": ("finetune.commands.train.finish.report_page", 1),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from finetune.errors import CheckpointError, RunError
-from finetune.run import CONFIG, EVENTS, SPLIT, WEIGHTS, create_run, open_run
+from finetune.runs import CONFIG, EVENTS, SPLIT, WEIGHTS, create_run, open_run
 
 
 def new_run(tmp_path):
@@ -53,7 +53,7 @@ def test_a_directory_is_held_by_one_process_at_a_time(tmp_path):
         "import sys\n"
         "from pathlib import Path\n"
         "from finetune.errors import RunError\n"
-        "from finetune.run import create_run\n"
+        "from finetune.runs import create_run\n"
         "try:\n"
         "    create_run(Path(sys.argv[1]), parent=Path('.'), name='x')\n"
         "except RunError as error:\n"

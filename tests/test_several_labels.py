@@ -18,17 +18,19 @@ from run_result import result_of
 from several import COLOURS, draw_several
 from test_resume import CONFIG, as_if_killed_at
 
-from finetune.config import Config
-from finetune.data import ImageIndex, Sample, index_images, match_classes
-from finetune.data.hold_out import hold_out
+from finetune.config.config import Config
+from finetune.data.images import ImageLimits
+from finetune.data.index import ImageIndex, Sample
+from finetune.data.indexing.build import index_images
+from finetune.data.indexing.hold_out import hold_out
+from finetune.data.indexing.match_classes import match_classes
+from finetune.data.loading.loaders import build_eval_loader
+from finetune.data.loading.transforms import eval_transform
+from finetune.data.split import Fold
+from finetune.data.table import Columns
 from finetune.errors import ConfigError, DataError
-from finetune.images import ImageLimits
-from finetune.loaders import build_eval_loader
-from finetune.metrics import label_probabilities
+from finetune.metrics.multi_label import label_probabilities
 from finetune.model.preprocessing import Preprocessing
-from finetune.split import Fold
-from finetune.table import Columns
-from finetune.transforms import eval_transform
 
 NAMES = Columns(label_separator=";")
 MARKS = Columns(label=("cat", "dog", "bird"))

@@ -9,14 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.metrics import (
-    MultiLabelScores,
-    average_precisions,
-    best_thresholds,
-    judge,
-    score,
-    scores_from_dict,
-)
+from finetune.metrics.multi_label import MultiLabelScores
+from finetune.metrics.ranking import average_precisions, best_thresholds
+from finetune.metrics.score import judge, score, scores_from_dict
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
 

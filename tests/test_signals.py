@@ -10,8 +10,8 @@ import time
 import pytest
 from conftest import SMALL_CONFIG, run_finetune
 
-from finetune import signals
-from finetune.signals import StopSignals
+from finetune.machine import signals
+from finetune.machine.signals import StopSignals
 
 LONG = "stages=[{name: long, train: head, epochs: 10000, lr: 1e-3}]"
 

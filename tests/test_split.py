@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.split import (
+from finetune.data.split import (
     grouped_folds,
     grouped_split,
     limit_per_class,

@@ -10,7 +10,7 @@ import torch
 from conftest import draw_images, run_finetune, write_small_config
 from safetensors.torch import load_file
 
-from finetune.config_file import load_config
+from finetune.config.load import load_config
 from finetune.model import build_classifier
 from finetune.model.spec import HeadSpec, ModelSpec
 

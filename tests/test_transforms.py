@@ -7,8 +7,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
+from finetune.data.loading.transforms import RandomNudge, eval_transform, train_transform
 from finetune.model.preprocessing import Preprocessing
-from finetune.transforms import RandomNudge, eval_transform, train_transform
 
 LEVELS = ("none", "light", "standard", "strong")
 

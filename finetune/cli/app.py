@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from finetune import __version__
+from finetune.display import Display
 from finetune.errors import ConfigError, FinetuneError, Interrupted
-from finetune.progress import Display
-from finetune.signals import heeding_sigterm
+from finetune.machine.signals import heeding_sigterm
 from finetune.text import printable
 
 app = typer.Typer(

@@ -57,7 +57,7 @@ def optimizers(
             check_plot_path(plot)
             _race_optimizers(1000 if steps is None else steps, plot, as_json=as_json)
             return
-        from finetune import optimizers as story
+        from finetune.commands.optimizers import list as story
 
         if as_json:
             print(json.dumps(story.list_optimizers()))
@@ -66,7 +66,7 @@ def optimizers(
 
 
 def _race_optimizers(steps: int, plot: Path | None, *, as_json: bool) -> None:
-    from finetune import optimizer_race as story
+    from finetune.commands.optimizers import race as story
 
     display = display_for(as_json)
     result = story.race(steps, display)
@@ -92,7 +92,7 @@ def init(
 ) -> None:
     """Write a commented config for a folder or table of images."""
     with reported_errors():
-        from finetune.init import config_name, write_config
+        from finetune.commands.init import config_name, write_config
 
         print(write_config(data, output or Path(config_name(data))))
 
@@ -100,6 +100,6 @@ def init(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of the config, for editors."""
-    from finetune.schema import schema_text
+    from finetune.config.reference import schema_text
 
     print(schema_text(), end="")

@@ -7,18 +7,11 @@ from typing import Annotated
 
 import typer
 
-from finetune.cli.app import (
-    AsJson,
-    ConfigFile,
-    Overrides,
-    app,
-    check_plot_path,
-    display_for,
-    reported_errors,
-)
-from finetune.config_file import check_stage_lr, load_config, write_stage_lr
+from finetune.cli.app import AsJson, ConfigFile, Overrides, app, check_plot_path, display_for, reported_errors
+from finetune.config.editor import check_stage_lr, write_stage_lr
+from finetune.config.load import load_config
 from finetune.errors import ConfigError
-from finetune.signals import StopSignals
+from finetune.machine.signals import StopSignals
 
 
 @app.command()
@@ -56,13 +49,13 @@ def train(
         check_resume(config, run_dir, resume=resume, force=force, overwrite=overwrite)
         display = display_for(as_json)
         if resume and config.is_dir():
-            from finetune.resume import config_as_given
-            from finetune.run import open_run
+            from finetune.commands.train.resume import config_as_given
+            from finetune.runs import open_run
 
             settings, run_dir = config_as_given(open_run(config), overrides or []), config
         else:
             settings = load_config(config, overrides or [])
-        from finetune import train as story
+        from finetune.commands.train import train as story
 
         if dry_run:
             story.show_plan(settings, display)
@@ -119,7 +112,7 @@ def lr_find(
     """Find a learning rate for a stage of CONFIG; train nothing."""
     with reported_errors():
         display, settings = display_for(as_json), load_config(config, overrides or [])
-        from finetune import lr_find as story
+        from finetune.commands import lr_find as story
 
         stage = story.choose_stage(settings, stage, from_run=run is not None)
         check_plot_path(plot)
@@ -151,8 +144,8 @@ def groups(
     """Show the model as layer groups: shapes, rates, what is frozen."""
     with reported_errors():
         display, settings = display_for(as_json), load_config(config, overrides or [])
-        from finetune.describe import describe_groups
-        from finetune.plan import TABLE_COLUMNS
+        from finetune.commands.groups import describe_groups
+        from finetune.optim.param_groups import TABLE_COLUMNS
 
         plans = describe_groups(settings, stage, display)
         if as_json:
@@ -176,8 +169,8 @@ def check(
     """Look for faults in the images, and tell what training will do and take."""
     with reported_errors(), StopSignals():
         display, settings = display_for(as_json), load_config(config, overrides or [])
-        from finetune import check as story
-        from finetune.check_report import show
+        from finetune.commands.check import check as story
+        from finetune.commands.check.report import show
 
         report = story.check(settings, display)
         if as_json:

@@ -40,8 +40,8 @@ def evaluate(
 ) -> None:
     """Score a run on its own validation images, or on others."""
     with reported_errors():
-        from finetune.evaluate import evaluate as story
-        from finetune.report import show_scores
+        from finetune.commands.evaluate.evaluate import evaluate as story
+        from finetune.report.scores import show_scores
 
         display = display_for(as_json)
         scores = story(run, data, split=split.value, device=device.value, display=display)
@@ -83,8 +83,8 @@ def predict(
     with reported_errors():
         if as_json and as_csv:
             raise ConfigError("--json and --csv cannot both go to stdout; choose one.")
-        from finetune.predict import csv_header, table_header
-        from finetune.predict import predict as story
+        from finetune.commands.predict.predict import csv_header, table_header
+        from finetune.commands.predict.predict import predict as story
 
         display = display_for(as_json or as_csv)
         answers = story(

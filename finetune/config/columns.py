@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BeforeValidator, WithJsonSchema
 
 from finetune.config.values import check_text, is_whole
-from finetune.metadata import Kind
+from finetune.data.metadata import Kind
 
 _WIDEST = 4096
 

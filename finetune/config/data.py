@@ -6,15 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from finetune.config.columns import LabelColumns, MetadataColumns, Separator
 from finetune.config.sections import Section
-from finetune.config.values import (
-    Augment,
-    Colour,
-    Count,
-    Share,
-    Text,
-    Validation,
-    Workers,
-)
+from finetune.config.values import Augment, Colour, Count, Share, Text, Validation, Workers
 
 
 class ColumnsConfig(Section):

@@ -6,7 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from finetune.config.sections import Section
 from finetune.config.values import Share
-from finetune.update_rules import UPDATE_RULES, Decay, Form, OptimizerName, Settings
+from finetune.optim.update_rules import UPDATE_RULES, Decay, Form, OptimizerName, Settings
 
 
 def _default_decay(validated: dict[str, OptimizerName]) -> Decay:

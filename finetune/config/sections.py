@@ -1,7 +1,7 @@
 """The sections of a config: every key with its type, its default, and what it is for.
 
-The docstring below a field is its documentation: `finetune.schema` puts it into the JSON schema and into
-docs/config.md.
+The docstring below a field is its documentation: `finetune.config.reference` puts it into the JSON schema and
+into docs/config.md.
 """
 
 import math
@@ -23,8 +23,8 @@ from finetune.config.values import (
     TrainedGroups,
     seconds_of,
 )
-from finetune.monitor import Monitor
-from finetune.rates import LearningRate, Spacing, parse_lr
+from finetune.metrics.monitor import Monitor
+from finetune.optim.learning_rates import LearningRate, Spacing, parse_lr
 
 
 class Section(BaseModel):

@@ -1,6 +1,6 @@
 """The types of single values in a config, and the checks that a plain type cannot express.
 
-Each check says what was expected; where the value stands and what was found is added by `config_file`.
+Each check says what was expected; where the value stands and what was found is added by `config.problems`.
 """
 
 import re
@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from finetune.layout_names import TABLE_SUFFIXES
-from finetune.rates import parse_lr
+from finetune.choices import TABLE_SUFFIXES
+from finetune.optim.learning_rates import parse_lr
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]

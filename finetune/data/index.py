@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple
 
 from PIL import Image
 
-from finetune.builtin import digits, turned_digits
-from finetune.images import ImageLimits, read_image
-from finetune.metadata import Metadata
-from finetune.split import Fold
-from finetune.table import USUAL_COLUMNS, Columns
+from finetune.data.builtin import digits, turned_digits
+from finetune.data.images import ImageLimits, read_image
+from finetune.data.metadata import Metadata
+from finetune.data.split import Fold
+from finetune.data.table import USUAL_COLUMNS, Columns
 
 Split = Literal["train", "val", "test"]
 
@@ -145,8 +145,8 @@ def load_sample(
     Args:
         index: the index that the sample is from.
         sample: the sample.
-        limits: what is accepted, as for `finetune.images.read_image`.
-        shrink_to: shortest side in pixels that is still enough, as for `finetune.images.read_image`.
+        limits: what is accepted, as for `finetune.data.images.read_image`.
+        shrink_to: shortest side in pixels that is still enough, as for `finetune.data.images.read_image`.
 
     Raises:
         ImageError: the file cannot be read (any more).

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from finetune.errors import CheckpointError, ConfigError
-from finetune.groups import LayerGroup, build_groups, is_norm
-from finetune.head import Head
 from finetune.model.catalogue import find_architecture
+from finetune.model.head import Head
+from finetune.model.layer_groups import LayerGroup, build_groups, is_norm
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import ModelSpec
 from finetune.model.surgery import (

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
 from finetune.errors import CheckpointError
-from finetune.head import MetadataInputs, Pool
+from finetune.model.head import MetadataInputs, Pool
 from finetune.model.preprocessing import Preprocessing
 
 Precision = Literal["float32", "bfloat16"]
@@ -14,7 +14,7 @@ MemoryFormat = Literal["channels_last", "contiguous"]
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """The new layers that replace the classifier; see `finetune.head.Head`."""
+    """The new layers that replace the classifier; see `finetune.model.head.Head`."""
 
     hidden: tuple[int, ...] = (512,)
     dropout: float | tuple[float, ...] | None = None

@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 RUN_MODEL = "model.json"
 RUN_WEIGHTS = "model.safetensors"
 
-_BUILTIN = Path(finetune.__file__).parent / "builtin"
+_BUILTIN = Path(finetune.__file__).parent / "data" / "builtin"
 
 _TIMEOUT = 30.0  # seconds without a byte, after which a download has failed
 

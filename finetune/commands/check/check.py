@@ -1,0 +1,118 @@
+"""The story of `finetune check`: what is wrong with the images, and what a training will do and take."""
+
+from dataclasses import replace
+
+from finetune.commands.check.report import Report
+from finetune.commands.check.stage_cost import StageCost, rehearsal_loaders, rehearse
+from finetune.commands.train.status import out_of_memory
+from finetune.config.config import Config
+from finetune.data.images import Look, look_at_images
+from finetune.data.index import ImageIndex, Sample
+from finetune.data.quality.findings import Finding, find_bad, find_few, find_odd, find_repeats
+from finetune.data.quality.scan_cache import ScanMemory
+from finetune.display import Display
+from finetune.errors import DataError
+from finetune.experiment.build import Experiment, assemble, lowered_batch
+from finetune.experiment.read_data import image_limits, read_index
+from finetune.machine.device import choose_device, keep_large_buffers
+from finetune.model import find_architecture, pending_download
+
+
+def check(config: Config, display: Display) -> Report:
+    """Look at every image, and try every stage on real batches; write nothing but the memory of scans.
+
+    Nothing is downloaded: weights that are not on this machine are replaced by random ones, which take the
+    same time and memory.
+
+    Raises:
+        FinetuneError: what is wrong with the config or this machine, rather than with the data.
+    """
+    keep_large_buffers()
+    device = choose_device(config.device)
+    at_hand, findings = use_weights_at_hand(config)
+    try:
+        index = read_index(config)
+        experiment = assemble(at_hand, device, index, image_limits(config), display)
+    except DataError as error:
+        advice = "The images were not looked at; mend this first."
+        return Report((*findings, Finding("error", "layout", str(error), advice)))
+    findings += [Finding("warning", "layout", line) for line in index.warnings]
+    if lowered_batch(config, experiment):
+        findings.append(Finding("warning", "batch-size", lowered_batch(config, experiment)))
+    findings += find_few(index)
+    if index.root is not None:
+        kept, found = look_at_data(experiment, display)
+        findings += found
+        experiment = replace(experiment, index=kept)
+    stages, found = try_stages(experiment, display)
+    findings += found
+    original = experiment.config.model_copy(update={"model": config.model})
+    return Report(tuple(findings), index, replace(experiment, config=original), tuple(stages))
+
+
+def use_weights_at_hand(config: Config) -> tuple[Config, list[Finding]]:
+    """Put random weights in the place of those that would have to be downloaded."""
+    download = pending_download(config.model.weights, find_architecture(config.model.arch))
+    if download is None:
+        return config, []
+    message = f"the weights are not on this machine: {download.url} ({download.megabytes:.0f} MB)"
+    advice = "Training fetches them when it starts; below, random ones stand in for them."
+    size = config.data.image_size or download.image_size
+    sections = {
+        "model": config.model.model_copy(update={"weights": "none"}),
+        "data": config.data.model_copy(update={"image_size": size}),
+    }
+    return config.model_copy(update=sections), [Finding("note", "weights", message, advice)]
+
+
+def look_at_data(experiment: Experiment, display: Display) -> tuple[ImageIndex, list[Finding]]:
+    """Decode every image and compare them all; give the index without the bad ones, and what was found."""
+    index, data = experiment.index, experiment.config.data
+    looks, reasons = look_at_all(experiment, display)
+    kept, findings = find_bad(index, reasons, data.on_bad_image, data.max_bad_fraction)
+    return kept, [*findings, *find_repeats(kept, looks), *find_odd(looks)]
+
+
+def look_at_all(experiment: Experiment, display: Display) -> tuple[dict[str, Look], dict[Sample, str]]:
+    """Decode every image; give the looks at the good ones, and what is wrong with the others.
+
+    The good ones are remembered, so that a training after it does not decode them again.
+    """
+    index = experiment.index
+    assert index.root is not None
+    looks: dict[str, Look] = {}
+    reasons: dict[Sample, str] = {}
+    memory = ScanMemory(index.root, experiment.limits)
+    paths = [index.root / sample.name for sample in index.samples]
+    with display.bar("looking at images", len(paths)) as bar:
+        for sample, path, look in zip(
+            index.samples, paths, look_at_images(paths, experiment.limits), strict=True
+        ):
+            if isinstance(look, str):
+                reasons[sample] = look
+            else:
+                looks[sample.name] = look
+                memory.remember(sample.name, path, look.facts)
+            bar.advance_by(1)
+    memory.save()
+    return looks, reasons
+
+
+def try_stages(experiment: Experiment, display: Display) -> tuple[list[StageCost], list[Finding]]:
+    """Take a few steps of each stage; give what they take, or what keeps them from being taken."""
+    stages: list[StageCost] = []
+    names = [stage.name for stage in experiment.config.stages]
+    try:
+        loaders = rehearsal_loaders(experiment)
+        with display.bar("trying stages", len(names), "stages") as bar:
+            for number in range(len(names)):
+                stages.append(rehearse(experiment, number, loaders))
+                bar.advance_to(number + 1)
+    except DataError as error:
+        return [], [Finding("error", "untried", f"the stages cannot be tried: {error}")]
+    except RuntimeError as error:
+        known = out_of_memory(error, experiment.config.data.batch_size)
+        if known is None:
+            raise
+        return [], [Finding("error", "memory", f"stage {names[len(stages)]} does not fit: {known}")]
+    return stages, []

@@ -1,0 +1,115 @@
+"""Try a stage on real batches, to tell beforehand what the training will take."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from finetune.experiment.build import (
+    Experiment,
+    build_loaders,
+    build_val_loader,
+    freeze_and_plan,
+    loader_workers,
+    momentum_cycle,
+)
+from finetune.experiment.lr_search import stage_trial
+from finetune.machine.device import forget_peak_memory, peak_memory
+from finetune.optim.param_groups import GroupPlan
+from finetune.training.events import Loaders
+
+_LONG_ENOUGH = 3.0  # seconds of steps after which their time is known well enough
+_MOST_STEPS = 4
+_RATE = 1e-6  # any rate will do: what is measured is the time, and the model is not used again
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a stage will do, and what it takes."""
+
+    name: str
+    epochs: int
+    steps: int
+    """In all its epochs."""
+    plans: tuple[GroupPlan, ...]
+    seconds_per_step: float
+    """With the reading of the batch, as far as that does not go on beside it."""
+    seconds: float
+    """All epochs, validation included."""
+    peak_memory: int | None
+    """Bytes: of a GPU's tensors, or of the whole process; None where the system does not tell."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the stage as `check --json` documents it."""
+        return {
+            "name": self.name,
+            "epochs": self.epochs,
+            "steps": self.steps,
+            "groups": [plan.summary() for plan in self.plans],
+            "seconds_per_step": self.seconds_per_step,
+            "seconds": self.seconds,
+            "peak_memory": self.peak_memory,
+        }
+
+
+def rehearsal_loaders(experiment: Experiment) -> Loaders:
+    """Build loaders that read in this process, so that the time of reading can be told apart."""
+    data = experiment.config.data.model_copy(update={"workers": 0})
+    config = experiment.config.model_copy(update={"data": data})
+    alone = replace(experiment, config=config)
+    return replace(build_loaders(alone), val=build_val_loader(alone, data.batch_size))
+
+
+def rehearse(experiment: Experiment, number: int, loaders: Loaders) -> StageCost:
+    """Take a few training steps of a stage, and validate one batch.
+
+    The model's weights move a little; it is not for training afterwards.
+
+    Args:
+        experiment: the experiment.
+        number: which of its stages, counted from 0.
+        loaders: what `rehearsal_loaders` gave.
+    """
+    config, stage = experiment.config, experiment.config.stages[number]
+    trial = stage_trial(experiment, number, loaders)
+    moms = momentum_cycle(config, trial.new_optimizer())
+    forget_peak_memory(experiment.device)
+    read = _seconds(iter(_batches(loaders, number)))
+    schedule = [(_RATE, None if moms is None else moms[1])] * _MOST_STEPS
+    whole = _seconds(trial.steps(schedule))
+    started = time.perf_counter()
+    trial.validate()
+    validated = time.perf_counter() - started
+    memory = peak_memory(experiment.device)
+    workers = loader_workers(experiment)
+    step, batch = _side_by_side(whole, read, workers), _side_by_side(validated, read, workers)
+    steps = len(loaders.train) * stage.epochs
+    batches = -(-experiment.index.count("val") // config.data.batch_size) * stage.epochs
+    plans = freeze_and_plan(config, stage, experiment.model)
+    seconds = steps * step + batches * batch
+    return StageCost(stage.name, stage.epochs, steps, tuple(plans), step, seconds, memory)
+
+
+def _batches(loaders: Loaders, stage: int) -> Iterator[object]:
+    loaders.train.sampler.start_epoch(stage, 0)  # type: ignore[attr-defined]
+    yield from loaders.train
+
+
+def _seconds(steps: Iterator[object]) -> float:
+    """Give the median time of a step; the first one, which also allocates, counts only where it is alone."""
+    times: list[float] = []
+    while len(times) < _MOST_STEPS and sum(times[1:]) < _LONG_ENOUGH:
+        started = time.perf_counter()
+        if next(steps, _END) is _END:
+            break
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:] or times)
+
+
+_END = object()
+
+
+def _side_by_side(whole: float, read: float, workers: int) -> float:
+    """Give the seconds of a step when `workers` processes read the batches beside it."""
+    return whole if workers == 0 else max(whole - read, read / workers)

@@ -1,0 +1,134 @@
+"""The story of `finetune evaluate`: score a finished run on its own images or on another folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from finetune.data.images import ImageLimits
+from finetune.data.index import LABEL_JOINT, ImageIndex, Sample, Split
+from finetune.data.indexing.match_classes import match_classes
+from finetune.data.loading.loaders import ImageLoader, build_eval_loader, choose_workers
+from finetune.data.loading.transforms import eval_transform
+from finetune.data.quality.scan import check_images
+from finetune.display import Display
+from finetune.errors import DataError
+from finetune.machine.device import DeviceName, choose_device, keep_large_buffers
+from finetune.metrics.score import Scores, score
+from finetune.runs.trained_model import Trained, load_trained
+from finetune.training.inference import compute_logits
+
+
+def evaluate(
+    run_dir: Path, data: Path | None, *, split: Split, device: DeviceName, display: Display
+) -> Scores:
+    """Score the best model of a run.
+
+    Args:
+        run_dir: directory of the run.
+        data: class folders or a table to score on, matched with the model's classes by name; None for the
+            images of the run itself.
+        split: which of the run's own images, or of the rows of a table that has a split column.
+        device: where to compute.
+        display: where to tell how it goes.
+
+    Raises:
+        RunError: not a finished run.
+        DataError: images that are missing, unreadable, or of no class that the model knows.
+    """
+    keep_large_buffers()
+    trained = load_trained(run_dir, choose_device(device))
+    if data is None:
+        return evaluate_split(trained, own_index(trained), split, display)
+    found = match_classes(
+        data, trained.class_names, columns=trained.columns, metadata=trained.metadata, split=split
+    )
+    index = look_at_images(found.index, trained.limits, display)
+    if found.unknown:
+        display.warn(f"left out, not among the model's classes: {_counted(found.unknown)}")
+    if found.missing:
+        display.warn(f"classes of the model without an image here: {', '.join(found.missing)}")
+    return evaluate_split(trained, index, "test", display)
+
+
+def evaluate_split(trained: Trained, index: ImageIndex, split: Split, display: Display) -> Scores:
+    """Score a model on one split of an index whose targets are the model's classes."""
+    images = index.count(split)
+    if not images:
+        raise DataError(f"The run has no {split} images; it has {_splits(index)}.")
+    with display.bar(f"evaluating {split}", images) as bar:
+        logits, targets = compute_logits(
+            trained.model,
+            eval_loader(trained, index, split),
+            device=trained.device,
+            done=lambda batches: bar.advance_to(min(batches * trained.batch_size, images)),
+        )
+    return score(logits, targets, trained.class_names, trained.thresholds)
+
+
+def eval_loader(trained: Trained, index: ImageIndex, split: Split) -> ImageLoader:
+    """Build the loader of a split's images, as a trained model takes them."""
+    return build_eval_loader(
+        index,
+        trained.limits,
+        eval_transform(trained.model.preprocessing),
+        split=split,
+        batch_size=trained.batch_size,
+        workers=choose_workers("auto", index.count(split), device_type=trained.device.type),
+        pin_memory=trained.device.type == "cuda",
+    )
+
+
+def look_at_images(index: ImageIndex, limits: ImageLimits, display: Display) -> ImageIndex:
+    """Decode every image once and pass on what there is to warn of.
+
+    Raises:
+        DataError: images that cannot be read.
+    """
+    with display.bar("checking images", len(index.samples)) as bar:
+        index = check_images(index, limits, progress=lambda done, total: bar.advance_to(done))
+    for warning in index.warnings:
+        display.warn(warning)
+    return index
+
+
+def own_index(trained: Trained) -> ImageIndex:
+    """Rebuild the index of a run from the record of its split.
+
+    Raises:
+        DataError: the folder of its images is not there any more.
+    """
+    if trained.root is not None and not trained.root.is_dir():
+        raise DataError(
+            f"The run was trained on images in {trained.root}, which is not there (any more).\n"
+            "Name a folder of class folders, or a table: finetune evaluate RUN DATA."
+        )
+    targets = {name: target for target, name in enumerate(trained.class_names)}
+    rows = trained.run.read_split()
+    several = trained.thresholds is not None
+    samples = tuple(
+        Sample(
+            row.name,
+            tuple(targets[own] for own in _own_classes(row.class_name, several)),
+            row.split,
+            metadata=row.metadata,
+        )
+        for row in rows
+    )
+    return ImageIndex(
+        trained.root, trained.class_names, samples, metadata=trained.metadata, multilabel=several
+    )
+
+
+def _own_classes(text: str, several: bool) -> list[str]:
+    """Give the classes that a run's split.csv has for an image."""
+    if not several:
+        return [text]
+    return text.split(LABEL_JOINT) if text else []
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({number} images)" for name, number in counts.items())
+
+
+def _splits(index: ImageIndex) -> str:
+    counts = {split: index.count(split) for split in ("train", "val", "test")}
+    return ", ".join(f"{number} {split}" for split, number in counts.items() if number)

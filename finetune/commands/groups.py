@@ -1,0 +1,26 @@
+"""The stories of `finetune groups` and `finetune models`: what a model is made of, and which there are."""
+
+from finetune.config.config import Config
+from finetune.display import Display
+from finetune.experiment.build import build_model, freeze_and_plan
+from finetune.experiment.read_data import metadata_lines, read_index
+from finetune.optim.param_groups import GroupPlan, find_stage
+
+
+def describe_groups(config: Config, stage_name: str | None, display: Display) -> list[GroupPlan]:
+    """Give each layer group's part in a stage of a config; the last stage where none is named.
+
+    The model is built without its pretrained weights, which change no shape: nothing is downloaded.
+
+    Raises:
+        ConfigError: no such stage, or a model that cannot be built.
+        DataError: no data, so that the number of classes is not known.
+    """
+    stage = config.stages[find_stage(config.stage_names, stage_name, default=-1)]
+    index = read_index(config)
+    for line in metadata_lines(index):
+        display.say(line)
+    untrained = config.model.model_copy(update={"weights": "none"})
+    config = config.model_copy(update={"model": untrained})
+    model = build_model(config, index, "float32", display)
+    return freeze_and_plan(config, stage, model)

@@ -1,0 +1,219 @@
+"""The story of `finetune init`: look at a folder or table of images and write a config to begin with.
+
+Only names and labels are looked at, no image is opened and torch is not loaded, so that it answers at once.
+"""
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune.choices import SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS
+from finetune.config.yaml_writer import write_value
+from finetune.data.table import (
+    USUAL_COLUMNS,
+    Columns,
+    find_column,
+    guess_separator,
+    is_table,
+    read_rows,
+    read_table,
+)
+from finetune.errors import ConfigError, DataError
+
+_LAYOUT = (
+    "expected a folder of images per class, such as cats/ and dogs/, or train/ and val/ with such folders"
+)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a folder or table of images holds, by the names in it."""
+
+    counts: dict[str, int]
+    """number of training images by class (and of validation images, if they are still to be split off)"""
+    val: float | str
+    """fraction to validate on; or the folder that holds it, or `auto` for a table that says which rows"""
+    total: int
+    """number of images counted"""
+    unused: tuple[str, ...] = ()
+    """columns of a table that hold something else"""
+    separator: str | None = None
+    """what stands between the classes of an image in a table, where it may have several"""
+
+    def __str__(self) -> str:
+        kind = "training images" if isinstance(self.val, str) else "images"
+        return f"{self.total:,} {kind} of {len(self.counts)} classes"
+
+    @property
+    def n_train(self) -> int:
+        """The number of images to train on."""
+        return self.total if isinstance(self.val, str) else round(self.total * (1 - self.val))
+
+
+def write_config(data: Path, target: Path) -> str:
+    """Write a commented config for a folder or table of images, and give a sentence that says so.
+
+    Raises:
+        DataError: it does not look like a data set of at least two classes.
+        ConfigError: `target` exists, or cannot be written.
+    """
+    survey = survey_table(data) if is_table(data) else survey_folder(data)
+    text = config_text(data, target, survey)
+    try:
+        with target.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{target}: exists already and is left alone; name another file") from None
+    except OSError as error:
+        raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
+    return f"wrote {target} for {survey}; next: finetune train {shlex.quote(str(target))}"
+
+
+def config_name(data: Path) -> str:
+    """Give the name of the config for a folder or table: `photos.yaml` for `photos` and `photos.csv`."""
+    data = data.resolve()
+    return f"{data.stem if is_table(data) else data.name}.yaml"
+
+
+def survey_folder(folder: Path) -> Survey:
+    """Find the classes of a folder, the number of images of each, and what to validate on.
+
+    Raises:
+        DataError: it does not look like a data set of at least two classes.
+    """
+    try:
+        names = _folders(folder)
+        # A folder `train` among others is a class (train, bus, car) unless validation images lie beside it.
+        held_out = [name for name in VAL_FOLDERS if name in names]
+        split = TRAIN_FOLDER in names and bool(held_out or set(names) <= {TRAIN_FOLDER, TEST_FOLDER})
+        root = folder / TRAIN_FOLDER if split else folder
+        counts = {name: sum(1 for _ in _images(root / name)) for name in _folders(root)}
+    except FileNotFoundError:
+        raise DataError(f"{folder}: no such folder; {_LAYOUT}") from None
+    except NotADirectoryError:
+        raise DataError(f"{folder}: not a folder; {_LAYOUT}") from None
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    _check(root, counts)
+    return Survey(counts, held_out[0] if split and held_out else 0.2, sum(counts.values()))
+
+
+def survey_table(path: Path) -> Survey:
+    """Count the images of each class in a table, and find what to validate on.
+
+    Raises:
+        DataError: its rows are no data set of at least two classes.
+    """
+    table = read_table(path)
+    label = find_column(table, "label", USUAL_COLUMNS, required=True)
+    assert label is not None
+    guess = guess_separator(table.column(label))
+    separator = None if guess is None else guess[0]
+    rows, unused = read_rows(table, table.path.parent, Columns(label_separator=separator))
+    train = [row for row in rows if row.split in (None, "train")]
+    counts = Counter(name for row in train for name in row.labels or ())
+    if len(counts) < 2:
+        named = " and ".join(map(repr, counts)) or "none"
+        raise DataError(f"{table}: need at least 2 classes; the rows to train on have {named}.")
+    held_out = any(row.split == "val" for row in rows)
+    return Survey(dict(sorted(counts.items())), "auto" if held_out else 0.2, len(train), unused, separator)
+
+
+def config_text(data: Path, target: Path, survey: Survey) -> str:
+    """Write the config: every common key, with a line on what it does.
+
+    Raises:
+        DataError: the name of the data cannot be written in UTF-8.
+    """
+    try:
+        str(data).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{str(data)!r}: the name is not UTF-8, so no config can hold it; rename it"
+        ) from None
+    frozen, unfrozen = _epochs(survey.n_train)
+    facts = label_line(survey.separator) + metadata_lines(survey.unused)
+    return f"""\
+# {survey}. Written by finetune init, to be changed at will.
+# Run it with:  finetune train {write_value(str(target))}
+
+seed: 42                      # decides everything random; another seed gives another run
+data:
+  path: {write_value(str(data))}
+{f"  val: {write_value(survey.val)}":<29} # validation: a fraction of each class, or what holds it
+{facts}{f"  batch_size: {_batch_size(survey.n_train)}":<29} # images per step; less if memory runs out
+  augment: standard           # none, light (digits, text), standard or strong (few images, many epochs)
+  image_size: null            # pixels; null is what the pretrained weights were made for
+model:
+  arch: resnet34              # any torchvision classification model: finetune models
+  weights: default            # pretrained weights; none starts from random ones
+  head: {{hidden: [512]}}       # widths of the head's hidden layers; [] is a linear probe
+  layer_groups: 3             # parts with learning rates of their own
+optimizer: {{name: adam, weight_decay: 0.01}}
+stages:                       # first the new head alone, then everything, early layers slowest
+  - {{name: frozen, train: head, epochs: {frozen}, lr: auto}}    # found when training begins
+  - {{name: unfrozen, train: all, epochs: {unfrozen}, lr: "slice(1e-5, 1e-3)"}}
+"""
+
+
+def label_line(separator: str | None) -> str:
+    """Write what stands between the classes of an image; empty where an image has one."""
+    if separator is None:
+        return ""
+    key = f"  label_separator: {write_value(separator)}"
+    return f"{key:<29} # cells with several classes; without it each would be a class of its own\n"
+
+
+def metadata_lines(unused: Sequence[str]) -> str:
+    """Write, as a comment, which columns of a table the model could be shown; empty where there are none."""
+    names = [name for name in unused if name]
+    if not names:
+        return ""
+    return (
+        "  # facts beside the images that the model may see, if they are known of new images too:\n"
+        f"  # columns: {{metadata: {write_value(names)}}}\n"
+    )
+
+
+def _batch_size(n_train: int) -> int:
+    """Choose at least eight steps per epoch; fewer make a schedule of a few big jumps."""
+    return next((size for size in (64, 32, 16, 8, 4) if n_train >= 8 * size), 2)
+
+
+def _epochs(n_train: int) -> tuple[int, int]:
+    """Choose the epochs of the frozen and of the unfrozen stage: fewer images are seen more often."""
+    if n_train < 1_000:
+        return 3, 10
+    return (1, 5) if n_train < 20_000 else (1, 3)
+
+
+def _check(root: Path, counts: dict[str, int]) -> None:
+    if not any(counts.values()):
+        raise DataError(
+            f"{root}: no images in folders of classes (looked for {' '.join(SUFFIXES)}); {_LAYOUT}"
+        )
+    empty = [name for name, number in counts.items() if number == 0]
+    if empty:
+        raise DataError(f"{root}: no images in {', '.join(map(repr, empty[:8]))}; remove what is no class")
+    if len(counts) < 2:
+        raise DataError(f"{root}: only one class, {next(iter(counts))!r}; {_LAYOUT}")
+
+
+def _folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        folders = (entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        return sorted((name for name in folders if _may_be_class(name)), key=os.fsencode)
+
+
+def _may_be_class(name: str) -> bool:
+    return not name.startswith(".") and name not in ("__MACOSX", "__pycache__")
+
+
+def _images(folder: Path) -> Iterator[str]:
+    """Give the names of images in a folder and below; links to folders are not followed."""
+    for _, folders, files in os.walk(folder, followlinks=False):
+        folders[:] = [name for name in folders if _may_be_class(name)]
+        yield from (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))

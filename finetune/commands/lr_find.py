@@ -1,0 +1,119 @@
+"""The story of `finetune lr-find`: sweep a stage, and show what the curve says."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.config.config import Config
+from finetune.config.yaml_writer import write_value
+from finetune.data.quality.findings import warnings_of_copies
+from finetune.display import Display
+from finetune.errors import CheckpointError
+from finetune.experiment.build import Experiment, build_loaders, prepare
+from finetune.experiment.lr_search import find_lr, starting_weights
+from finetune.lr_finder.result import Found
+from finetune.machine.device import choose_device
+from finetune.optim.param_groups import find_stage
+from finetune.report.lr_finder import curve_plot, refusal, show_found, write_plot
+from finetune.report.plot import draw_text
+from finetune.runs import MODEL
+from finetune.runs.trained_model import Trained, load_trained
+
+__all__ = ["Answer", "choose_stage", "lr_find", "refusal", "show_answer", "write_plot"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `finetune lr-find` found, and how a config writes it."""
+
+    found: Found
+    written: float | str | None
+    """The value for the stage's `lr`, with the slice that the config gives it; None if nothing was found."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the answer as `lr-find --json` documents it."""
+        return {"written": self.written, **self.found.to_dict()}
+
+
+def choose_stage(config: Config, name: str | None, *, from_run: bool) -> str:
+    """Give the name of the stage to sweep: the one named, else the first, or the last from a run's weights.
+
+    Raises:
+        ConfigError: no such stage.
+    """
+    return config.stages[find_stage(config.stage_names, name, default=-1 if from_run else 0)].name
+
+
+def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Display) -> Answer:
+    """Find the learning rate of a stage, show how, and change nothing.
+
+    Args:
+        config: the experiment.
+        stage: name of the stage.
+        run_dir: a run whose weights to sweep from; None for the weights that a training starts with.
+        display: where to show it.
+
+    Raises:
+        FinetuneError: whatever the user can mend in config, data or run. That no rate was found is no error
+            here, see `lr_report.refusal`.
+    """
+    number = find_stage(config.stage_names, stage, default=0)
+    weights = untrained_weights(config, number)
+    if run_dir is None:
+        experiment = prepare(config, display)
+    else:
+        experiment, weights = prepare_from_run(config, run_dir, display)
+    for warning in warnings_of_copies(experiment.index):
+        display.warn(warning)
+    display.say(f"sweep   stage {config.stages[number].name}, from {weights}")
+    found = find_lr(experiment, number, build_loaders(experiment), weights=weights, display=display)
+    rate = config.stages[number].rate
+    return Answer(found, None if found.lr is None else rate.peaking_at(found.lr).written)
+
+
+def untrained_weights(config: Config, number: int) -> str:
+    """Say what a sweep before any training starts from."""
+    start = starting_weights(config)
+    if number == 0:
+        return start
+    before = " and ".join(stage.name for stage in config.stages[:number])
+    return f"{start}: {before} not trained (--run RUN sweeps from a run's weights)"
+
+
+def prepare_from_run(config: Config, run_dir: Path, display: Display) -> tuple[Experiment, str]:
+    """Prepare an experiment whose model has the best weights of a run; say which they are.
+
+    Raises:
+        RunError: not a run, or one without a model.
+        CheckpointError: damaged, or not the model and the classes of the config.
+    """
+    trained = load_trained(run_dir, choose_device(config.device))
+    # The run has the backbone's preprocessing too, so the pretrained weights are not needed again.
+    model = config.model.model_copy(update={"weights": str(run_dir)})
+    experiment = prepare(config.model_copy(update={"model": model}), display)
+    if trained.class_names != experiment.index.class_names:
+        raise _other_run(trained, "its classes are not those of the config's data")
+    if trained.metadata != experiment.index.metadata:
+        raise _other_run(trained, "its metadata is not that of the config's data")
+    ours, theirs = experiment.model.state_dict(), trained.model.state_dict()
+    if {name: t.shape for name, t in ours.items()} != {name: t.shape for name, t in theirs.items()}:
+        raise _other_run(trained, "not the model of the config")
+    experiment.model.load_state_dict(theirs)
+    return experiment, f"the best weights of {run_dir} ({trained.best})"
+
+
+def _other_run(trained: Trained, difference: str) -> CheckpointError:
+    return CheckpointError(
+        f"{trained.run / MODEL}: {difference}.\nName a run of this config, or leave out --run."
+    )
+
+
+def show_answer(answer: Answer, display: Display) -> None:
+    """Show the curve, the table of heuristics, the race, and the rate as the config would hold it."""
+    if len(answer.found.curve.lrs) >= 2:
+        display.say("")
+        width = min(display.width, 100)
+        display.say(draw_text(curve_plot(answer.found), width=width, ascii_only=display.ascii_only))
+    show_found(answer.found, display)
+    if answer.written is not None:
+        display.say(f"\nlr: {write_value(answer.written)}")

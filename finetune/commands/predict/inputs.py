@@ -1,0 +1,132 @@
+"""Which images a prediction is asked for, and what is told of each beside its pixels."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from finetune.data.indexing.find_images import find_images
+from finetune.data.indexing.fit_metadata import cells_by_name, check_numbers, unseen_lines, untold_lines
+from finetune.data.table import Columns, Table, image_names, is_table, read_table
+from finetune.display import Display
+from finetune.errors import ConfigError, DataError
+from finetune.runs.trained_model import Trained
+from finetune.text import printable
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An image to classify."""
+
+    path: Path
+    cells: Mapping[str, str] = field(default_factory=dict)
+    """what is told beside it, by the name of the column"""
+    place: str = ""
+    """where a table says so: `labels.csv, line 7`"""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What `--metadata` says: of all images, and of some."""
+
+    of_all: Mapping[str, str] = field(default_factory=dict)
+    of_some: Mapping[str, Asked] = field(default_factory=dict)
+    """by absolute path"""
+
+
+def find_asked(
+    inputs: Sequence[Path], trained: Trained, given: Sequence[str], display: Display
+) -> list[Asked]:
+    """Give images, all images below folders, and those that tables list, in the order given.
+
+    `column=value` is said of all images, and goes before what the tables of `--metadata` tell; that goes
+    before the table that lists an image.
+
+    Args:
+        inputs: images, folders and tables.
+        trained: the run that is to classify them.
+        given: what `--metadata` was given: tables, or `column=value`.
+        display: where to tell which metadata is missing or new.
+
+    Raises:
+        DataError: a folder or table without images, or a cell that is no number in a column of numbers.
+        ConfigError: metadata that the model does not take.
+    """
+    told = _read_told(given, trained)
+    asked = [one for path in inputs for one in _images_of(path, trained)]
+    if trained.metadata is None:
+        return asked
+    asked = [_with_told(one, told) for one in asked]
+    rows = [cells_by_name(one.cells, trained.metadata) for one in asked]
+    check_numbers(trained.metadata, zip(map(_called, asked), rows, strict=True))
+    names = {name for one in asked for name in one.cells}
+    for line in untold_lines(trained.metadata, sorted(names), "what was given"):
+        display.warn(f"{line} (--metadata gives it)")
+    unlisted = sum(os.path.abspath(one.path) not in told.of_some for one in asked) if told.of_some else 0
+    if unlisted:
+        display.warn(f"{unlisted:,} of {len(asked):,} images are not in the tables of --metadata")
+    for line in unseen_lines(trained.metadata, rows, "images"):
+        display.warn(line)
+    return asked
+
+
+def _images_of(given: Path, trained: Trained) -> list[Asked]:
+    if given.is_dir():
+        names = find_images(given, "").images
+        if not names:
+            raise DataError(f"No images in {given}.")
+        return [Asked(given / name) for name in names]
+    if is_table(given):
+        return _rows_of(read_table(given), given.parent, trained)
+    return [Asked(given)]
+
+
+def _rows_of(table: Table, folder: Path, trained: Trained) -> list[Asked]:
+    """Give the images of a table, with those of its cells that the model takes."""
+    names = () if trained.metadata is None else trained.metadata.names
+    there = {name: table.header.index(name) for name in names if name in table.header}
+    columns = trained.columns if trained.columns.image in table.header else Columns()
+    return [
+        Asked(
+            folder / name,
+            {column: cells[position].strip() for column, position in there.items()},
+            f"{table}, {table.place(row)}",
+        )
+        for row, (name, cells) in enumerate(
+            zip(image_names(table, folder.absolute(), columns), table.rows, strict=True)
+        )
+    ]
+
+
+def _read_told(given: Sequence[str], trained: Trained) -> Told:
+    """Read what `--metadata` was given."""
+    if given and trained.metadata is None:
+        raise ConfigError(
+            f"--metadata {given[0]}: {trained.run.directory} was trained without metadata; leave it out."
+        )
+    names = () if trained.metadata is None else trained.metadata.names
+    of_all: dict[str, str] = {}
+    of_some: dict[str, Asked] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if equals and name in names:
+            of_all[name] = value.strip()
+        elif is_table(text):
+            rows = _rows_of(read_table(text), Path(text).parent, trained)
+            of_some |= {os.path.abspath(one.path): one for one in rows}
+        else:
+            raise ConfigError(
+                f"--metadata {text}: expected a table (.csv, .tsv, .parquet) or COLUMN=VALUE; the model "
+                f"takes {', '.join(map(printable, names))}."
+            )
+    return Told(of_all, of_some)
+
+
+def _with_told(one: Asked, told: Told) -> Asked:
+    more = told.of_some.get(os.path.abspath(one.path), Asked(one.path))
+    own = {name: cell for name, cell in more.cells.items() if cell or name not in one.cells}
+    return replace(one, cells={**one.cells, **own, **told.of_all}, place=more.place or one.place)
+
+
+def _called(one: Asked) -> str:
+    return printable(str(one.path)) + (f" ({one.place})" if one.place else "")

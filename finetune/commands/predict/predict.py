@@ -1,0 +1,190 @@
+"""The story of `finetune predict`: the most probable classes of any images."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from finetune.commands.predict.inputs import Asked, find_asked
+from finetune.data.images import ImageError, read_image
+from finetune.data.indexing.fit_metadata import cells_by_name
+from finetune.data.loading.loaders import stack_facts
+from finetune.data.loading.transforms import eval_transform
+from finetune.display import Display
+from finetune.machine.device import DeviceName, choose_device, keep_large_buffers
+from finetune.metrics.multi_label import label_probabilities
+from finetune.runs.trained_model import Trained, load_trained
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one class."""
+
+    name: str
+    probability: float
+    threshold: float | None = None
+    """probability from which on the class is given; None where the most probable one is"""
+
+    @property
+    def given(self) -> bool:
+        """Tell whether an image has the class, where it may have several."""
+        return self.threshold is not None and self.probability >= self.threshold
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.probability:.2%}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the answer as `predict --json` documents it."""
+        threshold = {} if self.threshold is None else {"threshold": self.threshold}
+        return {"class": self.name, "probability": self.probability, **threshold}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image: its most probable classes, or why there is none."""
+
+    image: str
+    classes: tuple[Answer, ...]
+    """the most probable, and all that are given, most probable first; empty if the image cannot be read"""
+    error: str | None
+    top_k: int
+    """how many of them were asked for"""
+    multilabel: bool
+    """whether the image may have several classes, or none"""
+
+    @property
+    def labels(self) -> list[str]:
+        """Give the classes that the image has, where it may have several."""
+        return [answer.name for answer in self.classes if answer.given]
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the answer as `predict --json` documents it."""
+        labels = {"labels": self.labels} if self.multilabel else {}
+        classes = [answer.to_dict() for answer in self.classes[: self.top_k]]
+        return {"image": self.image, **labels, "predictions": classes, "error": self.error}
+
+    def csv_rows(self) -> list[dict[str, object]]:
+        """Give a CSV row for each class, or one for the error."""
+        if self.error is not None:
+            return [{"image": self.image, "error": self.error}]
+        rows: list[dict[str, object]] = []
+        for rank, answer in enumerate(self.classes, start=1):
+            rows.append(
+                {"image": self.image, "rank": rank, "class": answer.name, "probability": answer.probability}
+            )
+            if self.multilabel:
+                rows[-1]["assigned"] = int(answer.given)
+        return rows
+
+    def table_row(self) -> tuple[str, ...]:
+        """Give the row of the table on screen."""
+        if self.error is not None:
+            return self.image, "–", *([] if self.multilabel else ["–"]), self.error
+        if self.multilabel:
+            given = [answer for answer in self.classes if answer.given]
+            others = [answer for answer in self.classes[: self.top_k] if not answer.given]
+            return self.image, ", ".join(map(str, given)) or "–", ", ".join(map(str, others))
+        best, *others = self.classes
+        return self.image, best.name, f"{best.probability:.2%}", ", ".join(map(str, others))
+
+
+def csv_header(predictions: Sequence[Prediction]) -> list[str]:
+    """Give the columns of the CSV."""
+    assigned = ["assigned"] if any(prediction.multilabel for prediction in predictions) else []
+    return ["image", "rank", "class", "probability", *assigned, "error"]
+
+
+def table_header(predictions: Sequence[Prediction]) -> tuple[str, ...]:
+    """Give the headings of the table on screen."""
+    if any(prediction.multilabel for prediction in predictions):
+        return "image", "labels", "then"
+    return "image", "class", "probability", "then"
+
+
+def predict(
+    run_dir: Path,
+    inputs: Sequence[Path],
+    *,
+    metadata: Sequence[str] = (),
+    top_k: int,
+    device: DeviceName,
+    display: Display,
+) -> list[Prediction]:
+    """Classify images, all images below folders, and those that tables list, in the order given.
+
+    Args:
+        run_dir: directory of the run.
+        inputs: images, folders and tables.
+        metadata: what is told beside them: tables of images and metadata, or `column=value` for all images.
+        top_k: how many classes to give for each.
+        device: where to compute.
+        display: where to tell how it goes.
+
+    Raises:
+        RunError: not a finished run.
+        DataError: a folder or table without images, or metadata that cannot be.
+        ConfigError: metadata that the model does not take.
+    """
+    keep_large_buffers()
+    trained = load_trained(run_dir, choose_device(device))
+    asked = find_asked(inputs, trained, metadata, display)
+    predictions: list[Prediction] = []
+    with display.bar("predicting", len(asked)) as bar, ThreadPoolExecutor() as readers:
+        for batch in _batches(asked, trained.batch_size):
+            predictions += _predict_batch(trained, batch, top_k, readers)
+            bar.advance_to(len(predictions))
+    return predictions
+
+
+def _batches(asked: Sequence[Asked], size: int) -> Iterator[Sequence[Asked]]:
+    for start in range(0, len(asked), size):
+        yield asked[start : start + size]
+
+
+def _predict_batch(
+    trained: Trained, asked: Sequence[Asked], top_k: int, readers: ThreadPoolExecutor
+) -> list[Prediction]:
+    transform = eval_transform(trained.model.preprocessing)
+
+    def read(one: Asked) -> Tensor | ImageError:
+        try:
+            return transform(read_image(one.path, trained.limits, shrink_to=transform.shrink_to))
+        except ImageError as error:
+            return error
+
+    read_images = list(readers.map(read, asked))
+    good = [(image, one) for image, one in zip(read_images, asked, strict=True) if isinstance(image, Tensor)]
+    answers = iter(_answers(trained, good, top_k))
+    several = trained.thresholds is not None
+    return [
+        Prediction(str(one.path), next(answers), None, top_k, several)
+        if isinstance(image, Tensor)
+        else Prediction(str(one.path), (), image.reason, top_k, several)
+        for one, image in zip(asked, read_images, strict=True)
+    ]
+
+
+def _answers(trained: Trained, good: Sequence[tuple[Tensor, Asked]], top_k: int) -> list[tuple[Answer, ...]]:
+    """Give the most probable classes of each image, and all that are given."""
+    if not good:
+        return []
+    inputs = [torch.stack([image for image, _ in good])]
+    if trained.metadata is not None:
+        cells = [cells_by_name(one.cells, trained.metadata) for _, one in good]
+        inputs += stack_facts([trained.metadata.encode(of_one) for of_one in cells])
+    with torch.inference_mode():
+        logits = trained.model(*(one.to(trained.device) for one in inputs))
+    names, thresholds = trained.class_names, trained.thresholds
+    shares = logits.softmax(1).cpu() if thresholds is None else label_probabilities(logits.cpu())
+    ranked = shares.sort(dim=1, descending=True, stable=True)
+    answers = []
+    for targets, row in zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True):
+        classes = [
+            Answer(names[target], share, None if thresholds is None else thresholds[target])
+            for target, share in zip(targets, row, strict=True)
+        ]
+        answers.append(tuple(a for rank, a in enumerate(classes) if rank < top_k or a.given))
+    return answers

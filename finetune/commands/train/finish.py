@@ -1,0 +1,117 @@
+"""The last page of the story of `finetune train`: judge the run by its curves, write its report, show it."""
+
+from dataclasses import asdict, dataclass
+
+from finetune.commands.evaluate.ablation import Ablation, ablate_metadata, show_ablations
+from finetune.commands.evaluate.evaluate import evaluate_split
+from finetune.commands.train.stages import Work
+from finetune.config.load import parse_config
+from finetune.data.index import ImageIndex
+from finetune.display import Display, duration
+from finetune.experiment.build import Experiment
+from finetune.experiment.task import decided
+from finetune.report.diagnosis import Finding, Knobs, StageCurves, diagnose, steps_by_stage
+from finetune.report.scores import report_page, show_scores
+from finetune.runs import CONFIG, REPORT, Run
+from finetune.runs.recorder import Journal
+from finetune.runs.trained_model import load_trained
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to; the last line of `train --json`."""
+
+    run_dir: str
+    val_loss: float
+    """Of the best model, mean cross-entropy in nats."""
+    val_accuracy: float
+    """Of the best model, 0–1."""
+    val_map: float
+    """Mean average precision of the best model, 0–1."""
+    epochs: int
+    """All stages together."""
+    seconds: float
+
+
+def diagnose_run(run: Run, journal: Journal, index: ImageIndex) -> list[Finding]:
+    """Judge the whole run by its classes and what its directory holds: the rates used, epochs and steps."""
+    config = parse_config(run.read_config(), str(run / CONFIG))
+    if config.loss.name == "focal" or config.data.balance == "loss":
+        return []  # what is trained is another loss than that of the validation, and cannot be set beside it
+    steps = steps_by_stage(run.read_events())
+    stages = [
+        StageCurves(stage.name, stage.epochs, stage.rate, rows, steps.get(stage.name, []))
+        for stage in config.stages
+        if (rows := [row for row in journal.history if row.stage == stage.name])
+    ]
+    knobs = Knobs(
+        classes=len(journal.best_scores.class_names),
+        label_smoothing=config.loss.label_smoothing,
+        weight_decay=config.optimizer.weight_decay,
+        augment=config.data.augment,
+        trains_all=config.stages[-1].train in ("all", config.model.layer_groups),
+        prevalences=index.prevalences("train") if index.multilabel else (),
+    )
+    return diagnose(stages, knobs)
+
+
+def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outcome:
+    """Write the report of the best model, and show it."""
+    run, journal, seconds = work.run, work.journal, work.checkpointer.seconds
+    scores = {"val": journal.best_scores}
+    ablations: list[Ablation] = []
+    if experiment.index.count("test") or experiment.index.metadata is not None:
+        trained = load_trained(run.directory, experiment.device)
+        if experiment.index.count("test"):
+            scores["test"] = evaluate_split(trained, experiment.index, "test", display)
+        ablations = ablate_metadata(trained, experiment.index, display)
+    metric = decided(experiment.config.monitor)
+    findings = diagnose_run(run, journal, experiment.index)
+    report = {
+        "run_dir": str(run.directory),
+        "best": asdict(journal.best),
+        "epochs": len(journal.history),
+        "seconds": round(seconds, 3),
+        **({"inexact": list(work.inexact)} if work.inexact else {}),
+        "train_images": experiment.index.count("train"),
+        "bad_images": [image._asdict() for image in experiment.index.bad],
+        "early_stops": [asdict(stop) for stop in journal.early_stops],
+        "diagnosis": [asdict(finding) for finding in findings],
+        "monitor": metric,
+        "ablations": [one.to_dict(metric) for one in ablations],
+        **{split: of_split.to_dict() for split, of_split in scores.items()},
+    }
+    run.write_report(report)
+    page = report_page(
+        report,
+        scores=scores,
+        history=journal.history,
+        best=journal.best,
+        config=run.read_config(),
+        lr_finds=run.read_lr_finds(stage.name for stage in experiment.config.stages),
+    )
+    run.write_report_page(page)
+    run.append_events([{"event": "done", **asdict(journal.best)}])
+    for split, of_split in scores.items():
+        best = f"best model (stage {journal.best.stage}, epoch {journal.best.epoch})"
+        display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
+        show_scores(display, of_split)
+    show_ablations(ablations, journal.best_scores, metric, display)
+    if findings:
+        display.say("\n" + "\n".join(["what the curves say:", *map(str, findings)]))
+    display.say(f"\ndone in {duration(seconds)}: {run.directory}")
+    return finished_outcome(run)
+
+
+def finished_outcome(run: Run) -> Outcome:
+    """Give the outcome of a run that was finished before."""
+    report = run.read_json(REPORT)
+    best = report["best"]
+    return Outcome(
+        run_dir=str(run.directory),
+        val_loss=best["val_loss"],
+        val_accuracy=best["val_accuracy"],
+        val_map=best["val_map"],
+        epochs=report["epochs"],
+        seconds=report["seconds"],
+    )

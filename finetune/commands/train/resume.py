@@ -1,0 +1,182 @@
+"""What has changed since a run began, and whether it can be gone on with all the same."""
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetune import __version__
+from finetune.config.config import Config
+from finetune.config.load import parse_config
+from finetune.config.yaml_writer import dump_config
+from finetune.data.index import ImageIndex
+from finetune.data.quality.fingerprint import Fingerprint
+from finetune.errors import CheckpointError
+from finetune.experiment.build import Experiment
+from finetune.machine.device import describe
+from finetune.runs import STARTED, Run
+from finetune.text import printable
+
+# The result does not depend on these.
+_FREE = ("data.workers", "output.", "checkpoint.", "device")
+_LISTED = 5
+_FORMAT = 2  # of what a run holds to be gone on with
+
+
+def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str]) -> dict[str, object]:
+    """Give what a run begins with: the config as it was given, and what computes.
+
+    `inexact` is what had changed when the run was gone on with, now and before.
+    """
+    return {
+        "format": _FORMAT,
+        "config": dump_config(config),
+        "world": describe_world(experiment),
+        "inexact": list(dict.fromkeys(inexact)),
+    }
+
+
+def earlier_changes(run: Run) -> list[str]:
+    """Give what had changed at earlier resumes of a run."""
+    return [str(change) for change in run.read_json(STARTED)["inexact"]]
+
+
+def describe_world(experiment: Experiment) -> dict[str, str]:
+    """Name everything outside the config and the data that the bits of a result depend on."""
+    return {
+        "finetune": __version__,
+        "finetune's code": _digest_of_code(),
+        "python": ".".join(map(str, sys.version_info[:3])),
+        **{name: version(name) for name in ("torch", "torchvision", "fastai", "numpy", "pillow")},
+        "device": describe(experiment.device),
+        "cuda": str(torch.version.cuda) if experiment.device.type == "cuda" else "none",
+    }
+
+
+def _digest_of_code() -> str:
+    package = Path(__file__).parent
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def config_as_given(run: Run, overrides: Sequence[str] = ()) -> Config:
+    """Give the config that a run was started with, perhaps with other values.
+
+    Raises:
+        ConfigError: the overrides say nothing possible.
+        CheckpointError: the run is of a version of finetune whose checkpoints, history and report have other
+            fields.
+    """
+    started = run.read_json(STARTED)
+    if started.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{run.directory} was begun by another version of finetune, which keeps other things.\n"
+            f"Go on with that version, or start again without --resume; this is {__version__}."
+        )
+    return parse_config(started["config"], str(run / STARTED), overrides)
+
+
+def check_config(before: Config, now: Config) -> list[str]:
+    """Compare a config with the one that a run was started with; give what would change the result.
+
+    More stages at the end change nothing that was trained: the run goes on with them.
+    """
+    if before.stages == now.stages[: len(before.stages)]:
+        now = now.model_copy(update={"stages": before.stages})
+    old, new = (dict(_flat(one.model_dump(mode="json"))) for one in (before, now))
+    return [
+        f"{key}: {_shown(old, key)}, now {_shown(new, key)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith(_FREE)
+    ]
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Give every single value of nested mappings and lists with its dotted path."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        yield path, f"{len(value)} values" if value and isinstance(value[0], Mapping) else tuple(value)
+        for number, inner in enumerate(value):
+            yield from _flat(inner, f"{path}.{number}")
+    else:
+        yield path, value
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return "null" if values.get(key) is None else printable(str(values[key]))
+
+
+def check_classes(run: Run, index: ImageIndex) -> None:
+    """Make sure that the classes are still those of the run, in their order.
+
+    Raises:
+        CheckpointError: they are not; outputs of the model would take other names.
+    """
+    before, now = tuple(run.read_classes()), index.class_names
+    if before == now:
+        return
+    gone, new = [n for n in before if n not in now], [n for n in now if n not in before]
+    raise CheckpointError(
+        f"The classes of the data have changed: {_names(gone, '−')}{_names(new, '+')}.\n"
+        f"{run.directory} cannot be gone on with; restore them, or start again without --resume."
+    )
+
+
+def check_data(run: Run, index: ImageIndex, files: Mapping[str, Fingerprint]) -> list[str]:
+    """Compare the images with those that a run was started with; give what has changed, in a line a kind."""
+    before = {name: (split, of_class, *cells) for name, split, of_class, cells in run.read_split()}
+    now = {name: tuple(rest) for name, *rest in index.rows()}
+    kept = before.keys() & now.keys()
+    known = run.read_files() if files else {}
+    moved = {name for name in kept if before[name] != now[name]}
+    altered = {
+        name
+        for name in kept & known.keys() & files.keys()
+        if (known[name].bytes, known[name].blake2b) != (files[name].bytes, files[name].blake2b)
+    }
+    kinds = {
+        "added": now.keys() - before.keys(),
+        "removed": before.keys() - now.keys(),
+        "altered": altered,
+        "of another class, split or metadata": moved,
+    }
+    return [f"images {kind}: {_names(sorted(names), '')}" for kind, names in kinds.items() if names]
+
+
+def check_world(run: Run, experiment: Experiment) -> list[str]:
+    """Compare what computes with what computed when the run began; give what differs."""
+    before, now = run.read_json(STARTED)["world"], describe_world(experiment)
+    return [
+        f"{name} {before.get(name)}, now {value}" for name, value in now.items() if before.get(name) != value
+    ]
+
+
+def refuse_or_note(
+    run: Run, differences: Sequence[str], what: str, *, force: bool, how_to_mend: str
+) -> list[str]:
+    """Refuse to go on with something else than the run was started with, unless that is wanted.
+
+    Raises:
+        CheckpointError: there are differences, and `force` was not asked for.
+    """
+    if differences and not force:
+        lines = "\n".join(f"  {line}" for line in differences)
+        raise CheckpointError(
+            f"{run.directory} was started with {what}:\n{lines}\n"
+            f"{how_to_mend}, start again without --resume, or add --force to go on all the same."
+        )
+    return list(differences)
+
+
+def _names(names: Sequence[str], sign: str) -> str:
+    listed = ", ".join(sign + printable(name) for name in names[:_LISTED])
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{len(names)}, {listed}{more}" if not sign else listed + more + (" " if names else "")

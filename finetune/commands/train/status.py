@@ -1,0 +1,87 @@
+"""How a training ends, said in the run directory however it ends."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+
+import torch
+
+from finetune.data.loading.loaders import worker_failure
+from finetune.errors import DivergenceError, FinetuneError, Interrupted, ResourceError, Stopped
+from finetune.machine.signals import StopSignals
+from finetune.runs import Run
+from finetune.runs.checkpointer import how_to_resume
+from finetune.runs.recorder import Journal
+
+
+@contextmanager
+def recorded_end(run: Run, journal: Journal, stop: StopSignals, *, batch_size: int) -> Iterator[None]:
+    """Make the run directory say how the run ended, however it ends, and where in the training that was.
+
+    `batch_size` is what to name where memory has run out.
+    """
+    state, exit_code, error = "failed", 1, None
+    failed_at: dict[str, str | int | None] = {}
+    try:
+        yield
+        state, exit_code = "done", 0
+    except KeyboardInterrupt:
+        failure = interruption(run, stop)
+        state, exit_code = _state_of(failure), failure.exit_code
+        raise failure from None
+    except FinetuneError as failure:
+        state, exit_code, error = _state_of(failure), failure.exit_code, str(failure)
+        if isinstance(failure, DivergenceError) and failure.step is not None:
+            failed_at = {"step": failure.step}
+        raise
+    except RuntimeError as failure:
+        error = str(failure)
+        known = out_of_memory(failure, batch_size) or worker_failure(failure)
+        if known is None:
+            raise
+        exit_code = known.exit_code
+        raise known from failure
+    finally:
+        with suppress(ResourceError):  # the disk may be what failed; the error on its way says more
+            run.write_status(
+                state,
+                exit_code,
+                resumable=state not in ("done", "diverged"),
+                last_checkpoint=next(reversed(run.checkpoints.names()), None),
+                error=error,
+                early_stops=[asdict(stop) for stop in journal.early_stops],
+                **(journal.place() | failed_at),
+            )
+
+
+def interruption(run: Run, stop: StopSignals) -> Stopped | Interrupted:
+    """Give the end that signals have put to a training outside of a step, or in the midst of one."""
+    how = how_to_resume(run)
+    if stop.received is None or stop.insisted:
+        return Interrupted(f"Interrupted at once; nothing new was saved.\n{how}")
+    saved = run.checkpoints.names()
+    since = f"the last checkpoint is {saved[-1]}" if saved else "nothing was trained yet"
+    return Stopped(f"Stopped by {stop.received}; {since}.\n{how}")
+
+
+def _state_of(failure: FinetuneError) -> str:
+    match failure:
+        case Stopped():
+            return "stopped"
+        case Interrupted():
+            return "interrupted"
+        case DivergenceError():
+            return "diverged"
+        case _:
+            return "failed"
+
+
+def out_of_memory(error: RuntimeError, batch_size: int) -> ResourceError | None:
+    """Translate torch's complaint about memory, of a GPU or of the machine; None for any other error."""
+    text = str(error)
+    if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text):
+        return None
+    return ResourceError(
+        f"Out of memory: data.batch_size {batch_size} does not fit ({text.splitlines()[0]})\n"
+        f"Try data.batch_size={max(2, batch_size // 2)}, a smaller data.image_size, or precision=bfloat16."
+    )

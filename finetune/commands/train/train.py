@@ -1,0 +1,216 @@
+"""The story of `finetune train`: from a config to a run directory with a trained model and its report."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from finetune.commands.train.finish import Outcome, finished_outcome, write_outcome
+from finetune.commands.train.resume import (
+    check_classes,
+    check_config,
+    check_data,
+    check_world,
+    config_as_given,
+    earlier_changes,
+    refuse_or_note,
+    starting_facts,
+)
+from finetune.commands.train.stages import Work, exact_rates, run_stages, show_stage, with_rates
+from finetune.commands.train.status import recorded_end
+from finetune.config.config import Config
+from finetune.config.load import parse_config
+from finetune.config.yaml_writer import dump_config
+from finetune.data.quality.findings import warnings_of_copies
+from finetune.data.quality.fingerprint import Fingerprint, take_fingerprints
+from finetune.display import Display
+from finetune.errors import Stopped
+from finetune.experiment.build import Experiment, early_stopping, freeze_and_plan, prepare
+from finetune.experiment.task import decided
+from finetune.machine.signals import StopSignals
+from finetune.runs import STARTED, STATUS, Run, create_run, find_run, resume_run
+from finetune.runs.checkpointer import Checkpointer, Rhythm, Saved
+from finetune.runs.recorder import Journal
+from finetune.runs.trained_model import describe_model
+
+
+def train(
+    config: Config,
+    *,
+    name: str,
+    run_dir: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    force: bool = False,
+    display: Display,
+) -> Outcome:
+    """Train as the config says, and leave a run directory.
+
+    Args:
+        config: the experiment.
+        name: what the run directory is called after, where `run_dir` is None.
+        run_dir: the run directory, or None for a new one in `output.dir`; with `resume`, for the newest one
+            there that is called after `name`.
+        overwrite: move aside what `run_dir` holds.
+        resume: go on with the run in the directory, if it holds one.
+        force: go on although the config or the data have changed.
+        display: where to tell how it goes.
+
+    Raises:
+        FinetuneError: whatever the user can mend, or a signal; the run directory's status says so too.
+    """
+    parent = Path(config.output.dir)
+    begun = run_dir or find_run(parent, name) if resume else None
+    with StopSignals() as stop, before_the_beginning(stop):
+        if begun is not None and (begun / STARTED).exists():
+            with resume_run(begun) as run:
+                return go_on(run, config, stop, force=force, display=display)
+        if resume:
+            display.say(f"nothing to go on with in {run_dir or parent}; starting a new run")
+        with create_run(run_dir, parent=parent, name=name, overwrite=overwrite, resume=resume) as run:
+            return begin(run, config, stop, display)
+
+
+def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outcome:
+    """Train from the beginning."""
+    experiment = prepare(config, display)
+    files = fingerprint(experiment, {}, display)
+    work = start_work(run, experiment, stop, display)
+    with recorded_end(run, work.journal, stop, batch_size=experiment.config.data.batch_size):
+        work.checkpointer.check_space()
+        write_beginning(work, config, experiment, files)
+        run_stages(work, experiment, None, display)
+        return write_outcome(work, experiment, display)
+
+
+def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: Display) -> Outcome:
+    """Train on from the newest checkpoint of a run; give the outcome if there is nothing left to do.
+
+    Raises:
+        CheckpointError: the config or the data would make it another training.
+    """
+    before = config_as_given(run)
+    changes = refuse_or_note(
+        run, check_config(before, config), "another config", force=force, how_to_mend="Restore these values"
+    )
+    more_stages = len(config.stages) > len(before.stages)
+    if run.read_json(STATUS)["state"] == "done" and not more_stages and not changes:
+        display.say(f"{run.directory} is finished; there is nothing left to do")
+        return finished_outcome(run)
+    experiment = prepare(with_precision_of(run, config), display)
+    check_classes(run, experiment.index)
+    files = fingerprint(experiment, run.read_files() if experiment.index.root else {}, display)
+    changes += refuse_or_note(
+        run, check_data(run, experiment.index, files), "other data", force=force, how_to_mend="Restore them"
+    )
+    changes += check_world(run, experiment)
+    inexact = (*earlier_changes(run), *changes)
+    work = replace(start_work(run, experiment, stop, display), inexact=inexact)
+    with recorded_end(run, work.journal, stop, batch_size=experiment.config.data.batch_size):
+        run.write_status("running", 0, resumable=True)
+        saved = work.checkpointer.resume()
+        if saved is not None:
+            experiment = with_rates(experiment, saved.lrs)
+        show_resume(work, experiment, saved, changes, display)
+        if changes or more_stages:
+            write_beginning(work, config, experiment, files)
+        run_stages(work, experiment, saved, display)
+        return write_outcome(work, experiment, display)
+
+
+def start_work(run: Run, experiment: Experiment, stop: StopSignals, display: Display) -> Work:
+    """Open the record of the training."""
+    config = experiment.config
+    description = describe_model(
+        experiment.model.spec, experiment.index, experiment.limits, config.data.batch_size
+    )
+    journal = Journal(
+        run,
+        monitor=decided(config.monitor),
+        description=description,
+        epochs={stage.name: stage.epochs for stage in config.stages},
+        early_stopping=early_stopping(config),
+    )
+    often = config.checkpoint
+    rhythm = Rhythm(often.seconds, often.steps, often.keep)
+    checkpointer = Checkpointer(run, experiment.model, journal, rhythm=rhythm, stop=stop, warn=display.warn)
+    return Work(run, journal, checkpointer, stop)
+
+
+@contextmanager
+def before_the_beginning(stop: StopSignals) -> Iterator[None]:
+    """Say that nothing was trained if a signal comes before there is anything to go on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if stop.received is None or stop.insisted:
+            raise
+        raise Stopped(
+            f"Stopped by {stop.received} before the training began; there was nothing to save.\n"
+            "Start it again with the same command."
+        ) from None
+
+
+def fingerprint(
+    experiment: Experiment, known: Mapping[str, Fingerprint], display: Display
+) -> dict[str, Fingerprint]:
+    """Take the fingerprint of every image, and warn of those that are copies."""
+    with display.bar("fingerprints of images", len(experiment.index.samples)) as bar:
+        files = take_fingerprints(experiment.index, known, bar.advance_to)
+    for warning in warnings_of_copies(experiment.index, files):
+        display.warn(warning)
+    return files
+
+
+def with_precision_of(run: Run, config: Config) -> Config:
+    """Give the config with the precision that was chosen when the run began: another machine may differ."""
+    if config.precision != "auto":
+        return config
+    chosen = parse_config(run.read_config(), str(run.directory)).precision
+    return config.model_copy(update={"precision": chosen})
+
+
+def show_resume(
+    work: Work, experiment: Experiment, saved: Saved | None, changes: Sequence[str], display: Display
+) -> None:
+    """Say where training goes on, and what is not as it was; record it."""
+    if saved is None:
+        where = "the beginning: nothing was saved yet"
+    else:
+        stage = experiment.config.stages[saved.stage]
+        batch = f", batch {saved.reached.batch}" if saved.reached.batch else ""
+        where = f"stage {stage.name}, after epoch {saved.reached.epoch} of {stage.epochs}{batch}"
+    work.journal.add_resume(where, changes)
+    display.say(f"resume  {work.run.directory} from {where}")
+    if changes:
+        lines = "".join(f"\n  {change}" for change in changes)
+        display.warn(f"the result will not be exactly that of an uninterrupted run:{lines}")
+
+
+def show_plan(config: Config, display: Display) -> None:
+    """Tell what training would do, and do none of it."""
+    experiment = prepare(config, display)
+    for warning in warnings_of_copies(experiment.index):
+        display.warn(warning)
+    for number, stage in enumerate(config.stages):
+        plans = freeze_and_plan(experiment.config, stage, experiment.model)
+        show_stage(number, stage, plans, len(config.stages), display)
+    steps = experiment.index.count("train") // experiment.config.data.batch_size
+    epochs = sum(stage.epochs for stage in config.stages)
+    display.say(
+        f"\n{steps:,} steps an epoch, {epochs} epochs, {steps * epochs:,} steps. Nothing was trained."
+    )
+
+
+def write_beginning(
+    work: Work, config: Config, experiment: Experiment, files: Mapping[str, Fingerprint]
+) -> None:
+    """Write down what will be trained on what, before the first step."""
+    run = work.run
+    run.write_config(dump_config(experiment.config) + exact_rates(experiment))
+    run.write_classes(experiment.index.class_names)
+    run.write_split(experiment.index.header, experiment.index.rows())
+    run.write_files(files)
+    run.write_status("running", 0, resumable=True)
+    # Last: where it is, there is a run to go on with.
+    run.write_started(starting_facts(config, experiment, work.inexact))

@@ -1,0 +1,140 @@
+"""The words of a config file: the one vocabulary in which an experiment is described.
+
+Values are strict (`3.0` is no whole number, `"3"` is no number, `true` is neither) and frozen, so that a
+`Config` that exists is a `Config` that makes sense. Nothing here imports torch: names of architectures and
+weights are checked where they are known.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from finetune.config.data import DataConfig
+from finetune.config.optimizer import OptimizerConfig
+from finetune.config.sections import (
+    CheckpointConfig,
+    EarlyStoppingConfig,
+    LossConfig,
+    LrFinderConfig,
+    ModelConfig,
+    OneCycleConfig,
+    OutputConfig,
+    Section,
+    SliceConfig,
+    StageConfig,
+)
+from finetune.config.values import Device, MemoryFormat, Precision
+from finetune.metrics.monitor import Monitor
+
+
+def _stage_problems(
+    stages: Sequence[StageConfig], model: ModelConfig | None
+) -> list[tuple[tuple[int, str], str]]:
+    """Find what is wrong between stages: a list of ((index, key), text)."""
+    problems = []
+    seen: dict[str, int] = {}
+    for index, stage in enumerate(stages):
+        first = seen.setdefault(stage.name, index)
+        if first != index:
+            problems.append(
+                ((index, "name"), f"{stage.name!r} is also the name of stages[{first}]; rename one")
+            )
+        if model is not None and isinstance(stage.train, int) and stage.train > model.layer_groups:
+            text = f"{stage.train} is more than model.layer_groups ({model.layer_groups}); write all, or less"
+            problems.append(((index, "train"), text))
+    return problems
+
+
+def default_stages(optimizer: object) -> tuple[StageConfig, ...]:
+    """Give the stages of a config that names none: the head alone, then everything.
+
+    `adadelta` finds its own rates and takes factors on them; any other optimizer takes the rates of `adam`.
+    """
+    head, everything = (1.0, "slice(1e-2, 1)") if optimizer == "adadelta" else (3e-3, "slice(1e-5, 1e-3)")
+    return (
+        StageConfig(name="frozen", train="head", epochs=1, lr=head),
+        StageConfig(name="unfrozen", train="all", epochs=4, lr=everything),
+    )
+
+
+class Config(Section):
+    """A whole experiment. Only `data.path` is required."""
+
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 42
+    """Decides everything random: the split, the order, augmentation, dropout, the head's first
+    weights."""
+
+    device: Device = "auto"
+    """Where to train. `auto` takes a GPU if there is one; name it in jobs that must not fall back to
+    the CPU."""
+
+    precision: Precision = "auto"
+    """Arithmetic of the network. `auto` takes bfloat16 where the hardware is fast at it, else
+    float32."""
+
+    memory_format: MemoryFormat = "channels_last"
+    """Layout of images in memory. `channels_last` is faster for most convolutional networks."""
+
+    monitor: Literal["auto", Monitor] = "auto"
+    """What makes an epoch's model the best one, which is the one that is kept: the highest accuracy, balanced
+    accuracy (the mean of the accuracies of all classes), macro F1 (the mean of their F1) or mAP (the mean of
+    their average precisions), or the lowest loss. With classes of very different size `val_macro_f1` or
+    `val_balanced_accuracy`: accuracy hardly notices a rare class. `val_loss` is plain cross-entropy, whatever
+    the loss of training. `auto` is `val_accuracy`, or `val_map` where an image may have several classes."""
+
+    data: DataConfig
+    """The images: where they lie, how they are split, read and augmented."""
+
+    model: ModelConfig = ModelConfig()
+    """The network: a pretrained backbone and a new head."""
+
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """The optimizer, its settings and its weight decay."""
+
+    slice: SliceConfig = SliceConfig()
+    """How `slice(…)` spreads a learning rate over the layer groups."""
+
+    one_cycle: OneCycleConfig = OneCycleConfig()
+    """The one-cycle schedule, with the names and defaults of fastai's `fit_one_cycle`."""
+
+    loss: LossConfig = LossConfig()
+    """The loss that training lowers."""
+
+    stages: Annotated[
+        tuple[StageConfig, ...], Field(strict=False, max_length=64, json_schema_extra={"minItems": 1})
+    ] = Field(
+        default_factory=lambda validated: default_stages(validated["optimizer"].name), validate_default=False
+    )
+    """The stages of training, in order: by default the head alone, then everything."""
+
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    """When a stage ends before its last epoch; training then goes on with the next stage."""
+
+    lr_finder: LrFinderConfig = LrFinderConfig()
+    """How a learning rate is found, by `finetune lr-find` and for `lr: auto`."""
+
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """What training can go on from after it was stopped or killed."""
+
+    output: OutputConfig = OutputConfig()
+    """Where results go."""
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The names of the stages, in order."""
+        return [stage.name for stage in self.stages]
+
+    @field_validator("stages")
+    @classmethod
+    def _stages_agree(cls, stages: tuple[StageConfig, ...], info: ValidationInfo) -> tuple[StageConfig, ...]:
+        if not stages:
+            raise ValueError("expected a list of at least one stage")
+        problems = _stage_problems(stages, info.data.get("model"))
+        if (
+            problems
+        ):  # pydantic cannot place one validator's errors at several keys, so the places travel along
+            text = "; ".join(f"stages[{index}].{key}: {what}" for (index, key), what in problems)
+            raise PydanticCustomError("stages_disagree", "{text}", {"text": text, "problems": problems})
+        return stages

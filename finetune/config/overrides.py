@@ -1,0 +1,77 @@
+"""Apply `key=value` arguments of the command line to the values of a config file."""
+
+import copy
+import re
+from typing import Any
+
+from finetune.config.config import Config, default_stages
+from finetune.config.data import DataConfig
+from finetune.config.problems import dotted
+from finetune.config.sections import StageConfig
+from finetune.config.yaml_reader import Document, Mark, Path, read_yaml
+from finetune.errors import ConfigError
+
+_DEFAULTS = Config(data=DataConfig(path=".")).model_dump()
+
+
+def apply_override(document: Document, argument: str) -> None:
+    """Set one value in a document, as `seed=1`, `stages.0.lr=1e-3` or `stages.frozen.lr=1e-3` says.
+
+    The value is read as YAML. A part of the config that the file leaves out is there with its defaults, so
+    `stages.0.epochs=3` works without `stages` in the file. Unknown keys are left to the check of the whole.
+
+    Raises:
+        ConfigError: no `key=value`, a value that is not YAML, or a key that leads nowhere.
+    """
+    source = f"argument {argument!r}"
+    key, equals, text = argument.partition("=")
+    parts = re.sub(r"\[([^\[\]]*)\]", r".\1", key.strip()).split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"{source}: expected key=value, for instance seed=1 or data.batch_size=32")
+    new = read_yaml(text, source, lines=False)
+    path: Path = ()
+    node: Any = document.value
+    default: Any = {**_DEFAULTS, "stages": tuple(stage.model_dump() for stage in unnamed_stages(node))}
+    for part in parts[:-1]:
+        step = _step(node, part, path, source)
+        default = _child(default, step)
+        if isinstance(node, dict) and node.get(part) is None:
+            node[part] = list(copy.deepcopy(default)) if isinstance(default, tuple) else {}
+            document.marks[(*path, step)] = new.marks[()]
+        node, path = node[step], (*path, step)
+    step = _step(node, parts[-1], path, source)
+    node[step] = new.value
+    _replace_marks(document.marks, (*path, step), new.marks)
+
+
+def _step(node: Any, part: str, path: Path, source: str) -> str | int:
+    """Give the key or index that one part of the argument's key means in `node`."""
+    name = dotted(path)
+    if isinstance(node, dict):
+        return part
+    if not isinstance(node, list):
+        raise ConfigError(f"{source}: {name} holds a single value, so it has no {part!r}; set {name}= itself")
+    if re.fullmatch(r"[0-9]{1,6}", part) and int(part) < len(node):
+        return int(part)
+    names = [item.get("name") if isinstance(item, dict) else None for item in node]
+    if part in names:
+        return names.index(part)
+    shown = ", ".join(str(given) if given else str(index) for index, given in enumerate(names)) or "none"
+    raise ConfigError(f"{source}: {name} has no {part!r}; it holds {len(node)}, counted from 0: {shown}")
+
+
+def unnamed_stages(values: object) -> tuple[StageConfig, ...]:
+    """Give the stages of a config that names none; they follow the optimizer, as far as it names one."""
+    optimizer = values.get("optimizer") if isinstance(values, dict) else None
+    return default_stages(optimizer.get("name") if isinstance(optimizer, dict) else None)
+
+
+def _child(default: Any, step: str | int) -> Any:
+    """Go one step down in the defaults; below an item of a list there are none."""
+    return default.get(step) if isinstance(default, dict) else None
+
+
+def _replace_marks(marks: dict[Path, Mark], path: Path, new: dict[Path, Mark]) -> None:
+    for old in [mark for mark in marks if mark[: len(path)] == path]:
+        del marks[old]
+    marks.update({(*path, *below): mark for below, mark in new.items()})

@@ -1,0 +1,160 @@
+"""Say what is wrong with a config: pydantic's errors as sentences, each with its file and line."""
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from finetune.config.config import Config
+from finetune.config.yaml_reader import Mark, Path, shown
+
+MAX_LINES = 20
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number less than {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "too_long": "a list of at most {max_length}",
+}
+
+
+def describe(error: ValidationError, marks: Mapping[Path, Mark]) -> list[str]:
+    """Give one line per mistake, in the order of the file."""
+    problems: list[tuple[Path, str]] = []
+    for detail in error.errors(include_url=False):
+        problems += _problems(detail, marks)
+    located = [(_mark(path, marks), path, text) for path, text in problems]
+    located.sort(key=lambda item: item[0].line)
+    lines = list(
+        dict.fromkeys(f"{mark.place}{' ' * bool(path)}{dotted(path)}: {text}" for mark, path, text in located)
+    )
+    more = [f"and {len(lines) - MAX_LINES} more mistakes"] if len(lines) > MAX_LINES else []
+    return lines[:MAX_LINES] + more
+
+
+def dotted(path: Path) -> str:
+    """Write a path as users do: ("stages", 1, "lr") is stages[1].lr."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in path)
+    return text.removeprefix(".")
+
+
+def _mark(path: Path, marks: Mapping[Path, Mark]) -> Mark:
+    """Find where a value was written, or what it would stand in."""
+    while path not in marks and path:
+        path = path[:-1]
+    return marks[path]
+
+
+def _problems(detail: ErrorDetails, marks: Mapping[Path, Mark]) -> list[tuple[Path, str]]:
+    path: Path = detail["loc"]
+    kind, context = detail["type"], detail.get("ctx", {})
+    got = marks[path].written if path in marks else "nothing"
+    if kind == "default_factory_not_called":  # a default that follows from a value which is wrong itself
+        return []
+    if kind == "stages_disagree":
+        return [((*path, *where), text) for where, text in context["problems"]]
+    if kind == "missing" and isinstance(path[-1], int):
+        return [(path[:-1], f"expected a list of {_length(path[:-1])} numbers, got {len(detail['input'])}")]
+    if kind == "missing":
+        return [(place, f"is missing; {_purpose(place)}") for place in _required(path)]
+    if kind == "extra_forbidden":
+        return [(path, _unknown_key(path))]
+    if kind == "model_type":
+        keys = ", ".join(_fields(path))
+        return [(path, f"expected a mapping with keys from {keys}; got {got}")]
+    if kind == "literal_error":
+        return [(path, _wrong_choice(str(detail["input"]), context["expected"], got))]
+    if kind == "value_error":
+        return [(path, _with_value(str(context["error"]), got))]
+    if kind in _EXPECTED:
+        return [(path, f"expected {_EXPECTED[kind].format(**context)}, got {got}{_quote_hint(kind, detail)}")]
+    return [(path, f"{detail['msg']}, got {got}")]
+
+
+def _with_value(text: str, got: str) -> str:
+    """Put the value into a text that says what was expected; leave a text that names it already."""
+    if not text.startswith("expected"):
+        return text
+    expected, semicolon, advice = text.partition(";")
+    return f"{expected}, got {got}{semicolon}{advice}"
+
+
+def _quote_hint(kind: str, detail: ErrorDetails) -> str:
+    value = detail["input"]
+    numeric = isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", value, re.IGNORECASE)
+    if not (numeric and kind in ("int_type", "float_type")):
+        return ""
+    return "; write it without quotes and leading zeros"
+
+
+def _wrong_choice(value: str, expected: str, got: str) -> str:
+    choices = re.findall(r"'([^']*)'", expected)
+    near = get_close_matches(value.lower(), choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"expected one of {', '.join(choices)}; got {got}{hint}"
+
+
+def _unknown_key(path: Path) -> str:
+    key, keys = str(path[-1]), list(_fields(path[:-1]))
+    near = get_close_matches(key.lower().replace("-", "_"), keys, n=1)
+    if near:
+        return f"unknown key; did you mean {near[0]!r}?"
+    elsewhere = [place for place in _all_keys(Config) if place[-1] == key]
+    if elsewhere:
+        return f"unknown key here; it belongs to {' or '.join(map(dotted, elsewhere))}"
+    where = f"of {dotted(path[:-1])}" if len(path) > 1 else "at the top"
+    return f"unknown key; the keys {where} are {', '.join(keys)}"
+
+
+def _purpose(path: Path) -> str:
+    """Give the first sentence of a field's documentation."""
+    description = _fields(path[:-1])[str(path[-1])].description or ""
+    first = re.split(r"(?<=[.;:])\s", " ".join(description.split()), maxsplit=1)[0]
+    return f"expected: {first.rstrip('.;:')}"
+
+
+def _required(path: Path) -> list[Path]:
+    """Give what is missing with a key: what a missing section must hold, or the key itself."""
+    section = _fields(path[:-1])[str(path[-1])].annotation
+    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        return [path]
+    return [(*path, name) for name, field in section.model_fields.items() if field.is_required()]
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    """Give the fields that can stand at a place of the config."""
+    section: Any = Config
+    for part in path:
+        if isinstance(part, str):
+            section = _section(section.model_fields[part].annotation)
+    fields: dict[str, Any] = section.model_fields
+    return fields
+
+
+def _section(annotation: Any) -> Any:
+    """Give the model that a field holds, alone or in a list."""
+    return get_args(annotation)[0] if get_origin(annotation) is tuple else annotation
+
+
+def _length(path: Path) -> int:
+    return len(get_args(_fields(path[:-1])[str(path[-1])].annotation))
+
+
+def _all_keys(section: type[BaseModel], above: Path = ()) -> Iterator[Path]:
+    for name, field in section.model_fields.items():
+        inner = _section(field.annotation)
+        path = (*above, name)
+        yield path
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _all_keys(inner, (*path, 0) if inner is not field.annotation else path)

@@ -1,0 +1,33 @@
+"""Image files of unknown quality: into RGB pixels, or a few words on why not."""
+
+from finetune.data.images.decode import (
+    FORMATS,
+    THUMBNAIL_SIDE,
+    ImageError,
+    ImageFacts,
+    ImageLimits,
+    Look,
+    SixteenBit,
+    inspect_image,
+    look_at_image,
+    parse_colour,
+    read_image,
+)
+from finetune.data.images.diagnose import file_reason
+from finetune.data.images.parallel import look_at_images
+
+__all__ = [
+    "FORMATS",
+    "THUMBNAIL_SIDE",
+    "ImageError",
+    "ImageFacts",
+    "ImageLimits",
+    "Look",
+    "SixteenBit",
+    "file_reason",
+    "inspect_image",
+    "look_at_image",
+    "look_at_images",
+    "parse_colour",
+    "read_image",
+]

@@ -1,0 +1,287 @@
+"""Read an image file of unknown quality into RGB pixels.
+
+Training, evaluation, prediction and the scan before a run all read through here, so that a picture means the
+same pixels everywhere. Colour profiles are ignored. Of files that hold several pictures the first is read.
+"""
+
+import os
+import stat
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from finetune.data.images.diagnose import decoder_reason, file_reason, too_big
+from finetune.errors import DataError
+from finetune.text import printable
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""What Pillow may open; left to itself it tries forty more, and hands PostScript to Ghostscript."""
+
+SixteenBit = Literal["scale", "stop"]
+
+# What Pillow raises on damaged files of these formats. Found by damaging files, not by reading: its decoders
+# let through whatever struct, zlib and dictionary look-ups raise on nonsense.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+_ORIENTATION_TAG = 0x0112
+_BITS_PER_SAMPLE_TAG = 0x0102
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What a file may be, and how the unusual ones become RGB."""
+
+    max_pixels: int = 50_000_000
+    """most pixels (width × height) of a file, read from its header before anything is decoded"""
+    sixteen_bit: SixteenBit = "scale"
+    """16-bit grey: scaled from its full range to 0–255, or refused"""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """colour, 0–255 each, that shows through transparent pixels"""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the scan remembers of a readable file."""
+
+    width: int
+    height: int
+    animated: bool
+    """holds several pictures, of which only the first is used"""
+
+
+THUMBNAIL_SIDE = 16
+"""pixels"""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a thorough look at a readable file gives."""
+
+    facts: ImageFacts
+    mode: str
+    """Pillow's name of how the file stores a pixel: `RGB`, `L`, `P`, `CMYK`, `RGBA`, `I;16` and others"""
+    thumbnail: bytes
+    """the upright picture in 16 × 16 grey pixels, row by row"""
+
+
+class ImageError(DataError):
+    """One file that is not a readable image, with the reason in a few words."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{printable(self.name)}: {self.reason}"
+
+
+def read_image(path: Path, limits: ImageLimits, *, shrink_to: int | None = None) -> Image.Image:
+    """Read an image upright, as RGB, with transparency laid on the background.
+
+    Args:
+        path: a regular file, or a link to one.
+        limits: what is accepted and how it is converted.
+        shrink_to: shortest side in pixels that is still enough. Big JPEGs are then decoded at 1/2, 1/4 or
+            1/8 of their size, never below this. The pixels depend on it: pass the same for all uses.
+
+    Raises:
+        ImageError: anything that keeps the file from being such an image.
+    """
+    with _opened(path, limits) as image:
+        if shrink_to is not None:
+            image.draft(None, (shrink_to, shrink_to))
+        return _to_rgb(_upright(image), limits)
+
+
+def inspect_image(path: Path, limits: ImageLimits) -> ImageFacts:
+    """Decode a file completely, as `read_image` will, and keep only its facts.
+
+    JPEGs are decoded at an eighth of their size, which still reads every byte and is much faster.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    with _opened(path, limits) as image:
+        size = image.size
+        image.draft(None, (1, 1))
+        _to_rgb(_upright(image), limits)
+        return ImageFacts(*size, _is_animated(image))
+
+
+def look_at_image(path: Path, limits: ImageLimits) -> Look:
+    """Decode a file completely, as `inspect_image` does, and also keep what two pictures are compared by.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    with _opened(path, limits) as image:
+        size, mode = image.size, image.mode
+        image.draft(None, (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
+        grey = _to_rgb(_upright(image), limits).convert("L")
+        side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+        small = grey.resize(side, Image.Resampling.BICUBIC, reducing_gap=3.0)
+        return Look(ImageFacts(*size, _is_animated(image)), mode, small.tobytes())
+
+
+def parse_colour(written: str) -> tuple[int, int, int]:
+    """Read a colour such as `#ffffff` or `white`.
+
+    Raises:
+        ValueError: no such colour.
+    """
+    red, green, blue, *_ = ImageColor.getrgb(written)
+    return red, green, blue
+
+
+def _is_animated(image: Image.Image) -> bool:
+    """Tell whether there is more than the picture that was decoded; to be asked after that.
+
+    Pillow looks for a second one, and stumbles over one that is damaged. It is there, and is not used.
+    """
+    if image.format == "MPO":  # cameras put previews and depth maps behind a JPEG's picture
+        return False
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except _DECODER_ERRORS:
+        return True
+
+
+@contextmanager
+def _opened(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
+    """Open a file, check its header, and turn every complaint about it into an ImageError."""
+    name = os.fspath(path)
+    try:
+        size = _regular_file_size(name)
+        file = open(name, "rb")  # noqa: SIM115 (closed by the `with` below, out of this handler's reach)
+    except OSError as error:
+        raise ImageError(name, file_reason(error)) from error
+    except ValueError as error:  # a NUL in the name
+        raise ImageError(name, str(error)) from error
+    with file, _pillow_silenced():
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                _check_header(name, image, limits)
+                yield image
+        except ImageError:
+            raise
+        except _DECODER_ERRORS as error:
+            file.seek(0)
+            reason = decoder_reason(error, file.read(512), size, limits.max_pixels)
+            raise ImageError(name, reason) from error
+
+
+def _regular_file_size(name: str) -> int:
+    """Give the size in bytes of a regular file; opening a FIFO or a device could block for ever."""
+    status = os.stat(name)
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(name, "not a regular file")
+    if status.st_size == 0:
+        raise ImageError(name, "empty file")
+    return status.st_size
+
+
+def _check_header(name: str, image: Image.Image, limits: ImageLimits) -> None:
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise ImageError(name, too_big(width * height, limits.max_pixels))
+    if image.mode == "F":
+        raise ImageError(name, "float images are not supported")
+    if image.mode == "I" and image.format == "TIFF":
+        raise ImageError(name, "signed and 32-bit integer images are not supported")
+    if image.mode.startswith("I") and limits.sixteen_bit == "stop":
+        raise ImageError(name, "16-bit grey (data.sixteen_bit: scale accepts it)")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn a picture the way its EXIF orientation says.
+
+    `ImageOps.exif_transpose` also rewrites the rest of the EXIF data, and fails where that is damaged. Data
+    that cannot be read at all says nothing about orientation.
+    """
+    image.load()
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except _DECODER_ERRORS:
+        return image
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image.Image, limits: ImageLimits) -> Image.Image:
+    """Convert any mode that passed `_check_header`; the result does not hold on to the file."""
+    if image.mode.startswith("I"):
+        return _sixteen_bit_to_grey(image).convert("RGB")
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha
+        image = image.convert(image.mode.upper())
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, (*limits.background, 255))
+        return Image.alpha_composite(ground, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _sixteen_bit_to_grey(image: Image.Image) -> Image.Image:
+    """Scale 0 … 65535 to 0 … 255, and 0 … 4095 where a TIFF declares 12 bits."""
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE_TAG)
+    highest = 4095 if bits in (12, (12,)) else 65535
+    values = np.asarray(image).astype(np.int64).clip(0, highest)
+    return Image.fromarray(((values * 255 + highest // 2) // highest).astype(np.uint8))
+
+
+_silencing = 0
+_silencing_lock = threading.Lock()
+_silenced = warnings.catch_warnings()
+
+
+@contextmanager
+def _pillow_silenced() -> Iterator[None]:
+    """Keep Pillow's warnings about odd metadata and big images from the user.
+
+    Where threads overlap, `catch_warnings` alone restores the wrong filters: here the first one in sets
+    them and the last one out restores them.
+    """
+    global _silencing, _silenced
+    with _silencing_lock:
+        _silencing += 1
+        if _silencing == 1:
+            _silenced = warnings.catch_warnings()
+            _silenced.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        yield
+    finally:
+        with _silencing_lock:
+            _silencing -= 1
+            if _silencing == 0:
+                _silenced.__exit__(None, None, None)

@@ -1,0 +1,1 @@
+"""Index the images of a data set: class folders, tables, splits."""

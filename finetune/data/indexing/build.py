@@ -1,0 +1,179 @@
+"""Turn a data set into an index: classes from folder names or labels, splits as they are or from a hash."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from finetune.data.builtin import digits, turned_digits
+from finetune.data.index import ImageIndex, Sample, Validation
+from finetune.data.indexing.class_folders import (
+    Part,
+    check_not_empty,
+    existing_folder,
+    find_parts,
+    part_warnings,
+    with_counts,
+)
+from finetune.data.indexing.class_names import CaseVariants, check_class_names
+from finetune.data.indexing.find_images import list_folders
+from finetune.data.indexing.fit_metadata import learn_metadata
+from finetune.data.indexing.from_table import index_table, table_root
+from finetune.data.indexing.hold_out import hold_out, keep_per_class
+from finetune.data.split import Fold
+from finetune.data.table import ROLES, USUAL_COLUMNS, Columns, Table, is_table, read_table
+from finetune.errors import ConfigError, DataError
+from finetune.text import printable
+
+_BUILTIN = "builtin:"
+_BUILTIN_TABLE = f"{_BUILTIN}{turned_digits.FOLDER}"
+
+
+def index_images(
+    path: str | Path,
+    *,
+    val: Validation = "auto",
+    seed: int,
+    images_per_class: int | None = None,
+    case_variants: CaseVariants = "stop",
+    columns: Columns = USUAL_COLUMNS,
+    image_folder: str | None = None,
+) -> ImageIndex:
+    """Index a data set for training.
+
+    Args:
+        path: a folder of class folders; one with `train/`, and perhaps `val/` and `test/`, that hold class
+            folders; a table of images and labels; `builtin:digits`; or `builtin:turned-digits`, a table.
+        val: the fraction of each class to validate on (0–1); a fold; the name of the folder to validate on;
+            the path of a table that says what each image is for; or `auto`: the folder `val`, `valid` or
+            `validation` beside `train`, or the rows that the table's split column says, if there are any,
+            else 0.2.
+        seed: decides a split by fraction or folds, and which images `images_per_class` keeps.
+        images_per_class: how many training images to keep of each class; `None` for all.
+        case_variants: whether class names may differ in case only.
+        columns: names of a table's columns, where they were given.
+        image_folder: folder that the paths in a table are relative to; `None` for the table's own.
+
+    Raises:
+        DataError: no images, fewer than two classes, or classes and splits that do not fit each other.
+        ConfigError: a built-in data set or a column that does not exist, or a folder asked of one.
+    """
+    builtin = str(path) == _BUILTIN_TABLE
+    is_tabular = builtin or is_table(path)
+    if is_tabular:
+        table = _builtin_table() if builtin else read_table(path)
+        root = None if builtin else table_root(path, image_folder)
+        index = index_table(table, root, columns, case_variants=case_variants)
+        _check_table_val(index, str(path), val)
+    elif str(path).startswith(_BUILTIN):
+        index = _index_builtin(str(path), val)
+    else:
+        parts, warnings = find_parts(existing_folder(path), val)
+        index = _join(parts, warnings, case_variants)
+    if not is_tabular:
+        index = _warn_of_table_keys(index, columns, image_folder)
+    if index.multilabel and images_per_class is not None:
+        raise ConfigError(
+            f"data.images_per_class: the images of {path} may have several classes each, and cannot be "
+            "counted out by class; leave it out."
+        )
+    index = hold_out(index, val, seed)
+    if images_per_class is not None:
+        index = keep_per_class(index, images_per_class, seed)
+    return learn_metadata(index)
+
+
+def _builtin_table() -> Table:
+    rows = turned_digits.rows()
+    return Table(
+        Path(_BUILTIN_TABLE), turned_digits.HEADER, tuple(rows), tuple(range(1, len(rows) + 1)), "row"
+    )
+
+
+def _index_builtin(path: str, val: Validation) -> ImageIndex:
+    if path != f"{_BUILTIN}digits":
+        raise ConfigError(
+            f"data.path: there is no {path!r}; built in are builtin:digits and {_BUILTIN_TABLE}."
+        )
+    if isinstance(val, str) and val != "auto" and not is_table(val):
+        raise ConfigError(f"data.val: {path} has no folder {val!r}; write a fraction such as 0.2, or auto.")
+    _, targets = digits.load_digits()
+    names = digits.sample_names()
+    samples = tuple(
+        Sample(name, (int(target),), "train") for name, target in zip(names, targets, strict=True)
+    )
+    return ImageIndex(None, digits.CLASS_NAMES, samples)
+
+
+def _check_table_val(index: ImageIndex, path: str, val: Validation) -> None:
+    """Refuse a `val` that contradicts a table, or that only a folder can have."""
+    if isinstance(val, str) and val != "auto" and not is_table(val):
+        raise ConfigError(
+            f"data.val: {val!r} is no fraction, and {path} no folder; the table's split column says what to "
+            "validate on (data.columns.split names it), or write a fraction such as 0.2."
+        )
+    if isinstance(val, float | Fold) and index.count("val"):
+        raise DataError(
+            f"data.val is {val}, but the split column of {printable(path)} has val rows; drop data.val to "
+            "validate on them, or take the column away to have a split made."
+        )
+
+
+def _warn_of_table_keys(index: ImageIndex, columns: Columns, image_folder: str | None) -> ImageIndex:
+    keys = [f"data.columns.{role}" for role in ROLES if getattr(columns, role) is not None]
+    keys += ["data.columns.metadata"] if columns.metadata else []
+    keys += ["data.label_separator"] if columns.label_separator is not None else []
+    keys += ["data.image_folder"] if image_folder is not None else []
+    if not keys:
+        return index
+    line = f"{' and '.join(keys)} without effect: data.path is no table"
+    return replace(index, warnings=(*index.warnings, line))
+
+
+def _join(parts: Sequence[Part], warnings: Sequence[str], case_variants: CaseVariants) -> ImageIndex:
+    """Check the classes of all parts against each other and join them into one index."""
+    train = parts[0]
+    for part in parts:
+        check_not_empty(part)
+    check_class_names([name for part in parts for name in part.counts], train.root, case_variants)
+    class_names = tuple(train.counts)
+    if len(class_names) < 2:
+        raise DataError(
+            f"need at least 2 classes; {train} has {len(class_names)}: {with_counts(train.counts)}."
+            + _hint(train)
+        )
+    lines = [*warnings]
+    for part in parts[1:]:
+        extra = {name: n for name, n in part.counts.items() if n and name not in train.counts}
+        if extra:
+            raise DataError(f"{part} has classes that {train} has not: {with_counts(extra)}.")
+        absent = {name: n for name, n in train.counts.items() if not part.counts.get(name)}
+        if absent:
+            lines.append(f"classes of {train} without an image in {part}: {with_counts(absent)}")
+    lines += [line for part in parts for line in part_warnings(part)]
+    ignored = sum((part.found.ignored for part in parts), Counter[str]())
+    return ImageIndex(
+        train.root, class_names, folder_samples(parts, class_names), tuple(lines), dict(ignored)
+    )
+
+
+def folder_samples(parts: Sequence[Part], class_names: Sequence[str]) -> tuple[Sample, ...]:
+    """Give the images in the folders of some classes as samples, in the order of their names' bytes."""
+    targets = {name: target for target, name in enumerate(class_names)}
+    samples = [
+        Sample(name, (targets[class_name],), part.split)
+        for part in parts
+        for name in part.found.images
+        if (class_name := part.class_of(name)) in targets and class_name is not None
+    ]
+    return tuple(sorted(samples, key=lambda sample: os.fsencode(sample.name)))
+
+
+def _hint(train: Part) -> str:
+    """Guess that the folder meant is one level further down."""
+    for name in train.counts:
+        below = train.root / train.folder / name
+        if len(list_folders(below)) > 1:
+            return f" Did you mean {printable(str(below))}?"
+    return ""

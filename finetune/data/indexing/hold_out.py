@@ -1,0 +1,197 @@
+"""Decide which samples validate: a part of each class, whole groups, one fold, or what a table says."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from finetune.data.index import SPLIT_HEADER, ImageIndex, Sample, Validation
+from finetune.data.indexing.class_folders import DEFAULT_FRACTION, quoted, with_counts
+from finetune.data.split import (
+    Fold,
+    grouped_folds,
+    grouped_split,
+    limit_per_class,
+    stratified_folds,
+    stratified_split,
+)
+from finetune.data.table import USUAL_COLUMNS, Role, Table, is_table, read_rows, read_table
+from finetune.errors import DataError
+from finetune.text import printable, unprotect_cell
+
+_NO_CLASS, _EVERY_SAMPLE = 2**31, 2**31 + 1  # beyond every class
+
+
+def hold_out(index: ImageIndex, val: Validation, seed: int) -> ImageIndex:
+    """Give the index with samples to validate on; an index that has some keeps its split.
+
+    Args:
+        index: all samples; those of the split `test` stay out of it.
+        val: the fraction to hold out, the fold, or the path of a table that says what each image is for.
+        seed: decides which samples make up a fraction or a fold.
+
+    Raises:
+        DataError: classes or groups that cannot stand on both sides, a group that does though it must not, or
+            a table that does not fit the images.
+    """
+    if isinstance(val, str) and is_table(val):
+        index = _as_given(index, val)
+    elif not index.count("val"):
+        index = _held_out(index, val if isinstance(val, float | Fold) else DEFAULT_FRACTION, seed)
+    _check_groups(index)
+    return index
+
+
+def keep_per_class(index: ImageIndex, limit: int, seed: int) -> ImageIndex:
+    """Give the index with at most `limit` training samples of each class."""
+    train = index.of_split("train")
+    names, targets = [sample.name for sample in train], [sample.target for sample in train]
+    kept = dict(zip(names, limit_per_class(names, targets, limit=limit, seed=seed), strict=True))
+    return replace(index, samples=tuple(sample for sample in index.samples if kept.get(sample.name, True)))
+
+
+def group_shares(index: ImageIndex) -> str | None:
+    """Say how near a split by groups came to what it should be; None where no sample has a group."""
+    samples = [sample for sample in index.samples if sample.split != "test" and sample.group is not None]
+    if not samples:
+        return None
+    groups = {sample.group for sample in samples}
+    val_groups = {sample.group for sample in samples if sample.split == "val"}
+    train, val = index.counts("train"), index.counts("val")
+    shares = {name: val[name] / (train[name] + val[name]) for name in train if train[name] + val[name]}
+    least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    whole = index.count("val") / (index.count("train") + index.count("val"))
+    return (
+        f"{len(val_groups):,} of {len(groups):,} groups validate, {whole:.1%} of the images, "
+        f"from {shares[least]:.1%} ({printable(least)}) to {shares[most]:.1%} ({printable(most)}) of a class"
+    )
+
+
+def _held_out(index: ImageIndex, how: float | Fold, seed: int) -> ImageIndex:
+    """Move a part of the training samples to validation."""
+    single = {name: number for name, number in index.counts("train").items() if number < 2}
+    if single:
+        raise DataError(
+            f"{index.root}: too few images to train and validate on in {with_counts(single)}; "
+            "a class needs at least 2."
+        )
+    train = index.of_split("train")
+    flags = _flags(train, how, seed, multilabel=index.multilabel)
+    held_out = {sample.name for sample, flag in zip(train, flags, strict=True) if flag}
+    samples = (s._replace(split="val") if s.name in held_out else s for s in index.samples)
+    index = replace(index, samples=tuple(samples))
+    return _check_classes(index, how)
+
+
+def _flags(train: Sequence[Sample], how: float | Fold, seed: int, *, multilabel: bool) -> list[bool]:
+    """Tell for each training sample whether it is held out."""
+    if multilabel or any(sample.group is not None for sample in train):
+        return _flags_of_groups(train, how, seed, multilabel=multilabel)
+    names, targets = [sample.name for sample in train], [sample.target for sample in train]
+    if isinstance(how, Fold):
+        folds = stratified_folds(names, targets, folds=how.of, seed=seed)
+        return [fold == how.number - 1 for fold in folds]
+    return stratified_split(names, targets, fraction=how, seed=seed)
+
+
+def _flags_of_groups(
+    train: Sequence[Sample], how: float | Fold, seed: int, *, multilabel: bool
+) -> list[bool]:
+    """Tell the same of samples that are dealt by groups.
+
+    A sample that may have several classes is a group: its labels cannot be parted. Those without a class are
+    dealt as a class, and so are all samples, so that the part of the images is met like that of each class.
+    """
+    groups: list[str] = []
+    targets: list[int] = []
+    for sample in train:
+        labels = (*(sample.labels or (_NO_CLASS,)), _EVERY_SAMPLE) if multilabel else sample.labels
+        groups += [_whole(sample)] * len(labels)
+        targets += labels
+    if isinstance(how, Fold):
+        flags = [f == how.number - 1 for f in grouped_folds(groups, targets, folds=how.of, seed=seed)]
+    else:
+        flags = grouped_split(groups, targets, fraction=how, seed=seed)
+    held_out = dict(zip(groups, flags, strict=True))
+    return [held_out[_whole(sample)] for sample in train]
+
+
+def _whole(sample: Sample) -> str:
+    return sample.name if sample.group is None else sample.group
+
+
+def _check_classes(index: ImageIndex, how: float | Fold) -> ImageIndex:
+    """Refuse a split that leaves nothing to learn a class from, or to validate on, and warn of gaps."""
+    train, val = index.counts("train"), index.counts("val")
+    lost = {name: val[name] for name, number in train.items() if not number}
+    if lost:
+        what = "among those" if index.multilabel else "of one group, and that is"
+        raise DataError(
+            f"{with_counts(lost)}: all are {what} held out in {how}; then nothing is left to learn the class "
+            "from. Take fewer folds, or find images of other groups."
+        )
+    if not any(val.values()):
+        grouped = index.samples[0].group is not None
+        why = "groups can only be held out whole" if grouped else "there are too few images"
+        raise DataError(
+            f"nothing to validate on: {why}, and {how if isinstance(how, Fold) else f'a part of {how:g}'} "
+            "would be empty or leave a class without training images."
+        )
+    absent = {name: train[name] for name, number in val.items() if not number}
+    if not absent:
+        return index
+    line = f"classes without an image to validate on: {with_counts(absent)}"
+    return replace(index, warnings=(*index.warnings, line))
+
+
+def _check_groups(index: ImageIndex) -> None:
+    """Refuse a split that has images of one group on two sides: what is validated would have been seen."""
+    first: dict[str, Sample] = {}
+    torn: dict[str, tuple[Sample, Sample]] = {}
+    for sample in index.samples:
+        if sample.group is not None:
+            earlier = first.setdefault(sample.group, sample)
+            if earlier.split != sample.split:
+                torn.setdefault(sample.group, (earlier, sample))
+    if torn:
+        (group, pair), more = next(iter(torn.items())), len(torn) - 1
+        sides = " and ".join(
+            f"in {s.split} ({printable(s.name)}{f', {s.place}' * bool(s.place)})" for s in pair
+        )
+        raise DataError(
+            f"group {group!r} stands {sides}{f', and {more} more groups on two sides' * bool(more)}. "
+            "Give all images of a group the same split, or take the split away to have it made by groups."
+        )
+
+
+def _as_given(index: ImageIndex, path: str) -> ImageIndex:
+    """Split the samples as a table says, for instance the split.csv of an earlier run."""
+    table = _as_written(read_table(path, errors="surrogateescape"))
+    root = index.root if index.root is not None else Path("/")
+    said: tuple[Role, ...] = ("image", "split")
+    rows, _ = read_rows(table, root, USUAL_COLUMNS, required=said, wanted=said)
+    splits = {row.name: row.split for row in rows if row.split is not None}
+    absent = splits.keys() - {sample.name for sample in index.samples}
+    if absent:
+        raise DataError(
+            f"{len(absent)} of the {len(splits)} images of {table} are not in the data, for instance "
+            f"{printable(min(absent))}; it is the split of other data, or images were removed."
+        )
+    samples = [s._replace(split=splits[s.name]) for s in index.samples if s.name in splits]
+    given = replace(index, samples=tuple(samples))
+    for split in ("train", "val"):
+        without = [name for name, number in given.counts(split).items() if not number]
+        if len(without) == len(index.class_names) or (split == "train" and without):
+            raise DataError(f"{table} has no {split} images of {quoted(without)}.")
+    left_out = len(index.samples) - len(samples)
+    if not left_out:
+        return given
+    return replace(
+        given, warnings=(*index.warnings, f"left out {left_out} images that {table} does not list")
+    )
+
+
+def _as_written(table: Table) -> Table:
+    """Undo what the split.csv of a run does to names that a spreadsheet would take for formulas."""
+    if table.header[: len(SPLIT_HEADER)] != SPLIT_HEADER:
+        return table
+    return replace(table, rows=tuple(tuple(map(unprotect_cell, row)) for row in table.rows))

@@ -1,0 +1,1 @@
+"""Load batches of images: order, augmentation, workers."""

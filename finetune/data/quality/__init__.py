@@ -1,0 +1,1 @@
+"""What is wrong with images: unreadable files, copies, look-alikes."""

@@ -1,0 +1,49 @@
+"""Find files with the same bytes."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from finetune.data.quality.fingerprint import Fingerprint, digest_file
+
+
+def find_copies(root: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Group the files that have the same bytes; files without a copy are in no group.
+
+    Only files of the same size are read, so that this costs next to nothing for photos. Files that cannot be
+    read, or that have gone, are passed over.
+    """
+    groups = []
+    for same_size in _groups(names, lambda name: _size(root / name)):
+        groups += _groups(same_size, lambda name: _digest(root / name))
+    return sorted(groups, key=lambda group: os.fsencode(group[0]))
+
+
+def find_copies_in(files: Mapping[str, Fingerprint]) -> list[tuple[str, ...]]:
+    """Group the files that have the same bytes, as `find_copies` does; nothing is read."""
+    groups = _groups(files, lambda name: files[name].blake2b)
+    return sorted(groups, key=lambda group: os.fsencode(group[0]))
+
+
+def _groups(names: Iterable[str], key: Callable[[str], Hashable]) -> list[tuple[str, ...]]:
+    """Gather names with the same key, where there are several; a key of None is that of no group."""
+    groups: dict[Hashable, list[str]] = defaultdict(list)
+    for name in names:
+        groups[key(name)].append(name)
+    groups.pop(None, None)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size or None  # empty files are no copies of a picture
+    except OSError:
+        return None
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return digest_file(path)
+    except OSError:
+        return None

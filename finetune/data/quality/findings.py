@@ -1,0 +1,232 @@
+"""What a thorough look at a data set finds: each finding with its images, how grave it is, how to mend it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from finetune.data.images import THUMBNAIL_SIDE, Look
+from finetune.data.index import ImageIndex, Sample
+from finetune.data.quality.copies import find_copies, find_copies_in
+from finetune.data.quality.fingerprint import Fingerprint
+from finetune.data.quality.lookalikes import find_lookalikes
+from finetune.data.quality.scan import BadImagesError, leave_out_bad, odd_images
+
+Level = Literal["error", "warning", "note"]
+OnBad = Literal["stop", "skip"]
+
+FEW = 10
+"""training images of a class; of fewer, `find_few` warns"""
+
+_MODES = {"1": "black and white", "L": "grey", "P": "palette", "CMYK": "CMYK", "YCbCr": "YCbCr", "LAB": "Lab"}
+
+_ODD_ADVICE = {
+    "animated": "Save the pictures that matter as single files, if it is not the first.",
+    "tiny": "Training enlarges them to data.image_size; remove them if they are thumbnails or icons.",
+    "slim": "Training sees a square cut out of them; crop them to what matters.",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image, or several that belong together."""
+
+    images: tuple[str, ...]
+    """names, relative to the data set's folder"""
+    detail: str = ""
+    """what is said of just these"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that somebody should know."""
+
+    level: Level
+    """`error`: training would stop, `warning`: it would do worse or look better than it is, `note`"""
+    kind: str
+    """a word for programs"""
+    message: str
+    """what is wrong"""
+    advice: str = ""
+    """how to mend it"""
+    items: tuple[Item, ...] = ()
+
+    def to_dict(self, samples: Mapping[str, Sample], index: ImageIndex) -> dict[str, Any]:
+        """Give the finding as `check --json` documents it."""
+        return {
+            "level": self.level,
+            "kind": self.kind,
+            "message": self.message,
+            "advice": self.advice,
+            "items": [
+                {
+                    "images": [
+                        {"name": name, "split": s.split, "class": index.label_text(s)}
+                        for name in item.images
+                        for s in (samples[name],)
+                    ],
+                    "detail": item.detail,
+                }
+                for item in self.items
+            ],
+        }
+
+
+def find_bad(
+    index: ImageIndex, reasons: Mapping[Sample, str], on_bad: OnBad, max_bad_fraction: float
+) -> tuple[ImageIndex, list[Finding]]:
+    """Take out the images that cannot be read, and tell of them: an error where they stop a training."""
+    if not reasons:
+        return index, []
+    items = tuple(Item((sample.name,), reason) for sample, reason in reasons.items())
+    message = f"{_images(len(items))} of {len(index.samples):,} cannot be read"
+    try:
+        kept = leave_out_bad(index, reasons, on_bad, max_bad_fraction)
+        advice = "data.on_bad_image: skip leaves them out; mend or remove them."
+        return kept, [Finding("warning", "unreadable", message, advice, items)]
+    except BadImagesError as error:
+        kept = replace(index, samples=tuple(s for s in index.samples if s not in reasons))
+        return kept, [Finding("error", "unreadable", message, error.why, items)]
+
+
+def find_odd(looks: Mapping[str, Look]) -> list[Finding]:
+    """Tell of pictures that can be read and are odd: animated, tiny, slim, not stored as 8-bit colour."""
+    findings = []
+    for odd in odd_images({name: look.facts for name, look in looks.items()}):
+        items = tuple(Item((name,), _size(looks[name])) for name in odd.names)
+        message = f"{odd.what}: {len(items):,}"
+        findings.append(Finding("warning", odd.kind, message, _ODD_ADVICE[odd.kind], items))
+    modes = {name: _MODES.get(look.mode, look.mode) for name, look in looks.items() if look.mode != "RGB"}
+    # A data set of grey images only is what it is; what differs from the rest is worth a line.
+    if modes and (len(modes) < len(looks) or len(set(modes.values())) > 1):
+        items = tuple(Item((name,), mode) for name, mode in modes.items())
+        message = f"{_images(len(items))} not stored as 8-bit RGB"
+        advice = "They are converted, transparent ones on data.background: nothing to do if that is meant."
+        findings.append(Finding("note", "mode", message, advice, items))
+    return findings
+
+
+def find_few(index: ImageIndex) -> list[Finding]:
+    """Tell of classes with few images to train on."""
+    few = [f"{name!r} ({number})" for name, number in index.counts("train").items() if number < FEW]
+    if not few:
+        return []
+    classes = f"{len(few)} classes have" if len(few) > 1 else "1 class has"
+    message = f"{classes} fewer than {FEW} images to train on: {_some(few)}"
+    return [Finding("warning", "few-images", message, "Add images, or merge or drop these classes.")]
+
+
+def warnings_of_copies(index: ImageIndex, files: Mapping[str, Fingerprint] | None = None) -> list[str]:
+    """Tell of files that are there more than once, byte for byte; cheap enough for every training.
+
+    Args:
+        index: the data set.
+        files: the fingerprint of every image, where it was taken; nothing is read then.
+    """
+    if index.root is None:
+        return []
+    copies = _copies(index) if files is None else find_copies_in(files)
+    return [
+        f"{finding.message}, first {' = '.join(finding.items[0].images[:2])}; `finetune check` lists them all"
+        for finding in _repeats("copies", copies, index)
+    ]
+
+
+def find_repeats(index: ImageIndex, looks: Mapping[str, Look]) -> list[Finding]:
+    """Tell of images that are there more than once: byte for byte, or resized, recompressed, brightened.
+
+    Args:
+        index: the readable images of a folder.
+        looks: a look at each of them.
+    """
+    copies, alike = _copies(index), []
+    copy_of = {name: number for number, group in enumerate(copies) for name in group}
+    names = [sample.name for sample in index.samples]
+    if names:
+        thumbnails = np.frombuffer(b"".join(looks[name].thumbnail for name in names), np.uint8)
+        for positions in find_lookalikes(thumbnails.reshape(len(names), THUMBNAIL_SIDE**2)):
+            group = tuple(names[position] for position in positions)
+            if len({copy_of.get(name, name) for name in group}) > 1:
+                alike.append(group)
+    return [*_repeats("copies", copies, index), *_repeats("lookalikes", alike, index)]
+
+
+def _copies(index: ImageIndex) -> list[tuple[str, ...]]:
+    assert index.root is not None
+    return find_copies(index.root, [sample.name for sample in index.samples])
+
+
+class _Group:
+    """Images that are the same picture."""
+
+    def __init__(self, names: Sequence[str], samples: Mapping[str, Sample]) -> None:
+        self.samples = [samples[name] for name in names]
+        self.labels = {sample.labels for sample in self.samples}
+        self.splits = {sample.split for sample in self.samples}
+
+    @property
+    def harm(self) -> Literal["two-labels", "across-splits", "repeated"]:
+        """The worst that the repetition does."""
+        if len(self.labels) > 1:
+            return "two-labels"
+        return "across-splits" if len(self.splits) > 1 else "repeated"
+
+    def item(self, index: ImageIndex) -> Item:
+        """Name the images, one of each split and label first, and say where they differ."""
+        first = {(sample.split, sample.labels): sample for sample in reversed(self.samples)}
+        leading = sorted(first.values(), key=self.samples.index)
+        rest = [sample for sample in self.samples if sample not in leading]
+        details = [
+            [sample.split] * (len(self.splits) > 1)
+            + [index.label_text(sample) or "no class"] * (len(self.labels) > 1)
+            for sample in leading
+        ]
+        return Item(
+            tuple(sample.name for sample in (*leading, *rest)),
+            ", ".join(" ".join(detail) for detail in details if detail),
+        )
+
+
+_REPEATS = {"copies": "the same file", "lookalikes": "pictures that look alike"}
+
+_HARMS = {
+    "two-labels": ("with two labels", "Keep the right one; the other teaches what is wrong."),
+    "across-splits": (
+        "in more than one split",
+        "Keep them in one: scores on images that were trained on are too good.",
+    ),
+    "repeated": ("in one split and class", "Keep one of each; the others only count it again."),
+}
+
+_OF_SEVERAL = {"two-labels": "with different labels", "repeated": "in one split, with the same labels"}
+
+
+def _repeats(kind: str, groups: Sequence[tuple[str, ...]], index: ImageIndex) -> list[Finding]:
+    """Make findings of groups of repeated images, by the harm that they do."""
+    samples = {sample.name: sample for sample in index.samples}
+    sorted_groups = [_Group(names, samples) for names in groups]
+    findings = []
+    for harm, (where, advice) in _HARMS.items():
+        where = _OF_SEVERAL.get(harm, where) if index.multilabel else where
+        items = tuple(group.item(index) for group in sorted_groups if group.harm == harm)
+        if items:
+            count = "1 group" if len(items) == 1 else f"{len(items):,} groups"
+            message = f"{_REPEATS[kind]} {where}: {count} of images"
+            # Bursts of photos are alike, and rightly so, as long as they stay together.
+            level: Level = "note" if (kind, harm) == ("lookalikes", "repeated") else "warning"
+            findings.append(Finding(level, f"{kind}-{harm}", message, advice, items))
+    return findings
+
+
+def _size(look: Look) -> str:
+    return f"{look.facts.width} × {look.facts.height}"
+
+
+def _images(number: int) -> str:
+    return "1 image" if number == 1 else f"{number:,} images"
+
+
+def _some(texts: Sequence[str], shown: int = 20) -> str:
+    more = f" and {len(texts) - shown} more" if len(texts) > shown else ""
+    return ", ".join(texts[:shown]) + more

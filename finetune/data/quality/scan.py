@@ -1,0 +1,160 @@
+"""Decode every image once before training, so that a bad one is found now and not in the third epoch."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from finetune.data.images import ImageError, ImageFacts, ImageLimits, inspect_image
+from finetune.data.index import BadImage, ImageIndex, Sample
+from finetune.data.quality.scan_cache import ScanMemory
+from finetune.errors import DataError
+from finetune.machine.cores import in_threads
+from finetune.text import printable
+
+OnBad = Literal["stop", "skip"]
+Progress = Callable[[int, int], None]
+
+_LISTED = 20
+_SMALL = 8  # pixels
+_SLIM = 20  # longer side over shorter side
+
+
+class BadImagesError(DataError):
+    """Images that cannot be read; `bad` has all of them, the message the first."""
+
+    def __init__(self, listed: str, why: str, bad: tuple[BadImage, ...] = ()) -> None:
+        """Take the list of the first images, and why they stop the command."""
+        super().__init__(f"{listed}\n{why}")
+        self.why = why
+        self.bad = bad
+
+
+def check_images(
+    index: ImageIndex,
+    limits: ImageLimits,
+    *,
+    on_bad: OnBad = "stop",
+    max_bad_fraction: float = 0.01,
+    progress: Progress | None = None,
+) -> ImageIndex:
+    """Decode all images of an index, and leave out the bad ones if that is wanted.
+
+    Images that were good in an earlier scan and have not changed since (size and time) are not read again.
+
+    Args:
+        index: what to check; a built-in data set passes as it is.
+        limits: what is accepted, as for reading.
+        on_bad: `stop` with a list of the bad images, or `skip` them.
+        max_bad_fraction: with `skip`, the greatest part of all images (0–1) that may be bad.
+        progress: called with the number of images checked and of all images.
+
+    Raises:
+        BadImagesError: bad images; with `skip` too many, or all that a class trains or validates on.
+    """
+    if index.root is None:
+        return index
+    facts: dict[str, ImageFacts] = {}
+    bad: dict[Sample, str] = {}
+    for done, (sample, result) in enumerate(_scan(index, limits), start=1):
+        if isinstance(result, ImageFacts):
+            facts[sample.name] = result
+        else:
+            bad[sample] = result
+        if progress is not None:
+            progress(done, len(index.samples))
+    if bad:
+        index = leave_out_bad(index, bad, on_bad, max_bad_fraction)
+    remarks = [f"{odd.what}: {len(odd.names)}, first {printable(odd.names[0])}" for odd in odd_images(facts)]
+    return replace(index, warnings=(*index.warnings, *remarks))
+
+
+def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, ImageFacts | str]]:
+    """Give facts or the reason against each sample, in order, reading in threads (Pillow lets them run)."""
+    root = index.root
+    assert root is not None
+    memory = ScanMemory(root, limits)
+
+    def look(sample: Sample) -> ImageFacts | str:
+        path = root / sample.name
+        known = memory.recall(sample.name, path)
+        if known is not None:
+            return known
+        try:
+            facts = inspect_image(path, limits)
+        except ImageError as error:
+            return error.reason
+        memory.remember(sample.name, path, facts)
+        return facts
+
+    try:
+        yield from in_threads(look, index.samples)
+    finally:
+        memory.save()
+
+
+def leave_out_bad(
+    index: ImageIndex, reasons: Mapping[Sample, str], on_bad: OnBad, max_bad_fraction: float
+) -> ImageIndex:
+    """Take bad samples out of an index, with a count per class, unless they must stop the run.
+
+    Raises:
+        BadImagesError: as `check_images`.
+    """
+    bad = tuple(BadImage(sample.name, reason) for sample, reason in reasons.items())
+    listed, part = _listed(index, reasons), len(bad) / len(index.samples)
+    if on_bad == "stop":
+        raise BadImagesError(listed, "Mend or remove them, or set data.on_bad_image: skip.", bad)
+    if part > max_bad_fraction:
+        allowed = f"data.max_bad_fraction allows ({max_bad_fraction:.2%})"
+        raise BadImagesError(listed, f"That is {part:.2%} of all images, more than {allowed}.", bad)
+    kept = replace(index, samples=tuple(s for s in index.samples if s not in reasons), bad=bad)
+    for split in ("train", "val"):
+        before, after = index.counts(split), kept.counts(split)
+        for name in index.class_names:
+            if before[name] and not after[name]:
+                raise BadImagesError(listed, f"No {split} image of class {name!r} can be read.", bad)
+    per_class = Counter(index.class_names[label] for sample in reasons for label in sample.labels)
+    numbers = ", ".join(f"{printable(name)} {number}" for name, number in sorted(per_class.items()))
+    of_what = numbers or "without a class"
+    line = f"skipped {len(bad)} of {len(index.samples)} images that cannot be read: {of_what}"
+    return replace(kept, warnings=(*index.warnings, line))
+
+
+def _listed(index: ImageIndex, bad: Mapping[Sample, str]) -> str:
+    number = "1 image" if len(bad) == 1 else f"{len(bad)} images"
+    lines = [f"{number} of {len(index.samples)} in {printable(str(index.root))} cannot be read:"]
+    for sample, reason in islice(bad.items(), _LISTED):
+        place = f" ({sample.place} of the table)" if sample.place else ""
+        lines.append(f"  {printable(sample.name)}{place}: {reason}")
+    if len(bad) > _LISTED:
+        lines.append(f"  … and {len(bad) - _LISTED} more")
+    return "\n".join(lines)
+
+
+class OddImages(NamedTuple):
+    """Images that can be read and are odd in one way."""
+
+    kind: str
+    what: str
+    names: tuple[str, ...]
+
+
+def odd_images(facts: Mapping[str, ImageFacts]) -> list[OddImages]:
+    """Find images that can be read and are odd, by the way in which they are."""
+    kinds: list[tuple[str, str, Callable[[ImageFacts], bool]]] = [
+        ("animated", "are animated or have several pages; the first picture is used", lambda f: f.animated),
+        ("tiny", f"are less than {_SMALL} pixels wide or high", lambda f: min(f.width, f.height) < _SMALL),
+        (
+            "slim",
+            f"are more than {_SLIM} times as long as wide",
+            lambda f: max(f.width, f.height) > _SLIM * min(f.width, f.height),
+        ),
+    ]
+    found = []
+    for kind, what, is_odd in kinds:
+        names = tuple(name for name, fact in facts.items() if is_odd(fact))
+        if names:
+            found.append(OddImages(kind, f"images that {what}", names))
+    return found

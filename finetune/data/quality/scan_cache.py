@@ -1,0 +1,78 @@
+"""Remember which images were good, so that only new and changed files are decoded again.
+
+A small JSON file per data set in the user's cache folder. It only saves time: one that is damaged, or cannot
+be written, is passed over.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from finetune.data.images import ImageFacts, ImageLimits
+
+
+class ScanMemory:
+    """Facts of good images by name, valid while a file's size and modification time stay."""
+
+    def __init__(self, root: Path, limits: ImageLimits) -> None:
+        # Another Pillow, or other limits, may judge another way.
+        key = "\0".join(("1", PIL.__version__, repr(limits), os.path.realpath(root)))
+        digest = hashlib.blake2b(os.fsencode(key), digest_size=16).hexdigest()
+        self._file = _cache_folder() / "scans" / f"{digest}.json"
+        self._facts: dict[str, list[Any]] = _load(self._file)
+        self._changed = False
+
+    def recall(self, name: str, path: Path) -> ImageFacts | None:
+        """Give what is known of a file if it has not changed."""
+        match self._facts.get(name):
+            case [int(), int(), int(width), int(height), bool(animated)] as row if row[:2] == _stamp(path):
+                return ImageFacts(width, height, animated)
+        return None
+
+    def remember(self, name: str, path: Path, facts: ImageFacts) -> None:
+        """Note a good file."""
+        stamp = _stamp(path)
+        if stamp is not None:
+            self._facts[name] = [*stamp, facts.width, facts.height, facts.animated]
+            self._changed = True
+
+    def save(self) -> None:
+        """Write what was learned, whole or not at all."""
+        if not self._changed:
+            return
+        temporary = None
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self._file.parent, delete=False) as file:
+                temporary = file.name
+                json.dump(self._facts, file)
+            os.replace(temporary, self._file)
+        except OSError:
+            if temporary is not None and os.path.exists(temporary):
+                os.unlink(temporary)
+
+
+def _load(file: Path) -> dict[str, list[Any]]:
+    try:
+        facts = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _stamp(path: Path) -> list[int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "finetune")

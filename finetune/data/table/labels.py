@@ -1,0 +1,83 @@
+"""The labels of a row that may have several: one cell of names, or a cell of 0 and 1 for each class."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from finetune.data.table.columns import Columns, find_column, find_named
+from finetune.data.table.reader import Table
+
+_SEPARATORS = (";", "|", ",", "/", "+", "&", " ")
+_YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "false")
+
+
+@dataclass(frozen=True)
+class LabelCells:
+    """Where the labels of a row stand, and how they are written."""
+
+    positions: tuple[int, ...]
+    """of their columns"""
+    class_names: tuple[str, ...] = ()
+    """the class of each column; empty where one cell holds the names"""
+    separator: str = ""
+    """what stands between names in the cell"""
+
+    def fault(self, cells: Sequence[str]) -> str | None:
+        """Say what is wrong with the labels of a row, if anything is."""
+        if self.class_names:
+            return self._fault_of_marks(cells)
+        cell, names = cells[self.positions[0]], self.names(cells)
+        if not all(names):
+            return f"the label {cell!r} has an empty name between its separators"
+        repeated = [name for name, number in Counter(names).items() if number > 1]
+        return f"the label {cell!r} has {repeated[0]!r} twice" if repeated else None
+
+    def names(self, cells: Sequence[str]) -> tuple[str, ...]:
+        """Give the classes that a row names; blanks around them are no part of them."""
+        if self.class_names:
+            pairs = zip(self.class_names, self.positions, strict=True)
+            return tuple(name for name, position in pairs if _plain(cells[position]) in _YES)
+        cell = cells[self.positions[0]]
+        if not cell.strip():
+            return ()
+        if not self.separator.strip():  # any number of blanks separates as one does
+            return tuple(cell.split())
+        return tuple(name.strip() for name in cell.split(self.separator))
+
+    def _fault_of_marks(self, cells: Sequence[str]) -> str | None:
+        for name, position in zip(self.class_names, self.positions, strict=True):
+            if _plain(cells[position]) not in _YES + _NO:
+                return f"column {name!r} holds {cells[position]!r}; expected 1 or 0"
+        return None
+
+
+def find_label_cells(table: Table, columns: Columns) -> LabelCells:
+    """Find out where a table holds the labels of images that may have several.
+
+    Raises:
+        ConfigError: a column that was named is not there.
+        DataError: there is no column for the label, or several may be.
+    """
+    if isinstance(columns.label, tuple):
+        positions = tuple(find_named(table, "label", name) for name in columns.label)
+        return LabelCells(positions, class_names=columns.label)
+    position = find_column(table, "label", columns, required=True)
+    assert position is not None
+    return LabelCells((position,), separator=columns.label_separator or "")
+
+
+def guess_separator(cells: Iterable[str]) -> tuple[str, str] | None:
+    """Give what seems to stand between names in some cells, and one of these; None if nothing does.
+
+    It does where all parts of a cell are cells of their own elsewhere: `cat;dog` beside `cat` and `dog`.
+    """
+    known = {cell.strip() for cell in cells}
+    for separator in _SEPARATORS:
+        for cell in sorted(known):
+            if separator in cell and {part.strip() for part in cell.split(separator)} <= known:
+                return separator, cell
+    return None
+
+
+def _plain(cell: str) -> str:
+    return cell.strip().lower()

@@ -1,0 +1,278 @@
+"""Make an experiment out of a config: its data, its model, and what each stage does to the model."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from finetune.config.config import Config
+from finetune.config.sections import HeadConfig, StageConfig
+from finetune.data.images import ImageLimits
+from finetune.data.index import ImageIndex
+from finetune.data.loading.balance import balance_line, class_weights, positive_weights
+from finetune.data.loading.loaders import (
+    ImageLoader,
+    build_eval_loader,
+    build_train_loader,
+    choose_workers,
+    fit_batch_size,
+)
+from finetune.data.loading.transforms import eval_transform, train_transform
+from finetune.data.metadata import Metadata
+from finetune.display import Display
+from finetune.errors import ConfigError
+from finetune.experiment.read_data import column_kinds, read_data, settle
+from finetune.experiment.task import decided
+from finetune.machine.device import Precision, choose_device, choose_precision, describe, keep_large_buffers
+from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
+from finetune.model.head import MetadataInputs, embedding_width
+from finetune.optim.build import build_optimizer, has_momentum
+from finetune.optim.param_groups import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
+from finetune.training.early_stopping import EarlyStopping
+from finetune.training.events import Hooks, Loaders, OneCycle, Position
+from finetune.training.loop import fit_one_cycle
+from finetune.training.losses import choose_loss
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything a training is made of, ready to start."""
+
+    config: Config
+    """The resolved config: what was `auto` or too large is decided."""
+    device: torch.device
+    index: ImageIndex
+    limits: ImageLimits
+    model: ImageClassifier
+
+
+def prepare(config: Config, display: Display) -> Experiment:
+    """Read the data, build the model, and decide everything that the config leaves to us.
+
+    Raises:
+        FinetuneError: images, weights, names or a device that are not as the config says.
+    """
+    keep_large_buffers()
+    device = choose_device(config.device)
+    index, limits = read_data(config, display)
+    experiment = assemble(config, device, index, limits, display)
+    if lowered_batch(config, experiment):
+        display.warn(lowered_batch(config, experiment))
+    if config.data.balance != "none":
+        weights, what = balance_weights(config, index), "a positive" if index.multilabel else "an image"
+        display.say(balance_line(config.data.balance, index.class_names, weights, what))
+    display.say(model_line(experiment))
+    return experiment
+
+
+def assemble(
+    config: Config, device: torch.device, index: ImageIndex, limits: ImageLimits, display: Display
+) -> Experiment:
+    """Build the model for data that is there, and decide everything that the config leaves to us.
+
+    Raises:
+        FinetuneError: weights or names that are not as the config says.
+    """
+    precision = choose_precision(config.precision, device)
+    model = build_model(config, index, precision, display).to(device)
+    batch_size = fit_batch_size(index.count("train"), config.data.batch_size)
+    size = model.preprocessing.image_size
+    columns = config.data.columns.model_copy(update={"metadata": column_kinds(index)})
+    update = {"batch_size": batch_size, "image_size": size, "columns": columns}
+    data = config.data.model_copy(update=update)
+    config = settle(config, index).model_copy(update={"data": data, "precision": precision})
+    return Experiment(config, device, index, limits, model)
+
+
+def lowered_batch(config: Config, experiment: Experiment) -> str:
+    """Say that the batches are smaller than the config asks for; empty where they are not."""
+    asked, batch_size = config.data.batch_size, experiment.config.data.batch_size
+    if batch_size == asked:
+        return ""
+    images = experiment.index.count("train")
+    return f"data.batch_size: {asked} is more than the {images} training images; using {batch_size}"
+
+
+def model_line(experiment: Experiment) -> str:
+    """Name the model, how it computes, and where."""
+    config = experiment.config
+    return (
+        f"model   {config.model.arch}, weights {config.model.weights}, {config.data.image_size} px, "
+        f"{config.precision}, on {describe(experiment.device)}"
+    )
+
+
+def build_model(config: Config, index: ImageIndex, precision: Precision, display: Display) -> ImageClassifier:
+    """Build the model that a config describes for some data, with its pretrained weights."""
+    head = config.model.head
+    spec = ModelSpec(
+        arch=config.model.arch,
+        classes=len(index.class_names),
+        image_size=config.data.image_size,
+        head=HeadSpec(
+            hidden=head.hidden,
+            dropout=head.dropouts,
+            pool=head.pool,
+            metadata=MetadataInputs() if index.metadata is None else metadata_inputs(head, index.metadata),
+        ),
+        layer_groups=config.model.layer_groups,
+        precision=precision,
+        memory_format=config.memory_format,
+    )
+    return build_classifier(spec, weights=config.model.weights, seed=config.seed, say=display.say)
+
+
+def metadata_inputs(head: HeadConfig, metadata: Metadata) -> MetadataInputs:
+    """Give what the head takes beside the features.
+
+    Raises:
+        ConfigError: the width of an embedding that there is not.
+    """
+    widths = head.embedding_width
+    names = [column.name for column in metadata.categories]
+    unknown = [name for name in widths if name not in names] if isinstance(widths, dict) else []
+    if unknown:
+        raise ConfigError(
+            f"model.head.embedding_width: {unknown[0]!r} is no metadata column of categories; those are "
+            f"{', '.join(map(repr, names)) or 'none'}."
+        )
+    embeddings = []
+    for column in metadata.categories:
+        width = widths.get(column.name) if isinstance(widths, dict) else widths
+        embeddings.append((column.size, width or embedding_width(column.size)))
+    return MetadataInputs(tuple(embeddings), len(metadata.numbers), head.metadata_dropout)
+
+
+def build_loaders(experiment: Experiment) -> Loaders:
+    """Build the training and validation loaders of an experiment."""
+    data, index, device = experiment.config.data, experiment.index, experiment.device
+    return Loaders(
+        train=build_train_loader(
+            index,
+            experiment.limits,
+            train_transform(data.augment, experiment.model.preprocessing),
+            batch_size=data.batch_size,
+            seed=experiment.config.seed,
+            workers=loader_workers(experiment),
+            pin_memory=device.type == "cuda",
+            class_weights=balance_weights(experiment.config, index) if data.balance == "sampler" else None,
+        ),
+        val=build_val_loader(experiment),
+        device=device,
+    )
+
+
+def build_val_loader(experiment: Experiment, most_images: int | None = None) -> ImageLoader:
+    """Build the loader of the validation images, or of at most `most_images` of them, evenly spaced."""
+    index = experiment.index if most_images is None else experiment.index.thinned("val", most_images)
+    return build_eval_loader(
+        index,
+        experiment.limits,
+        eval_transform(experiment.model.preprocessing),
+        split="val",
+        batch_size=experiment.config.data.batch_size,
+        workers=loader_workers(experiment),
+        pin_memory=experiment.device.type == "cuda",
+    )
+
+
+def loader_workers(experiment: Experiment) -> int:
+    """Decide how many processes load the images of a training."""
+    to_read = 0 if experiment.index.root is None else experiment.index.count("train")  # built-in: in memory
+    return choose_workers(experiment.config.data.workers, to_read, device_type=experiment.device.type)
+
+
+def rate_rule(config: Config) -> RateRule:
+    """Take from the config how rates and decay reach the parameters."""
+    return RateRule(
+        divisor=config.slice.divisor,
+        spacing=config.slice.spacing,
+        weight_decay=config.optimizer.weight_decay,
+        decay_bias_and_norm=config.optimizer.decay_bias_and_norm,
+    )
+
+
+def freeze_and_plan(config: Config, stage: StageConfig, model: ImageClassifier) -> list[GroupPlan]:
+    """Freeze the model as a stage wants it, and give each layer group's part in it."""
+    trainable = trainable_groups(stage.train, len(model.layer_groups))
+    model.freeze(trainable, batch_norm=stage.batch_norm)
+    return plan_stage(model.layer_groups, trainable=trainable, lr=stage.rate, rule=rate_rule(config))
+
+
+def build_stage_optimizer(config: Config, plans: list[GroupPlan]) -> torch.optim.Optimizer:
+    """Build the optimizer of a planned stage."""
+    groups = optimizer_groups(plans, rate_rule(config))
+    optimizer = config.optimizer
+    return build_optimizer(groups, name=optimizer.name, decay=optimizer.decay, settings=optimizer.settings)
+
+
+def momentum_cycle(config: Config, optimizer: torch.optim.Optimizer) -> tuple[float, float, float] | None:
+    """Give the momentum at a stage's start, peak and end; None for an optimizer that has none."""
+    if not has_momentum(optimizer):
+        return None
+    fixed = config.optimizer.momentum
+    return config.one_cycle.moms if fixed is None else (fixed, fixed, fixed)
+
+
+def fit_stage(
+    experiment: Experiment,
+    optimizer: torch.optim.Optimizer,
+    loaders: Loaders,
+    position: Position,
+    hooks: Hooks,
+    *,
+    epochs: int,
+    module: nn.Module | None = None,
+) -> None:
+    """Fit one cycle with the config's schedule, loss and clipping; `module` is the model, or a part of it.
+
+    Raises:
+        DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
+    """
+    config, cycle = experiment.config, experiment.config.one_cycle
+    fit_one_cycle(
+        experiment.model if module is None else module,
+        loaders,
+        optimizer=optimizer,
+        loss=build_loss(experiment),
+        epochs=epochs,
+        cycle=OneCycle(cycle.pct_start, cycle.div, cycle.div_final, momentum_cycle(config, optimizer)),
+        position=position,
+        hooks=hooks,
+        clip_norm=config.optimizer.clip_norm,
+    )
+
+
+def early_stopping(config: Config) -> EarlyStopping | None:
+    """Take from the config when a stage ends before its last epoch; None for never."""
+    section = config.early_stopping
+    if section.patience is None:
+        return None
+    return EarlyStopping(
+        metric=section.metric or decided(config.monitor),
+        patience=section.patience,
+        min_delta=section.min_delta,
+        pct_start=config.one_cycle.pct_start,
+    )
+
+
+def build_loss(experiment: Experiment) -> nn.Module:
+    """Build the loss that the config asks for, on the device of the experiment."""
+    config, index = experiment.config, experiment.index
+    loss = choose_loss(
+        multilabel=index.multilabel,
+        gamma=config.loss.focus,
+        label_smoothing=config.loss.label_smoothing,
+        weights=balance_weights(config, index) if config.data.balance == "loss" else None,
+    )
+    return loss.to(experiment.device)
+
+
+def balance_weights(config: Config, index: ImageIndex) -> list[float]:
+    """Give how much an image of each class counts, or one that has it where it may have several."""
+    counts, beta = list(index.counts("train").values()), config.data.balance_beta
+    return (
+        positive_weights(counts, index.count("train"), beta)
+        if index.multilabel
+        else class_weights(counts, beta)
+    )

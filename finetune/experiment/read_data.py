@@ -1,0 +1,85 @@
+"""Read the data of a config: which images there are, what they are, and whether they can be read."""
+
+from finetune.config.config import Config
+from finetune.config.values import FoldConfig
+from finetune.data.images import ImageLimits, parse_colour
+from finetune.data.index import ImageIndex
+from finetune.data.indexing.build import index_images
+from finetune.data.indexing.hold_out import group_shares
+from finetune.data.metadata import CategoryColumn, Kind
+from finetune.data.quality.scan import check_images
+from finetune.data.split import Fold
+from finetune.data.table import Columns
+from finetune.display import Display
+from finetune.experiment.task import Task
+from finetune.text import printable
+
+
+def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits]:
+    """Index the images, look at each of them once, and say what was found."""
+    data, limits, index = config.data, image_limits(config), read_index(config)
+    with display.bar("checking images", len(index.samples)) as bar:
+        index = check_images(
+            index,
+            limits,
+            on_bad=data.on_bad_image,
+            max_bad_fraction=data.max_bad_fraction,
+            progress=lambda done, total: bar.advance_to(done),
+        )
+    for warning in index.warnings:
+        display.warn(warning)
+    for line in metadata_lines(index):
+        display.say(line)
+    counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]
+    labels = f", {index.labels_per_image:.2g} an image" if index.multilabel else ""
+    display.say(f"data    {data.path}: {len(index.class_names)} classes{labels}, images: {', '.join(counts)}")
+    shares = group_shares(index)
+    if shares is not None:
+        display.say(f"split   by group: {shares}")
+    return index, limits
+
+
+def image_limits(config: Config) -> ImageLimits:
+    """Take from the config what an image file may be."""
+    data = config.data
+    return ImageLimits(data.max_pixels, data.sixteen_bit, parse_colour(data.background))
+
+
+def read_index(config: Config) -> ImageIndex:
+    """Index the images that the config names, and split them; open none."""
+    data = config.data
+    index = index_images(
+        data.path,
+        val=Fold(data.val.fold, data.val.of) if isinstance(data.val, FoldConfig) else data.val,
+        seed=config.seed,
+        images_per_class=data.images_per_class,
+        case_variants=data.case_variants,
+        columns=Columns(**data.columns.model_dump(), label_separator=data.label_separator),
+        image_folder=data.image_folder,
+    )
+    settle(config, index)  # what cannot be is told before the images are looked at
+    return index
+
+
+def settle(config: Config, index: ImageIndex) -> Config:
+    """Give the config with the loss and the monitor that the data need where it says `auto`.
+
+    Raises:
+        ConfigError: it asks for what these data cannot have.
+    """
+    what = Task(index.multilabel, config.data.path)
+    what.check_balance(config.data.balance)
+    loss = config.loss.model_copy(update={"name": what.loss(config.loss.name)})
+    return config.model_copy(update={"loss": loss, "monitor": what.monitor(config.monitor)})
+
+
+def metadata_lines(index: ImageIndex) -> list[str]:
+    """Say what each metadata column was taken for, a line each."""
+    columns = () if index.metadata is None else index.metadata.columns
+    return [f"metadata {printable(str(column))}" for column in columns]
+
+
+def column_kinds(index: ImageIndex) -> dict[str, Kind]:
+    """Give what each metadata column was taken for."""
+    columns = () if index.metadata is None else index.metadata.columns
+    return {c.name: "category" if isinstance(c, CategoryColumn) else "number" for c in columns}

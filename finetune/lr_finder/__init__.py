@@ -1,0 +1,1 @@
+"""Find a learning rate: sweep it, read the curve, and race what the curve suggests."""

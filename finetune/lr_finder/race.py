@@ -1,0 +1,169 @@
+"""The race: train briefly at several rates from the same start, and let the validation images decide.
+
+No heuristic reads every curve right. When a suggestion does badly, the expert's next move is to try ten times
+more and ten times less; the race makes that move beforehand.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from finetune.lr_finder.heuristics import Suggestion
+from finetune.lr_finder.trial import Trial, no_trace
+
+_SAME = 0.2  # decades; rates closer than this are one racer
+_TIE = 1.0  # standard errors within which losses are equal
+_BESIDE = math.sqrt(10)  # how far from the leader the later rounds try
+_MORE_ROUNDS = 4
+
+Schedule = Callable[[float, float], tuple[float, float | None]]
+"""From (fraction of the steps done, peak rate) to (rate, momentum)."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A rate that enters the race."""
+
+    lr: float
+    """Peak rate of the head."""
+    names: tuple[str, ...]
+    """Who suggested it."""
+
+
+@dataclass(frozen=True)
+class Racer:
+    """A rate in the race, and how it did."""
+
+    lr: float
+    """Peak rate of the head."""
+    names: tuple[str, ...]
+    """Who suggested it."""
+    val_loss: float | None
+    """Mean loss of the validation images after the brief training, in nats; None if the training diverged."""
+    val_accuracy: float | None
+    """0–1; None if the training diverged."""
+    standard_error: float | None
+    """Of the difference in loss to the racer with the lowest, over the images; None if it diverged."""
+
+
+def line_up(
+    suggestions: Sequence[Suggestion], chosen: Suggestion | None, divergence: float | None
+) -> list[Entry]:
+    """Give the distinct rates to race, from low to high: the suggestions, and ×10 and ÷10 of the chosen one.
+
+    Where every heuristic refuses, a curve that explodes still says where not to go: then the three decades
+    below that rate race.
+    """
+    if chosen is not None and chosen.lr is not None:
+        rates: list[tuple[str, float]] = [(s.heuristic, s.lr) for s in suggestions if s.lr is not None]
+        rates += [(f"{chosen.heuristic} ÷ 10", chosen.lr / 10), (f"{chosen.heuristic} × 10", chosen.lr * 10)]
+    elif divergence is not None:
+        rates = [(f"divergence ÷ {10**power:,}", divergence / 10**power) for power in (1, 2, 3)]
+    else:
+        return []
+    entries: list[Entry] = []
+    for name, lr in sorted(rates, key=lambda rate: rate[1]):
+        if entries and _decades(entries[-1].lr, lr) < _SAME:
+            entries[-1] = Entry(entries[-1].lr, (*entries[-1].names, name))
+        else:
+            entries.append(Entry(lr, (name,)))
+    return entries
+
+
+def race(
+    trial: Trial,
+    entries: Sequence[Entry],
+    *,
+    steps: int,
+    schedule: Schedule,
+    tick: Callable[[], None] = lambda: None,
+) -> list[Racer]:
+    """Train at each rate for `steps` steps, all from the same start with the same batches; leave no trace.
+
+    Later rounds try half a decade to either side of the leader, until it has been beaten by neither.
+
+    Args:
+        trial: what is trained and validated.
+        entries: the rates with the names of who suggested them.
+        steps: length of each training.
+        schedule: the course of rate and momentum, as in the stage itself.
+        tick: called after each step.
+
+    Returns:
+        The league table, from the lowest rate up.
+    """
+    results = {entry: _run(trial, _course(schedule, entry.lr, steps), tick) for entry in entries}
+    for number in range(2, 2 + _MORE_ROUNDS):
+        leader = winner(_table(results))
+        for entry in _beside(leader, list(results), f"round {number}"):
+            results[entry] = _run(trial, _course(schedule, entry.lr, steps), tick)
+    return _table(results)
+
+
+def winner(racers: Sequence[Racer]) -> Racer | None:
+    """Give the racer with the lowest validation loss; None if all diverged.
+
+    Losses within a standard error of the lowest are a tie, which goes to the higher accuracy, and then to the
+    lower loss.
+    """
+    finished = [racer for racer in racers if racer.val_loss is not None]
+    if not finished:
+        return None
+    lowest = min(_number(racer.val_loss) for racer in finished)
+    tied = [r for r in finished if _number(r.val_loss) - lowest <= _TIE * _number(r.standard_error)]
+    return max(tied, key=lambda racer: (_number(racer.val_accuracy), -_number(racer.val_loss)))
+
+
+_Result = tuple[Tensor, float] | None
+"""Validation loss of each image (N,), and the accuracy; None if the training diverged."""
+
+
+def _run(trial: Trial, course: Iterator[tuple[float, float | None]], tick: Callable[[], None]) -> _Result:
+    with no_trace(trial.module):
+        for loss in trial.steps(course):
+            tick()
+            if not math.isfinite(loss):
+                return None
+        logits, targets = trial.validate()
+    losses, accuracy = trial.judge(logits, targets)
+    return (losses, accuracy) if bool(torch.isfinite(losses).all()) else None
+
+
+def _table(results: dict[Entry, _Result]) -> list[Racer]:
+    """Compare all results with the one of the lowest loss, image by image."""
+    finished = [result for result in results.values() if result is not None]
+    best = min((losses for losses, _ in finished), key=lambda losses: float(losses.mean()), default=None)
+    racers = []
+    for entry, result in sorted(results.items(), key=lambda item: item[0].lr):
+        if result is None or best is None:
+            racers.append(Racer(entry.lr, entry.names, None, None, None))
+        else:
+            losses, accuracy = result
+            error = float((losses - best).std(correction=0)) / math.sqrt(len(losses))
+            racers.append(Racer(entry.lr, entry.names, float(losses.mean()), accuracy, error))
+    return racers
+
+
+def _beside(leader: Racer | None, entries: Sequence[Entry], name: str) -> list[Entry]:
+    """Give the rates half a decade below and above the leader, where nothing near them has raced."""
+    if leader is None:
+        return []
+    tries = [Entry(lr, (name,)) for lr in (leader.lr / _BESIDE, leader.lr * _BESIDE)]
+    return [entry for entry in tries if all(_decades(entry.lr, other.lr) >= _SAME for other in entries)]
+
+
+def _course(schedule: Schedule, lr: float, steps: int) -> Iterator[tuple[float, float | None]]:
+    return (schedule(step / steps, lr) for step in range(steps))
+
+
+def _decades(one: float, other: float) -> float:
+    return abs(math.log10(one / other))
+
+
+def _number(value: float | None) -> float:
+    """Give the score of a racer that finished."""
+    assert value is not None
+    return value

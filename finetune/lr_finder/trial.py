@@ -1,0 +1,123 @@
+"""A stage's training in miniature: any number of steps from the same start, of which nothing remains."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.utils.data import DataLoader
+
+from finetune.seed import derive, seed_all
+from finetune.training.events import Batches
+from finetune.training.inference import compute_logits
+
+Judge = Callable[[Tensor, Tensor], tuple[Tensor, float]]
+"""From logits (N, C) and targets (N, …) to the loss of each image (N,), in nats, and the accuracy."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a range test and a race train, and on what.
+
+    `module` is the whole model, frozen as the stage wants it, with batches of images; or only its head, with
+    batches of the features that a frozen backbone gives.
+    """
+
+    module: nn.Module
+    train: DataLoader[tuple[Tensor, ...]]
+    """its sampler has `start_epoch(stage, epoch)`, as `sampler.EpochSampler`"""
+    val: Batches
+    new_optimizer: Callable[[], torch.optim.Optimizer]
+    """the rates that its parameter groups hold are multiples of the head's rate"""
+    loss: nn.Module
+    judge: Judge
+    """how a validation is judged"""
+    device: torch.device
+    seed: int
+    stage: int
+    clip_norm: float | None = None
+    """the largest norm that the gradient of all trained parameters may have; None for any"""
+
+    def steps(
+        self, schedule: Iterable[tuple[float, float | None]], *, first_epoch: int = 0
+    ) -> Iterator[float]:
+        """Take one step for each (rate of the head, momentum), and give the loss of its batch before it.
+
+        A momentum of None leaves the optimizer without one. Order, augmentation and dropout are those of the
+        stage's epochs from `first_epoch` on.
+        """
+        optimizer = self.new_optimizer()
+        multiples = [float(group["lr"]) for group in optimizer.param_groups]
+        self.module.train()
+        batches = self._batches(first_epoch)
+        for rate, momentum in schedule:
+            for group, multiple in zip(optimizer.param_groups, multiples, strict=True):
+                group["lr"] = rate * multiple
+                if momentum is not None:
+                    _set_momentum(group, momentum)
+            epoch, number, (*inputs, targets) = next(batches)
+            seed_all(derive(self.seed, "dropout", self.stage, epoch, number))
+            outputs = self.module(*(one.to(self.device, non_blocking=True) for one in inputs))
+            loss = self.loss(outputs, targets.to(self.device, non_blocking=True))
+            loss.backward()
+            if self.clip_norm is not None:
+                clip_grad_norm_(self.module.parameters(), self.clip_norm)  # frozen ones have no gradient
+            optimizer.step()
+            optimizer.zero_grad()
+            yield float(loss.detach())
+
+    def validate(self) -> tuple[Tensor, Tensor]:
+        """Give the logits (N, C) and targets of the validation images, on the CPU."""
+        return compute_logits(self.module, self.val, device=self.device)
+
+    def _batches(self, first_epoch: int) -> Iterator[tuple[int, int, tuple[Tensor, ...]]]:
+        """Give (epoch, number of the batch in it, batch) without end."""
+        epoch = first_epoch
+        while True:
+            self.train.sampler.start_epoch(self.stage, epoch)  # type: ignore[attr-defined]
+            for number, batch in enumerate(self.train):
+                yield epoch, number, batch
+            epoch += 1
+
+
+@contextmanager
+def no_trace(module: nn.Module) -> Iterator[None]:
+    """Put everything back at the end, also after an error or Ctrl-C: as if what is inside had never run.
+
+    That is every parameter and buffer bit for bit, no gradients where there were none, the training mode of
+    every layer, and the random states of torch, NumPy and Python.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    before = [tensor.detach().clone() for tensor in tensors]
+    gradients = [parameter.grad for parameter in module.parameters()]
+    module.zero_grad(set_to_none=True)
+    modes = [(layer, layer.training) for layer in module.modules()]
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    device_states = torch.cuda.get_rng_state_all()  # empty where there is no GPU
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
+        for parameter, gradient in zip(module.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        for layer, mode in modes:
+            layer.training = mode
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+        torch.cuda.set_rng_state_all(device_states)
+
+
+def _set_momentum(group: dict[str, object], momentum: float) -> None:
+    """Set the momentum of a parameter group where torch's optimizers keep it."""
+    betas = group.get("betas")
+    if isinstance(betas, tuple):
+        group["betas"] = (momentum, *betas[1:])
+    else:
+        group["momentum"] = momentum

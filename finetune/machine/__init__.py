@@ -1,0 +1,1 @@
+"""The machine: devices, cores, signals, files."""

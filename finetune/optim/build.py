@@ -1,0 +1,74 @@
+"""Optimizers, built over parameter groups that give each layer group its own rate and decay."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, RAdam
+
+from finetune.optim.adaptive import Lamb, RMSprop
+from finetune.optim.decoupled import DecoupledAdadelta, DecoupledAdagrad, DecoupledSGD
+from finetune.optim.momentum import Lion, Momentum, Nesterov
+from finetune.optim.ranger import Ranger
+from finetune.optim.update_rules import UPDATE_RULES, Decay, OptimizerName, Settings
+
+NO_SETTINGS = Settings()
+
+
+def build_optimizer(
+    param_groups: Sequence[dict[str, Any]],
+    *,
+    name: OptimizerName,
+    decay: Decay,
+    settings: Settings = NO_SETTINGS,
+) -> torch.optim.Optimizer:
+    """Build a multi-tensor optimizer over parameter groups that hold `params`, `lr` and `weight_decay`.
+
+    Where torch computes what `UPDATE_RULES` says, torch's own is built, fused where there is such a path.
+    Settings that are None are the optimizer's own defaults.
+    """
+    chosen = UPDATE_RULES[name].settings | settings
+    momentum, beta2, eps = (value or 0.0 for value in (chosen.momentum, chosen.beta2, chosen.eps))
+    betas, decoupled, groups = (momentum, beta2), decay == "decoupled", list(param_groups)
+    match name:
+        case "sgd":  # both kinds of decay are one: w − lr·(g + wd·w) = (1 − lr·wd)·w − lr·g
+            return SGD(groups, fused=True)
+        case "momentum" | "nesterov" if chosen.form == "classic":
+            sgd = DecoupledSGD if decoupled else SGD
+            return sgd(groups, momentum=momentum, nesterov=name == "nesterov", fused=True)
+        case "momentum" | "nesterov":
+            mean = Momentum if name == "momentum" else Nesterov
+            return mean(groups, momentum=momentum, decoupled_weight_decay=decoupled)
+        case "adagrad":
+            return _build_adagrad(groups, eps=eps, decoupled=decoupled)
+        case "rmsprop":
+            return RMSprop(groups, beta2=beta2, eps=eps, decoupled_weight_decay=decoupled)
+        case "adadelta":
+            adadelta = DecoupledAdadelta if decoupled else Adadelta
+            return adadelta(groups, rho=beta2, eps=eps, foreach=True)
+        case "adam" | "adamw":
+            adam = AdamW if decoupled or name == "adamw" else Adam
+            return adam(groups, betas=betas, eps=eps, fused=True)
+        case "nadam" | "radam" | "ranger":
+            kind: type[NAdam | RAdam] = {"nadam": NAdam, "radam": RAdam, "ranger": Ranger}[name]
+            return kind(groups, betas=betas, eps=eps, decoupled_weight_decay=decoupled, foreach=True)
+        case "lamb":
+            return Lamb(groups, betas=betas, eps=eps, decoupled_weight_decay=decoupled)
+        case "lion":
+            return Lion(groups, betas=betas, decoupled_weight_decay=decoupled)
+
+
+def _build_adagrad(groups: list[dict[str, Any]], *, eps: float, decoupled: bool) -> torch.optim.Optimizer:
+    """Build torch's Adagrad with ε where it belongs: in the sum, from the start, and so below the root.
+
+    torch itself adds its `eps` to the root.
+    """
+    kind = DecoupledAdagrad if decoupled else Adagrad
+    on_cpu = all(parameter.is_cpu for group in groups for parameter in group["params"])
+    return kind(groups, initial_accumulator_value=eps, eps=0.0, fused=on_cpu, foreach=not on_cpu)
+
+
+def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
+    """Tell whether the optimizer has a momentum for the one-cycle schedule to move."""
+    defaults = optimizer.defaults
+    return "betas" in defaults or bool(defaults.get("momentum"))

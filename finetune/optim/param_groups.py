@@ -1,0 +1,172 @@
+"""What a stage will do to each layer group: who learns, how fast, and with how much decay."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from finetune.errors import ConfigError
+from finetune.model.layer_groups import LayerGroup, decayed_parameters, layer_rows
+from finetune.optim.learning_rates import LearningRate, Spacing, spread
+
+
+@dataclass(frozen=True)
+class RateRule:
+    """How a stage's learning rate and weight decay reach the parameters."""
+
+    divisor: float
+    """`slice(hi)` gives groups before the head `hi / divisor`."""
+    spacing: Spacing
+    weight_decay: float
+    decay_bias_and_norm: bool
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """One layer group in one stage."""
+
+    group: LayerGroup
+    trainable: bool
+    """Whether all of the group learns; norm layers of a frozen group may learn without it."""
+    lr: float | None
+    """Peak learning rate, or None where nothing learns; a multiple of the rate to be found if `auto`."""
+    weight_decay: float | None
+    decayed: int
+    """Number of learning parameters that are decayed."""
+    auto: bool = False
+    """Whether the rate is still to be found."""
+
+    @property
+    def shown_lr(self) -> float | str | None:
+        """The peak learning rate as people and programs are told it: `auto/3` if it is still to be found."""
+        if self.lr is None or not self.auto:
+            return self.lr
+        return "auto" if self.lr == 1 else f"auto/{1 / self.lr:.3g}"
+
+    def row(self) -> tuple[object, ...]:
+        """Give the group's row of the table before training."""
+        layers = layer_rows(self.group)
+        state = "trained" if self.trainable else "frozen" if self.lr is None else "only norms train"
+        return (
+            self.group.index + 1,
+            self.group.name,
+            len(layers),
+            sum(layer["parameters"] for layer in layers),
+            state,
+            self._lr_cell(),
+            "–" if self.weight_decay is None else f"{self.weight_decay:g}",
+            "–" if self.weight_decay is None else f"{self.decayed:,}",
+        )
+
+    def _lr_cell(self) -> str:
+        shown = self.shown_lr
+        if shown is None:
+            return "–"
+        return shown if isinstance(shown, str) else f"{shown:.3g}"
+
+    @property
+    def title(self) -> str:
+        """Name the group as the heading of its layers."""
+        return f"group {self.group.index + 1}: {self.group.name}"
+
+    def layer_table(self) -> list[tuple[object, ...]]:
+        """Give a row for each layer that holds parameters."""
+        return [
+            (
+                row["name"],
+                row["type"],
+                "yes" if row["affine"] else "",
+                "×".join(map(str, row["shape"])),
+                row["parameters"],
+            )
+            for row in layer_rows(self.group)
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """Give the group as the run's events record it."""
+        return {"name": self.group.name, "lr": self.shown_lr, "weight_decay": self.weight_decay}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the group as `finetune groups --json` documents it."""
+        layers = layer_rows(self.group)
+        return {
+            "index": self.group.index,
+            "name": self.group.name,
+            "layers": layers,
+            "parameters": sum(layer["parameters"] for layer in layers),
+            "trainable": self.trainable,
+            "lr": self.shown_lr,
+            "weight_decay": self.weight_decay,
+        }
+
+
+TABLE_COLUMNS = ("group", "name", "layers", "parameters", "state", "peak lr", "weight decay", "decayed")
+
+
+def find_stage(names: Sequence[str], name: str | None, *, default: int) -> int:
+    """Give the position of the stage that `--stage` names, or of the default one; negative from the end.
+
+    Raises:
+        ConfigError: no such stage.
+    """
+    if name is None:
+        return default % len(names)
+    if name not in names:
+        raise ConfigError(f"--stage {name}: there is no such stage; the config has {', '.join(names)}.")
+    return names.index(name)
+
+
+def trainable_groups(train: int | Literal["head", "all"], n_groups: int) -> int:
+    """Give how many groups, counted from the head, a stage trains."""
+    if train == "head":
+        return 1
+    return n_groups if train == "all" else train
+
+
+def plan_stage(
+    layer_groups: Sequence[LayerGroup], *, trainable: int, lr: LearningRate, rule: RateRule
+) -> list[GroupPlan]:
+    """Give each group's part in a stage; call it when the model is frozen as the stage wants it."""
+    rates = spread(lr, len(layer_groups), divisor=rule.divisor, spacing=rule.spacing)
+    plans = []
+    for group, rate in zip(layer_groups, rates, strict=True):
+        decayed, others = _learning(group, rule)
+        learns = bool(decayed or others)
+        plans.append(
+            GroupPlan(
+                group=group,
+                trainable=group.index >= len(layer_groups) - trainable,
+                lr=rate if learns else None,
+                weight_decay=rule.weight_decay if learns else None,
+                decayed=sum(parameter.numel() for parameter in decayed),
+                auto=lr.auto,
+            )
+        )
+    return plans
+
+
+def optimizer_groups(plans: Sequence[GroupPlan], rule: RateRule) -> list[dict[str, Any]]:
+    """Give torch's parameter groups for a planned stage: (layer group × decayed or not), none empty.
+
+    Each has the name of its layer group, so that what is measured of both halves can be put together again.
+    """
+    groups = []
+    for plan in plans:
+        for parameters, weight_decay in zip(
+            _learning(plan.group, rule), (rule.weight_decay, 0.0), strict=True
+        ):
+            if parameters:
+                rates = {"lr": plan.lr, "weight_decay": weight_decay}
+                groups.append({"params": parameters, "name": plan.group.name, **rates})
+    return groups
+
+
+def _learning(group: LayerGroup, rule: RateRule) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Give the learning parameters of a group: those that are decayed, and the others."""
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter, is_decayed in decayed_parameters(group):
+        if parameter.requires_grad:
+            (decayed if is_decayed or rule.decay_bias_and_norm else others).append(parameter)
+    return decayed, others

@@ -1,0 +1,62 @@
+"""What a search for a learning rate came to: on screen, as a picture, and as an error."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from finetune.display import Display
+from finetune.errors import DivergenceError
+from finetune.lr_finder.result import Found
+from finetune.machine.files import write_bytes
+from finetune.report.plot import CurvePlot, Marker, draw_png
+
+
+def show_found(found: Found, display: Display) -> None:
+    """Show the table of heuristics, the race if there was one, and what was taken."""
+    display.say("")
+    display.table(("heuristic", "rate", *(("spread",) if found.repeated else ()), ""), found.rows())
+    if found.agreement:
+        display.say(f"the suggestions are {found.agreement:.1f} decades apart")
+    if found.divergence is not None:
+        display.say(f"the loss stays well above where it began from {found.divergence:.2g} on")
+    if found.racers:
+        display.say("")
+        display.table(
+            ("rate", "val loss", "±", "accuracy", "suggested by", ""),
+            found.league(),
+            title=f"race, {found.race_steps} steps each",
+        )
+    display.say("")
+    if found.lr is not None:
+        display.say(f"picked {found.lr:.3g} ({found.by}) in {found.seconds:.1f} s")
+
+
+def refusal(found: Found) -> DivergenceError:
+    """Give the error that no rate can be answered for."""
+    race = "" if found.pick == "race" else "lr_finder.pick=race, "
+    return DivergenceError(
+        f"No usable rate for stage {found.stage}: {found.by}.\n"
+        f"Look at the curve; try {race}a wider lr_finder.start and end, more lr_finder.steps or repeats, "
+        "or write a rate."
+    )
+
+
+def curve_plot(found: Found) -> CurvePlot:
+    """Give the curve with every suggestion, the pick and the rate of divergence marked."""
+    markers = [Marker(s.heuristic, s.lr) for s in found.suggestions if s.lr is not None]
+    if found.divergence is not None:
+        markers.append(Marker("divergence", found.divergence))
+    if found.lr is not None and found.racers:
+        markers.append(Marker("race", found.lr, picked=True))
+    elif found.lr is not None:
+        markers = [replace(m, picked=found.by.startswith(m.label)) for m in markers]
+    curve = found.curve
+    return CurvePlot(f"range test, stage {found.stage}", curve.lrs, curve.losses, curve.smoothed(), markers)
+
+
+def write_plot(found: Found, path: Path) -> None:
+    """Write the curve as a PNG file.
+
+    Raises:
+        ResourceError: the file cannot be written.
+    """
+    write_bytes(path, draw_png(curve_plot(found)))

@@ -1,0 +1,155 @@
+"""The outcome of a run or an evaluation: for programs, on screen, and as a page."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from finetune.display import Display, duration
+from finetune.metrics.multi_label import MultiLabelScores
+from finetune.metrics.score import Scores
+from finetune.metrics.single_label import SingleLabelScores
+from finetune.runs.recorder import EpochRow
+from finetune.text import printable
+
+# A screen holds this many classes; the rest is in report.json.
+_CLASSES_ON_SCREEN = 40
+_MATRIX_ON_SCREEN = 12
+
+
+def show_scores(display: Display, scores: Scores) -> None:
+    """Print the figures of all images and of each class, or what a screen can hold of them."""
+    if isinstance(scores, MultiLabelScores):
+        _show_several_labels(display, scores)
+    else:
+        _show_one_label(display, scores)
+
+
+def _show_one_label(display: Display, scores: SingleLabelScores) -> None:
+    top = "".join(f"   top-{k} {share:.2%}" for k, share in scores.top_k.items())
+    display.say(
+        f"accuracy {scores.accuracy:.2%}{top}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
+        f"({scores.images:,} images)"
+    )
+    display.say(f"balanced accuracy {scores.balanced_accuracy:.2%}, the mean over the classes")
+    rows = sorted(scores.per_class, key=lambda row: row.f1) if _too_many(scores) else scores.per_class
+    display.say("")
+    display.table(
+        ("class", "precision", "recall", "F1", "images"),
+        [
+            (row.name, f"{row.precision:.4f}", f"{row.recall:.4f}", f"{row.f1:.4f}", row.support)
+            for row in rows[:_CLASSES_ON_SCREEN]
+        ],
+        title=_title(scores),
+    )
+    display.say("")
+    if len(scores.class_names) <= _MATRIX_ON_SCREEN:
+        display.table(
+            ("true \\ predicted", *scores.class_names),
+            [(name, *row) for name, row in zip(scores.class_names, scores.confusion_matrix, strict=True)],
+        )
+    else:
+        confusions = most_confused(scores, 10)
+        display.table(("true class", "taken for", "images"), confusions, title="most frequent confusions")
+
+
+def _show_several_labels(display: Display, scores: MultiLabelScores) -> None:
+    display.say(
+        f"mAP {scores.map:.4f}   macro F1 {scores.macro_f1:.4f}   micro F1 {scores.micro_f1:.4f}   "
+        f"loss {scores.loss:.4f}   ({scores.images:,} images)"
+    )
+    display.say(f"all labels right {scores.accuracy:.2%}   balanced accuracy {scores.balanced_accuracy:.2%}")
+    rows = sorted(scores.per_class, key=lambda row: row.f1) if _too_many(scores) else scores.per_class
+    display.say("")
+    display.table(
+        ("class", "AP", "threshold", "precision", "recall", "F1", "images"),
+        [
+            (
+                row.name,
+                "–" if row.average_precision is None else f"{row.average_precision:.4f}",
+                *(f"{value:.4f}" for value in (row.threshold, row.precision, row.recall, row.f1)),
+                row.support,
+            )
+            for row in rows[:_CLASSES_ON_SCREEN]
+        ],
+        title=_title(scores),
+    )
+
+
+def _too_many(scores: Scores) -> bool:
+    return len(scores.per_class) > _CLASSES_ON_SCREEN
+
+
+def _title(scores: Scores) -> str:
+    return f"the {_CLASSES_ON_SCREEN} worst of {len(scores.per_class)} classes" if _too_many(scores) else ""
+
+
+def most_confused(scores: SingleLabelScores, most: int) -> list[tuple[str, str, int]]:
+    """Give the most frequent (true class, predicted class, images) off the diagonal."""
+    pairs = [
+        (scores.class_names[true], scores.class_names[predicted], count)
+        for true, row in enumerate(scores.confusion_matrix)
+        for predicted, count in enumerate(row)
+        if count and true != predicted
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:most]
+
+
+def report_page(
+    report: Mapping[str, object],
+    *,
+    scores: Mapping[str, Scores],
+    history: Sequence[EpochRow],
+    best: EpochRow,
+    config: str,
+    lr_finds: Sequence[tuple[Mapping[str, Any], bytes]] = (),
+) -> str:
+    """Render the report as one HTML page that needs nothing else; every name in it is escaped.
+
+    Args:
+        report: the content of report.json.
+        scores: of the best model, by split; "val" is always there.
+        history: one row per epoch.
+        best: the row of the best model.
+        config: text of the resolved config.
+        lr_finds: how rates were found, and the plot of each as PNG.
+    """
+    source = resources.files("finetune.report").joinpath("page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    page: str = environment.from_string(source).render(
+        name=printable(Path(str(report["run_dir"])).name),
+        report=report,
+        scores=scores,
+        history=history,
+        best=best,
+        duration=duration(sum(row.seconds for row in history)),
+        chart=_chart(history) if len(history) > 1 else None,
+        several_labels=isinstance(scores["val"], MultiLabelScores),
+        confused=most_confused(scores["val"], 10) if isinstance(scores["val"], SingleLabelScores) else [],
+        config=config,
+        lr_finds=[(found, b64encode(picture).decode()) for found, picture in lr_finds],
+    )
+    return page
+
+
+def _chart(history: Sequence[EpochRow]) -> dict[str, object]:
+    """Place the losses in a chart of 640 × 240 whose axes cross at (45, 205)."""
+    top = max(max(row.train_loss, row.val_loss) for row in history)
+
+    def x(epoch: float) -> float:
+        return 45 + 585 * epoch / (len(history) - 1)
+
+    def line(losses: Sequence[float]) -> str:
+        return " ".join(f"{x(i):.1f},{205 - 190 * loss / top:.1f}" for i, loss in enumerate(losses))
+
+    borders = [x(i + 0.5) for i, (row, after) in enumerate(pairwise(history)) if row.stage != after.stage]
+    return {
+        "top": f"{top:.2f}",
+        "train": line([row.train_loss for row in history]),
+        "val": line([row.val_loss for row in history]),
+        "stage_borders": [f"{border:.1f}" for border in borders],
+    }

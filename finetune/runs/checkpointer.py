@@ -1,0 +1,198 @@
+"""When a training is saved, and with what, so that it can go on from there as if it had never stopped."""
+
+import math
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finetune.errors import ResourceError, Stopped
+from finetune.machine.signals import StopSignals
+from finetune.runs import Run, Stored
+from finetune.runs.recorder import Journal
+from finetune.training.events import START, Moment, Reached
+from finetune.training.state import restore_model, training_tensors
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where a training stood when it was saved."""
+
+    stage: int
+    reached: Reached
+    lrs: tuple[float | str, ...]
+    """The rate of each stage as its config says it, found ones included."""
+    seconds: float
+    """Time that the run took up to here."""
+    journal: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+
+SHARE = 0.02
+"""part of the time that checkpoints between epochs may take, 0–1"""
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """When checkpoints are written that nothing else calls for, and how many are kept."""
+
+    seconds: float = math.inf
+    """From one to the next, at most."""
+    steps: float = math.inf
+    """From one to the next, at most."""
+    keep: int = 2
+    share: float = SHARE
+
+    def due(self, moment: Moment, *, seconds: float, steps: int, cost: float) -> bool:
+        """Tell whether it is time for the next one.
+
+        After an epoch there is one if `seconds` are enough for the share. Who counts steps has asked for
+        certain checkpoints, and gets the same ones each time, those after epochs among them.
+
+        Args:
+            moment: what has just ended.
+            seconds: time since the last checkpoint.
+            steps: steps since then.
+            cost: seconds that the last checkpoint took; 0 if there was none.
+        """
+        if seconds >= self.seconds or steps >= self.steps:
+            return True
+        return moment == "epoch" and (self.steps < math.inf or seconds >= cost / self.share)
+
+
+class Checkpointer:
+    """Saves a training: in its rhythm, at the end of a stage, and when a signal asks it to stop."""
+
+    def __init__(
+        self,
+        run: Run,
+        model: nn.Module,
+        journal: Journal,
+        *,
+        rhythm: Rhythm,
+        stop: StopSignals,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._run, self._model, self._journal = run, model, journal
+        self._rhythm, self._stop, self._warn = rhythm, stop, warn
+        self._started = self._last = time.perf_counter()
+        self._cost, self._steps = 0.0, 0
+        self._stage, self._lrs = 0, tuple[float | str, ...]()
+        self.stage_name = ""
+        """Stage that is trained now."""
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    def resume(self) -> Saved | None:
+        """Take the newest checkpoint, restore model and journal, and say where training stands; or None.
+
+        Raises:
+            CheckpointError: it is damaged, or of another model.
+        """
+        stored = self._run.checkpoints.load_newest(self._warn)
+        if stored is None:
+            self._journal.forget()
+            return None
+        state = stored.state
+        saved = Saved(
+            stage=state["stage"],
+            reached=Reached(**state["reached"]),
+            lrs=tuple(state["lrs"]),
+            seconds=state["seconds"],
+            journal=state["journal"],
+            tensors=stored.tensors,
+        )
+        restore_model(self._model, saved.tensors)
+        self._journal.restore(saved.journal)
+        self._started -= saved.seconds
+        return saved
+
+    @property
+    def seconds(self) -> float:
+        """Time that the run has taken, before earlier stops too."""
+        return time.perf_counter() - self._started
+
+    def check_space(self) -> None:
+        """Make sure that the disk has room for what will be written.
+
+        Raises:
+            ResourceError: it has not.
+        """
+        size = sum(t.numel() * t.element_size() for t in self._model.state_dict().values())
+        # A checkpoint holds the weights and up to two values of the optimizer for each.
+        needed = 2 * size + (self._rhythm.keep + 1) * 3 * size
+        free = shutil.disk_usage(self._run.directory).free
+        if free < needed:
+            raise ResourceError(
+                f"No space left in {self._run.directory}: training needs about {needed / 2**20:.0f} MiB, "
+                f"{free / 2**20:.0f} MiB are free.\nFree some, set output.dir or --run-dir to another disk, "
+                "or checkpoint.keep=1."
+            )
+
+    def start_stage(self, number: int, name: str, lrs: tuple[float | str, ...]) -> None:
+        """Say which stage begins, or goes on, and at which rate; it has no optimizer yet."""
+        self._stage, self.stage_name, self._lrs, self._optimizer = number, name, lrs, None
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Say whose state is to be saved with the model."""
+        self._optimizer = optimizer
+
+    def due(self, moment: Moment) -> bool:
+        """Tell, after each step, validation batch and epoch, whether it is time to save."""
+        self._steps += moment == "step"
+        waited = time.perf_counter() - self._last
+        return self._stop.received is not None or self._rhythm.due(
+            moment, seconds=waited, steps=self._steps, cost=self._cost
+        )
+
+    def save(self, reached: Reached = START) -> None:
+        """Save the training as it stands, and stop it if a signal has asked for that.
+
+        If the disk takes no more, that is told, training goes on, and the next time may go better.
+
+        Raises:
+            Stopped: a signal came; everything is saved.
+            ResourceError: a signal came, and nothing could be saved.
+        """
+        began = time.perf_counter()
+        try:
+            self._write(reached)
+        except ResourceError as error:
+            if self._stop.received is not None:
+                raise
+            self._warn(f"{error} Training goes on without this checkpoint.")
+        self._last, self._steps = time.perf_counter(), 0
+        self._cost = self._last - began
+        if self._stop.received is not None:
+            raise Stopped(
+                f"Stopped by {self._stop.received} and saved: stage {self.stage_name}, {_where(reached)}.\n"
+                + how_to_resume(self._run)
+            )
+
+    def _write(self, reached: Reached) -> None:
+        state = {
+            "stage": self._stage,
+            "reached": asdict(reached),
+            "lrs": self._lrs,
+            "seconds": self.seconds,
+            "journal": self._journal.state(),
+        }
+        name = f"{self._stage:02}-{reached.epoch:06}-{reached.batch:09}"
+        tensors = training_tensors(self._model, self._optimizer)
+        self._run.checkpoints.save(Stored(name, tensors, state), keep=self._rhythm.keep)
+        self._run.write_status("running", 0, resumable=True, last_checkpoint=name, **self._journal.place())
+
+
+def how_to_resume(run: Run) -> str:
+    """Give the line that says how to go on."""
+    return f"Go on with: finetune train --resume {shlex.quote(str(run.directory))}"
+
+
+def _where(reached: Reached) -> str:
+    if reached.batch:
+        return f"epoch {reached.epoch + 1}, batch {reached.batch}"
+    return "its beginning" if reached == START else f"after epoch {reached.epoch}"

@@ -1,0 +1,268 @@
+"""One run directory: its files, written and read."""
+
+import contextlib
+import csv
+import errno
+import io
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple, Self, cast, get_args
+
+import torch
+
+from finetune.data.index import SPLIT_HEADER, Split
+from finetune.data.quality.fingerprint import Fingerprint
+from finetune.errors import CheckpointError, RunError
+from finetune.machine.files import reported_disk_errors, write_bytes, write_csv, write_file, write_json
+from finetune.runs.checkpoints import CheckpointFolder
+from finetune.runs.names import (
+    CHECKPOINTS,
+    CLASSES,
+    CONFIG,
+    EVENTS,
+    FILES,
+    HISTORY,
+    LOCK,
+    LR_FIND,
+    LR_FIND_PLOT,
+    MODEL,
+    REPORT,
+    REPORT_PAGE,
+    SPLIT,
+    STARTED,
+    STATUS,
+    WEIGHTS,
+)
+from finetune.runs.sealed import seal, unseal
+from finetune.text import protect_cell, unprotect_cell
+
+FILES_HEADER = ("image", *Fingerprint._fields)
+
+
+class SplitRow(NamedTuple):
+    """One image in the record of a split."""
+
+    name: str
+    split: Split
+    class_name: str
+    metadata: tuple[str, ...]
+    """cells of facts beside the image"""
+
+
+class Run:
+    """One run directory, held by this process while it is open for writing."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._lock: IO[str] | None = None
+
+    def hold(self, lock: IO[str]) -> None:
+        """Keep the lock on the directory until the run is left."""
+        self._lock = lock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()
+        if not is_occupied(self.directory):  # nothing was begun: leave nothing behind
+            (self / LOCK).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.directory.rmdir()
+
+    def __truediv__(self, name: str) -> Path:
+        return self.directory / name
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        """The states that training can go on from."""
+        return CheckpointFolder(self / CHECKPOINTS)
+
+    def write_started(self, facts: Mapping[str, object]) -> None:
+        """Write what the run begins with: the config as it was given, and what computes."""
+        write_json(self / STARTED, facts)
+
+    def write_files(self, files: Mapping[str, Fingerprint]) -> None:
+        """Write the fingerprint of every image, to notice what changes."""
+        write_csv(self / FILES, FILES_HEADER, ([protect_cell(name), *mark] for name, mark in files.items()))
+
+    def read_files(self) -> dict[str, Fingerprint]:
+        """Read the fingerprint of every image by name."""
+        rows = csv.reader(io.StringIO(self._read(FILES)))
+        next(rows, None)
+        try:
+            return {
+                unprotect_cell(name): Fingerprint(int(size), int(modified), digest)
+                for name, size, modified, digest in rows
+            }
+        except ValueError:
+            raise RunError(f"{self / FILES} is not what a run wrote; was it changed by hand?") from None
+
+    def write_config(self, text: str) -> None:
+        """Write the resolved config."""
+        write_file(self / CONFIG, text)
+
+    def write_classes(self, class_names: Sequence[str]) -> None:
+        """Write the class names in the order of the model's outputs."""
+        write_json(self / CLASSES, list(class_names))
+
+    def read_classes(self) -> list[str]:
+        """Read the class names in the order of the model's outputs."""
+        return [str(name) for name in self.read_json(CLASSES)]
+
+    def write_split(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Write image name, split, class and metadata of every image."""
+        write_csv(self / SPLIT, header, ([protect_cell(cell) for cell in row] for row in rows))
+
+    def read_split(self) -> list[SplitRow]:
+        """Read image name, split, class and metadata of every image.
+
+        Raises:
+            RunError: the file is missing or not what `write_split` wrote.
+        """
+        header, *rows = [
+            tuple(map(unprotect_cell, row)) for row in csv.reader(io.StringIO(self._read(SPLIT)))
+        ] or [()]
+        begins_well = header[: len(SPLIT_HEADER)] == SPLIT_HEADER
+        if not begins_well or not all(len(r) == len(header) and r[1] in get_args(Split) for r in rows):
+            raise RunError(f"{self / SPLIT} is not the split of a run; was it changed by hand?")
+        return [SplitRow(name, cast(Split, split), of, tuple(cells)) for name, split, of, *cells in rows]
+
+    def write_history(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write one row per epoch; all rows have the keys of the first. Without rows there is no file."""
+        if rows:
+            write_csv(self / HISTORY, tuple(rows[0]), (list(row.values()) for row in rows))
+        else:
+            (self / HISTORY).unlink(missing_ok=True)
+
+    def write_lr_find(self, stage: str, found: Mapping[str, object], picture: bytes) -> None:
+        """Write how the rate of a stage was found: the numbers and the plot."""
+        write_json(self / LR_FIND.format(stage=stage), found)
+        write_bytes(self / LR_FIND_PLOT.format(stage=stage), picture)
+
+    def read_lr_finds(self, stages: Iterable[str]) -> list[tuple[dict[str, Any], bytes]]:
+        """Read how rates were found, for those of some stages that were: the numbers and the plot."""
+        return [
+            (
+                self.read_json(LR_FIND.format(stage=stage)),
+                (self / LR_FIND_PLOT.format(stage=stage)).read_bytes(),
+            )
+            for stage in stages
+            if (self / LR_FIND.format(stage=stage)).exists()
+        ]
+
+    def append_events(self, events: Iterable[Mapping[str, object]]) -> None:
+        """Add typed events, one JSON object a line; all of them or none."""
+        lines = "".join(json.dumps(event) + "\n" for event in events)
+        with reported_disk_errors(self / EVENTS), open(self / EVENTS, "ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                written = file.write(lines.encode())
+                if written < len(lines.encode()):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(before)
+                raise
+
+    def events_size(self) -> int:
+        """Give the size of the events so far in bytes, once they have reached the disk."""
+        with reported_disk_errors(self / EVENTS), open(self / EVENTS, "a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def cut_events(self, size: int) -> None:
+        """Forget the events after the first `size` bytes: what they tell is done again."""
+        path = self / EVENTS
+        if path.exists() and path.stat().st_size > size:
+            with reported_disk_errors(path):
+                os.truncate(path, size)
+
+    def read_events(self) -> list[dict[str, Any]]:
+        """Read the typed events; a line that is torn, because the process was killed, is passed over."""
+        events = []
+        for line in self._read(EVENTS).splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                events.append(json.loads(line))
+        return events
+
+    def write_status(self, state: str, exit_code: int, **facts: object) -> None:
+        """Write how the run stands or ended; the file launchers look at."""
+        write_json(self / STATUS, {"state": state, "exit_code": exit_code, **facts, "time": _now()})
+
+    def write_report(self, report: Mapping[str, object]) -> None:
+        """Write the outcome for programs."""
+        write_json(self / REPORT, report)
+
+    def write_report_page(self, page: str) -> None:
+        """Write the outcome for people."""
+        write_file(self / REPORT_PAGE, page)
+
+    def save_model(self, state: Mapping[str, torch.Tensor], description: Mapping[str, object]) -> None:
+        """Save the weights, and all that is needed to rebuild the model and its preprocessing."""
+        write_bytes(self / WEIGHTS, seal(state))
+        write_json(self / MODEL, description)
+
+    def load_model(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Load what `save_model` saved.
+
+        Raises:
+            RunError: not the directory of a run that has a model.
+            CheckpointError: the files are damaged.
+        """
+        path = self / WEIGHTS
+        description = self.read_json(MODEL)
+        try:
+            return unseal(path)[0], description
+        except FileNotFoundError:
+            raise RunError(f"{path} is missing: the run ended before its first epoch was done.") from None
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}\nTrain again, or restore the file.") from None
+
+    def read_config(self) -> str:
+        """Read the resolved config's text."""
+        return self._read(CONFIG)
+
+    def read_json(self, name: str) -> Any:
+        """Read one of the run's JSON files.
+
+        Raises:
+            RunError: there is no such file.
+            CheckpointError: it does not hold JSON.
+        """
+        try:
+            return json.loads(self._read(name))
+        except json.JSONDecodeError as error:
+            raise CheckpointError(f"{self / name} is damaged: {error}.") from None
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self / name).read_text(encoding="utf-8", errors="surrogateescape")
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(
+                f"{self.directory} is not a finished run: it has no {name}.\n"
+                f"Name a directory that `finetune train` made{_nearby_runs(self.directory)}."
+            ) from None
+
+
+def is_occupied(directory: Path) -> bool:
+    """Tell whether a directory is there and holds anything but a lock."""
+    return directory.exists() and any(entry.name != LOCK for entry in directory.iterdir())
+
+
+def _nearby_runs(directory: Path) -> str:
+    folders = (directory, directory.parent, Path("runs"))
+    found = sorted(
+        {str(path.parent) for folder in folders if folder.is_dir() for path in folder.glob(f"*/{MODEL}")}
+    )
+    return f", for instance {found[-1]}" if found else ""
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

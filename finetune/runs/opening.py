@@ -1,0 +1,154 @@
+"""Make a run directory or open one, and hold it while it is written to."""
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import IO
+
+from finetune.errors import RunError
+from finetune.runs.directory import Run, is_occupied
+from finetune.runs.names import CLASSES, CONFIG, FILES, LOCK, SPLIT, STARTED, STATUS
+
+_WORKERS_LEAVE = 30.0
+"""seconds in which the loader workers of a killed process have gone; they look every five"""
+
+
+def create_run(
+    directory: Path | None, *, parent: Path, name: str, overwrite: bool = False, resume: bool = False
+) -> Run:
+    """Make a new run directory and hold it.
+
+    Args:
+        directory: the directory asked for, or None for `parent/<name>-<time>`.
+        parent: folder of the unnamed runs.
+        name: what an unnamed run is called after.
+        overwrite: move a directory that is in the way to `<directory>.old-<time>`.
+        resume: take a directory in which a run was killed while it wrote down its beginning.
+
+    Raises:
+        RunError: the directory holds something already, is held by another process, or cannot be written.
+    """
+    directory = directory if directory is not None else _unused(parent / f"{name}-{_stamp()}")
+    run = Run(directory)
+    try:
+        if overwrite and is_occupied(directory):
+            _hold(directory).close()
+            directory.rename(_unused(directory.with_name(f"{directory.name}.old-{_stamp()}")))
+        directory.mkdir(parents=True, exist_ok=True)
+        if is_occupied(directory) and not (resume and _has_only_a_beginning(directory)):
+            raise RunError(
+                f"{directory} is not empty; results are never overwritten unasked.\n"
+                "Name another --run-dir, add --resume to go on with it, or --overwrite to move it aside."
+            )
+        run.hold(_hold(directory))
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+    return run
+
+
+def resume_run(directory: Path) -> Run:
+    """Hold the directory of a run that is to be gone on with.
+
+    Raises:
+        RunError: not a run's directory, held by another process, or cannot be written.
+    """
+    run = Run(directory)
+    run.read_json(STARTED)
+    try:
+        run.hold(_hold(directory))
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+    return run
+
+
+def find_run(parent: Path, name: str) -> Path | None:
+    """Give the newest of the unnamed runs called after `name`; None if there is none."""
+    stamped = re.compile(rf"{re.escape(name)}-(\d{{8}}-\d{{6}})(?:-(\d+))?")
+    found = [
+        (match[1], int(match[2] or 1), path)
+        for path in (parent.iterdir() if parent.is_dir() else ())
+        if (match := stamped.fullmatch(path.name)) and (path / STARTED).is_file()
+    ]
+    return max(found)[2] if found else None
+
+
+def open_run(directory: Path) -> Run:
+    """Open an existing run directory for reading."""
+    return Run(directory)
+
+
+def _hold(directory: Path) -> IO[str]:
+    """Lock the directory for this process; the lock vanishes with the process, however it ends.
+
+    Loader workers of a process that was killed hold its lock until they notice, for some seconds.
+    """
+    file = open(directory / LOCK, "a+", encoding="utf-8")  # noqa: SIM115  (held as long as the run)
+    deadline = time.monotonic() + _WORKERS_LEAVE
+    while not _locked(file):
+        file.seek(0)
+        holder = file.read().strip()
+        if _lives(holder) or time.monotonic() > deadline:
+            file.close()
+            raise RunError(
+                f"{directory} is in use by {holder or 'another process'}. "
+                "Wait for it, or name another --run-dir."
+            )
+        time.sleep(0.1)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {_machine()}")
+    file.flush()
+    return file
+
+
+def _locked(file: IO[str]) -> bool:
+    if os.name != "posix":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lives(holder: str) -> bool:
+    """Tell whether the process that a lock names still runs; of one on another machine it is believed."""
+    match = re.fullmatch(r"process (\d+) on (.*)", holder)
+    if match is None or match[2] != _machine():
+        return True
+    try:
+        os.kill(int(match[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _machine() -> str:
+    return os.uname().nodename if os.name == "posix" else "this machine"
+
+
+def _has_only_a_beginning(directory: Path) -> bool:
+    """Tell whether nothing is there but what a run writes before it trains, whole or not."""
+    beginning = {LOCK, CONFIG, CLASSES, SPLIT, FILES, STATUS}
+    names = {path.name for path in directory.iterdir()}
+    return names <= beginning | {f".{name}.tmp" for name in (*beginning, STARTED)}
+
+
+def _unwritable(directory: Path, error: OSError) -> RunError:
+    reason = error.strerror or str(error)
+    return RunError(f"Cannot write the run directory {directory}: {reason}. Set output.dir or --run-dir.")
+
+
+def _unused(directory: Path) -> Path:
+    candidate, number = directory, 2
+    while candidate.exists():
+        candidate, number = directory.with_name(f"{directory.name}-{number}"), number + 1
+    return candidate
+
+
+def _stamp() -> str:
+    return time.strftime("%Y%m%d-%H%M%S")

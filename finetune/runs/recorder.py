@@ -1,0 +1,185 @@
+"""Write down a training as it goes along: every step, every epoch, and the best model so far."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from finetune.errors import DivergenceError
+from finetune.metrics.monitor import Monitor, is_better
+from finetune.metrics.score import Scores, scores_from_dict
+from finetune.runs import Run
+from finetune.training.early_stopping import EarlyStopping, Stop, find_stop
+from finetune.training.events import Epoch, Step
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One line of history.csv."""
+
+    stage: str
+    epoch: int
+    """Within its stage, from 1."""
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    val_balanced_accuracy: float
+    val_macro_f1: float
+    val_map: float
+    seconds: float
+    images_per_second: float
+
+
+class Journal:
+    """The record of one training, in its run directory.
+
+    The best model is the best of all stages by `monitor`; of equal ones the first is kept.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        monitor: Monitor,
+        description: Mapping[str, object],
+        epochs: Mapping[str, int],
+        early_stopping: EarlyStopping | None = None,
+    ) -> None:
+        """Begin a record.
+
+        Args:
+            run: the directory it is kept in.
+            monitor: what makes a model the best.
+            description: all that is needed to rebuild the model.
+            epochs: how many each stage is to have, in their order.
+            early_stopping: when a stage ends sooner; None for never.
+        """
+        self._run, self._monitor, self._description = run, monitor, description
+        self._epochs, self._early_stopping = epochs, early_stopping
+        self._steps: list[dict[str, object]] = []
+        self.history: list[EpochRow] = []
+        self._best: tuple[EpochRow, Scores] | None = None
+        self._stage: str | None = None
+        self._step: int | None = None
+
+    def place(self) -> dict[str, str | int | None]:
+        """Give the stage, and its last step that is recorded, counted from 1; None before the first."""
+        return {"stage": self._stage, "step": self._step}
+
+    @property
+    def best(self) -> EpochRow:
+        """The epoch whose model is kept; there is one as soon as an epoch is done."""
+        assert self._best is not None
+        return self._best[0]
+
+    @property
+    def best_scores(self) -> Scores:
+        """The validation scores of the model that is kept."""
+        assert self._best is not None
+        return self._best[1]
+
+    @property
+    def early_stops(self) -> list[Stop]:
+        """The stages that are over before their last epoch, and why; read from the history alone."""
+        stops = (self.early_stop_of(stage) for stage in self._epochs)
+        return [stop for stop in stops if stop is not None]
+
+    def early_stop_of(self, stage: str) -> Stop | None:
+        """Tell whether a stage is over before its last epoch, and why."""
+        rule = self._early_stopping
+        if rule is None:
+            return None
+        values = [getattr(row, rule.metric) for row in self.history if row.stage == stage]
+        return find_stop(stage, values, self._epochs[stage], rule)
+
+    def state(self) -> dict[str, Any]:
+        """Give all that the record holds, as JSON can hold it; what it has written reaches the disk."""
+        self.flush()
+        return {
+            "history": [asdict(row) for row in self.history],
+            "best": self._best and {"row": asdict(self._best[0]), "scores": self._best[1].to_dict()},
+            "step": self._step,
+            "events_size": self._run.events_size(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up the record where `state` was taken; what was written after it is forgotten."""
+        self.history = [EpochRow(**row) for row in state["history"]]
+        best = state["best"]
+        if best is not None:
+            row = next(row for row in self.history if asdict(row) == best["row"])
+            self._best = row, scores_from_dict(best["scores"])
+        self._step = state["step"]
+        self._run.cut_events(state["events_size"])
+        self._run.write_history([asdict(row) for row in self.history])
+
+    def forget(self) -> None:
+        """Begin anew: what was written before is done again."""
+        self._run.cut_events(0)
+        self._run.write_history([])
+
+    def add_resume(self, where: str, changes: Sequence[str]) -> None:
+        """Record that training goes on after it was stopped, from where, and what is not as it was."""
+        self._run.append_events([{"event": "resume", "from": where, "changes": list(changes)}])
+
+    def start_stage(self, stage: str, groups: Sequence[Mapping[str, object]]) -> None:
+        """Record that a stage begins, and what it trains at which rates."""
+        self._stage, self._step = stage, None
+        self._run.append_events([{"event": "stage", "stage": stage, "groups": groups}])
+
+    def add_lr_find(self, stage: str, **outcome: float | str | None) -> None:
+        """Record that a rate was looked for, and what came of it."""
+        self._stage, self._step = stage, None
+        self._run.append_events([{"event": "lr_find", "stage": stage, **outcome}])
+
+    def add_step(self, stage: str, step: Step) -> None:
+        """Record one optimizer step; it reaches the disk with its epoch."""
+        self._step = step.step + 1
+        event = {"event": "step", "stage": stage, **asdict(step)}
+        self._steps.append(event | {"epoch": step.epoch + 1, "step": step.step + 1})
+
+    def add_epoch(self, stage: str, epoch: Epoch, scores: Scores, model: nn.Module) -> EpochRow:
+        """Record one epoch, and save the model if it is the best so far.
+
+        Raises:
+            DivergenceError: the validation loss is not finite.
+        """
+        if not math.isfinite(scores.loss):
+            raise DivergenceError(
+                f"The validation loss is {scores.loss} after epoch {epoch.epoch + 1} of stage {stage}.\n"
+                "Try a rate three times lower (stages.N.lr). The best model so far is in the run directory.",
+                step=self._step,
+            )
+        row = EpochRow(
+            stage=stage,
+            epoch=epoch.epoch + 1,
+            train_loss=epoch.train_loss,
+            val_loss=scores.loss,
+            val_accuracy=scores.accuracy,
+            val_balanced_accuracy=scores.balanced_accuracy,
+            val_macro_f1=scores.macro_f1,
+            val_map=scores.map,
+            seconds=round(epoch.seconds, 3),
+            images_per_second=round(epoch.images_per_second, 1),
+        )
+        self.history.append(row)
+        best = None if self._best is None else self._value(self.best)
+        if is_better(self._value(row), best, self._monitor):
+            self._best = row, scores
+            description = {**self._description, "best": asdict(row), "thresholds": scores.thresholds}
+            self._run.save_model(model.state_dict(), description)
+        self._run.write_history([asdict(row) for row in self.history])
+        self.flush()
+        if (stop := self.early_stop_of(stage)) is not None:
+            self._run.append_events([{"event": "early_stop", **asdict(stop)}])
+        return row
+
+    def flush(self) -> None:
+        """Write the steps that are still in memory, for instance when training stops early."""
+        self._run.append_events(self._steps)
+        self._steps = []
+
+    def _value(self, row: EpochRow) -> float:
+        return float(getattr(row, self._monitor))

@@ -1,0 +1,111 @@
+"""A finished run, ready for use: its model, its classes, and how it reads images."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetune import __version__
+from finetune.data.images import ImageLimits
+from finetune.data.index import ImageIndex
+from finetune.data.metadata import Metadata
+from finetune.data.table import Columns
+from finetune.errors import CheckpointError
+from finetune.model import ImageClassifier, ModelSpec, rebuild_classifier
+from finetune.runs import MODEL, Run, open_run
+
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What evaluation and prediction need of a run."""
+
+    run: Run
+    model: ImageClassifier
+    class_names: tuple[str, ...]
+    limits: ImageLimits
+    batch_size: int
+    device: torch.device
+    root: Path | None
+    """Folder of the images it was trained on; None for a built-in data set."""
+    columns: Columns
+    """The columns of its table that the config named."""
+    metadata: Metadata | None
+    """What it has learned of facts beside an image; None if it takes none."""
+    best: str
+    """When its weights were the best: `stage unfrozen, epoch 4`."""
+    thresholds: tuple[float, ...] | None = None
+    """Probability from which on each class is given; None where an image has the most probable one."""
+
+
+def describe_model(
+    spec: ModelSpec, index: ImageIndex, limits: ImageLimits, batch_size: int
+) -> dict[str, object]:
+    """Give the content of model.json, all that `load_trained` needs beside the weights."""
+    return {
+        "format": _FORMAT,
+        "finetune": __version__,
+        "torch": torch.__version__,
+        "model": spec.to_dict(),
+        "class_names": list(index.class_names),
+        "multilabel": index.multilabel,
+        "reading": asdict(limits),
+        "batch_size": batch_size,
+        "root": None if index.root is None else str(index.root),
+        "columns": asdict(index.columns),
+        "metadata": None if index.metadata is None else index.metadata.to_dict(),
+    }
+
+
+def load_trained(directory: Path, device: torch.device) -> Trained:
+    """Load the best model of a run onto `device`, in eval mode.
+
+    Raises:
+        RunError: not a run, or one without a model.
+        CheckpointError: its files are damaged, or made by a newer version.
+    """
+    run = open_run(directory)
+    state, description = run.load_model()
+    if not isinstance(description, dict) or description.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{run / MODEL} is of a format that finetune {__version__} does not know. "
+            "Use the version that wrote it."
+        )
+    try:
+        return _rebuild(run, state, description, device)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{run / MODEL} is damaged or was changed ({error!r}).") from None
+
+
+def _rebuild(
+    run: Run, state: dict[str, torch.Tensor], description: dict[str, Any], device: torch.device
+) -> Trained:
+    reading = dict(description["reading"])
+    reading["background"] = tuple(reading["background"])
+    root, metadata, columns = description["root"], description["metadata"], dict(description["columns"])
+    if isinstance(columns.get("label"), list):
+        columns["label"] = tuple(columns["label"])
+    return Trained(
+        run=run,
+        model=rebuild_classifier(description["model"], state).to(device).eval(),
+        class_names=tuple(description["class_names"]),
+        limits=ImageLimits(**reading),
+        batch_size=int(description["batch_size"]),
+        device=device,
+        root=None if root is None else Path(root),
+        columns=Columns(**columns),
+        metadata=None if metadata is None else Metadata.from_dict(metadata),
+        best=f"stage {description['best']['stage']}, epoch {description['best']['epoch']}",
+        thresholds=_thresholds(description),
+    )
+
+
+def _thresholds(description: dict[str, Any]) -> tuple[float, ...] | None:
+    if not description.get("multilabel"):
+        return None
+    thresholds = tuple(float(number) for number in description["thresholds"])
+    if len(thresholds) != len(description["class_names"]):
+        raise ValueError(f"{len(thresholds)} thresholds for {len(description['class_names'])} classes")
+    return thresholds

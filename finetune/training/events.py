@@ -1,0 +1,121 @@
+"""The words in which a stage of training is ordered, followed and taken up again."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+Batches = Iterable[tuple[Tensor, ...]]
+"""Each holds the inputs of a module and, as the last, the targets (N, …)."""
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Shape of the one-cycle schedule, in the words of fastai's `fit_one_cycle`."""
+
+    pct_start: float = 0.25
+    div: float = 25.0
+    div_final: float = 1e5
+    moms: tuple[float, float, float] | None = (0.95, 0.85, 0.95)
+    """Momentum at the start, at the peak and at the end; None for an optimizer that has none."""
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """What fastai expects of its `DataLoaders`, over plain torch loaders and one device.
+
+    A batch holds the inputs of the model, images (N, 3, H, W) first, and targets (N, …) last.
+    """
+
+    train: DataLoader[tuple[Tensor, ...]]
+    val: DataLoader[tuple[Tensor, ...]]
+    device: torch.device
+
+    def __getitem__(self, index: int) -> DataLoader[tuple[Tensor, ...]]:
+        return (self.train, self.val)[index]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step, as it was taken."""
+
+    epoch: int
+    step: int
+    """Steps of this stage before this one."""
+    loss: float
+    """Mean loss of the batch, in nats."""
+    lrs: tuple[float, ...]
+    """Rate of each parameter group of the optimizer."""
+    momentum: float | None
+    images: int
+    grad_norm: dict[str, float]
+    """L2 norm of the gradient, before any clipping, by the name of the optimizer's parameter groups."""
+    clip: float | None
+    """What clipping multiplied the gradient by, 1 if it was short enough; None if there is no clipping."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: a pass over the training images, then one over the validation images."""
+
+    epoch: int
+    train_loss: float
+    """Mean over the epoch's images, as they were seen."""
+    val_logits: Tensor
+    """(N, C), on the CPU."""
+    val_targets: Tensor
+    """(N,) classes, or (N, C) where an image may have several; on the CPU."""
+    seconds: float
+    """Training and validation together."""
+    images_per_second: float
+    """In training."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far a stage has come: where it stands between two steps, or between training and validation."""
+
+    epoch: int = 0
+    """Epochs that are done."""
+    batch: int = 0
+    """Training batches of the next one that are done; all of them when its validation is what comes next."""
+    loss_sum: float = 0.0
+    """Over the images of these batches."""
+    images_seen: int = 0
+    seconds: float = 0.0
+    """Time that these batches took."""
+
+
+START = Reached()
+
+Moment = Literal["step", "val_batch", "epoch"]
+"""What has just ended, where training could be saved."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What to do as training goes along. An error raised by a hook ends the training as it is."""
+
+    step: Callable[[Step], None]
+    epoch: Callable[[Epoch], bool | None]
+    """Called after an epoch; true ends the stage with it."""
+    val_batch: Callable[[int, int], None]
+    """Called with the number of validation batches done and their total."""
+    due: Callable[[Moment], bool] = lambda moment: False
+    """Asked after every step, every validation batch, and every epoch that is not the last of its stage: is
+    `save` wanted now?"""
+    save: Callable[[Reached], None] = lambda reached: None
+    """Called where `due` says so, and at the end of the stage; all weights are finite then."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in the experiment a stage stands; all randomness is a function of it."""
+
+    seed: int
+    stage: int
+    reached: Reached = START
+    """How far it has come already."""
