@@ -52,7 +52,7 @@ def look(paths: list[Path], processes: int) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Give the seconds that something takes."""
+    """Return the seconds that something takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

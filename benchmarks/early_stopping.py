@@ -44,7 +44,7 @@ def train(config: str, seed: int, epochs: int) -> list[dict[str, str]]:
 
 
 def stopping_epoch(history: list[dict[str, str]], patience: int) -> int:
-    """Give the epoch of the last stage after which it stops, or its last one."""
+    """Return the epoch of the last stage after which it stops, or its last one."""
     values = [float(row["val_loss"]) for row in history if row["stage"] == "unfrozen"]
     rule = EarlyStopping("val_loss", patience, min_delta=0.0, pct_start=0.25)
     stops = (find_stop("unfrozen", values[:done], len(values), rule) for done in range(1, len(values)))
@@ -52,7 +52,7 @@ def stopping_epoch(history: list[dict[str, str]], patience: int) -> int:
 
 
 def best(history: list[dict[str, str]], epochs: int) -> tuple[float, float]:
-    """Give loss and error in percent of the best model, where the last stage had so many epochs."""
+    """Return loss and error in percent of the best model, where the last stage had so many epochs."""
     rows = [row for row in history if row["stage"] != "unfrozen" or int(row["epoch"]) <= epochs]
     row = min(rows, key=lambda row: float(row["val_loss"]))
     return float(row["val_loss"]), 100 - 100 * float(row["val_accuracy"])

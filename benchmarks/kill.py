@@ -44,7 +44,7 @@ stages:
 
 
 def result_with_any_workers(run: Path) -> dict[str, Any]:
-    """Give all that a run has left, but for the one thing that is changed here: how many load images."""
+    """Return all that a run has left, but for the one thing that is changed here: how many load images."""
     result = result_of(run)
     return result | {"config": [line for line in result["config"].splitlines() if "workers" not in line]}
 

@@ -23,7 +23,7 @@ from finetune.data.quality.lookalikes import find_lookalikes
 
 
 def resized(side: int) -> Callable[[Image.Image], Image.Image]:
-    """Give an edit that makes the longer side so long."""
+    """Return an edit that makes the longer side so long."""
 
     def edit(image: Image.Image) -> Image.Image:
         factor = side / max(image.size)
@@ -33,7 +33,7 @@ def resized(side: int) -> Callable[[Image.Image], Image.Image]:
 
 
 def cropped(part: float) -> Callable[[Image.Image], Image.Image]:
-    """Give an edit that cuts this part off each side."""
+    """Return an edit that cuts this part off each side."""
 
     def edit(image: Image.Image) -> Image.Image:
         x, y = round(image.width * part), round(image.height * part)

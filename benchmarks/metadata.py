@@ -69,7 +69,7 @@ def write_tables(folder: Path, seed: int) -> None:
 
 
 def split_by_class(labels: list[str], chance: random.Random) -> list[str]:
-    """Give a fifth of each class to validation."""
+    """Return a fifth of each class to validation."""
     splits = ["train"] * len(labels)
     for name in sorted(set(labels)):
         members = [position for position, label in enumerate(labels) if label == name]

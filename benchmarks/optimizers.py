@@ -41,7 +41,7 @@ class Relative(NamedTuple):
 
 
 def relatives(device: torch.device) -> dict[str, Relative]:
-    """Give the relative of every optimizer of ours."""
+    """Return the relative of every optimizer of ours."""
     momentum, nesterov = {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}
     return {
         "sgd": Relative(SGD, {}, True),
@@ -69,7 +69,7 @@ def draw_parameters(shapes: list[torch.Size], device: torch.device) -> list[nn.P
 
 
 def contenders(name: str, shapes: list[torch.Size], device: torch.device) -> Iterator[tuple[str, Optimizer]]:
-    """Give ours, then torch's by the name of its path, each with parameters of its own."""
+    """Return ours, then torch's by the name of its path, each with parameters of its own."""
     groups = [{"params": draw_parameters(shapes, device), "lr": LR, "weight_decay": WEIGHT_DECAY}]
     yield "ours", build_optimizer(groups, name=name, decay=UPDATE_RULES[name].decays[0])
     relative = relatives(device)[name]

@@ -57,7 +57,7 @@ from finetune.experiment.build import (
 )
 from finetune.experiment.lr_search import build_trial, find_lr
 from finetune.lr_finder.heuristics import ORDER
-from finetune.lr_finder.result import Found
+from finetune.lr_finder.result import LrFindResult
 from finetune.lr_finder.trial import no_trace
 from finetune.metrics.single_label import accuracy, cross_entropy
 from finetune.optim.build import has_momentum
@@ -129,7 +129,7 @@ TASKS = {
 
 
 def measure(job: tuple[str, int, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Give everything about one task and seed, as JSON can hold it; some rates may be measured already."""
+    """Return everything about one task and seed, as JSON can hold it; some rates may be measured already."""
     name, seed, known = job
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -184,7 +184,7 @@ def start(task: Task, seed: int) -> tuple[Experiment, Loaders]:
     return experiment, loaders
 
 
-def search(experiment: Experiment, number: int, loaders: Loaders, settings: dict[str, Any]) -> Found:
+def search(experiment: Experiment, number: int, loaders: Loaders, settings: dict[str, Any]) -> LrFindResult:
     """Find the rate of a stage with other settings of the finder."""
     config = experiment.config
     finder = config.lr_finder.model_copy(update=settings)
@@ -233,7 +233,7 @@ def fit(experiment: Experiment, number: int, loaders: Loaders, lr: float, *, rep
 
 
 def over_features(experiment: Experiment, number: int, loaders: Loaders) -> Loaders:
-    """Give loaders of the features of a frozen backbone in place of those of its images."""
+    """Return loaders of the features of a frozen backbone in place of those of its images."""
     of_model = _FEATURES.setdefault(experiment.model, {})
     if number not in of_model:
         trial = build_trial(experiment, number, loaders, 10**6, quiet())
@@ -302,7 +302,7 @@ def fastai_suggestions(experiment: Experiment, number: int, loaders: Loaders) ->
 
 
 def with_noise(experiment: Experiment, share: float) -> Any:
-    """Give the index with a share of its training labels drawn at random."""
+    """Return the index with a share of its training labels drawn at random."""
     random = np.random.default_rng(experiment.config.seed)
     classes = len(experiment.index.class_names)
     samples = tuple(
@@ -353,7 +353,7 @@ def vary(pixels: np.ndarray, random: np.random.Generator) -> Image.Image:
 
 
 def quiet() -> Display:
-    """Give a display that shows nothing."""
+    """Return a display that shows nothing."""
     return Display(StringIO())
 
 
@@ -368,14 +368,14 @@ class Regret:
         """Of the best rate, trained anew."""
 
     def accuracy(self, lr: float) -> float:
-        """Give the regret in points of accuracy; between trained rates it is interpolated over log-rate."""
+        """Return the regret in points of accuracy; between trained rates it is interpolated over log-rate."""
         at = np.log([rate for rate, _, _ in self.trained])
         return 100 * (
             self.best_accuracy - float(np.interp(math.log(lr), at, [row[2] for row in self.trained]))
         )
 
     def loss(self, lr: float) -> float:
-        """Give the regret in nats at a trained rate; of a training that diverged, that of guessing."""
+        """Return the regret in nats at a trained rate; of a training that diverged, that of guessing."""
         loss = next(row[1] for row in self.trained if row[0] == lr)
         return (math.log(10) if loss is None else loss) - self.best_loss
 
@@ -433,7 +433,7 @@ def print_tasks(records: list[dict[str, Any]]) -> None:
 
 
 def tie_rules() -> dict[str, Callable[[list[dict[str, Any]]], dict[str, Any]]]:
-    """Give the ways to call the winner of a race that are compared."""
+    """Return the ways to call the winner of a race that are compared."""
 
     def tied(racers: list[dict[str, Any]], errors: float) -> list[dict[str, Any]]:
         lowest = min(racer["val_loss"] for racer in racers)

@@ -5,18 +5,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from finetune.runs.sealed import unseal
+from finetune.runs.checksummed import load_checksummed
 
 DIFFERENT = ("seconds", "images_per_second", "run_dir")
 """keys of what is different each time"""
 
 
 def result_of(run: Path) -> dict[str, Any]:
-    """Give everything that a run leaves, but for times and the name of its directory."""
+    """Return everything that a run leaves, but for times and the name of its directory."""
     with open(run / "history.csv") as file:
         history = [timeless(row) for row in csv.DictReader(file)]
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    tensors, _ = unseal(max((run / "checkpoints").glob("*.safetensors")))
+    tensors, _ = load_checksummed(max((run / "checkpoints").glob("*.safetensors")))
     found = run / "lr_find-unfrozen.json"
     return {
         "best weights": (run / "model.safetensors").read_bytes(),
@@ -31,7 +31,7 @@ def result_of(run: Path) -> dict[str, Any]:
 
 
 def timeless(value: Any) -> Any:
-    """Give JSON without the keys that are `DIFFERENT`."""
+    """Return JSON without the keys that are `DIFFERENT`."""
     if isinstance(value, dict):
         return {key: timeless(inner) for key, inner in value.items() if key not in DIFFERENT}
     return [timeless(inner) for inner in value] if isinstance(value, list) else value

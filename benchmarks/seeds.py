@@ -8,7 +8,7 @@ FIRST = 42
 
 
 def parser_with_seeds(description: str | None) -> argparse.ArgumentParser:
-    """Give a parser of arguments that has `--seeds`."""
+    """Return a parser of arguments that has `--seeds`."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -48,7 +48,7 @@ def our_model(arch: str, size: int, precision: str = "float32") -> ImageClassifi
 
 
 def our_step(model: ImageClassifier, trainable: int, images: torch.Tensor, targets: torch.Tensor) -> Step:
-    """Give one training step of ours: forward, loss, backward, optimizer."""
+    """Return one training step of ours: forward, loss, backward, optimizer."""
     model.freeze(trainable)
     model.train()
     plans = plan_stage(model.layer_groups, trainable=trainable, lr=parse_lr(1e-3), rule=RULE)
@@ -64,7 +64,7 @@ def our_step(model: ImageClassifier, trainable: int, images: torch.Tensor, targe
 
 
 def forward_and_head(model: ImageClassifier, images: torch.Tensor, targets: torch.Tensor) -> Step:
-    """Give the least that a frozen step can be: the backbone's forward pass, and a step of the head."""
+    """Return the least that a frozen step can be: the backbone's forward pass, and a step of the head."""
     optimizer = torch.optim.AdamW(model.head.parameters(), lr=1e-3, fused=True)
     loss = nn.CrossEntropyLoss()
 
@@ -81,7 +81,7 @@ def forward_and_head(model: ImageClassifier, images: torch.Tensor, targets: torc
 
 
 def fastai_step(arch: str, *, frozen: bool, images: torch.Tensor, targets: torch.Tensor) -> Step:
-    """Give one step of fastai's own `vision_learner`, as its users call it, run by its own Learner."""
+    """Return one step of fastai's own `vision_learner`, as its users call it, run by its own Learner."""
     import torchvision
     from fastai.data.core import DataLoaders
     from fastai.metrics import accuracy

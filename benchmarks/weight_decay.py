@@ -31,7 +31,7 @@ OVERRIDES = ("data.images_per_class=20", "stages.frozen.epochs=20")
 
 
 def measure(job: tuple[str, str, int]) -> dict[str, Any]:
-    """Give the found rate of an optimizer, and the outcome with each decay."""
+    """Return the found rate of an optimizer, and the outcome with each decay."""
     name, decay, seed = job
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

@@ -1,5 +1,60 @@
-"""What files and folders of a data set are called, the same on every machine."""
+"""Every choice that a config and the code make among fixed words, and file endings; each is listed once."""
 
+from typing import Literal
+
+# Machine and arithmetic
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["float32", "bfloat16"]
+PrecisionSetting = Literal["auto", Precision]
+MemoryFormat = Literal["channels_last", "contiguous"]
+
+# Data
+Split = Literal["train", "val", "test"]
+Kind = Literal["auto", "category", "number"]
+"""What a metadata column holds."""
+Augment = Literal["none", "light", "standard", "strong"]
+Balance = Literal["none", "sampler", "loss"]
+OnBad = Literal["stop", "skip"]
+"""What to do about an image that cannot be read."""
+SixteenBit = Literal["scale", "stop"]
+CaseVariants = Literal["stop", "allow"]
+
+# Model
+Pool = Literal["avg+max", "avg", "max"]
+HeadPool = Literal[Pool, "none"]
+"""`none` for features that are vectors already."""
+BatchNorm = Literal["frozen", "train"]
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
+
+# Optimizer and learning rate
+OptimizerName = Literal[
+    "sgd",
+    "momentum",
+    "nesterov",
+    "adagrad",
+    "rmsprop",
+    "adadelta",
+    "adam",
+    "adamw",
+    "nadam",
+    "radam",
+    "ranger",
+    "lamb",
+    "lion",
+]
+Decay = Literal["decoupled", "l2"]
+Form = Literal["ema", "classic"]
+Spacing = Literal["geometric", "linear"]
+Heuristic = Literal["knee", "steepest", "minimum", "slide", "valley"]
+Pick = Literal["race", Heuristic]
+
+# Loss and scores
+LossName = Literal["cross_entropy", "binary_cross_entropy", "focal"]
+LossSetting = Literal["auto", LossName]
+Monitor = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_map", "val_loss"]
+MonitorSetting = Literal["auto", Monitor]
+
+# Files and folders of a data set
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """File name endings, in lower case, that mark an image."""
 

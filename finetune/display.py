@@ -86,7 +86,7 @@ class Bar:
         self._advanced = 0
 
     def rate(self, done: int) -> float:
-        """Give the units per second so far."""
+        """Return the units per second so far."""
         return done / max(time.perf_counter() - self._started, 1e-9)
 
     def advance_to(self, done: int | None, note: str = "") -> None:

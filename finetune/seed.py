@@ -12,7 +12,7 @@ import torch
 
 
 def derive(seed: int, purpose: str, *position: int | str) -> int:
-    """Give the 63-bit seed of one random event.
+    """Return the 63-bit seed of one random event.
 
     Args:
         seed: the seed of the experiment, as written in the config.
@@ -25,7 +25,7 @@ def derive(seed: int, purpose: str, *position: int | str) -> int:
 
 
 def permutation(n: int, seed: int) -> list[int]:
-    """Give the numbers 0 … n − 1 in the order that belongs to `seed` (a result of `derive`)."""
+    """Return the numbers 0 … n − 1 in the order that belongs to `seed` (a result of `derive`)."""
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = torch.randperm(n, generator=generator).tolist()
     return order

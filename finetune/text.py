@@ -21,5 +21,5 @@ def protect_cell(cell: str) -> str:
 
 
 def unprotect_cell(cell: str) -> str:
-    """Give the name that `protect_cell` was given."""
+    """Return the name that `protect_cell` was given."""
     return cell[1:] if cell.startswith("'") else cell

@@ -90,13 +90,13 @@ def run_finetune(*arguments: object) -> Result:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder of three class folders with twelve images each."""
+    """Return a folder of three class folders with twelve images each."""
     return draw_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")
 def small_run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the directory of a finished run; tests only read it."""
+    """Return the directory of a finished run; tests only read it."""
     folder = tmp_path_factory.mktemp("run")
     result = run_finetune("train", write_small_config(folder, images), "--run-dir", folder / "run")
     assert result.exit_code == 0, result.output

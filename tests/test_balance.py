@@ -246,7 +246,7 @@ def test_every_score_has_a_direction_and_nan_is_never_better(monitor):
 
 @pytest.fixture(scope="module")
 def uneven(tmp_path_factory):
-    """Give a folder of 40 images of cats, 6 of dogs and 5 of owls."""
+    """Return a folder of 40 images of cats, 6 of dogs and 5 of owls."""
     root = draw_images(tmp_path_factory.mktemp("uneven"), classes=("cat", "dog", "owl"), each=6)
     draw_images(root, classes=("cat",), each=40)
     return root

@@ -19,7 +19,7 @@ from conftest import draw_images, run_finetune, write_small_config
 from PIL import Image
 
 from finetune.commands.check import report as check_report
-from finetune.commands.check.stage_cost import rehearsal_loaders, rehearse
+from finetune.commands.check.stage_cost import measure_stage_costs, stage_cost_loaders
 from finetune.config.load import load_config
 from finetune.data.indexing.build import index_images
 from finetune.data.quality.copies import find_copies, find_copies_in
@@ -30,7 +30,7 @@ from finetune.experiment.build import prepare
 
 @pytest.fixture
 def data(images, tmp_path):
-    """Give a copy of the three class folders, to be spoiled."""
+    """Return a copy of the three class folders, to be spoiled."""
     return shutil.copytree(images, tmp_path / "data")
 
 
@@ -44,7 +44,7 @@ def check(tmp_path, data, *arguments):
 
 
 def of_kind(document, kind):
-    """Give the one finding of a kind."""
+    """Return the one finding of a kind."""
     (finding,) = [finding for finding in document["findings"] if finding["kind"] == kind]
     return finding
 
@@ -105,7 +105,7 @@ def test_people_get_the_same_in_words(tmp_path, data):
     for line in (
         "stage 1 of 2: frozen, 1 epoch, lr 0.01",
         "error: 1 image of 37 cannot be read\n  cat/cat00.png: empty file\n"
-        "Mend or remove them, or set data.on_bad_image: skip.",
+        "Fix or remove them, or set data.on_bad_image: skip.",
         "warning: the same file with two labels: 1 group of images\n  dog/dog00.png = owl/twin.png: ",
         "1 error, 1 warning: the errors keep a training from starting",
     ):
@@ -510,7 +510,7 @@ def test_a_stage_that_does_not_fit_into_memory_must_be_mended(tmp_path, data, mo
     def full(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(story, "rehearse", full)
+    monkeypatch.setattr(story, "measure_stage_costs", full)
     exit_code, document = check(tmp_path, data)
     assert exit_code == 3
     assert "stage frozen does not fit: Out of memory" in of_kind(document, "memory")["message"]
@@ -519,7 +519,7 @@ def test_a_stage_that_does_not_fit_into_memory_must_be_mended(tmp_path, data, mo
 def test_a_stage_takes_all_its_steps_and_its_validation(images, tmp_path):
     config = load_config(write_small_config(tmp_path, images), ["data.batch_size=4"])
     experiment = prepare(config, Display(io.StringIO()))
-    cost = rehearse(experiment, 1, rehearsal_loaders(experiment))
+    cost = measure_stage_costs(experiment, 1, stage_cost_loaders(experiment))
     assert cost.steps == 2 * (30 // 4)
     assert cost.seconds > cost.steps * cost.seconds_per_step > 0
 

@@ -25,7 +25,7 @@ VARIANTS = {
 
 
 def originals():
-    """Give encoded pictures of every format, with shapes and noise as photos have."""
+    """Return encoded pictures of every format, with shapes and noise as photos have."""
     y, x = np.mgrid[0:40, 0:48]
     shading = np.stack([5 * x, 6 * y, 3 * (x + y) % 256], axis=-1)
     pixels = shading + np.random.default_rng(0).integers(-20, 20, (40, 48, 3))

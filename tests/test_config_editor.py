@@ -44,7 +44,7 @@ def pets(tmp_path: Path) -> Path:
 
 
 def with_rate(config: Config, stage: str, lr: float | str) -> Config:
-    """Give a config that differs from another in one rate."""
+    """Return a config that differs from another in one rate."""
     stages = [item.model_copy(update={"lr": lr}) if item.name == stage else item for item in config.stages]
     return config.model_copy(update={"stages": tuple(stages)})
 
@@ -381,7 +381,7 @@ def test_a_file_that_cannot_be_read_is_refused_as_load_config_does(
 
 
 def advice(path: Path, stage: str, lr: float | str) -> str:
-    """Give what a refusal says to add."""
+    """Return what a refusal says to add."""
     with pytest.raises(ConfigError) as caught:
         write_stage_lr(path, stage, lr)
     return str(caught.value).split("\n")[1].partition(": ")[2]

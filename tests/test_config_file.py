@@ -27,14 +27,14 @@ stages:
 
 
 def mistakes(text: str, *overrides: str) -> list[str]:
-    """Give the lines of the error that a config ends in."""
+    """Return the lines of the error that a config ends in."""
     with pytest.raises(ConfigError) as caught:
         parse_config(text, "pets.yaml", overrides)
     return str(caught.value).split("\n")
 
 
 def outcome(text: str, *overrides: str) -> Config | str:
-    """Give the config, or the message that a user sees; let everything else through."""
+    """Return the config, or the message that a user sees; let everything else through."""
     try:
         return parse_config(text, "pets.yaml", overrides)
     except ConfigError as error:

@@ -56,7 +56,7 @@ def the_finding(*stages, **knobs) -> Finding:
 
 
 def learning(start=2.3, end=0.1, speed=12.0):
-    """Give a loss that falls, and is down long before the end."""
+    """Return a loss that falls, and is down long before the end."""
     return lambda where: end + (start - end) * math.exp(-speed * where)
 
 
@@ -182,7 +182,7 @@ def test_only_the_last_stage_is_asked_how_it_ended():
 
 
 def hump(top, start=0.5):
-    """Give a loss that is high where the rate is."""
+    """Return a loss that is high where the rate is."""
     return lambda where: top if 0.2 <= where < 0.7 else start
 
 

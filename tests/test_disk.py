@@ -17,7 +17,7 @@ MIB = 2**20
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Give a function that mounts a file system of so many bytes."""
+    """Return a function that mounts a file system of so many bytes."""
     mounted = []
 
     def mount(size):

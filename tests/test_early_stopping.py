@@ -22,7 +22,7 @@ def stop_of(values, epochs=20, **changes):
 
 
 def first_stop(values, epochs=20, **changes):
-    """Give the epoch after which a stage is over, as it is asked after each of its epochs."""
+    """Return the epoch after which a stage is over, as it is asked after each of its epochs."""
     for done in range(1, len(values) + 1):
         if stop_of(values[:done], epochs, **changes):
             return done
@@ -113,7 +113,7 @@ def test_the_rate_that_a_stop_names_is_that_of_the_schedule():
 
 @pytest.fixture(scope="module")
 def stopped_run(images, tmp_path_factory):
-    """Give a run whose stages end early, because nothing can gain as much as is asked for; and its output."""
+    """Return a run whose stages end early, because nothing can gain what is asked for; and its output."""
     folder = tmp_path_factory.mktemp("stopped")
     frozen = "{name: frozen, train: head, epochs: 8, lr: 1e-2}"
     stages = f"stages=[{frozen}, {{name: unfrozen, train: all, epochs: 1, lr: 1e-3}}]"

@@ -104,7 +104,7 @@ def spoil(text, chance):
 
 
 def load(text, overrides=()):
-    """Give the config, or the message that refuses it; anything else is what is looked for, and is raised."""
+    """Return the config, or the message that refuses it; anything else is a bug, and is raised."""
     try:
         return parse_config(text, "spoiled.yaml", overrides)
     except ConfigError as error:

@@ -33,7 +33,7 @@ LRS = tuple(10 ** (-7 + 8 * i / (STEPS - 1)) for i in range(STEPS))
 
 
 def curve_of(loss_at, noise=0.0, smoothing=3.0, seed=0):
-    """Give the curve of a loss as a function of log10 of the rate."""
+    """Return the curve of a loss as a function of log10 of the rate."""
     random = np.random.default_rng(seed)
     losses = [loss_at(math.log10(lr)) + noise * random.normal() for lr in LRS]
     return Curve(LRS, tuple(losses), smoothing)

@@ -17,7 +17,7 @@ from finetune.runs import create_run
 
 @pytest.fixture
 def patients(tmp_path):
-    """Give a table of 60 images of 9 patients, and draw the images."""
+    """Return a table of 60 images of 9 patients, and draw the images."""
     draw_images(tmp_path, each=20)
     rows = [
         f"{c}/{c}{i:02}.png,{c},p{i * (n + 1) // 7}"
@@ -105,7 +105,7 @@ def test_a_fold_with_all_of_a_class_is_refused_and_the_others_warn(tmp_path):
 
 
 def grouped_rows(*splits):
-    """Give rows of two classes, with an image and a group of its own for each split."""
+    """Return rows of two classes, with an image and a group of its own for each split."""
     return "".join(
         f"{c}/{c}0{i}.png,{c},p{i},{split}\n" for c in ("cat", "dog") for i, split in enumerate(splits)
     )

@@ -45,7 +45,7 @@ def pixels(path, **options):
 
 
 def reason(path, limits=LIMITS):
-    """Give the reason against a file, which reading and scanning must agree on."""
+    """Return the reason against a file, which reading and scanning must agree on."""
     with pytest.raises(ImageError) as scanned:
         inspect_image(path, limits)
     with pytest.raises(ImageError) as read:

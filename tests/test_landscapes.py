@@ -21,7 +21,7 @@ def off_the_saddle():
 
 
 def replay(landscape, descent, *, more):
-    """Give the points of a descent and of some steps more, by automatic differentiation."""
+    """Return the points of a descent and of some steps more, by automatic differentiation."""
     weights = torch.tensor([landscape.start], dtype=torch.float64, requires_grad=True)
     group = {"params": [weights], "lr": descent.lr, "weight_decay": 0.0}
     optimizer = build_optimizer([group], name=descent.optimizer, decay="decoupled")
@@ -35,7 +35,7 @@ def replay(landscape, descent, *, more):
 
 
 def curvatures(landscape, x, y, h=1e-4):
-    """Give the eigenvalues of the Hessian, by differences of the gradient."""
+    """Return the eigenvalues of the Hessian, by differences of the gradient."""
     columns = [
         (np.array(landscape.gradient(x + dx, y + dy)) - landscape.gradient(x - dx, y - dy)) / (2 * h)
         for dx, dy in ((h, 0), (0, h))

@@ -23,7 +23,7 @@ def photo(seed, width=300, height=200):
 
 
 def thumbnails(folder, images, format="PNG"):
-    """Give the thumbnails of pictures as the scan makes them."""
+    """Return the thumbnails of pictures as the scan makes them."""
     rows = []
     for number, image in enumerate(images):
         image.save(folder / f"{number}", format)

@@ -17,7 +17,7 @@ from finetune.display import Display
 from finetune.experiment.build import build_loaders, prepare
 from finetune.experiment.lr_search import build_trial, find_lr
 from finetune.lr_finder.heuristics import ORDER
-from finetune.lr_finder.race import Racer
+from finetune.lr_finder.race import Candidate
 from finetune.lr_finder.trial import Trial
 from finetune.training.losses import ClassificationLoss
 
@@ -34,7 +34,7 @@ def experiment_of(folder, path, *overrides):
 
 
 def everything(model):
-    """Give all that a search may touch: tensors, gradients, modes, random states."""
+    """Return all that a search may touch: tensors, gradients, modes, random states."""
     return {
         **{f"tensor {name}": t.clone() for name, t in [*model.named_parameters(), *model.named_buffers()]},
         **{f"grad {name}": p.grad for name, p in model.named_parameters()},
@@ -145,7 +145,7 @@ AUTO = (
 
 @pytest.fixture(scope="module")
 def auto_run(images, tmp_path_factory):
-    """Give a finished run whose two stages found their own rates."""
+    """Return a finished run whose two stages found their own rates."""
     folder = tmp_path_factory.mktemp("auto")
     config = write_small_config(folder, images)
     result = run_finetune("train", config, "--run-dir", folder / "run", AUTO, *FAST)
@@ -239,7 +239,7 @@ def test_features_give_the_losses_that_the_whole_model_gives(images, tmp_path):
 
 
 def in_order(trial: Trial) -> Trial:
-    """Give the cached features in the order in which they were computed."""
+    """Return the cached features in the order in which they were computed."""
 
     class InOrder(torch.utils.data.Sampler):
         def start_epoch(self, stage, epoch):
@@ -295,7 +295,7 @@ def test_the_race_is_run_from_one_start_with_the_same_batches(images, tmp_path):
     found = find_lr(experiment, 0, build_loaders(experiment), weights="", display=quiet())
     again = find_lr(experiment, 0, build_loaders(experiment), weights="", display=quiet())
     assert found.racers == again.racers
-    assert all(isinstance(racer, Racer) for racer in found.racers)
+    assert all(isinstance(racer, Candidate) for racer in found.racers)
     assert found.lr in {float(f"{racer.lr:.3g}") for racer in found.racers}
     with suppress(StopIteration):
         assert min(r.val_loss for r in found.racers if r.val_loss is not None) == next(

@@ -24,7 +24,7 @@ from finetune.data.indexing.build import index_images
 from finetune.data.metadata import CategoryColumn, Metadata, NumberColumn, fit_metadata, is_number
 from finetune.data.table import Columns
 from finetune.model.head import Head, MetadataInputs, embedding_width
-from finetune.runs.sealed import unseal
+from finetune.runs.checksummed import load_checksummed
 
 # What cells mean
 
@@ -252,7 +252,7 @@ def write_table(path, rows):
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
-    """Give a folder with images, a table of them and a config; every fifth site is missing."""
+    """Return a folder with images, a table of them and a config; every fifth site is missing."""
     root = tmp_path_factory.mktemp("collection")
     draw_images(root / "images")
     names = sorted(str(path.relative_to(root)) for path in (root / "images").rglob("*.png"))
@@ -298,8 +298,8 @@ def test_embeddings_learn_in_the_frozen_stage_and_the_backbone_does_not(run):
         e for e in map(json.loads, (run / "events.jsonl").read_text().splitlines()) if e["event"] == "stage"
     )
     names = sorted(os.listdir(run / "checkpoints"))
-    first, _ = unseal(run / "checkpoints" / names[0])
-    last, _ = unseal(run / "checkpoints" / next(n for n in reversed(names) if n.startswith("00-")))
+    first, _ = load_checksummed(run / "checkpoints" / names[0])
+    last, _ = load_checksummed(run / "checkpoints" / next(n for n in reversed(names) if n.startswith("00-")))
     assert event["stage"] == "frozen"
     moved = {name for name in first if name.startswith("model.") and not torch.equal(first[name], last[name])}
     assert "model.head.embeddings.0.weight" in moved

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from finetune.choices import Decay, OptimizerName
 from finetune.optim.build import build_optimizer, has_momentum
 from finetune.optim.multi_tensor import MultiTensorOptimizer
-from finetune.optim.update_rules import UPDATE_RULES, Decay, OptimizerName, Settings
+from finetune.optim.update_rules import UPDATE_RULES, Settings
 
 NAMES, DECAYS = get_args(OptimizerName), get_args(Decay)
 SHAPES = [(5, 3), (7,), (2, 3, 3, 3), ()]

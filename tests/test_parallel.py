@@ -16,7 +16,7 @@ LIMITS = ImageLimits()
 
 @pytest.fixture
 def paths(tmp_path):
-    """Give seventy images, of which two cannot be read."""
+    """Return seventy images, of which two cannot be read."""
     paths = [tmp_path / f"{number}.png" for number in range(70)]
     for number, path in enumerate(paths):
         Image.new("RGB", (20, 10), (number, 0, 0)).save(path)

@@ -24,7 +24,7 @@ FILES = ("started.json", "status.json", "config.yaml", "classes.json", "split.cs
 
 @pytest.fixture
 def killed(small_run, tmp_path):
-    """Give a run whose last epoch is missing."""
+    """Return a run whose last epoch is missing."""
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
     (run / "report.json").unlink()

@@ -37,7 +37,7 @@ def curve(lrs, losses, markers=()):
 
 
 def body(text):
-    """Give what stands right of the y-axis, line by line, from the top."""
+    """Return what stands right of the y-axis, line by line, from the top."""
     return [line[line.index(axis) + 1 :] for line in text.splitlines() for axis in "│┤" if axis in line]
 
 
@@ -46,20 +46,20 @@ def is_braille(character):
 
 
 def rows_of_curve(text):
-    """Give for every column the rows that the curve passes."""
+    """Return for every column the rows that the curve passes."""
     rows = body(text)
     width = max(len(row) for row in rows)
     return [[y for y, row in enumerate(rows) if x < len(row) and is_braille(row[x])] for x in range(width)]
 
 
 def coloured(png, color):
-    """Give the (rows, columns) of the pixels of a colour above the legend, which stands at the bottom."""
+    """Return the (rows, columns) of the pixels of a colour above the legend, which stands at the bottom."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
     return np.nonzero(np.abs(pixels[:500] - color).sum(axis=2) < 12)
 
 
 def blue(png):
-    """Give the (rows, columns) of the pixels that the smoothed curve covers."""
+    """Return the (rows, columns) of the pixels that the smoothed curve covers."""
     return coloured(png, (0x1F, 0x5F, 0xAE))
 
 

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from finetune.lr_finder.heuristics import ORDER, Suggestion
-from finetune.lr_finder.race import Entry, Racer, line_up, race, winner
+from finetune.lr_finder.race import Candidate, Entry, line_up, race, winner
 from finetune.lr_finder.trial import Trial
 from finetune.metrics.score import judge
 from finetune.training.features import feature_batches
 
 
 def make_trial(seed=0, n=48, loss=None):
-    """Give a linear model over two separable clouds of points."""
+    """Return a linear model over two separable clouds of points."""
     generator = torch.Generator().manual_seed(seed)
     targets = torch.arange(n) % 2
     values = torch.randn(n, 4, generator=generator) + 2 * targets[:, None]
@@ -65,7 +65,7 @@ def test_where_every_heuristic_refuses_the_decades_below_the_explosion_race():
 
 
 def racer(lr, loss, accuracy=0.5, error=0.01):
-    return Racer(lr, ("x",), loss, accuracy, error)
+    return Candidate(lr, ("x",), loss, accuracy, error)
 
 
 def test_the_lowest_loss_wins():
@@ -80,7 +80,7 @@ def test_losses_within_a_standard_error_are_a_tie_that_accuracy_decides():
 
 
 def test_who_diverged_never_wins():
-    fallen = Racer(1.0, ("x",), None, None, None)
+    fallen = Candidate(1.0, ("x",), None, None, None)
     assert winner([fallen, racer(1e-3, 5.0)]).lr == 1e-3
     assert winner([fallen]) is None
     assert winner([]) is None

@@ -12,8 +12,8 @@ from conftest import run_finetune
 from run_result import result_of
 
 from finetune.optim.update_rules import UPDATE_RULES
-from finetune.runs.checkpointer import Rhythm
-from finetune.runs.sealed import seal, unseal
+from finetune.runs.checkpointer import CheckpointSchedule
+from finetune.runs.checksummed import dump_checksummed, load_checksummed
 
 # Dropout, augmentation, batch norm that moves, two stages, a validation split, a rate that is found.
 CONFIG = """\
@@ -74,10 +74,10 @@ MIDDLE = "01-000001-000000002.safetensors"
 
 def reseal(path, change):
     """Change what a checkpoint holds, and seal it again."""
-    tensors, text = unseal(path)
+    tensors, text = load_checksummed(path)
     state = json.loads(text)
     change(tensors, state)
-    path.write_bytes(seal(tensors, json.dumps(state)))
+    path.write_bytes(dump_checksummed(tensors, json.dumps(state)))
 
 
 def without_optimizer(tensors, state):
@@ -106,12 +106,12 @@ def without_batches(tensors, state):
 
 
 def without_history(tensors, state):
-    journal = state["journal"]
-    journal["history"] = [row for row in journal["history"] if row == journal["best"]["row"]]
+    recorder = state["recorder"]
+    recorder["history"] = [row for row in recorder["history"] if row == recorder["best"]["row"]]
 
 
 def without_best(tensors, state):
-    state["journal"]["best"] = None
+    state["recorder"]["best"] = None
 
 
 def without_rates(tensors, state):
@@ -119,7 +119,7 @@ def without_rates(tensors, state):
 
 
 def without_events(tensors, state):
-    state["journal"]["events_size"] = 0
+    state["recorder"]["events_size"] = 0
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_no_part_of_a_checkpoint_can_be_left_out(leave_out, seen_in, uninterrupt
 
 
 def saved_places(run):
-    """Give stage, epochs and batches done of each checkpoint."""
+    """Return stage, epochs and batches done of each checkpoint."""
     names = sorted(os.listdir(run / "checkpoints"))
     return [tuple(int(part) for part in name.removesuffix(".safetensors").split("-")) for name in names]
 
@@ -166,7 +166,9 @@ def test_an_interval_counts_steps_and_no_validation_batches(config, tmp_path):
 def test_checkpoints_between_epochs_are_left_out_where_they_cost_too_much(config, tmp_path, monkeypatch):
     whole, sparing = tmp_path / "whole", tmp_path / "sparing"
     assert run_finetune("train", config, TWO_STAGES, "--run-dir", whole).exit_code == 0
-    monkeypatch.setattr("finetune.commands.train.train.Rhythm", partial(Rhythm, share=1e-9))
+    monkeypatch.setattr(
+        "finetune.commands.train.train.CheckpointSchedule", partial(CheckpointSchedule, share=1e-9)
+    )
     often = "checkpoint.every=null"
     assert run_finetune("train", config, TWO_STAGES, often, "--run-dir", sparing).exit_code == 0
     assert saved_places(sparing) == [(0, 1, 0), (0, 4, 0), (1, 3, 0)]
@@ -179,7 +181,9 @@ def test_checkpoints_between_epochs_are_left_out_where_they_cost_too_much(config
 
 
 def test_a_stage_that_stops_early_is_saved_whatever_it_costs(config, tmp_path, monkeypatch):
-    monkeypatch.setattr("finetune.commands.train.train.Rhythm", partial(Rhythm, share=1e-9))
+    monkeypatch.setattr(
+        "finetune.commands.train.train.CheckpointSchedule", partial(CheckpointSchedule, share=1e-9)
+    )
     rules = ("early_stopping.patience=1", "early_stopping.min_delta=1", "checkpoint.every=null")
     result = run_finetune("train", config, *rules, TWO_STAGES, "--run-dir", tmp_path / "run")
     assert result.exit_code == 0, result.output
@@ -317,7 +321,7 @@ def test_what_had_changed_is_not_forgotten_at_the_next_resume(uninterrupted, tmp
 
 @pytest.fixture
 def own_images(images, tmp_path):
-    """Give a run over a copy of the images that may be changed."""
+    """Return a run over a copy of the images that may be changed."""
     folder = tmp_path / "own"
     shutil.copytree(images, folder)
     file = tmp_path / "own.yaml"

@@ -284,13 +284,13 @@ SEPARATED = 'data.label_separator=";"'
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Give the table of 64 images of up to three colours."""
+    """Return the table of 64 images of up to three colours."""
     return draw_several(tmp_path_factory.mktemp("several"))
 
 
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
-    """Give the directory of a finished run; tests only read it."""
+    """Return the directory of a finished run; tests only read it."""
     folder = tmp_path_factory.mktemp("run")
     config = write_small_config(folder, data)
     result = run_finetune("train", config, "--run-dir", folder / "run", SEPARATED, "stages.unfrozen.epochs=4")

@@ -76,7 +76,7 @@ def test_positives_weigh_by_the_effective_numbers_of_those_with_and_without():
 
 
 def with_targets(value):
-    """Give loaders whose every target is a value."""
+    """Return loaders whose every target is a value."""
     loaders = make_loaders()
     for loader in (loaders.train, loaders.val):
         loader.dataset.tensors = (loader.dataset.tensors[0], torch.full((len(loader.dataset), 2), value))

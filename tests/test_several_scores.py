@@ -18,7 +18,7 @@ NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
 
 @pytest.fixture
 def outputs():
-    """Give 300 images; every one has a dog, none an eel, and some share their probabilities."""
+    """Return 300 images; every one has a dog, none an eel, and some share their probabilities."""
     generator = torch.Generator().manual_seed(0)
     targets = (torch.rand(300, 6, generator=generator) < torch.tensor([0.5, 0.1, 0.02, 1, 0, 0.3])).float()
     logits = torch.randn(300, 6, generator=generator) + 2 * targets - 1
@@ -27,7 +27,7 @@ def outputs():
 
 
 def problem(steps):
-    """Give probabilities with many ties, and whether the class is there."""
+    """Return probabilities with many ties, and whether the class is there."""
     pair = st.tuples(st.integers(0, steps).map(lambda n: n / steps), st.booleans())
     return st.lists(pair, min_size=1, max_size=12)
 

@@ -144,7 +144,7 @@ def test_workers_do_not_outlive_a_run_that_was_killed(config):
 
 
 def members(group):
-    """Give the processes of a group that still run."""
+    """Return the processes of a group that still run."""
     listed = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True).stdout
     rows = [line.split() for line in listed.splitlines()[1:]]
     return [pid for pid, of_group, state in rows if int(of_group) == group and not state.startswith("Z")]

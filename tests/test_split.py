@@ -130,7 +130,7 @@ groups_and_targets = st.lists(
 
 
 def sides(samples, flags):
-    """Give the parts that the samples of each group, and those of each class, are in."""
+    """Return the parts that the samples of each group, and those of each class, are in."""
     by_group, by_class = defaultdict(set), defaultdict(set)
     for (group, target), flag in zip(samples, flags, strict=True):
         by_group[group].add(flag)
@@ -160,7 +160,7 @@ def test_folds_by_group_are_a_partition_of_the_groups(samples, folds, seed):
 
 
 def distance(samples, held_out, fraction):
-    """Give the squared distances of the shares of every class, and of all, from the fraction."""
+    """Return the squared distances of the shares of every class, and of all, from the fraction."""
     squared = 0.0
     for target in {*(target for _, target in samples), None}:
         members = [group for group, of_class in samples if target in (None, of_class)]

@@ -50,7 +50,7 @@ def calibrate(network: nn.Module, images: Tensor) -> None:
 
 
 def torchvisions_features(network: nn.Module, family: str, images: Tensor) -> Tensor:
-    """Give what the untouched network hands to its own classifier."""
+    """Return what the untouched network hands to its own classifier."""
     seen: list[Tensor] = []
     classifier = network.get_submodule(CLASSIFIERS.get(family, "classifier"))
     with torch.no_grad(), classifier.register_forward_pre_hook(lambda _, args: seen.append(args[0])):

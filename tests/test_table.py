@@ -404,7 +404,7 @@ def test_a_table_of_one_class_gets_no_config(tmp_path):
 
 @pytest.fixture(scope="module")
 def table_run(images, tmp_path_factory):
-    """Give a table of the three classes beside their images, and the directory of a run on it."""
+    """Return a table of the three classes beside their images, and the directory of a run on it."""
     folder = tmp_path_factory.mktemp("table")
     names = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.png"))
     table = folder / "labels.csv"

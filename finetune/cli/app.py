@@ -82,7 +82,7 @@ def reported_errors() -> Iterator[None]:
 
 
 def display_for(stdout_has_data: bool) -> Display:
-    """Give the display for what people read: stderr where stdout carries data."""
+    """Return the display for what people read: stderr where stdout carries data."""
     return Display(sys.stderr if stdout_has_data else sys.stdout)
 
 

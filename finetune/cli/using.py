@@ -79,7 +79,7 @@ def predict(
         bool, typer.Option("--csv", help="Print CSV on stdout; all else goes to stderr.")
     ] = False,
 ) -> None:
-    """Give the most probable classes of images, or all classes of a model that gives several."""
+    """Return the most probable classes of images, or all classes of a model that gives several."""
     with reported_errors():
         if as_json and as_csv:
             raise ConfigError("--json and --csv cannot both go to stdout; choose one.")

@@ -8,7 +8,7 @@ from finetune.optim.param_groups import GroupPlan, find_stage
 
 
 def describe_groups(config: Config, stage_name: str | None, display: Display) -> list[GroupPlan]:
-    """Give each layer group's part in a stage of a config; the last stage where none is named.
+    """Return each layer group's part in a stage of a config; the last stage where none is named.
 
     The model is built without its pretrained weights, which change no shape: nothing is downloaded.
 

@@ -73,7 +73,7 @@ def write_config(data: Path, target: Path) -> str:
 
 
 def config_name(data: Path) -> str:
-    """Give the name of the config for a folder or table: `photos.yaml` for `photos` and `photos.csv`."""
+    """Return the name of the config for a folder or table: `photos.yaml` for `photos` and `photos.csv`."""
     data = data.resolve()
     return f"{data.stem if is_table(data) else data.name}.yaml"
 
@@ -213,7 +213,7 @@ def _may_be_class(name: str) -> bool:
 
 
 def _images(folder: Path) -> Iterator[str]:
-    """Give the names of images in a folder and below; links to folders are not followed."""
+    """Return the names of images in a folder and below; links to folders are not followed."""
     for _, folders, files in os.walk(folder, followlinks=False):
         folders[:] = [name for name in folders if _may_be_class(name)]
         yield from (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))

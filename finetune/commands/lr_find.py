@@ -11,7 +11,7 @@ from finetune.display import Display
 from finetune.errors import CheckpointError
 from finetune.experiment.build import Experiment, build_loaders, prepare
 from finetune.experiment.lr_search import find_lr, starting_weights
-from finetune.lr_finder.result import Found
+from finetune.lr_finder.result import LrFindResult
 from finetune.machine.device import choose_device
 from finetune.optim.param_groups import find_stage
 from finetune.report.lr_finder import curve_plot, refusal, show_found, write_plot
@@ -26,17 +26,17 @@ __all__ = ["Answer", "choose_stage", "lr_find", "refusal", "show_answer", "write
 class Answer:
     """What `finetune lr-find` found, and how a config writes it."""
 
-    found: Found
+    found: LrFindResult
     written: float | str | None
     """The value for the stage's `lr`, with the slice that the config gives it; None if nothing was found."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the answer as `lr-find --json` documents it."""
+        """Return the answer as `lr-find --json` documents it."""
         return {"written": self.written, **self.found.to_dict()}
 
 
 def choose_stage(config: Config, name: str | None, *, from_run: bool) -> str:
-    """Give the name of the stage to sweep: the one named, else the first, or the last from a run's weights.
+    """Return the name of the stage to sweep: the one named, else the first, or the last from a run's weights.
 
     Raises:
         ConfigError: no such stage.

@@ -5,8 +5,8 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from finetune.choices import Kind
 from finetune.config.values import check_text, is_whole
-from finetune.data.metadata import Kind
 
 _WIDEST = 4096
 

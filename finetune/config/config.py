@@ -6,11 +6,12 @@ weights are checked where they are known.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from finetune.choices import DeviceName, MemoryFormat, MonitorSetting, PrecisionSetting
 from finetune.config.data import DataConfig
 from finetune.config.optimizer import OptimizerConfig
 from finetune.config.sections import (
@@ -25,8 +26,6 @@ from finetune.config.sections import (
     SliceConfig,
     StageConfig,
 )
-from finetune.config.values import Device, MemoryFormat, Precision
-from finetune.metrics.monitor import Monitor
 
 
 def _stage_problems(
@@ -48,7 +47,7 @@ def _stage_problems(
 
 
 def default_stages(optimizer: object) -> tuple[StageConfig, ...]:
-    """Give the stages of a config that names none: the head alone, then everything.
+    """Return the stages of a config that names none: the head alone, then everything.
 
     `adadelta` finds its own rates and takes factors on them; any other optimizer takes the rates of `adam`.
     """
@@ -66,18 +65,18 @@ class Config(Section):
     """Decides everything random: the split, the order, augmentation, dropout, the head's first
     weights."""
 
-    device: Device = "auto"
+    device: DeviceName = "auto"
     """Where to train. `auto` takes a GPU if there is one; name it in jobs that must not fall back to
     the CPU."""
 
-    precision: Precision = "auto"
+    precision: PrecisionSetting = "auto"
     """Arithmetic of the network. `auto` takes bfloat16 where the hardware is fast at it, else
     float32."""
 
     memory_format: MemoryFormat = "channels_last"
     """Layout of images in memory. `channels_last` is faster for most convolutional networks."""
 
-    monitor: Literal["auto", Monitor] = "auto"
+    monitor: MonitorSetting = "auto"
     """What makes an epoch's model the best one, which is the one that is kept: the highest accuracy, balanced
     accuracy (the mean of the accuracies of all classes), macro F1 (the mean of their F1) or mAP (the mean of
     their average precisions), or the lowest loss. With classes of very different size `val_macro_f1` or

@@ -1,12 +1,13 @@
 """The config's section on the images."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from finetune.choices import Augment, Balance, CaseVariants, OnBad, SixteenBit
 from finetune.config.columns import LabelColumns, MetadataColumns, Separator
 from finetune.config.sections import Section
-from finetune.config.values import Augment, Colour, Count, Share, Text, Validation, Workers
+from finetune.config.values import Colour, Count, Share, Text, Validation, Workers
 
 
 class ColumnsConfig(Section):
@@ -69,7 +70,7 @@ class DataConfig(Section):
     """Train on only that many images of each class, to see how far few labels go. `null` takes all of
     them. The validation images stay the same."""
 
-    balance: Literal["none", "sampler", "loss"] = "none"
+    balance: Balance = "none"
     """What to do about classes of very different size: `sampler` shows the images of rare classes more often
     in an epoch, which stays as long as it is, and others less often; `loss` lets them count for more.
     `none` lets every image count the same. Weights go by the effective number of images of a class (Cui et
@@ -95,7 +96,7 @@ class DataConfig(Section):
     """Processes that read and augment images; 0 does it in the training process. The result does not
     depend on it. `auto` chooses by the number of cores and of images."""
 
-    on_bad_image: Literal["stop", "skip"] = "stop"
+    on_bad_image: OnBad = "stop"
     """What to do about images that cannot be read: `stop` before training with a list of them, or
     `skip` them."""
 
@@ -106,13 +107,13 @@ class DataConfig(Section):
     max_pixels: Count = 50_000_000
     """An image with more pixels than this counts as bad; read from its header, before decoding."""
 
-    sixteen_bit: Literal["scale", "stop"] = "scale"
+    sixteen_bit: SixteenBit = "scale"
     """16-bit images: `scale` them to 8 bits by the range of their type, or `stop`."""
 
     background: Colour = "#ffffff"
     """Colour laid under transparent images, as `"#rrggbb"` in quotes."""
 
-    case_variants: Literal["stop", "allow"] = "stop"
+    case_variants: CaseVariants = "stop"
     """Class folders that differ only in upper and lower case, such as `Ants` and `ants`: `stop`, or
     `allow` them as two classes."""
 

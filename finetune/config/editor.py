@@ -51,7 +51,7 @@ def check_stage_lr(path: Path, stage: str) -> None:
 
 
 def _find_stage(document: Document, source: str, stage: str, lr: float | str) -> int:
-    """Give the index of a stage in the file itself; it may have come from the defaults or an override."""
+    """Return the index of a stage in the file itself; it may have come from the defaults or an override."""
     stages = document.value.get("stages") if isinstance(document.value, dict) else None
     items = stages if isinstance(stages, list) else []
     names = [item.get("name") if isinstance(item, dict) else None for item in items]
@@ -73,7 +73,7 @@ def _find_stage(document: Document, source: str, stage: str, lr: float | str) ->
 
 
 def _find_lr(document: Document, index: int, lr: float | str) -> tuple[int, int]:
-    """Give the span of the rate of a stage in the text."""
+    """Return the span of the rate of a stage in the text."""
     path = ("stages", index, "lr")
     mark = document.marks.get(path, document.marks[path[:-1]])
     start, end = mark.span or (0, 0)

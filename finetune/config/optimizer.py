@@ -4,9 +4,10 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from finetune.choices import Decay, Form, OptimizerName
 from finetune.config.sections import Section
 from finetune.config.values import Share
-from finetune.optim.update_rules import UPDATE_RULES, Decay, Form, OptimizerName, Settings
+from finetune.optim.update_rules import UPDATE_RULES, Settings
 
 
 def _default_decay(validated: dict[str, OptimizerName]) -> Decay:

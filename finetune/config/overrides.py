@@ -45,7 +45,7 @@ def apply_override(document: Document, argument: str) -> None:
 
 
 def _step(node: Any, part: str, path: Path, source: str) -> str | int:
-    """Give the key or index that one part of the argument's key means in `node`."""
+    """Return the key or index that one part of the argument's key means in `node`."""
     name = dotted(path)
     if isinstance(node, dict):
         return part
@@ -61,7 +61,7 @@ def _step(node: Any, part: str, path: Path, source: str) -> str | int:
 
 
 def unnamed_stages(values: object) -> tuple[StageConfig, ...]:
-    """Give the stages of a config that names none; they follow the optimizer, as far as it names one."""
+    """Return the stages of a config that names none; they follow the optimizer, as far as it names one."""
     optimizer = values.get("optimizer") if isinstance(values, dict) else None
     return default_stages(optimizer.get("name") if isinstance(optimizer, dict) else None)
 

@@ -30,7 +30,7 @@ _EXPECTED = {
 
 
 def describe(error: ValidationError, marks: Mapping[Path, Mark]) -> list[str]:
-    """Give one line per mistake, in the order of the file."""
+    """Return one line per mistake, in the order of the file."""
     problems: list[tuple[Path, str]] = []
     for detail in error.errors(include_url=False):
         problems += _problems(detail, marks)
@@ -118,14 +118,14 @@ def _unknown_key(path: Path) -> str:
 
 
 def _purpose(path: Path) -> str:
-    """Give the first sentence of a field's documentation."""
+    """Return the first sentence of a field's documentation."""
     description = _fields(path[:-1])[str(path[-1])].description or ""
     first = re.split(r"(?<=[.;:])\s", " ".join(description.split()), maxsplit=1)[0]
     return f"expected: {first.rstrip('.;:')}"
 
 
 def _required(path: Path) -> list[Path]:
-    """Give what is missing with a key: what a missing section must hold, or the key itself."""
+    """Return what is missing with a key: what a missing section must hold, or the key itself."""
     section = _fields(path[:-1])[str(path[-1])].annotation
     if not (isinstance(section, type) and issubclass(section, BaseModel)):
         return [path]
@@ -133,7 +133,7 @@ def _required(path: Path) -> list[Path]:
 
 
 def _fields(path: Path) -> dict[str, Any]:
-    """Give the fields that can stand at a place of the config."""
+    """Return the fields that can stand at a place of the config."""
     section: Any = Config
     for part in path:
         if isinstance(part, str):
@@ -143,7 +143,7 @@ def _fields(path: Path) -> dict[str, Any]:
 
 
 def _section(annotation: Any) -> Any:
-    """Give the model that a field holds, alone or in a list."""
+    """Return the model that a field holds, alone or in a list."""
     return get_args(annotation)[0] if get_origin(annotation) is tuple else annotation
 
 

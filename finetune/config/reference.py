@@ -54,7 +54,7 @@ stands for `beta2` and ε for `eps`; m, s and u start from 0. Where weights are 
 
 
 def json_schema() -> dict[str, Any]:
-    """Give the JSON schema (draft 2020-12) of a config file."""
+    """Return the JSON schema (draft 2020-12) of a config file."""
     schema = _tidy(Config.model_json_schema())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "finetune config", **schema}
 
@@ -108,7 +108,7 @@ def _tidy(node: Any, *, names: bool = False) -> Any:
 
 
 def _sections(schema: dict[str, Any], within: dict[str, Any], above: str) -> list[tuple[str, dict[str, Any]]]:
-    """Give the sections below one, each with its dotted name, in the order of the vocabulary."""
+    """Return the sections below one, each with its dotted name, in the order of the vocabulary."""
     found: list[tuple[str, dict[str, Any]]] = []
     for key, field in within["properties"].items():
         reference = field.get("$ref") or field.get("items", {}).get("$ref")

@@ -5,26 +5,14 @@ into docs/config.md.
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from finetune.choices import BatchNorm, LossSetting, Monitor, Pick, Pool, Spacing
 from finetune.config.columns import EmbeddingWidths
-from finetune.config.values import (
-    BatchNorm,
-    Dropout,
-    Interval,
-    Pick,
-    Pool,
-    Rate,
-    Share,
-    StageName,
-    Text,
-    TrainedGroups,
-    seconds_of,
-)
-from finetune.metrics.monitor import Monitor
-from finetune.optim.learning_rates import LearningRate, Spacing, parse_lr
+from finetune.config.values import Dropout, Interval, Rate, Share, StageName, Text, TrainedGroups, seconds_of
+from finetune.optim.learning_rates import LearningRate, parse_lr
 
 
 class Section(BaseModel):
@@ -133,7 +121,7 @@ class OneCycleConfig(Section):
 class LossConfig(Section):
     """The loss that training lowers. `val_loss` is plain cross-entropy, whatever it is."""
 
-    name: Literal["auto", "cross_entropy", "binary_cross_entropy", "focal"] = "auto"
+    name: LossSetting = "auto"
     """`cross_entropy` is for images of one class, `binary_cross_entropy` for images that may have several;
     `auto` takes the one that the data need. `focal` multiplies either by (1 − p)^gamma, where p is the
     probability of what is right: what is right already counts little (Lin et al., 2017)."""

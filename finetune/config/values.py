@@ -8,16 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from finetune.choices import TABLE_SUFFIXES
+from finetune.choices import (
+    TABLE_SUFFIXES,
+)
 from finetune.optim.learning_rates import parse_lr
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "float32", "bfloat16"]
-MemoryFormat = Literal["channels_last", "contiguous"]
-Augment = Literal["none", "light", "standard", "strong"]
-Pool = Literal["avg+max", "avg", "max"]
-BatchNorm = Literal["frozen", "train"]
-Pick = Literal["race", "knee", "steepest", "minimum", "slide", "valley"]
 
 LARGEST = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
@@ -127,7 +121,7 @@ def _check_interval(value: Any) -> int | str | None:
 
 
 def seconds_of(duration: str) -> float:
-    """Give the seconds of a duration such as `30s`, `10min` or `1h`."""
+    """Return the seconds of a duration such as `30s`, `10min` or `1h`."""
     match = _DURATION.fullmatch(duration)
     if match is None:
         raise ValueError(f"{duration!r} is not a duration")
@@ -135,7 +129,7 @@ def seconds_of(duration: str) -> float:
 
 
 def check_text(value: Any) -> str:
-    """Give a value that is text and no blank."""
+    """Return a value that is text and no blank."""
     if isinstance(value, str) and value.strip():
         return value
     raise ValueError(

@@ -216,7 +216,7 @@ class _Reader:
         return mapping
 
     def scalar(self, event: yaml.ScalarEvent) -> Any:
-        """Give a scalar its type: text if quoted, else what it plainly is."""
+        """Return a scalar its type: text if quoted, else what it plainly is."""
         text: str = event.value
         surrogate = re.search("[\ud800-\udfff]", text)
         if surrogate:
@@ -240,13 +240,13 @@ class _Reader:
 
 
 def _position(event: yaml.Event) -> tuple[int, int]:
-    """Give an event's line and column, both from 0."""
+    """Return an event's line and column, both from 0."""
     assert event.start_mark is not None  # all parsed events have one
     return event.start_mark.line, event.start_mark.column
 
 
 def _span(event: yaml.Event) -> tuple[int, int] | None:
-    """Give where a scalar begins and ends; of a list or a mapping, an event knows only the beginning."""
+    """Return where a scalar begins and ends; of a list or a mapping, an event knows only the beginning."""
     if not isinstance(event, yaml.ScalarEvent):
         return None
     assert event.start_mark is not None

@@ -4,17 +4,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
+from finetune.choices import Split
 from finetune.data.builtin import digits, turned_digits
 from finetune.data.images import ImageLimits, read_image
 from finetune.data.metadata import Metadata
 from finetune.data.split import Fold
 from finetune.data.table import USUAL_COLUMNS, Columns
-
-Split = Literal["train", "val", "test"]
 
 Validation = float | str | Fold
 """What to validate on: a fraction, `auto`, the name of a folder, the path of a table, or a fold."""
@@ -77,7 +76,7 @@ class ImageIndex:
     """whether a sample may have several classes, or none"""
 
     def of_split(self, split: Split) -> tuple[Sample, ...]:
-        """Give the samples of one split, in order."""
+        """Return the samples of one split, in order."""
         return tuple(sample for sample in self.samples if sample.split == split)
 
     def count(self, split: Split) -> int:
@@ -93,7 +92,7 @@ class ImageIndex:
         return dict(zip(self.class_names, numbers, strict=True))
 
     def thinned(self, split: Split, most: int) -> "ImageIndex":
-        """Give the index with at most `most` samples of a split, evenly spaced: classes keep their shares."""
+        """Return one with at most `most` samples of a split, evenly spaced; classes keep their shares."""
         samples = self.of_split(split)
         if len(samples) <= most:
             return self
@@ -108,31 +107,31 @@ class ImageIndex:
         return (*SPLIT_HEADER, *(f"metadata.{name}" for name in names))
 
     def rows(self) -> Iterator[tuple[str, ...]]:
-        """Give name, split, class names (joined) and metadata of every sample, for the record of a run."""
+        """Return name, split, class names (joined) and metadata of every sample, for the record of a run."""
         for sample in self.samples:
             yield sample.name, sample.split, self.label_text(sample), *sample.metadata
 
     def facts(self, split: Split) -> list[tuple[str, ...]]:
-        """Give the metadata cells of every sample of a split."""
+        """Return the metadata cells of every sample of a split."""
         return [sample.metadata for sample in self.samples if sample.split == split]
 
     def label_text(self, sample: Sample) -> str:
-        """Give the names of the classes of a sample in one text."""
+        """Return the names of the classes of a sample in one text."""
         return LABEL_JOINT.join(self.class_names[label] for label in sample.labels)
 
     def target(self, sample: Sample) -> int | list[float]:
-        """Give what a model is to answer for a sample: its class, or of several 0 and 1 for each class."""
+        """Return what a model is to answer for a sample: its class, or of several 0 and 1 for each class."""
         if not self.multilabel:
             return sample.target
         return [float(label in sample.labels) for label in range(len(self.class_names))]
 
     @property
     def labels_per_image(self) -> float:
-        """Give the mean number of classes of a sample."""
+        """Return the mean number of classes of a sample."""
         return sum(len(sample.labels) for sample in self.samples) / len(self.samples)
 
     def prevalences(self, split: Split) -> tuple[float, ...]:
-        """Give the share of the samples of a split that have each class, in class order."""
+        """Return the share of the samples of a split that have each class, in class order."""
         images = self.count(split)
         return tuple(number / images for number in self.counts(split).values())
 

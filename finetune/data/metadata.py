@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-Kind = Literal["auto", "category", "number"]
+from finetune.choices import Kind
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
@@ -73,7 +73,7 @@ class Metadata:
         return tuple(column for column in self.columns if isinstance(column, NumberColumn))
 
     def encode(self, cells: Sequence[str]) -> tuple[list[int], list[float]]:
-        """Give what the cells of one image mean.
+        """Return what the cells of one image mean.
 
         Returns:
             the position of each category (K,), and of M numbers the standardised values, 0 where one is
@@ -95,7 +95,7 @@ class Metadata:
         return [{name: position for position, name in enumerate(of, start=1)} for of in names]
 
     def no_number(self, cells: Sequence[str]) -> tuple[str, str] | None:
-        """Give name and cell of a column of numbers that holds something else; None if there is none."""
+        """Return name and cell of a column of numbers that holds something else; None if there is none."""
         for column, cell in zip(self.columns, cells, strict=True):
             if isinstance(column, NumberColumn) and cell and not is_number(cell):
                 return column.name, cell
@@ -116,7 +116,7 @@ class Metadata:
         return found
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """Give the columns as plain JSON values."""
+        """Return the columns as plain JSON values."""
         return [asdict(column) for column in self.columns]
 
     @classmethod
@@ -158,7 +158,7 @@ def is_number(cell: str) -> bool:
 
 
 def doubts(metadata: Metadata, rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Give what is odd about the columns of the training images, a line each."""
+    """Return what is odd about the columns of the training images, a line each."""
     for position, column in enumerate(metadata.columns):
         filled = [cells[position] for cells in rows if cells[position]]
         if len(set(filled)) < 2:
@@ -203,7 +203,7 @@ def _mean_and_std(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _standardised(column: NumberColumn, cell: str) -> float | None:
-    """Give the distance from the mean in standard deviations; None where the cell is empty."""
+    """Return the distance from the mean in standard deviations; None where the cell is empty."""
     if not cell:
         return None
     return (float(cell) - column.mean) / column.std if column.std else 0.0

@@ -102,7 +102,7 @@ def limit_per_class(names: Sequence[str], targets: Sequence[int], *, limit: int,
 def _ranked_by_class(
     names: Sequence[str], targets: Sequence[int], seed: int, purpose: str
 ) -> dict[int, list[int]]:
-    """Give the positions of each class's samples in the order of their hash."""
+    """Return the positions of each class's samples in the order of their hash."""
     by_class: dict[int, list[int]] = defaultdict(list)
     for position, target in enumerate(targets):
         by_class[target].append(position)
@@ -158,7 +158,7 @@ class _Deal:
 
     @property
     def cost(self) -> float:
-        """Give the squared distances from the shares, over all parts and classes."""
+        """Return the squared distances from the shares, over all parts and classes."""
         parts = range(len(self._shares))
         return sum(self._cost(p, c, self._filled[p][c]) for p in parts for c in sorted(self._totals))
 
@@ -179,7 +179,7 @@ class _Deal:
         self._filled[part].update(dict(self._sizes[group]))
 
     def _change(self, group: str, part: int, sign: int) -> float:
-        """Give what it costs a part to get a group (`sign` 1) or to lose it (−1)."""
+        """Return what it costs a part to get a group (`sign` 1) or to lose it (−1)."""
         filled = self._filled[part]
         return sum(
             self._cost(part, c, filled[c] + sign * size) - self._cost(part, c, filled[c])
@@ -187,7 +187,7 @@ class _Deal:
         )
 
     def _cost(self, part: int, target: int, number: int) -> float:
-        """Give what it costs that a part has so many samples of a class."""
+        """Return what it costs that a part has so many samples of a class."""
         total = self._totals[target]
         distance = (number / total - self._shares[part]) ** 2
         absent = _ABSENT if number == 0 else 0.0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from finetune.choices import Precision
 from finetune.config.config import Config
 from finetune.config.sections import HeadConfig, StageConfig
 from finetune.data.images import ImageLimits
@@ -21,9 +22,9 @@ from finetune.data.loading.transforms import eval_transform, train_transform
 from finetune.data.metadata import Metadata
 from finetune.display import Display
 from finetune.errors import ConfigError
-from finetune.experiment.read_data import column_kinds, read_data, settle
-from finetune.experiment.task import decided
-from finetune.machine.device import Precision, choose_device, choose_precision, describe, keep_large_buffers
+from finetune.experiment.read_data import column_kinds, read_data, resolve_auto
+from finetune.experiment.task import resolved
+from finetune.machine.device import choose_device, choose_precision, describe, keep_large_buffers
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
 from finetune.model.head import MetadataInputs, embedding_width
 from finetune.optim.build import build_optimizer, has_momentum
@@ -80,7 +81,7 @@ def assemble(
     columns = config.data.columns.model_copy(update={"metadata": column_kinds(index)})
     update = {"batch_size": batch_size, "image_size": size, "columns": columns}
     data = config.data.model_copy(update=update)
-    config = settle(config, index).model_copy(update={"data": data, "precision": precision})
+    config = resolve_auto(config, index).model_copy(update={"data": data, "precision": precision})
     return Experiment(config, device, index, limits, model)
 
 
@@ -123,7 +124,7 @@ def build_model(config: Config, index: ImageIndex, precision: Precision, display
 
 
 def metadata_inputs(head: HeadConfig, metadata: Metadata) -> MetadataInputs:
-    """Give what the head takes beside the features.
+    """Return what the head takes beside the features.
 
     Raises:
         ConfigError: the width of an embedding that there is not.
@@ -207,7 +208,7 @@ def build_stage_optimizer(config: Config, plans: list[GroupPlan]) -> torch.optim
 
 
 def momentum_cycle(config: Config, optimizer: torch.optim.Optimizer) -> tuple[float, float, float] | None:
-    """Give the momentum at a stage's start, peak and end; None for an optimizer that has none."""
+    """Return the momentum at a stage's start, peak and end; None for an optimizer that has none."""
     if not has_momentum(optimizer):
         return None
     fixed = config.optimizer.momentum
@@ -249,7 +250,7 @@ def early_stopping(config: Config) -> EarlyStopping | None:
     if section.patience is None:
         return None
     return EarlyStopping(
-        metric=section.metric or decided(config.monitor),
+        metric=section.metric or resolved(config.monitor),
         patience=section.patience,
         min_delta=section.min_delta,
         pct_start=config.one_cycle.pct_start,
@@ -269,7 +270,7 @@ def build_loss(experiment: Experiment) -> nn.Module:
 
 
 def balance_weights(config: Config, index: ImageIndex) -> list[float]:
-    """Give how much an image of each class counts, or one that has it where it may have several."""
+    """Return how much an image of each class counts, or one that has it where it may have several."""
     counts, beta = list(index.counts("train").values()), config.data.balance_beta
     return (
         positive_weights(counts, index.count("train"), beta)

@@ -15,8 +15,8 @@ from finetune.experiment.build import (
     momentum_cycle,
 )
 from finetune.lr_finder.heuristics import ORDER, Curve, Suggestion, choose, divergence, suggest
-from finetune.lr_finder.race import Racer, line_up, race
-from finetune.lr_finder.result import Found, decide
+from finetune.lr_finder.race import Candidate, line_up, race
+from finetune.lr_finder.result import LrFindResult, decide
 from finetune.lr_finder.sweep import Range, mean_curve, range_test
 from finetune.lr_finder.trial import Trial, no_trace
 from finetune.metrics.score import judge
@@ -27,7 +27,7 @@ from finetune.training.features import compute_features, feature_batches
 
 def find_lr(
     experiment: Experiment, number: int, loaders: Loaders, *, weights: str, display: Display
-) -> Found:
+) -> LrFindResult:
     """Find the peak rate of a stage, from the weights that the model holds now, and leave no trace.
 
     Args:
@@ -45,11 +45,11 @@ def find_lr(
         curves = _sweep(trial, experiment.config, display)
         curve = mean_curve(curves)
         suggestions = suggest(curve)
-        racers: list[Racer] = []
+        racers: list[Candidate] = []
         if how.pick == "race":
             racers = _race(trial, experiment.config, curve, suggestions, race_steps, display)
     lr, by = decide(suggestions, racers, how.pick)
-    return Found(
+    return LrFindResult(
         stage=stage.name,
         weights=weights,
         pick=how.pick,
@@ -138,7 +138,7 @@ def _race(
     suggestions: list[Suggestion],
     steps: int,
     display: Display,
-) -> list[Racer]:
+) -> list[Candidate]:
     entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
     with display.bar("race", steps * (len(entries) + 2), "steps") as bar:  # two in a second round
         schedule = _course(config, momentum_cycle(config, trial.new_optimizer()))
@@ -148,7 +148,7 @@ def _race(
 def _course(
     config: Config, moms: tuple[float, float, float] | None
 ) -> Callable[[float, float], tuple[float, float | None]]:
-    """Give rate and momentum of the stage's own one-cycle schedule, for any peak."""
+    """Return rate and momentum of the stage's own one-cycle schedule, for any peak."""
     cycle = config.one_cycle
 
     def course(where: float, peak: float) -> tuple[float, float | None]:

@@ -1,12 +1,13 @@
 """Read the data of a config: which images there are, what they are, and whether they can be read."""
 
+from finetune.choices import Kind
 from finetune.config.config import Config
 from finetune.config.values import FoldConfig
 from finetune.data.images import ImageLimits, parse_colour
 from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import index_images
 from finetune.data.indexing.hold_out import group_shares
-from finetune.data.metadata import CategoryColumn, Kind
+from finetune.data.metadata import CategoryColumn
 from finetune.data.quality.scan import check_images
 from finetune.data.split import Fold
 from finetune.data.table import Columns
@@ -57,12 +58,12 @@ def read_index(config: Config) -> ImageIndex:
         columns=Columns(**data.columns.model_dump(), label_separator=data.label_separator),
         image_folder=data.image_folder,
     )
-    settle(config, index)  # what cannot be is told before the images are looked at
+    resolve_auto(config, index)  # what cannot be is told before the images are looked at
     return index
 
 
-def settle(config: Config, index: ImageIndex) -> Config:
-    """Give the config with the loss and the monitor that the data need where it says `auto`.
+def resolve_auto(config: Config, index: ImageIndex) -> Config:
+    """Return the config with the loss and the monitor that the data need where it says `auto`.
 
     Raises:
         ConfigError: it asks for what these data cannot have.
@@ -80,6 +81,6 @@ def metadata_lines(index: ImageIndex) -> list[str]:
 
 
 def column_kinds(index: ImageIndex) -> dict[str, Kind]:
-    """Give what each metadata column was taken for."""
+    """Return what each metadata column was taken for."""
     columns = () if index.metadata is None else index.metadata.columns
     return {c.name: "category" if isinstance(c, CategoryColumn) else "number" for c in columns}

@@ -1,13 +1,10 @@
 """What is asked of each image, one class or several, and what follows from it where a config says `auto`."""
 
 from dataclasses import dataclass
-from typing import Literal
 
+from finetune.choices import LossSetting, Monitor, MonitorSetting
 from finetune.errors import ConfigError
-from finetune.metrics.monitor import Monitor
 from finetune.text import printable
-
-LossName = Literal["auto", "cross_entropy", "binary_cross_entropy", "focal"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +16,7 @@ class Task:
     data: str
     """where the images are from"""
 
-    def loss(self, name: LossName) -> LossName:
+    def loss(self, name: LossSetting) -> LossSetting:
         """Decide which loss is trained.
 
         Raises:
@@ -40,7 +37,7 @@ class Task:
             return "binary_cross_entropy" if self.multilabel else "cross_entropy"
         return name
 
-    def monitor(self, monitor: Literal["auto", Monitor]) -> Monitor:
+    def monitor(self, monitor: MonitorSetting) -> Monitor:
         """Decide by which score the best epoch is chosen."""
         if monitor == "auto":
             return "val_map" if self.multilabel else "val_accuracy"
@@ -59,7 +56,7 @@ class Task:
             )
 
 
-def decided(monitor: Literal["auto", Monitor]) -> Monitor:
-    """Give the monitor of a config in which nothing is `auto` any more."""
+def resolved(monitor: MonitorSetting) -> Monitor:
+    """Return the monitor of a config in which nothing is `auto` any more."""
     assert monitor != "auto"
     return monitor

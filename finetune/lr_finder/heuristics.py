@@ -8,12 +8,12 @@ constant changes no answer.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Heuristic = Literal["knee", "steepest", "minimum", "slide", "valley"]
+from finetune.choices import Heuristic
+
 Floats = NDArray[np.float64]
 
 ORDER: tuple[Heuristic, ...] = ("knee", "steepest", "minimum", "slide", "valley")
@@ -44,7 +44,7 @@ class Curve:
     """Standard deviation of the smoothing kernel, in points."""
 
     def smoothed(self) -> list[float]:
-        """Give the losses under a centred Gaussian kernel, each capped at twice the first level.
+        """Return the losses under a centred Gaussian kernel, each capped at twice the first level.
 
         Without the cap the explosion at the end would reach back into the valley before it.
         """
@@ -98,7 +98,7 @@ def judge(curve: Curve) -> str | None:
 
 
 def divergence(curve: Curve) -> float | None:
-    """Give the rate from which on the smoothed loss stays a fifth or more above the level it began with.
+    """Return the rate from which on the smoothed loss stays a fifth or more above the level it began with.
 
     Noise alone does not lift it so far. None where the loss does not explode in the end.
     """
@@ -114,7 +114,7 @@ def divergence(curve: Curve) -> float | None:
 
 
 def knee(curve: Curve) -> Suggestion:
-    """Give the lowest rate at which 98.5 % of the whole fall of the smoothed loss is done.
+    """Return the lowest rate at which 98.5 % of the whole fall of the smoothed loss is done.
 
     Beyond it a higher rate gains little and only comes nearer to the explosion. Unlike the minimum itself it
     hardly moves on a flat valley floor, where noise decides which point is the lowest.
@@ -126,7 +126,7 @@ def knee(curve: Curve) -> Suggestion:
 
 
 def minimum(curve: Curve) -> Suggestion:
-    """Give a tenth of the rate at the lowest smoothed loss; refuse a loss that still falls at the end."""
+    """Return a tenth of the rate at the lowest smoothed loss; refuse a loss that still falls at the end."""
     lowest = int(np.argmin(curve.smoothed()))
     if lowest >= len(curve.lrs) - 2:
         return Suggestion("minimum", None, "minimum at the edge: the loss still falls; raise lr_finder.end")
@@ -134,14 +134,14 @@ def minimum(curve: Curve) -> Suggestion:
 
 
 def steepest(curve: Curve) -> Suggestion:
-    """Give the rate where the smoothed loss falls fastest per unit of log-rate, before its minimum."""
+    """Return the rate where the smoothed loss falls fastest per unit of log-rate, before its minimum."""
     smoothed = np.asarray(curve.smoothed())
     slope = np.gradient(smoothed, np.log(np.asarray(curve.lrs)))
     return Suggestion("steepest", curve.lrs[int(slope[: int(smoothed.argmin()) + 1].argmin())])
 
 
 def valley(curve: Curve) -> Suggestion:
-    """Give the rate halfway down the longest valley, as fastai defines it.
+    """Return the rate halfway down the longest valley, as fastai defines it.
 
     The valley is the longest (not necessarily unbroken) run of ever lower losses; from its length and its
     last point fastai takes one third and half of another, rounded down, so about the middle.
@@ -180,19 +180,19 @@ _RULES: dict[Heuristic, Callable[[Curve], Suggestion]] = {
 
 
 def choose(suggestions: Sequence[Suggestion], pick: Heuristic) -> Suggestion | None:
-    """Give the suggestion of `pick`, or of the next in `ORDER` that has one; None if all refuse."""
+    """Return the suggestion of `pick`, or of the next in `ORDER` that has one; None if all refuse."""
     by_name = {suggestion.heuristic: suggestion for suggestion in suggestions}
     asked = (pick, *(name for name in ORDER if name != pick))
     return next((by_name[name] for name in asked if by_name[name].lr is not None), None)
 
 
 def decades(rates: Sequence[float]) -> float:
-    """Give how far apart the lowest and the highest of some rates are, in powers of ten."""
+    """Return how far apart the lowest and the highest of some rates are, in powers of ten."""
     return math.log10(max(rates) / min(rates)) if rates else 0.0
 
 
 def first_level(losses: Sequence[float] | Floats) -> float:
-    """Give the loss before the rate matters: the median over the first tenth of a curve, 3 points or more."""
+    """Return the loss before the rate matters: median over the first tenth of a curve, 3 points or more."""
     return float(np.median(np.asarray(losses)[: _level_points(len(losses))]))
 
 
@@ -214,7 +214,7 @@ def gaussian_smooth(values: Floats, width: float) -> Floats:
 
 
 def longest_descent(values: Sequence[float]) -> tuple[int, int]:
-    """Give the end and the length of the longest strictly falling subsequence; of equals the first to end."""
+    """Return the end and the length of the longest strictly falling subsequence; of ties the first to end."""
     longest = np.ones(len(values), dtype=np.int64)
     array = np.asarray(values)
     for i in range(1, len(array)):

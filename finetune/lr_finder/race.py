@@ -34,7 +34,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Racer:
+class Candidate:
     """A rate in the race, and how it did."""
 
     lr: float
@@ -52,7 +52,7 @@ class Racer:
 def line_up(
     suggestions: Sequence[Suggestion], chosen: Suggestion | None, divergence: float | None
 ) -> list[Entry]:
-    """Give the distinct rates to race, from low to high: the suggestions, and ×10 and ÷10 of the chosen one.
+    """Return the distinct rates to race, ascending: the suggestions, and ×10 and ÷10 of the chosen one.
 
     Where every heuristic refuses, a curve that explodes still says where not to go: then the three decades
     below that rate race.
@@ -80,7 +80,7 @@ def race(
     steps: int,
     schedule: Schedule,
     tick: Callable[[], None] = lambda: None,
-) -> list[Racer]:
+) -> list[Candidate]:
     """Train at each rate for `steps` steps, all from the same start with the same batches; leave no trace.
 
     Later rounds try half a decade to either side of the leader, until it has been beaten by neither.
@@ -103,8 +103,8 @@ def race(
     return _table(results)
 
 
-def winner(racers: Sequence[Racer]) -> Racer | None:
-    """Give the racer with the lowest validation loss; None if all diverged.
+def winner(racers: Sequence[Candidate]) -> Candidate | None:
+    """Return the racer with the lowest validation loss; None if all diverged.
 
     Losses within a standard error of the lowest are a tie, which goes to the higher accuracy, and then to the
     lower loss.
@@ -132,23 +132,23 @@ def _run(trial: Trial, course: Iterator[tuple[float, float | None]], tick: Calla
     return (losses, accuracy) if bool(torch.isfinite(losses).all()) else None
 
 
-def _table(results: dict[Entry, _Result]) -> list[Racer]:
+def _table(results: dict[Entry, _Result]) -> list[Candidate]:
     """Compare all results with the one of the lowest loss, image by image."""
     finished = [result for result in results.values() if result is not None]
     best = min((losses for losses, _ in finished), key=lambda losses: float(losses.mean()), default=None)
     racers = []
     for entry, result in sorted(results.items(), key=lambda item: item[0].lr):
         if result is None or best is None:
-            racers.append(Racer(entry.lr, entry.names, None, None, None))
+            racers.append(Candidate(entry.lr, entry.names, None, None, None))
         else:
             losses, accuracy = result
             error = float((losses - best).std(correction=0)) / math.sqrt(len(losses))
-            racers.append(Racer(entry.lr, entry.names, float(losses.mean()), accuracy, error))
+            racers.append(Candidate(entry.lr, entry.names, float(losses.mean()), accuracy, error))
     return racers
 
 
-def _beside(leader: Racer | None, entries: Sequence[Entry], name: str) -> list[Entry]:
-    """Give the rates half a decade below and above the leader, where nothing near them has raced."""
+def _beside(leader: Candidate | None, entries: Sequence[Entry], name: str) -> list[Entry]:
+    """Return the rates half a decade below and above the leader, where nothing near them has raced."""
     if leader is None:
         return []
     tries = [Entry(lr, (name,)) for lr in (leader.lr / _BESIDE, leader.lr * _BESIDE)]
@@ -164,6 +164,6 @@ def _decades(one: float, other: float) -> float:
 
 
 def _number(value: float | None) -> float:
-    """Give the score of a racer that finished."""
+    """Return the score of a racer that finished."""
     assert value is not None
     return value

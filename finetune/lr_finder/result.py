@@ -5,21 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from finetune.lr_finder.heuristics import (
-    ORDER,
-    Curve,
-    Heuristic,
-    Suggestion,
-    choose,
-    decades,
-    divergence,
-    suggest,
-)
-from finetune.lr_finder.race import Racer, winner
+from finetune.choices import Heuristic
+from finetune.lr_finder.heuristics import ORDER, Curve, Suggestion, choose, decades, divergence, suggest
+from finetune.lr_finder.race import Candidate, winner
 
 
 @dataclass(frozen=True)
-class Found:
+class LrFindResult:
     """The outcome of a search: the curve, what was read from it, and which rate was taken."""
 
     stage: str
@@ -36,7 +28,7 @@ class Found:
     """One for each repeat of the range test."""
     curve: Curve
     """Their mean, which the suggestions are read from."""
-    racers: tuple[Racer, ...]
+    racers: tuple[Candidate, ...]
     """The league table in the order of the rates; empty without a race."""
     race_steps: int
     seconds: float
@@ -61,7 +53,7 @@ class Found:
         return {name: decades(found) for name, found in rates.items() if len(found) > 1}
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Give a row of text for each heuristic: its name, rate, spread if there are repeats, and reason."""
+        """Return a row of text for each heuristic: name, rate, spread if there are repeats, and reason."""
         return [
             (
                 s.heuristic,
@@ -82,7 +74,7 @@ class Found:
         return len(self.curves) > 1
 
     def league(self) -> list[tuple[str, ...]]:
-        """Give a row of text for each racer, best first: rate, loss, its error, accuracy, by whom, mark."""
+        """Return a row of text for each racer, best first: rate, loss, its error, accuracy, by whom, mark."""
         best_first = sorted(self.racers, key=lambda r: math.inf if r.val_loss is None else r.val_loss)
         return [
             (
@@ -97,7 +89,7 @@ class Found:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the search as `lr-find --json` and the run directory document it."""
+        """Return the search as `lr-find --json` and the run directory document it."""
         return {
             "stage": self.stage,
             "weights": self.weights,
@@ -121,8 +113,10 @@ class Found:
         }
 
 
-def decide(suggestions: Sequence[Suggestion], racers: Sequence[Racer], pick: str) -> tuple[float | None, str]:
-    """Give the rate to take and who found it; or None and the reason.
+def decide(
+    suggestions: Sequence[Suggestion], racers: Sequence[Candidate], pick: str
+) -> tuple[float | None, str]:
+    """Return the rate to take and who found it; or None and the reason.
 
     The winner of the race; without one, the heuristic asked for, or the next of `ORDER` if it refuses.
     """

@@ -29,7 +29,7 @@ class Range:
     """Standard deviation of the smoothing kernel, in points."""
 
     def rates(self) -> list[float]:
-        """Give the rates from `start` to `end` by equal ratios."""
+        """Return the rates from `start` to `end` by equal ratios."""
         ratio = math.log(self.end / self.start)
         return [self.start * math.exp(ratio * i / (self.steps - 1)) for i in range(self.steps)]
 
@@ -59,7 +59,7 @@ def range_test(
 
 
 def mean_curve(curves: list[Curve]) -> Curve:
-    """Give the mean of repeated sweeps, as far as the shortest goes."""
+    """Return the mean of repeated sweeps, as far as the shortest goes."""
     points = min(len(curve.lrs) for curve in curves)
     losses = np.mean([curve.losses[:points] for curve in curves], axis=0)
     return replace(curves[0], lrs=curves[0].lrs[:points], losses=tuple(losses.tolist()))
@@ -81,7 +81,7 @@ def _sweep(
 
 
 def _schedule(rates: list[float], momentum: float | None) -> Iterator[tuple[float, float | None]]:
-    """Give each rate in turn, and the last one once more: the loss after it is still to be measured."""
+    """Return each rate in turn, and the last one once more: the loss after it is still to be measured."""
     yield from ((rate, momentum) for rate in [*rates, rates[-1]])
 
 

@@ -71,11 +71,11 @@ class Trial:
             yield float(loss.detach())
 
     def validate(self) -> tuple[Tensor, Tensor]:
-        """Give the logits (N, C) and targets of the validation images, on the CPU."""
+        """Return the logits (N, C) and targets of the validation images, on the CPU."""
         return compute_logits(self.module, self.val, device=self.device)
 
     def _batches(self, first_epoch: int) -> Iterator[tuple[int, int, tuple[Tensor, ...]]]:
-        """Give (epoch, number of the batch in it, batch) without end."""
+        """Return (epoch, number of the batch in it, batch) without end."""
         epoch = first_epoch
         while True:
             self.train.sampler.start_epoch(self.stage, epoch)  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ def usable_cores() -> int:
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
-    """Give each item with what the function makes of it, in order."""
+    """Return each item with what the function makes of it, in order."""
     executor = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
     try:
         for start in range(0, len(items), _IN_FLIGHT):

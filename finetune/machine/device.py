@@ -6,15 +6,12 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from finetune.choices import DeviceName, Precision, PrecisionSetting
 from finetune.errors import MachineError
-
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["float32", "bfloat16"]
 
 # CPUs that compute in bfloat16 measured 1.7 times as fast in it as in float32 and more, CPUs that emulate it
 # 0.3 times. The bar lies far from both, so that a busy moment does not choose another precision.
@@ -37,7 +34,7 @@ class LateNumbers:
             self._copied.record(torch.cuda.current_stream(values.device))
 
     def read(self) -> list[float]:
-        """Give the numbers, waiting for the work that makes them and for none given after it."""
+        """Return the numbers, waiting for the work that makes them and for none given after it."""
         if self._copied is not None:
             self._copied.synchronize()
         numbers: list[float] = self._values.tolist()
@@ -45,7 +42,7 @@ class LateNumbers:
 
 
 def choose_device(name: DeviceName) -> torch.device:
-    """Give the device to train on; `auto` takes CUDA, then Apple's MPS, then the CPU.
+    """Return the device to train on; `auto` takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         MachineError: the named device is not there.
@@ -62,8 +59,8 @@ def choose_device(name: DeviceName) -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(name: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Precision:
-    """Give the number format of the forward pass; `auto` takes bfloat16 where the hardware is fast in it."""
+def choose_precision(name: PrecisionSetting, device: torch.device) -> Precision:
+    """Return the number format of the forward pass; `auto` takes bfloat16 where the hardware is fast."""
     if name != "auto":
         return name
     return "bfloat16" if has_fast_bfloat16(device) else "float32"
@@ -127,7 +124,7 @@ def forget_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Give the most bytes that this process has held on the device: a GPU's tensors, or the whole process.
+    """Return the most bytes that this process has held on the device: a GPU's tensors, or the whole process.
 
     None where the system does not tell.
     """

@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from typing import Literal
 
-Monitor = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_map", "val_loss"]
+from finetune.choices import Monitor
 
 HIGHER_IS_BETTER: Mapping[Monitor, bool] = {
     "val_accuracy": True,

@@ -52,16 +52,16 @@ class MultiLabelScores:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Give the probability from which on each class is given."""
+        """Return the probability from which on each class is given."""
         return tuple(row.threshold for row in self.per_class)
 
     def to_dict(self) -> dict[str, object]:
-        """Give the scores as the JSON that `evaluate --json` and `report.json` document."""
+        """Return the scores as the JSON that `evaluate --json` and `report.json` document."""
         return asdict(self)
 
 
 def multi_label_scores_from_dict(values: Mapping[str, Any]) -> MultiLabelScores:
-    """Give back the scores that `MultiLabelScores.to_dict` wrote, from JSON."""
+    """Return the scores that `MultiLabelScores.to_dict` wrote, from JSON."""
     per_class = tuple(LabelScores(**of_class) for of_class in values["per_class"])
     return MultiLabelScores(**{**values, "per_class": per_class, "class_names": tuple(values["class_names"])})
 
@@ -108,18 +108,18 @@ def score_multi_label(
 
 
 def label_probabilities(logits: Tensor) -> Tensor:
-    """Give the probability of each class on its own, (N, C) in float64."""
+    """Return the probability of each class on its own, (N, C) in float64."""
     return logits.double().sigmoid()
 
 
 def label_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Give the binary cross-entropy of each image (N,), the mean over the classes, in nats."""
+    """Return the binary cross-entropy of each image (N,), the mean over the classes, in nats."""
     losses = functional.binary_cross_entropy_with_logits(logits.double(), targets.double(), reduction="none")
     return losses.mean(1)
 
 
 def label_accuracy(logits: Tensor, targets: Tensor) -> float:
-    """Give the subset accuracy at the thresholds that are best for these images."""
+    """Return the subset accuracy at the thresholds that are best for these images."""
     probabilities = label_probabilities(logits)
     return _subset_accuracy(probabilities >= best_thresholds(probabilities, targets), targets.bool())
 

@@ -14,7 +14,7 @@ _BLOCK = 4_000_000
 
 
 def average_precisions(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Give the average precision of each class (C,), as scikit-learn defines it; NaN without a positive.
+    """Return the average precision of each class (C,), as scikit-learn defines it; NaN without a positive.
 
     It is the sum of the precisions at each threshold, weighted by the rise in recall there. Images of equal
     probability share a threshold.
@@ -26,7 +26,7 @@ def average_precisions(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 
 def best_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Give the threshold of each class (C,) at which its F1 is the highest; 0.5 without a positive.
+    """Return the threshold of each class (C,) at which its F1 is the highest; 0.5 without a positive.
 
     A class is given where its probability is at or above the threshold. Tried are the middles between
     neighbouring probabilities, and between 0 and the lowest; of equally good ones it is the nearest to 0.5.
@@ -38,7 +38,7 @@ def best_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 
 def mean_over_present(values: Tensor, present: Tensor) -> float:
-    """Give the mean of `values` (C,) over the classes that are `present` (C,); 0 if none is."""
+    """Return the mean of `values` (C,) over the classes that are `present` (C,); 0 if none is."""
     return float(values[present].double().mean()) if bool(present.any()) else 0.0
 
 
@@ -58,7 +58,7 @@ class _Ranking:
 
     @property
     def positives(self) -> Tensor:
-        """Give the number of images that have each class (C,)."""
+        """Return the number of images that have each class (C,)."""
         return self.true_positives[-1]
 
 

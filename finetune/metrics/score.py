@@ -39,13 +39,13 @@ def score(
 
 
 def judge(logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
-    """Give the loss of each image (N,), in nats, and the accuracy."""
+    """Return the loss of each image (N,), in nats, and the accuracy."""
     if targets.ndim == 1:
         return class_losses(logits, targets), accuracy(logits, targets)
     return label_losses(logits, targets), label_accuracy(logits, targets)
 
 
 def scores_from_dict(values: Mapping[str, Any]) -> Scores:
-    """Give back the scores that `to_dict` wrote, from JSON."""
+    """Return the scores that `to_dict` wrote, from JSON."""
     one = "confusion_matrix" in values
     return single_label_scores_from_dict(values) if one else multi_label_scores_from_dict(values)

@@ -46,25 +46,25 @@ class SingleLabelScores:
 
     @property
     def balanced_accuracy(self) -> float:
-        """Give the mean recall over the classes that have images, 0–1."""
+        """Return the mean recall over the classes that have images, 0–1."""
         present = [scores.recall for scores in self.per_class if scores.support]
         return sum(present) / len(present)
 
     @property
     def macro_f1(self) -> float:
-        """Give the mean F1 over the classes that have images, 0–1."""
+        """Return the mean F1 over the classes that have images, 0–1."""
         present = [scores.f1 for scores in self.per_class if scores.support]
         return sum(present) / len(present)
 
     def to_dict(self) -> dict[str, object]:
-        """Give the scores as the JSON that `evaluate --json` and `report.json` document."""
+        """Return the scores as the JSON that `evaluate --json` and `report.json` document."""
         values = asdict(self) | {"balanced_accuracy": self.balanced_accuracy, "macro_f1": self.macro_f1}
         values["top_k"] = {str(k): share for k, share in self.top_k.items()}
         return values
 
 
 def single_label_scores_from_dict(values: Mapping[str, Any]) -> SingleLabelScores:
-    """Give back the scores that `SingleLabelScores.to_dict` wrote, from JSON."""
+    """Return the scores that `SingleLabelScores.to_dict` wrote, from JSON."""
     return SingleLabelScores(
         loss=values["loss"],
         accuracy=values["accuracy"],
@@ -93,35 +93,35 @@ def score_single_label(logits: Tensor, targets: Tensor, class_names: tuple[str, 
 
 
 def class_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Give −ln p(target) of each image (N,), in nats."""
+    """Return −ln p(target) of each image (N,), in nats."""
     return functional.cross_entropy(logits.double(), targets, reduction="none")
 
 
 def mean_average_precision(logits: Tensor, targets: Tensor) -> float:
-    """Give the mean average precision of the softmax, each class against all others, where it has images."""
+    """Return the mean average precision of the softmax, each class that has images against the rest."""
     one_hot = targets[:, None] == torch.arange(logits.shape[1])
     precisions = average_precisions(logits.double().softmax(1), one_hot)
     return mean_over_present(precisions, one_hot.any(0))
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> float:
-    """Give the mean of −ln p(target), in nats, summed in float64."""
+    """Return the mean of −ln p(target), in nats, summed in float64."""
     return float(functional.cross_entropy(logits.double(), targets))
 
 
 def accuracy(logits: Tensor, targets: Tensor) -> float:
-    """Give the share of rows of `logits` (N, C) whose largest entry is at `targets` (N,)."""
+    """Return the share of rows of `logits` (N, C) whose largest entry is at `targets` (N,)."""
     return top_k_accuracy(logits, targets, 1)
 
 
 def top_k_accuracy(logits: Tensor, targets: Tensor, k: int) -> float:
-    """Give the share of rows of `logits` (N, C) whose `k` largest entries include `targets` (N,)."""
+    """Return the share of rows of `logits` (N, C) whose `k` largest entries include `targets` (N,)."""
     hits = (logits.topk(k, dim=1).indices == targets[:, None]).any(1)
     return int(hits.sum()) / len(targets)
 
 
 def telling_k(classes: int) -> tuple[int, ...]:
-    """Give the k > 1 for which top-k accuracy says something: at most half of the classes."""
+    """Return the k > 1 for which top-k accuracy says something: at most half of the classes."""
     return tuple(k for k in (3, 5) if 2 * k <= classes)
 
 
@@ -131,7 +131,7 @@ def confusion_matrix(predictions: Tensor, targets: Tensor, classes: int) -> Tens
 
 
 def per_class_scores(matrix: Tensor, class_names: tuple[str, ...]) -> tuple[ClassScores, ...]:
-    """Give precision, recall, F1 and support of each class from its confusion matrix (C, C)."""
+    """Return precision, recall, F1 and support of each class from its confusion matrix (C, C)."""
     hits, support, predicted = matrix.diag().double(), matrix.sum(1), matrix.sum(0)
     precision = hits / predicted.clamp(min=1)
     recall = hits / support.clamp(min=1)

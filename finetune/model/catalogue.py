@@ -30,7 +30,7 @@ class Architecture:
 
 
 def weights_enum(name: str) -> type[WeightsEnum]:
-    """Give torchvision's enumeration of the pretrained weights of one architecture."""
+    """Return torchvision's enumeration of the pretrained weights of one architecture."""
     enum: type[WeightsEnum] = torchvision.models.get_model_weights(name)
     return enum
 

@@ -1,11 +1,12 @@
 """The model that is trained, evaluated and used: a pretrained backbone under a new head."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from finetune.choices import BatchNorm
 from finetune.errors import CheckpointError, ConfigError
 from finetune.model.catalogue import find_architecture
 from finetune.model.head import Head
@@ -23,8 +24,6 @@ from finetune.model.surgery import (
 from finetune.model.tensors import copy_weights
 from finetune.model.weights import Say, Weights, load_weights
 from finetune.seed import derive
-
-FrozenBatchNorm = Literal["frozen", "train"]
 
 
 class ImageClassifier(nn.Module):
@@ -77,7 +76,7 @@ class ImageClassifier(nn.Module):
             features: Tensor = self.backbone(normalised)
         return features
 
-    def freeze(self, trainable_groups: int, *, batch_norm: FrozenBatchNorm = "frozen") -> None:
+    def freeze(self, trainable_groups: int, *, batch_norm: BatchNorm = "frozen") -> None:
         """Let the last `trainable_groups` layer groups learn, and hold the others still.
 
         A frozen group has no gradients and stays in eval mode, also in training, so that no statistic moves,

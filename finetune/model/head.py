@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from finetune.choices import HeadPool
 from finetune.errors import ConfigError
-
-Pool = Literal["avg+max", "avg", "max", "none"]
 
 # Standard deviation of the first logits, if the features have unit variance: small enough for a loss of ln C.
 _FIRST_LOGITS = 0.01
@@ -38,12 +36,12 @@ class MetadataInputs:
 
 
 def embedding_width(rows: int) -> int:
-    """Give the width of an embedding by fastai's rule, for a table of that many rows."""
+    """Return the width of an embedding by fastai's rule, for a table of that many rows."""
     return min(600, round(1.6 * float(rows**0.56)))
 
 
 class Head(nn.Module):
-    """Pool the features, put metadata beside them, and classify with a small multilayer perceptron.
+    """HeadPool the features, put metadata beside them, and classify with a small multilayer perceptron.
 
     Each category of metadata enters as a learned vector, looked up by its position (an embedding): the same
     function as a one-hot vector times the table of all vectors, without the multiplication.
@@ -59,7 +57,7 @@ class Head(nn.Module):
         *,
         hidden: Sequence[int] = (512,),
         dropout: float | Sequence[float] | None = None,
-        pool: Pool = "avg+max",
+        pool: HeadPool = "avg+max",
         metadata: MetadataInputs | None = None,
     ) -> None:
         """Draw a head with random weights.
@@ -77,7 +75,7 @@ class Head(nn.Module):
             ConfigError: `dropout` does not fit `hidden`, or a width or a probability is impossible.
         """
         super().__init__()
-        self.pool: Pool = pool
+        self.pool: HeadPool = pool
         metadata = metadata or MetadataInputs()
         self.numbers, self.metadata_dropout = metadata.numbers, metadata.dropout
         widths = [in_features * (2 if pool == "avg+max" else 1) + metadata.width, *hidden]
@@ -151,7 +149,7 @@ def _embedding(rows: int, width: int) -> nn.Embedding:
 
 
 def _rates(dropout: float | Sequence[float] | None, hidden: int) -> list[float]:
-    """Give the dropout before each affine layer."""
+    """Return the dropout before each affine layer."""
     if dropout is None:
         return [0.25] * hidden + [0.5]
     rates = [dropout] * (hidden + 1) if isinstance(dropout, int | float) else list(dropout)

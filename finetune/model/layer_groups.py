@@ -49,12 +49,12 @@ class LayerGroup:
     """Its modules in depth order, with their dotted names in the model."""
 
     def modules(self) -> Iterator[nn.Module]:
-        """Give every module of the group, containers and their children."""
+        """Return every module of the group, containers and their children."""
         for _, module in self.units:
             yield from module.modules()
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Give every parameter of the group."""
+        """Return every parameter of the group."""
         for _, module in self.units:
             yield from module.parameters()
 
@@ -175,7 +175,7 @@ def _names(n: int) -> list[str]:
 
 
 def _balanced_cuts(depths: Sequence[int], n: int) -> list[int]:
-    """Give the n + 1 borders of n runs with the smallest sum of squared depths (dynamic programming)."""
+    """Return the n + 1 borders of n runs with the smallest sum of squared depths (dynamic programming)."""
     total = [0, *itertools.accumulate(depths)]
     # best[stop] = (cost, borders) of the best split of the first `stop` units into the runs made so far
     best = {stop: (total[stop] ** 2, [0, stop]) for stop in range(1, len(depths) + 1)}

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Self, cast, get_args
 
+from finetune.choices import Interpolation
 from finetune.errors import CheckpointError
 
-Interpolation = Literal["bilinear", "bicubic", "nearest"]
 Colour = tuple[float, float, float]
 
 
@@ -43,7 +43,7 @@ class Preprocessing:
         return replace(self, image_size=image_size, resize_size=resize_size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as plain JSON values."""
+        """Return the fields as plain JSON values."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
     @classmethod

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
+from finetune.choices import HeadPool, MemoryFormat, Precision
 from finetune.errors import CheckpointError
-from finetune.model.head import MetadataInputs, Pool
+from finetune.model.head import MetadataInputs
 from finetune.model.preprocessing import Preprocessing
-
-Precision = Literal["float32", "bfloat16"]
-MemoryFormat = Literal["channels_last", "contiguous"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +16,7 @@ class HeadSpec:
 
     hidden: tuple[int, ...] = (512,)
     dropout: float | tuple[float, ...] | None = None
-    pool: Pool = "avg+max"
+    pool: HeadPool = "avg+max"
     metadata: MetadataInputs = MetadataInputs()  # noqa: RUF009  (frozen)
     """What it takes beside the features."""
 
@@ -56,7 +54,7 @@ class ModelSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as plain JSON values."""
+        """Return the fields as plain JSON values."""
         metadata = asdict(self.head.metadata) | {"embeddings": [*map(list, self.head.metadata.embeddings)]}
         head = asdict(self.head) | {"hidden": list(self.head.hidden), "metadata": metadata}
         if isinstance(self.head.dropout, tuple):
@@ -116,7 +114,7 @@ def _check_values(spec: ModelSpec) -> None:
         "memory_format": spec.memory_format in get_args(MemoryFormat),
         "transform_input": isinstance(spec.transform_input, bool),
         "head.hidden": all(map(_is_count, spec.head.hidden)),
-        "head.pool": spec.head.pool in get_args(Pool),
+        "head.pool": spec.head.pool in get_args(HeadPool),
         "head.metadata.embeddings": all(_is_count(n) for pair in metadata.embeddings for n in pair),
         "head.metadata.numbers": metadata.numbers == 0 or _is_count(metadata.numbers),
         "head.metadata.dropout": isinstance(metadata.dropout, float) and 0 <= metadata.dropout < 1,

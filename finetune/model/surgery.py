@@ -155,7 +155,7 @@ def fit_positions(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, T
 
 
 def feature_shape(backbone: nn.Module, image_size: int) -> tuple[int, ...]:
-    """Give the shape of one image's features, (C, h, w) or (D,), without computing them."""
+    """Return the shape of one image's features, (C, h, w) or (D,), without computing them."""
     on_meta = {name: tensor.to("meta") for name, tensor in _tensors(backbone)}
     was_training = {module: module.training for module in backbone.modules()}
     backbone.eval()

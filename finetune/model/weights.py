@@ -106,7 +106,7 @@ def pending_download(name: str, arch: Architecture) -> Download | None:
 
 
 def _torchvision_entry(name: str, arch: Architecture) -> WeightsEnum | None:
-    """Give the entry of torchvision's catalogue that a name means; None for all other weights."""
+    """Return the entry of torchvision's catalogue that a name means; None for all other weights."""
     if name == "default":  # before paths: a folder may be called so as well
         default: WeightsEnum = weights_enum(arch.name)["DEFAULT"]
         return default

@@ -62,7 +62,7 @@ class Lamb(MultiTensorOptimizer):
 def _adam_directions(
     group: Group, gradients: Tensors, means: Tensors, squares: Tensors, steps: Tensors
 ) -> Tensors:
-    """Give −m̂/(√ŝ + ε): where torch's fused Adam gets to from 0 with a rate of 1."""
+    """Return −m̂/(√ŝ + ε): where torch's fused Adam gets to from 0 with a rate of 1."""
     directions = [torch.zeros_like(mean) for mean in means]
     beta1, beta2 = group["betas"]
     adam(
@@ -85,7 +85,7 @@ def _adam_directions(
 
 
 def _trust(weights: Tensors, steps: Tensors) -> Tensors:
-    """Give the factor for each tensor's step that makes it as large as the tensor, at most 10."""
+    """Return the factor for each tensor's step that makes it as large as the tensor, at most 10."""
     sizes, lengths = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, steps))
     ratios = (sizes / lengths).clamp(max=LARGEST_TRUST)
     return list(ratios.where((sizes > 0) & (lengths > 0), 1.0).unbind())

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, RAdam
 
+from finetune.choices import Decay, OptimizerName
 from finetune.optim.adaptive import Lamb, RMSprop
 from finetune.optim.decoupled import DecoupledAdadelta, DecoupledAdagrad, DecoupledSGD
 from finetune.optim.momentum import Lion, Momentum, Nesterov
 from finetune.optim.ranger import Ranger
-from finetune.optim.update_rules import UPDATE_RULES, Decay, OptimizerName, Settings
+from finetune.optim.update_rules import UPDATE_RULES, Settings
 
 NO_SETTINGS = Settings()
 

@@ -3,9 +3,8 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
 
-Spacing = Literal["geometric", "linear"]
+from finetune.choices import Spacing
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _SLICE = re.compile(rf"slice\(\s*({_NUMBER})\s*(?:,\s*({_NUMBER})\s*)?\)")
@@ -46,7 +45,7 @@ class LearningRate:
         return str(self) if self.sliced or self.auto else self.last
 
     def peaking_at(self, last: float) -> "LearningRate":
-        """Give the rate of the same form whose head learns at `last`, rounded to three digits."""
+        """Return the rate of the same form whose head learns at `last`, rounded to three digits."""
         last = float(f"{last:.3g}")
         first = None if self.first is None else float(f"{self.first * last / self.last:.3g}")
         return LearningRate(last=last, first=first, sliced=self.sliced)
@@ -91,7 +90,7 @@ def _parse_auto(written: str) -> LearningRate:
 
 
 def spread(lr: LearningRate, n_groups: int, *, divisor: float, spacing: Spacing) -> list[float]:
-    """Give the peak learning rate of each layer group, from the first to the head.
+    """Return the peak learning rate of each layer group, from the first to the head.
 
     A plain rate is the same for every group; `slice(hi)` gives `hi` to the head and `hi / divisor` to all
     others; `slice(lo, hi)` goes from `lo` to `hi` by equal ratios (`geometric`, as fastai's `even_mults`)
@@ -110,7 +109,7 @@ def spread(lr: LearningRate, n_groups: int, *, divisor: float, spacing: Spacing)
 
 
 def one_cycle(where: float, values: tuple[float, float, float], *, pct_start: float) -> float:
-    """Give a value of the one-cycle schedule (Smith, 2018) with cosine flanks, as fastai's `fit_one_cycle`.
+    """Return a value of the one-cycle schedule (Smith, 2018) with cosine flanks, as fastai's `fit_one_cycle`.
 
     Args:
         where: fraction of the steps that are done, 0–1.

@@ -45,7 +45,7 @@ class MultiTensorOptimizer(torch.optim.Optimizer, ABC):
         """Move the weights and the memory in place, and nothing else."""
 
     def _recall(self, parameters: Tensors) -> list[Tensors]:
-        """Give the memory of some parameters: for each of its names a list of tensors."""
+        """Return the memory of some parameters: for each of its names a list of tensors."""
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter] = {name: _zeros(name, parameter) for name in self.memory}
@@ -67,7 +67,7 @@ def evaluate(closure: Callable[[], float] | None) -> float | None:
 
 
 def learning(group: Group) -> Tensors:
-    """Give the parameters of a group that have a gradient."""
+    """Return the parameters of a group that have a gradient."""
     return [parameter for parameter in group["params"] if parameter.grad is not None]
 
 

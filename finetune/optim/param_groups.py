@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from torch import nn
 
+from finetune.choices import Spacing
 from finetune.errors import ConfigError
 from finetune.model.layer_groups import LayerGroup, decayed_parameters, layer_rows
-from finetune.optim.learning_rates import LearningRate, Spacing, spread
+from finetune.optim.learning_rates import LearningRate, spread
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class GroupPlan:
         return "auto" if self.lr == 1 else f"auto/{1 / self.lr:.3g}"
 
     def row(self) -> tuple[object, ...]:
-        """Give the group's row of the table before training."""
+        """Return the group's row of the table before training."""
         layers = layer_rows(self.group)
         state = "trained" if self.trainable else "frozen" if self.lr is None else "only norms train"
         return (
@@ -71,7 +72,7 @@ class GroupPlan:
         return f"group {self.group.index + 1}: {self.group.name}"
 
     def layer_table(self) -> list[tuple[object, ...]]:
-        """Give a row for each layer that holds parameters."""
+        """Return a row for each layer that holds parameters."""
         return [
             (
                 row["name"],
@@ -84,11 +85,11 @@ class GroupPlan:
         ]
 
     def summary(self) -> dict[str, Any]:
-        """Give the group as the run's events record it."""
+        """Return the group as the run's events record it."""
         return {"name": self.group.name, "lr": self.shown_lr, "weight_decay": self.weight_decay}
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the group as `finetune groups --json` documents it."""
+        """Return the group as `finetune groups --json` documents it."""
         layers = layer_rows(self.group)
         return {
             "index": self.group.index,
@@ -105,7 +106,7 @@ TABLE_COLUMNS = ("group", "name", "layers", "parameters", "state", "peak lr", "w
 
 
 def find_stage(names: Sequence[str], name: str | None, *, default: int) -> int:
-    """Give the position of the stage that `--stage` names, or of the default one; negative from the end.
+    """Return the position of the stage that `--stage` names, or of the default one; negative from the end.
 
     Raises:
         ConfigError: no such stage.
@@ -118,7 +119,7 @@ def find_stage(names: Sequence[str], name: str | None, *, default: int) -> int:
 
 
 def trainable_groups(train: int | Literal["head", "all"], n_groups: int) -> int:
-    """Give how many groups, counted from the head, a stage trains."""
+    """Return how many groups, counted from the head, a stage trains."""
     if train == "head":
         return 1
     return n_groups if train == "all" else train
@@ -127,7 +128,7 @@ def trainable_groups(train: int | Literal["head", "all"], n_groups: int) -> int:
 def plan_stage(
     layer_groups: Sequence[LayerGroup], *, trainable: int, lr: LearningRate, rule: RateRule
 ) -> list[GroupPlan]:
-    """Give each group's part in a stage; call it when the model is frozen as the stage wants it."""
+    """Return each group's part in a stage; call it when the model is frozen as the stage wants it."""
     rates = spread(lr, len(layer_groups), divisor=rule.divisor, spacing=rule.spacing)
     plans = []
     for group, rate in zip(layer_groups, rates, strict=True):
@@ -147,7 +148,7 @@ def plan_stage(
 
 
 def optimizer_groups(plans: Sequence[GroupPlan], rule: RateRule) -> list[dict[str, Any]]:
-    """Give torch's parameter groups for a planned stage: (layer group × decayed or not), none empty.
+    """Return torch's parameter groups for a planned stage: (layer group × decayed or not), none empty.
 
     Each has the name of its layer group, so that what is measured of both halves can be put together again.
     """
@@ -163,7 +164,7 @@ def optimizer_groups(plans: Sequence[GroupPlan], rule: RateRule) -> list[dict[st
 
 
 def _learning(group: LayerGroup, rule: RateRule) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Give the learning parameters of a group: those that are decayed, and the others."""
+    """Return the learning parameters of a group: those that are decayed, and the others."""
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for parameter, is_decayed in decayed_parameters(group):

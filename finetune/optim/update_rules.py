@@ -2,25 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
 
-OptimizerName = Literal[
-    "sgd",
-    "momentum",
-    "nesterov",
-    "adagrad",
-    "rmsprop",
-    "adadelta",
-    "adam",
-    "adamw",
-    "nadam",
-    "radam",
-    "ranger",
-    "lamb",
-    "lion",
-]
-Decay = Literal["decoupled", "l2"]
-Form = Literal["ema", "classic"]
+from finetune.choices import Decay, Form, OptimizerName
 
 
 @dataclass(frozen=True)
@@ -37,11 +20,11 @@ class Settings:
     """`ema` averages the gradients with a factor 1−b; `classic` sums them without it, as torch does."""
 
     def given(self) -> dict[str, float | str]:
-        """Give those that are there, by name."""
+        """Return those that are there, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def __or__(self, other: "Settings") -> "Settings":
-        """Give these settings, with those of the other that are there in their place."""
+        """Return these settings, with those of the other that are there in their place."""
         return Settings(**{**self.given(), **other.given()})  # type: ignore[arg-type]
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from finetune.display import Display
 from finetune.errors import DivergenceError
-from finetune.lr_finder.result import Found
+from finetune.lr_finder.result import LrFindResult
 from finetune.machine.files import write_bytes
 from finetune.report.plot import CurvePlot, Marker, draw_png
 
 
-def show_found(found: Found, display: Display) -> None:
+def show_found(found: LrFindResult, display: Display) -> None:
     """Show the table of heuristics, the race if there was one, and what was taken."""
     display.say("")
     display.table(("heuristic", "rate", *(("spread",) if found.repeated else ()), ""), found.rows())
@@ -30,8 +30,8 @@ def show_found(found: Found, display: Display) -> None:
         display.say(f"picked {found.lr:.3g} ({found.by}) in {found.seconds:.1f} s")
 
 
-def refusal(found: Found) -> DivergenceError:
-    """Give the error that no rate can be answered for."""
+def refusal(found: LrFindResult) -> DivergenceError:
+    """Return the error that no rate can be answered for."""
     race = "" if found.pick == "race" else "lr_finder.pick=race, "
     return DivergenceError(
         f"No usable rate for stage {found.stage}: {found.by}.\n"
@@ -40,8 +40,8 @@ def refusal(found: Found) -> DivergenceError:
     )
 
 
-def curve_plot(found: Found) -> CurvePlot:
-    """Give the curve with every suggestion, the pick and the rate of divergence marked."""
+def curve_plot(found: LrFindResult) -> CurvePlot:
+    """Return the curve with every suggestion, the pick and the rate of divergence marked."""
     markers = [Marker(s.heuristic, s.lr) for s in found.suggestions if s.lr is not None]
     if found.divergence is not None:
         markers.append(Marker("divergence", found.divergence))
@@ -53,7 +53,7 @@ def curve_plot(found: Found) -> CurvePlot:
     return CurvePlot(f"range test, stage {found.stage}", curve.lrs, curve.losses, curve.smoothed(), markers)
 
 
-def write_plot(found: Found, path: Path) -> None:
+def write_plot(found: LrFindResult, path: Path) -> None:
     """Write the curve as a PNG file.
 
     Raises:

@@ -89,7 +89,7 @@ def _title(scores: Scores) -> str:
 
 
 def most_confused(scores: SingleLabelScores, most: int) -> list[tuple[str, str, int]]:
-    """Give the most frequent (true class, predicted class, images) off the diagonal."""
+    """Return the most frequent (true class, predicted class, images) off the diagonal."""
     pairs = [
         (scores.class_names[true], scores.class_names[predicted], count)
         for true, row in enumerate(scores.confusion_matrix)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from finetune.errors import ResourceError, Stopped
 from finetune.machine.signals import StopSignals
 from finetune.runs import Run, Stored
-from finetune.runs.recorder import Journal
+from finetune.runs.recorder import RunRecorder
 from finetune.training.events import START, Moment, Reached
 from finetune.training.state import restore_model, training_tensors
 
@@ -29,7 +29,7 @@ class Saved:
     """The rate of each stage as its config says it, found ones included."""
     seconds: float
     """Time that the run took up to here."""
-    journal: Mapping[str, Any]
+    recorder: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
 
 
@@ -38,7 +38,7 @@ SHARE = 0.02
 
 
 @dataclass(frozen=True)
-class Rhythm:
+class CheckpointSchedule:
     """When checkpoints are written that nothing else calls for, and how many are kept."""
 
     seconds: float = math.inf
@@ -66,20 +66,20 @@ class Rhythm:
 
 
 class Checkpointer:
-    """Saves a training: in its rhythm, at the end of a stage, and when a signal asks it to stop."""
+    """Saves a training: in its schedule, at the end of a stage, and when a signal asks it to stop."""
 
     def __init__(
         self,
         run: Run,
         model: nn.Module,
-        journal: Journal,
+        recorder: RunRecorder,
         *,
-        rhythm: Rhythm,
+        schedule: CheckpointSchedule,
         stop: StopSignals,
         warn: Callable[[str], None],
     ) -> None:
-        self._run, self._model, self._journal = run, model, journal
-        self._rhythm, self._stop, self._warn = rhythm, stop, warn
+        self._run, self._model, self._recorder = run, model, recorder
+        self._rhythm, self._stop, self._warn = schedule, stop, warn
         self._started = self._last = time.perf_counter()
         self._cost, self._steps = 0.0, 0
         self._stage, self._lrs = 0, tuple[float | str, ...]()
@@ -88,14 +88,14 @@ class Checkpointer:
         self._optimizer: torch.optim.Optimizer | None = None
 
     def resume(self) -> Saved | None:
-        """Take the newest checkpoint, restore model and journal, and say where training stands; or None.
+        """Take the newest checkpoint, restore model and recorder, and say where training stands; or None.
 
         Raises:
             CheckpointError: it is damaged, or of another model.
         """
         stored = self._run.checkpoints.load_newest(self._warn)
         if stored is None:
-            self._journal.forget()
+            self._recorder.forget()
             return None
         state = stored.state
         saved = Saved(
@@ -103,11 +103,11 @@ class Checkpointer:
             reached=Reached(**state["reached"]),
             lrs=tuple(state["lrs"]),
             seconds=state["seconds"],
-            journal=state["journal"],
+            recorder=state["recorder"],
             tensors=stored.tensors,
         )
         restore_model(self._model, saved.tensors)
-        self._journal.restore(saved.journal)
+        self._recorder.restore(saved.recorder)
         self._started -= saved.seconds
         return saved
 
@@ -179,16 +179,16 @@ class Checkpointer:
             "reached": asdict(reached),
             "lrs": self._lrs,
             "seconds": self.seconds,
-            "journal": self._journal.state(),
+            "recorder": self._recorder.state(),
         }
         name = f"{self._stage:02}-{reached.epoch:06}-{reached.batch:09}"
         tensors = training_tensors(self._model, self._optimizer)
         self._run.checkpoints.save(Stored(name, tensors, state), keep=self._rhythm.keep)
-        self._run.write_status("running", 0, resumable=True, last_checkpoint=name, **self._journal.place())
+        self._run.write_status("running", 0, resumable=True, last_checkpoint=name, **self._recorder.place())
 
 
 def how_to_resume(run: Run) -> str:
-    """Give the line that says how to go on."""
+    """Return the line that says how to go on."""
     return f"Go on with: finetune train --resume {shlex.quote(str(run.directory))}"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from finetune.errors import CheckpointError
 from finetune.machine.files import reported_disk_errors, write_bytes
-from finetune.runs.sealed import seal, unseal
+from finetune.runs.checksummed import dump_checksummed, load_checksummed
 
 _ENDING = ".safetensors"
 
@@ -32,7 +32,7 @@ class CheckpointFolder:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """Give the names of all checkpoints, oldest first."""
+        """Return the names of all checkpoints, oldest first."""
         return sorted(path.name.removesuffix(_ENDING) for path in self.folder.glob(f"[!.]*{_ENDING}"))
 
     def save(self, checkpoint: Stored, *, keep: int) -> None:
@@ -43,7 +43,7 @@ class CheckpointFolder:
         """
         with reported_disk_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
-        content = seal(checkpoint.tensors, json.dumps(checkpoint.state))
+        content = dump_checksummed(checkpoint.tensors, json.dumps(checkpoint.state))
         write_bytes(self._path(checkpoint.name), content)
         self.prune(keep)
 
@@ -58,7 +58,7 @@ class CheckpointFolder:
                 path.unlink(missing_ok=True)
 
     def load_newest(self, warn: Callable[[str], None]) -> Stored | None:
-        """Give the newest checkpoint that is whole; None if there has been none.
+        """Return the newest checkpoint that is whole; None if there has been none.
 
         Damaged ones are set aside, and `warn` is told.
 
@@ -68,7 +68,7 @@ class CheckpointFolder:
         names = self.names()
         for name in reversed(names):
             try:
-                tensors, text = unseal(self._path(name))
+                tensors, text = load_checksummed(self._path(name))
             except CheckpointError as error:
                 self._path(name).rename(self._path(name).with_suffix(".damaged"))
                 warn(f"{error} It was set aside; the one before it is used.")

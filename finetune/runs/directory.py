@@ -14,11 +14,13 @@ from typing import IO, Any, NamedTuple, Self, cast, get_args
 
 import torch
 
-from finetune.data.index import SPLIT_HEADER, Split
+from finetune.choices import Split
+from finetune.data.index import SPLIT_HEADER
 from finetune.data.quality.fingerprint import Fingerprint
 from finetune.errors import CheckpointError, RunError
 from finetune.machine.files import reported_disk_errors, write_bytes, write_csv, write_file, write_json
 from finetune.runs.checkpoints import CheckpointFolder
+from finetune.runs.checksummed import dump_checksummed, load_checksummed
 from finetune.runs.names import (
     CHECKPOINTS,
     CLASSES,
@@ -37,7 +39,6 @@ from finetune.runs.names import (
     STATUS,
     WEIGHTS,
 )
-from finetune.runs.sealed import seal, unseal
 from finetune.text import protect_cell, unprotect_cell
 
 FILES_HEADER = ("image", *Fingerprint._fields)
@@ -172,7 +173,7 @@ class Run:
                 raise
 
     def events_size(self) -> int:
-        """Give the size of the events so far in bytes, once they have reached the disk."""
+        """Return the size of the events so far in bytes, once they have reached the disk."""
         with reported_disk_errors(self / EVENTS), open(self / EVENTS, "a", encoding="utf-8") as file:
             os.fsync(file.fileno())
             return file.tell()
@@ -206,7 +207,7 @@ class Run:
 
     def save_model(self, state: Mapping[str, torch.Tensor], description: Mapping[str, object]) -> None:
         """Save the weights, and all that is needed to rebuild the model and its preprocessing."""
-        write_bytes(self / WEIGHTS, seal(state))
+        write_bytes(self / WEIGHTS, dump_checksummed(state))
         write_json(self / MODEL, description)
 
     def load_model(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -219,7 +220,7 @@ class Run:
         path = self / WEIGHTS
         description = self.read_json(MODEL)
         try:
-            return unseal(path)[0], description
+            return load_checksummed(path)[0], description
         except FileNotFoundError:
             raise RunError(f"{path} is missing: the run ended before its first epoch was done.") from None
         except CheckpointError as error:

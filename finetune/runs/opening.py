@@ -63,7 +63,7 @@ def resume_run(directory: Path) -> Run:
 
 
 def find_run(parent: Path, name: str) -> Path | None:
-    """Give the newest of the unnamed runs called after `name`; None if there is none."""
+    """Return the newest of the unnamed runs called after `name`; None if there is none."""
     stamped = re.compile(rf"{re.escape(name)}-(\d{{8}}-\d{{6}})(?:-(\d+))?")
     found = [
         (match[1], int(match[2] or 1), path)

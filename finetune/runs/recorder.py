@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from finetune.choices import Monitor
 from finetune.errors import DivergenceError
-from finetune.metrics.monitor import Monitor, is_better
+from finetune.metrics.monitor import is_better
 from finetune.metrics.score import Scores, scores_from_dict
 from finetune.runs import Run
 from finetune.training.early_stopping import EarlyStopping, Stop, find_stop
@@ -32,7 +33,7 @@ class EpochRow:
     images_per_second: float
 
 
-class Journal:
+class RunRecorder:
     """The record of one training, in its run directory.
 
     The best model is the best of all stages by `monitor`; of equal ones the first is kept.
@@ -65,7 +66,7 @@ class Journal:
         self._step: int | None = None
 
     def place(self) -> dict[str, str | int | None]:
-        """Give the stage, and its last step that is recorded, counted from 1; None before the first."""
+        """Return the stage, and its last step that is recorded, counted from 1; None before the first."""
         return {"stage": self._stage, "step": self._step}
 
     @property
@@ -95,7 +96,7 @@ class Journal:
         return find_stop(stage, values, self._epochs[stage], rule)
 
     def state(self) -> dict[str, Any]:
-        """Give all that the record holds, as JSON can hold it; what it has written reaches the disk."""
+        """Return all that the record holds, as JSON can hold it; what it has written reaches the disk."""
         self.flush()
         return {
             "history": [asdict(row) for row in self.history],

@@ -43,7 +43,7 @@ class Trained:
 def describe_model(
     spec: ModelSpec, index: ImageIndex, limits: ImageLimits, batch_size: int
 ) -> dict[str, object]:
-    """Give the content of model.json, all that `load_trained` needs beside the weights."""
+    """Return the content of model.json, all that `load_trained` needs beside the weights."""
     return {
         "format": _FORMAT,
         "finetune": __version__,

@@ -8,7 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune.metrics.monitor import HIGHER_IS_BETTER, Monitor
+from finetune.choices import Monitor
+from finetune.metrics.monitor import HIGHER_IS_BETTER
 from finetune.optim.learning_rates import one_cycle
 
 

@@ -42,7 +42,7 @@ def compute_features(
 
 
 def feature_batches(features: Features, *, batch_size: int, seed: int) -> DataLoader[Features]:
-    """Give the loader of training batches over cached features, in an order as `sampler.EpochSampler`'s."""
+    """Return the loader of training batches over cached features, in an order as `sampler.EpochSampler`'s."""
     sampler = _BatchOrder(len(features[0]), batch_size, seed)
     rows = _Rows(features)
     return DataLoader(rows, batch_size=None, sampler=sampler, generator=torch.Generator())

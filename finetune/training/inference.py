@@ -13,7 +13,7 @@ def compute_logits(
     device: torch.device,
     done: Callable[[int], None] = lambda batches: None,
 ) -> tuple[Tensor, Tensor]:
-    """Give the logits (N, C) and targets of all batches, on the CPU, with the model in eval mode.
+    """Return the logits (N, C) and targets of all batches, on the CPU, with the model in eval mode.
 
     Args:
         model: takes images (N, 3, H, W), and what else a batch holds, and gives logits (N, C).

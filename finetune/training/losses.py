@@ -10,7 +10,7 @@ from torch.nn import functional
 def choose_loss(
     *, multilabel: bool, gamma: float, label_smoothing: float, weights: Sequence[float] | None
 ) -> nn.Module:
-    """Give the loss of images that have one class each, or of images that may have several."""
+    """Return the loss of images that have one class each, or of images that may have several."""
     if multilabel:
         return MultiLabelLoss(gamma=gamma, label_smoothing=label_smoothing, positive_weights=weights)
     return ClassificationLoss(gamma=gamma, label_smoothing=label_smoothing, class_weights=weights)
@@ -40,7 +40,7 @@ class ClassificationLoss(nn.Module):
         self.register_buffer("weights", weights)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the loss (), from `logits` (N, C) and `targets` (N,)."""
+        """Return the loss (), from `logits` (N, C) and `targets` (N,)."""
         if self.gamma == 0 and self.weights is None:
             return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         losses = functional.cross_entropy(
@@ -78,7 +78,7 @@ class MultiLabelLoss(nn.Module):
         self.register_buffer("positive_weights", weights)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the loss (), from `logits` (N, C) and `targets` (N, C) of 0 and 1."""
+        """Return the loss (), from `logits` (N, C) and `targets` (N, C) of 0 and 1."""
         smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
         yes, no = -functional.logsigmoid(logits), -functional.logsigmoid(-logits)
         if self.positive_weights is not None:

@@ -46,12 +46,12 @@ class StageTensors:
         """From a learning parameter to the name, or the number, of its parameter group."""
 
     def gradients(self) -> list[NamedTensor]:
-        """Give the gradients that the learning parameters have now."""
+        """Return the gradients that the learning parameters have now."""
         return [(name, tensor.grad) for name, tensor in self.learning if tensor.grad is not None]
 
 
 def tensor_norms(tensors: Sequence[NamedTensor]) -> Tensor:
-    """Give the L2 norm of each tensor as float32 (n,); at least one is needed."""
+    """Return the L2 norm of each tensor as float32 (n,); at least one is needed."""
     with torch.no_grad():
         return torch.stack(list(torch._foreach_norm([tensor for _, tensor in tensors]))).float()
 
@@ -65,12 +65,12 @@ def norms_by_group(norms: Norms, group_of: Mapping[str, str]) -> dict[str, float
 
 
 def clip_factor(norms: Sequence[float], most: float) -> float:
-    """Give what `clip_grad_norm_` multiplies gradients of these norms by, 1 if they are short enough."""
+    """Return what `clip_grad_norm_` multiplies gradients of these norms by, 1 if they are short enough."""
     return min(1.0, most / (math.hypot(*norms) + 1e-6))
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
-    """Give every parameter and running statistic in the model's order, and whether it follows the data."""
+    """Return every parameter and running statistic in the model's order, and whether it follows the data."""
     for prefix, module in model.named_modules():
         dot = f"{prefix}." if prefix else ""
         for key, parameter in module.named_parameters(recurse=False):

@@ -12,7 +12,7 @@ _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
 def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
-    """Give all tensors, buffers and step counts included, by a name that `restore_…` finds them by."""
+    """Return all tensors, buffers and step counts included, by a name that `restore_…` finds them by."""
     tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
     for number, parameter in enumerate(_parameters(optimizer)):
         assert optimizer is not None
@@ -23,7 +23,7 @@ def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) 
 
 
 def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give a model the weights and buffers that it had.
+    """Return a model the weights and buffers that it had.
 
     Raises:
         CheckpointError: they are those of another model.
@@ -36,7 +36,7 @@ def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimizer, newly built, the state that it had.
+    """Return an optimizer, newly built, the state that it had.
 
     Rates, momentum and settings are functions of the config and of the step, and not part of it.
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from finetune.commands.check.report import Report
-from finetune.commands.check.stage_cost import StageCost, rehearsal_loaders, rehearse
+from finetune.commands.check.stage_cost import StageCost, measure_stage_costs, stage_cost_loaders
 from finetune.commands.train.status import out_of_memory
 from finetune.config.config import Config
 from finetune.data.images import Look, look_at_images
@@ -103,10 +103,10 @@ def try_stages(experiment: Experiment, display: Display) -> tuple[list[StageCost
     stages: list[StageCost] = []
     names = [stage.name for stage in experiment.config.stages]
     try:
-        loaders = rehearsal_loaders(experiment)
+        loaders = stage_cost_loaders(experiment)
         with display.bar("trying stages", len(names), "stages") as bar:
             for number in range(len(names)):
-                stages.append(rehearse(experiment, number, loaders))
+                stages.append(measure_stage_costs(experiment, number, loaders))
                 bar.advance_to(number + 1)
     except DataError as error:
         return [], [Finding("error", "untried", f"the stages cannot be tried: {error}")]

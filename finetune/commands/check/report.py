@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from finetune.choices import Split
 from finetune.commands.check.stage_cost import StageCost
 from finetune.commands.train.stages import show_stage
-from finetune.data.index import ImageIndex, Split
+from finetune.data.index import ImageIndex
 from finetune.data.quality.findings import Finding, Level
 from finetune.display import Display, duration
 from finetune.errors import DataError
@@ -37,11 +38,11 @@ class Report:
         return sum(finding.level == level for finding in self.findings)
 
     def exit_code(self, *, strict: bool) -> int:
-        """Give 3 where something must be mended, else 0; with `strict`, warnings must be mended too."""
+        """Return 3 where something must be mended, else 0; with `strict`, warnings must be mended too."""
         return DataError.exit_code if self.count("error") or (strict and self.count("warning")) else 0
 
     def to_dict(self, *, strict: bool) -> dict[str, Any]:
-        """Give the report as `check --json` documents it."""
+        """Return the report as `check --json` documents it."""
         index = self.index or ImageIndex(None, (), ())
         samples = {sample.name: sample for sample in index.samples}
         counts = {split: index.counts(split) for split in SPLITS}

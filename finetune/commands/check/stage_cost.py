@@ -41,7 +41,7 @@ class StageCost:
     """Bytes: of a GPU's tensors, or of the whole process; None where the system does not tell."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the stage as `check --json` documents it."""
+        """Return the stage as `check --json` documents it."""
         return {
             "name": self.name,
             "epochs": self.epochs,
@@ -53,7 +53,7 @@ class StageCost:
         }
 
 
-def rehearsal_loaders(experiment: Experiment) -> Loaders:
+def stage_cost_loaders(experiment: Experiment) -> Loaders:
     """Build loaders that read in this process, so that the time of reading can be told apart."""
     data = experiment.config.data.model_copy(update={"workers": 0})
     config = experiment.config.model_copy(update={"data": data})
@@ -61,7 +61,7 @@ def rehearsal_loaders(experiment: Experiment) -> Loaders:
     return replace(build_loaders(alone), val=build_val_loader(alone, data.batch_size))
 
 
-def rehearse(experiment: Experiment, number: int, loaders: Loaders) -> StageCost:
+def measure_stage_costs(experiment: Experiment, number: int, loaders: Loaders) -> StageCost:
     """Take a few training steps of a stage, and validate one batch.
 
     The model's weights move a little; it is not for training afterwards.
@@ -69,7 +69,7 @@ def rehearse(experiment: Experiment, number: int, loaders: Loaders) -> StageCost
     Args:
         experiment: the experiment.
         number: which of its stages, counted from 0.
-        loaders: what `rehearsal_loaders` gave.
+        loaders: what `stage_cost_loaders` gave.
     """
     config, stage = experiment.config, experiment.config.stages[number]
     trial = stage_trial(experiment, number, loaders)
@@ -97,7 +97,7 @@ def _batches(loaders: Loaders, stage: int) -> Iterator[object]:
 
 
 def _seconds(steps: Iterator[object]) -> float:
-    """Give the median time of a step; the first one, which also allocates, counts only where it is alone."""
+    """Return the median time of a step; the first, which also allocates, counts only if it is alone."""
     times: list[float] = []
     while len(times) < _MOST_STEPS and sum(times[1:]) < _LONG_ENOUGH:
         started = time.perf_counter()
@@ -111,5 +111,5 @@ _END = object()
 
 
 def _side_by_side(whole: float, read: float, workers: int) -> float:
-    """Give the seconds of a step when `workers` processes read the batches beside it."""
+    """Return the seconds of a step when `workers` processes read the batches beside it."""
     return whole if workers == 0 else max(whole - read, read / workers)

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from finetune.choices import Monitor
 from finetune.commands.evaluate.evaluate import eval_loader
 from finetune.data.index import ImageIndex
 from finetune.data.loading.loaders import stack_facts
 from finetune.display import Display
-from finetune.metrics.monitor import Monitor
 from finetune.metrics.score import Scores, score
 from finetune.runs.trained_model import Trained
 
@@ -25,11 +25,11 @@ class Ablation:
     scores: Scores
 
     def value(self, metric: Monitor) -> float:
-        """Give one of the scores."""
+        """Return one of the scores."""
         return float(getattr(self.scores, metric.removeprefix("val_")))
 
     def to_dict(self, metric: Monitor) -> dict[str, Any]:
-        """Give what report.json holds of it."""
+        """Return what report.json holds of it."""
         return {"without": list(self.without), "val_loss": self.scores.loss, metric: self.value(metric)}
 
 

@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from finetune.choices import DeviceName, Split
 from finetune.data.images import ImageLimits
-from finetune.data.index import LABEL_JOINT, ImageIndex, Sample, Split
+from finetune.data.index import LABEL_JOINT, ImageIndex, Sample
 from finetune.data.indexing.match_classes import match_classes
 from finetune.data.loading.loaders import ImageLoader, build_eval_loader, choose_workers
 from finetune.data.loading.transforms import eval_transform
 from finetune.data.quality.scan import check_images
 from finetune.display import Display
 from finetune.errors import DataError
-from finetune.machine.device import DeviceName, choose_device, keep_large_buffers
+from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.score import Scores, score
 from finetune.runs.trained_model import Trained, load_trained
 from finetune.training.inference import compute_logits
@@ -119,7 +120,7 @@ def own_index(trained: Trained) -> ImageIndex:
 
 
 def _own_classes(text: str, several: bool) -> list[str]:
-    """Give the classes that a run's split.csv has for an image."""
+    """Return the classes that a run's split.csv has for an image."""
     if not several:
         return [text]
     return text.split(LABEL_JOINT) if text else []

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from finetune.choices import OptimizerName
 from finetune.optim.build import build_optimizer
-from finetune.optim.update_rules import UPDATE_RULES, OptimizerName
+from finetune.optim.update_rules import UPDATE_RULES
 
 Point = tuple[float, float]
 
@@ -110,7 +111,7 @@ _COS, _SIN = math.cos(math.pi / 6), math.sin(math.pi / 6)
 
 
 def _turned(x: float, y: float) -> Point:
-    """Give (u, v): the coordinates along axes that are turned by 30° against those of x and y."""
+    """Return (u, v): the coordinates along axes that are turned by 30° against those of x and y."""
     return _COS * x + _SIN * y, _COS * y - _SIN * x
 
 

@@ -15,7 +15,7 @@ _SYMBOLS = (
 
 
 def list_optimizers() -> list[dict[str, Any]]:
-    """Give the optimizers as `optimizers --json` documents them."""
+    """Return the optimizers as `optimizers --json` documents them."""
     return [
         {"name": name, **asdict(rule), "settings": rule.settings.given()}
         for name, rule in UPDATE_RULES.items()

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune.choices import OptimizerName
 from finetune.commands.optimizers.landscapes import (
     RATES,
     RAVINE,
@@ -18,7 +19,7 @@ from finetune.commands.optimizers.landscapes import (
 from finetune.display import Display
 from finetune.errors import ConfigError
 from finetune.machine.files import write_bytes
-from finetune.optim.update_rules import UPDATE_RULES, OptimizerName
+from finetune.optim.update_rules import UPDATE_RULES
 from finetune.report.plot import Family, Landmark, Panel, PathPlot, Trail, draw_paths
 
 LANDSCAPES = (SADDLE, RAVINE)
@@ -51,7 +52,7 @@ class Race:
     """By the names of landscape and optimizer."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the race as `optimizers --race --json` documents it."""
+        """Return the race as `optimizers --race --json` documents it."""
         functions = [
             {
                 "name": landscape.name,
@@ -138,7 +139,7 @@ def _panel(
 
 
 def _trails(descents: Sequence[Descent], steps: int) -> list[Trail]:
-    """Give the paths; those who take the same share one: without decay, adamw is adam."""
+    """Return the paths; those who take the same share one: without decay, adamw is adam."""
     sharing: dict[tuple[tuple[float, float], ...], list[Descent]] = {}
     for descent in descents:
         sharing.setdefault(tuple(descent.points), []).append(descent)
@@ -152,12 +153,12 @@ def _trails(descents: Sequence[Descent], steps: int) -> list[Trail]:
 
 
 def _kin(name: OptimizerName) -> tuple[Family, int]:
-    """Give the family of an optimizer, and which of its members it is."""
+    """Return the family of an optimizer, and which of its members it is."""
     return next((family, names.index(name)) for family, names in FAMILIES.items() if name in names)
 
 
 def _ranked(result: Race, landscape: Landscape) -> list[Descent]:
-    """Give the descents, the fastest first; those that did not get there last."""
+    """Return the descents, the fastest first; those that did not get there last."""
     descents = result.descents[landscape.name].values()
     return sorted(descents, key=lambda descent: descent.steps or math.inf)
 

@@ -15,7 +15,7 @@ from finetune.text import printable
 
 
 @dataclass(frozen=True)
-class Asked:
+class PredictionInput:
     """An image to classify."""
 
     path: Path
@@ -26,18 +26,18 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Told:
+class MetadataOptions:
     """What `--metadata` says: of all images, and of some."""
 
     of_all: Mapping[str, str] = field(default_factory=dict)
-    of_some: Mapping[str, Asked] = field(default_factory=dict)
+    of_some: Mapping[str, PredictionInput] = field(default_factory=dict)
     """by absolute path"""
 
 
 def find_asked(
     inputs: Sequence[Path], trained: Trained, given: Sequence[str], display: Display
-) -> list[Asked]:
-    """Give images, all images below folders, and those that tables list, in the order given.
+) -> list[PredictionInput]:
+    """Return images, all images below folders, and those that tables list, in the order given.
 
     `column=value` is said of all images, and goes before what the tables of `--metadata` tell; that goes
     before the table that lists an image.
@@ -52,11 +52,11 @@ def find_asked(
         DataError: a folder or table without images, or a cell that is no number in a column of numbers.
         ConfigError: metadata that the model does not take.
     """
-    told = _read_told(given, trained)
+    told = _read_metadata_options(given, trained)
     asked = [one for path in inputs for one in _images_of(path, trained)]
     if trained.metadata is None:
         return asked
-    asked = [_with_told(one, told) for one in asked]
+    asked = [_with_metadata(one, told) for one in asked]
     rows = [cells_by_name(one.cells, trained.metadata) for one in asked]
     check_numbers(trained.metadata, zip(map(_called, asked), rows, strict=True))
     names = {name for one in asked for name in one.cells}
@@ -70,24 +70,24 @@ def find_asked(
     return asked
 
 
-def _images_of(given: Path, trained: Trained) -> list[Asked]:
+def _images_of(given: Path, trained: Trained) -> list[PredictionInput]:
     if given.is_dir():
         names = find_images(given, "").images
         if not names:
             raise DataError(f"No images in {given}.")
-        return [Asked(given / name) for name in names]
+        return [PredictionInput(given / name) for name in names]
     if is_table(given):
         return _rows_of(read_table(given), given.parent, trained)
-    return [Asked(given)]
+    return [PredictionInput(given)]
 
 
-def _rows_of(table: Table, folder: Path, trained: Trained) -> list[Asked]:
-    """Give the images of a table, with those of its cells that the model takes."""
+def _rows_of(table: Table, folder: Path, trained: Trained) -> list[PredictionInput]:
+    """Return the images of a table, with those of its cells that the model takes."""
     names = () if trained.metadata is None else trained.metadata.names
     there = {name: table.header.index(name) for name in names if name in table.header}
     columns = trained.columns if trained.columns.image in table.header else Columns()
     return [
-        Asked(
+        PredictionInput(
             folder / name,
             {column: cells[position].strip() for column, position in there.items()},
             f"{table}, {table.place(row)}",
@@ -98,7 +98,7 @@ def _rows_of(table: Table, folder: Path, trained: Trained) -> list[Asked]:
     ]
 
 
-def _read_told(given: Sequence[str], trained: Trained) -> Told:
+def _read_metadata_options(given: Sequence[str], trained: Trained) -> MetadataOptions:
     """Read what `--metadata` was given."""
     if given and trained.metadata is None:
         raise ConfigError(
@@ -106,7 +106,7 @@ def _read_told(given: Sequence[str], trained: Trained) -> Told:
         )
     names = () if trained.metadata is None else trained.metadata.names
     of_all: dict[str, str] = {}
-    of_some: dict[str, Asked] = {}
+    of_some: dict[str, PredictionInput] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if equals and name in names:
@@ -119,14 +119,14 @@ def _read_told(given: Sequence[str], trained: Trained) -> Told:
                 f"--metadata {text}: expected a table (.csv, .tsv, .parquet) or COLUMN=VALUE; the model "
                 f"takes {', '.join(map(printable, names))}."
             )
-    return Told(of_all, of_some)
+    return MetadataOptions(of_all, of_some)
 
 
-def _with_told(one: Asked, told: Told) -> Asked:
-    more = told.of_some.get(os.path.abspath(one.path), Asked(one.path))
+def _with_metadata(one: PredictionInput, told: MetadataOptions) -> PredictionInput:
+    more = told.of_some.get(os.path.abspath(one.path), PredictionInput(one.path))
     own = {name: cell for name, cell in more.cells.items() if cell or name not in one.cells}
     return replace(one, cells={**one.cells, **own, **told.of_all}, place=more.place or one.place)
 
 
-def _called(one: Asked) -> str:
+def _called(one: PredictionInput) -> str:
     return printable(str(one.path)) + (f" ({one.place})" if one.place else "")

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from finetune.commands.predict.inputs import Asked, find_asked
+from finetune.choices import DeviceName
+from finetune.commands.predict.inputs import PredictionInput, find_asked
 from finetune.data.images import ImageError, read_image
 from finetune.data.indexing.fit_metadata import cells_by_name
 from finetune.data.loading.loaders import stack_facts
 from finetune.data.loading.transforms import eval_transform
 from finetune.display import Display
-from finetune.machine.device import DeviceName, choose_device, keep_large_buffers
+from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.multi_label import label_probabilities
 from finetune.runs.trained_model import Trained, load_trained
 
@@ -37,7 +38,7 @@ class Answer:
         return f"{self.name} {self.probability:.2%}"
 
     def to_dict(self) -> dict[str, object]:
-        """Give the answer as `predict --json` documents it."""
+        """Return the answer as `predict --json` documents it."""
         threshold = {} if self.threshold is None else {"threshold": self.threshold}
         return {"class": self.name, "probability": self.probability, **threshold}
 
@@ -57,17 +58,17 @@ class Prediction:
 
     @property
     def labels(self) -> list[str]:
-        """Give the classes that the image has, where it may have several."""
+        """Return the classes that the image has, where it may have several."""
         return [answer.name for answer in self.classes if answer.given]
 
     def to_dict(self) -> dict[str, object]:
-        """Give the answer as `predict --json` documents it."""
+        """Return the answer as `predict --json` documents it."""
         labels = {"labels": self.labels} if self.multilabel else {}
         classes = [answer.to_dict() for answer in self.classes[: self.top_k]]
         return {"image": self.image, **labels, "predictions": classes, "error": self.error}
 
     def csv_rows(self) -> list[dict[str, object]]:
-        """Give a CSV row for each class, or one for the error."""
+        """Return a CSV row for each class, or one for the error."""
         if self.error is not None:
             return [{"image": self.image, "error": self.error}]
         rows: list[dict[str, object]] = []
@@ -80,7 +81,7 @@ class Prediction:
         return rows
 
     def table_row(self) -> tuple[str, ...]:
-        """Give the row of the table on screen."""
+        """Return the row of the table on screen."""
         if self.error is not None:
             return self.image, "–", *([] if self.multilabel else ["–"]), self.error
         if self.multilabel:
@@ -92,13 +93,13 @@ class Prediction:
 
 
 def csv_header(predictions: Sequence[Prediction]) -> list[str]:
-    """Give the columns of the CSV."""
+    """Return the columns of the CSV."""
     assigned = ["assigned"] if any(prediction.multilabel for prediction in predictions) else []
     return ["image", "rank", "class", "probability", *assigned, "error"]
 
 
 def table_header(predictions: Sequence[Prediction]) -> tuple[str, ...]:
-    """Give the headings of the table on screen."""
+    """Return the headings of the table on screen."""
     if any(prediction.multilabel for prediction in predictions):
         return "image", "labels", "then"
     return "image", "class", "probability", "then"
@@ -139,17 +140,17 @@ def predict(
     return predictions
 
 
-def _batches(asked: Sequence[Asked], size: int) -> Iterator[Sequence[Asked]]:
+def _batches(asked: Sequence[PredictionInput], size: int) -> Iterator[Sequence[PredictionInput]]:
     for start in range(0, len(asked), size):
         yield asked[start : start + size]
 
 
 def _predict_batch(
-    trained: Trained, asked: Sequence[Asked], top_k: int, readers: ThreadPoolExecutor
+    trained: Trained, asked: Sequence[PredictionInput], top_k: int, readers: ThreadPoolExecutor
 ) -> list[Prediction]:
     transform = eval_transform(trained.model.preprocessing)
 
-    def read(one: Asked) -> Tensor | ImageError:
+    def read(one: PredictionInput) -> Tensor | ImageError:
         try:
             return transform(read_image(one.path, trained.limits, shrink_to=transform.shrink_to))
         except ImageError as error:
@@ -167,8 +168,10 @@ def _predict_batch(
     ]
 
 
-def _answers(trained: Trained, good: Sequence[tuple[Tensor, Asked]], top_k: int) -> list[tuple[Answer, ...]]:
-    """Give the most probable classes of each image, and all that are given."""
+def _answers(
+    trained: Trained, good: Sequence[tuple[Tensor, PredictionInput]], top_k: int
+) -> list[tuple[Answer, ...]]:
+    """Return the most probable classes of each image, and all that are given."""
     if not good:
         return []
     inputs = [torch.stack([image for image, _ in good])]

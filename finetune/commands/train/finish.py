@@ -4,16 +4,16 @@ from dataclasses import asdict, dataclass
 
 from finetune.commands.evaluate.ablation import Ablation, ablate_metadata, show_ablations
 from finetune.commands.evaluate.evaluate import evaluate_split
-from finetune.commands.train.stages import Work
+from finetune.commands.train.stages import TrainingRun
 from finetune.config.load import parse_config
 from finetune.data.index import ImageIndex
 from finetune.display import Display, duration
 from finetune.experiment.build import Experiment
-from finetune.experiment.task import decided
+from finetune.experiment.task import resolved
 from finetune.report.diagnosis import Finding, Knobs, StageCurves, diagnose, steps_by_stage
 from finetune.report.scores import report_page, show_scores
 from finetune.runs import CONFIG, REPORT, Run
-from finetune.runs.recorder import Journal
+from finetune.runs.recorder import RunRecorder
 from finetune.runs.trained_model import load_trained
 
 
@@ -33,7 +33,7 @@ class Outcome:
     seconds: float
 
 
-def diagnose_run(run: Run, journal: Journal, index: ImageIndex) -> list[Finding]:
+def diagnose_run(run: Run, recorder: RunRecorder, index: ImageIndex) -> list[Finding]:
     """Judge the whole run by its classes and what its directory holds: the rates used, epochs and steps."""
     config = parse_config(run.read_config(), str(run / CONFIG))
     if config.loss.name == "focal" or config.data.balance == "loss":
@@ -42,10 +42,10 @@ def diagnose_run(run: Run, journal: Journal, index: ImageIndex) -> list[Finding]
     stages = [
         StageCurves(stage.name, stage.epochs, stage.rate, rows, steps.get(stage.name, []))
         for stage in config.stages
-        if (rows := [row for row in journal.history if row.stage == stage.name])
+        if (rows := [row for row in recorder.history if row.stage == stage.name])
     ]
     knobs = Knobs(
-        classes=len(journal.best_scores.class_names),
+        classes=len(recorder.best_scores.class_names),
         label_smoothing=config.loss.label_smoothing,
         weight_decay=config.optimizer.weight_decay,
         augment=config.data.augment,
@@ -55,27 +55,27 @@ def diagnose_run(run: Run, journal: Journal, index: ImageIndex) -> list[Finding]
     return diagnose(stages, knobs)
 
 
-def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outcome:
+def write_outcome(training: TrainingRun, experiment: Experiment, display: Display) -> Outcome:
     """Write the report of the best model, and show it."""
-    run, journal, seconds = work.run, work.journal, work.checkpointer.seconds
-    scores = {"val": journal.best_scores}
+    run, recorder, seconds = training.run, training.recorder, training.checkpointer.seconds
+    scores = {"val": recorder.best_scores}
     ablations: list[Ablation] = []
     if experiment.index.count("test") or experiment.index.metadata is not None:
         trained = load_trained(run.directory, experiment.device)
         if experiment.index.count("test"):
             scores["test"] = evaluate_split(trained, experiment.index, "test", display)
         ablations = ablate_metadata(trained, experiment.index, display)
-    metric = decided(experiment.config.monitor)
-    findings = diagnose_run(run, journal, experiment.index)
+    metric = resolved(experiment.config.monitor)
+    findings = diagnose_run(run, recorder, experiment.index)
     report = {
         "run_dir": str(run.directory),
-        "best": asdict(journal.best),
-        "epochs": len(journal.history),
+        "best": asdict(recorder.best),
+        "epochs": len(recorder.history),
         "seconds": round(seconds, 3),
-        **({"inexact": list(work.inexact)} if work.inexact else {}),
+        **({"inexact": list(training.inexact)} if training.inexact else {}),
         "train_images": experiment.index.count("train"),
         "bad_images": [image._asdict() for image in experiment.index.bad],
-        "early_stops": [asdict(stop) for stop in journal.early_stops],
+        "early_stops": [asdict(stop) for stop in recorder.early_stops],
         "diagnosis": [asdict(finding) for finding in findings],
         "monitor": metric,
         "ablations": [one.to_dict(metric) for one in ablations],
@@ -85,18 +85,18 @@ def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outco
     page = report_page(
         report,
         scores=scores,
-        history=journal.history,
-        best=journal.best,
+        history=recorder.history,
+        best=recorder.best,
         config=run.read_config(),
         lr_finds=run.read_lr_finds(stage.name for stage in experiment.config.stages),
     )
     run.write_report_page(page)
-    run.append_events([{"event": "done", **asdict(journal.best)}])
+    run.append_events([{"event": "done", **asdict(recorder.best)}])
     for split, of_split in scores.items():
-        best = f"best model (stage {journal.best.stage}, epoch {journal.best.epoch})"
+        best = f"best model (stage {recorder.best.stage}, epoch {recorder.best.epoch})"
         display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
         show_scores(display, of_split)
-    show_ablations(ablations, journal.best_scores, metric, display)
+    show_ablations(ablations, recorder.best_scores, metric, display)
     if findings:
         display.say("\n" + "\n".join(["what the curves say:", *map(str, findings)]))
     display.say(f"\ndone in {duration(seconds)}: {run.directory}")
@@ -104,7 +104,7 @@ def write_outcome(work: Work, experiment: Experiment, display: Display) -> Outco
 
 
 def finished_outcome(run: Run) -> Outcome:
-    """Give the outcome of a run that was finished before."""
+    """Return the outcome of a run that was finished before."""
     report = run.read_json(REPORT)
     best = report["best"]
     return Outcome(

@@ -28,24 +28,24 @@ _FORMAT = 2  # of what a run holds to be gone on with
 
 
 def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str]) -> dict[str, object]:
-    """Give what a run begins with: the config as it was given, and what computes.
+    """Return what a run begins with: the config as it was given, and what computes.
 
     `inexact` is what had changed when the run was gone on with, now and before.
     """
     return {
         "format": _FORMAT,
         "config": dump_config(config),
-        "world": describe_world(experiment),
+        "world": describe_environment(experiment),
         "inexact": list(dict.fromkeys(inexact)),
     }
 
 
 def earlier_changes(run: Run) -> list[str]:
-    """Give what had changed at earlier resumes of a run."""
+    """Return what had changed at earlier resumes of a run."""
     return [str(change) for change in run.read_json(STARTED)["inexact"]]
 
 
-def describe_world(experiment: Experiment) -> dict[str, str]:
+def describe_environment(experiment: Experiment) -> dict[str, str]:
     """Name everything outside the config and the data that the bits of a result depend on."""
     return {
         "finetune": __version__,
@@ -66,7 +66,7 @@ def _digest_of_code() -> str:
 
 
 def config_as_given(run: Run, overrides: Sequence[str] = ()) -> Config:
-    """Give the config that a run was started with, perhaps with other values.
+    """Return the config that a run was started with, perhaps with other values.
 
     Raises:
         ConfigError: the overrides say nothing possible.
@@ -98,7 +98,7 @@ def check_config(before: Config, now: Config) -> list[str]:
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Give every single value of nested mappings and lists with its dotted path."""
+    """Return every single value of nested mappings and lists with its dotted path."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{path}.{key}" if path else str(key))
@@ -151,9 +151,9 @@ def check_data(run: Run, index: ImageIndex, files: Mapping[str, Fingerprint]) ->
     return [f"images {kind}: {_names(sorted(names), '')}" for kind, names in kinds.items() if names]
 
 
-def check_world(run: Run, experiment: Experiment) -> list[str]:
+def check_environment(run: Run, experiment: Experiment) -> list[str]:
     """Compare what computes with what computed when the run began; give what differs."""
-    before, now = run.read_json(STARTED)["world"], describe_world(experiment)
+    before, now = run.read_json(STARTED)["world"], describe_environment(experiment)
     return [
         f"{name} {before.get(name)}, now {value}" for name, value in now.items() if before.get(name) != value
     ]

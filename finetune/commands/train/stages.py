@@ -28,45 +28,45 @@ from finetune.report.lr_finder import curve_plot, refusal, show_found
 from finetune.report.plot import draw_png
 from finetune.runs import Run
 from finetune.runs.checkpointer import Checkpointer, Saved
-from finetune.runs.recorder import EpochRow, Journal
+from finetune.runs.recorder import EpochRow, RunRecorder
 from finetune.training.events import START, Epoch, Hooks, Loaders, Position, Reached, Step
 from finetune.training.state import restore_optimizer
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainingRun:
     """What a training is written down with."""
 
     run: Run
-    journal: Journal
+    recorder: RunRecorder
     checkpointer: Checkpointer
     stop: StopSignals
     inexact: tuple[str, ...] = ()
     """What has changed since the run began, so that its result may not be that of an uninterrupted one."""
 
 
-def run_stages(work: Work, experiment: Experiment, saved: Saved | None, display: Display) -> None:
+def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | None, display: Display) -> None:
     """Train stage by stage; the best model of all of them is in the run directory afterwards."""
     loaders = build_loaders(experiment)
     first, reached, tensors = (0, START, {}) if saved is None else (saved.stage, saved.reached, saved.tensors)
     stages = experiment.config.stages
     try:
         for number in range(first, len(stages)):
-            over = work.journal.early_stop_of(stages[number].name) is not None
+            over = training.recorder.early_stop_of(stages[number].name) is not None
             if reached.epoch < stages[number].epochs and not over:
-                experiment = with_found_lr(work, experiment, number, loaders, display)
-                run_stage(work, experiment, number, loaders, reached, tensors, display)
+                experiment = with_found_lr(training, experiment, number, loaders, display)
+                run_stage(training, experiment, number, loaders, reached, tensors, display)
             reached, tensors = START, {}
     finally:
         with suppress(ResourceError):
-            work.journal.flush()
+            training.recorder.flush()
     # Not after an error: it may hold on to their work, and what stops them at exit has to find them.
     end_workers(loaders.train)
     end_workers(loaders.val)
 
 
 def with_rates(experiment: Experiment, lrs: Sequence[float | str]) -> Experiment:
-    """Give the experiment with rates for those of its first stages that say `auto`."""
+    """Return the experiment with rates for those of its first stages that say `auto`."""
     stages = list(experiment.config.stages)
     for number, lr in enumerate(lrs):
         if stages[number].rate.auto:
@@ -75,22 +75,22 @@ def with_rates(experiment: Experiment, lrs: Sequence[float | str]) -> Experiment
 
 
 def with_found_lr(
-    work: Work, experiment: Experiment, number: int, loaders: Loaders, display: Display
+    training: TrainingRun, experiment: Experiment, number: int, loaders: Loaders, display: Display
 ) -> Experiment:
     """Find the rate of a stage that says `lr: auto`, and write down how; give the experiment that has it.
 
     Raises:
         DivergenceError: no rate that can be answered for.
     """
-    config, stage, run = experiment.config, experiment.config.stages[number], work.run
-    work.checkpointer.start_stage(number, stage.name, tuple(stage.lr for stage in config.stages))
+    config, stage, run = experiment.config, experiment.config.stages[number], training.run
+    training.checkpointer.start_stage(number, stage.name, tuple(stage.lr for stage in config.stages))
     if not stage.rate.auto:
         return experiment
     before = f"the model after stage {config.stages[number - 1].name}" if number else starting_weights(config)
     display.say(f"\nfinding the rate of stage {stage.name}, from {before}")
     found = find_lr(experiment, number, loaders, weights=before, display=display)
     run.write_lr_find(stage.name, found.to_dict(), draw_png(curve_plot(found)))
-    work.journal.add_lr_find(stage.name, lr=found.lr, by=found.by, seconds=found.seconds)
+    training.recorder.add_lr_find(stage.name, lr=found.lr, by=found.by, seconds=found.seconds)
     show_found(found, display)
     if found.lr is None:
         raise refusal(found)
@@ -98,13 +98,13 @@ def with_found_lr(
     lrs[number] = stage.rate.peaking_at(found.lr).written
     experiment = with_rates(experiment, lrs)
     run.write_config(dump_config(experiment.config) + exact_rates(experiment))
-    work.checkpointer.start_stage(number, stage.name, tuple(lrs))
-    work.checkpointer.save()  # it is not looked for again
+    training.checkpointer.start_stage(number, stage.name, tuple(lrs))
+    training.checkpointer.save()  # it is not looked for again
     return experiment
 
 
 def run_stage(
-    work: Work,
+    training: TrainingRun,
     experiment: Experiment,
     number: int,
     loaders: Loaders,
@@ -117,21 +117,21 @@ def run_stage(
     plans = freeze_and_plan(config, stage, experiment.model)
     show_stage(number, stage, plans, len(config.stages), display)
     if reached == START:
-        work.journal.start_stage(stage.name, [plan.summary() for plan in plans])
+        training.recorder.start_stage(stage.name, [plan.summary() for plan in plans])
     optimizer = build_stage_optimizer(config, plans)
     restore_optimizer(optimizer, tensors)
-    work.checkpointer.follow(optimizer)
+    training.checkpointer.follow(optimizer)
     for note in schedule_notes(config, momentum_cycle(config, optimizer)):
         display.say(note)
     images = len(loaders.train) * config.data.batch_size * stage.epochs
-    with display.bar(stage.name, images) as bar, work.stop.deferred():
-        watch = _Watch(experiment, stage, work.journal, display, bar)
+    with display.bar(stage.name, images) as bar, training.stop.deferred():
+        watch = _Watch(experiment, stage, training.recorder, display, bar)
         hooks = Hooks(
             step=watch.step,
             epoch=watch.epoch,
             val_batch=watch.val_batch,
-            due=work.checkpointer.due,
-            save=work.checkpointer.save,
+            due=training.checkpointer.due,
+            save=training.checkpointer.save,
         )
         position = Position(config.seed, number, reached)
         fit_stage(experiment, optimizer, loaders, position, hooks, epochs=stage.epochs)
@@ -161,9 +161,9 @@ class _Watch:
     """Follow one stage: show it, and write it down."""
 
     def __init__(
-        self, experiment: Experiment, stage: StageConfig, journal: Journal, display: Display, bar: Bar
+        self, experiment: Experiment, stage: StageConfig, recorder: RunRecorder, display: Display, bar: Bar
     ) -> None:
-        self._experiment, self._stage, self._journal = experiment, stage, journal
+        self._experiment, self._stage, self._recorder = experiment, stage, recorder
         self._display, self._bar = display, bar
         usual = ["val_map"] if experiment.index.multilabel else []
         names = dict.fromkeys([*usual, experiment.config.monitor])
@@ -172,7 +172,7 @@ class _Watch:
         display.say(f"   epoch  train loss  val loss  accuracy{headings}      time  images/s")
 
     def step(self, step: Step) -> None:
-        self._journal.add_step(self._stage.name, step)
+        self._recorder.add_step(self._stage.name, step)
         self._bar.advance_to((step.step + 1) * step.images, f"epoch {step.epoch + 1}  loss {step.loss:.4f}")
 
     def val_batch(self, done: int, total: int) -> None:
@@ -180,15 +180,15 @@ class _Watch:
 
     def epoch(self, epoch: Epoch) -> bool:
         scores = score(epoch.val_logits, epoch.val_targets, self._experiment.index.class_names)
-        row = self._journal.add_epoch(self._stage.name, epoch, scores, self._experiment.model)
+        row = self._recorder.add_epoch(self._stage.name, epoch, scores, self._experiment.model)
         count, accuracy = f"{row.epoch}/{self._stage.epochs}", f"{row.val_accuracy:.2%}"
         shown = "".join(f"  {format(*value(row)):>8}" for _, value in self._shown)
         self._display.say(
             f"{count:>8}  {row.train_loss:>10.4f}  {row.val_loss:>8.4f}  {accuracy:>8}{shown}  "
             f"{duration(row.seconds):>8}  {row.images_per_second:>8.0f}"
-            + ("  best" if self._journal.best is row else "")
+            + ("  best" if self._recorder.best is row else "")
         )
-        stop = self._journal.early_stop_of(self._stage.name)
+        stop = self._recorder.early_stop_of(self._stage.name)
         if stop is not None:
             self._display.say(str(stop))
         return stop is not None
@@ -205,7 +205,7 @@ def show_stage(
 
 
 def exact_rates(experiment: Experiment) -> str:
-    """Give the peak rate of every group in every stage, as comments below the resolved config."""
+    """Return the peak rate of every group in every stage, as comments below the resolved config."""
     lines = ["", "# Peak learning rate of each layer group:"]
     for stage in experiment.config.stages:
         plans = freeze_and_plan(experiment.config, stage, experiment.model)

@@ -11,11 +11,11 @@ from finetune.errors import DivergenceError, FinetuneError, Interrupted, Resourc
 from finetune.machine.signals import StopSignals
 from finetune.runs import Run
 from finetune.runs.checkpointer import how_to_resume
-from finetune.runs.recorder import Journal
+from finetune.runs.recorder import RunRecorder
 
 
 @contextmanager
-def recorded_end(run: Run, journal: Journal, stop: StopSignals, *, batch_size: int) -> Iterator[None]:
+def recorded_status(run: Run, recorder: RunRecorder, stop: StopSignals, *, batch_size: int) -> Iterator[None]:
     """Make the run directory say how the run ended, however it ends, and where in the training that was.
 
     `batch_size` is what to name where memory has run out.
@@ -49,13 +49,13 @@ def recorded_end(run: Run, journal: Journal, stop: StopSignals, *, batch_size: i
                 resumable=state not in ("done", "diverged"),
                 last_checkpoint=next(reversed(run.checkpoints.names()), None),
                 error=error,
-                early_stops=[asdict(stop) for stop in journal.early_stops],
-                **(journal.place() | failed_at),
+                early_stops=[asdict(stop) for stop in recorder.early_stops],
+                **(recorder.place() | failed_at),
             )
 
 
 def interruption(run: Run, stop: StopSignals) -> Stopped | Interrupted:
-    """Give the end that signals have put to a training outside of a step, or in the midst of one."""
+    """Return the end that signals have put to a training outside of a step, or in the midst of one."""
     how = how_to_resume(run)
     if stop.received is None or stop.insisted:
         return Interrupted(f"Interrupted at once; nothing new was saved.\n{how}")

@@ -10,14 +10,14 @@ from finetune.commands.train.resume import (
     check_classes,
     check_config,
     check_data,
-    check_world,
+    check_environment,
     config_as_given,
     earlier_changes,
     refuse_or_note,
     starting_facts,
 )
-from finetune.commands.train.stages import Work, exact_rates, run_stages, show_stage, with_rates
-from finetune.commands.train.status import recorded_end
+from finetune.commands.train.stages import TrainingRun, exact_rates, run_stages, show_stage, with_rates
+from finetune.commands.train.status import recorded_status
 from finetune.config.config import Config
 from finetune.config.load import parse_config
 from finetune.config.yaml_writer import dump_config
@@ -26,11 +26,11 @@ from finetune.data.quality.fingerprint import Fingerprint, take_fingerprints
 from finetune.display import Display
 from finetune.errors import Stopped
 from finetune.experiment.build import Experiment, early_stopping, freeze_and_plan, prepare
-from finetune.experiment.task import decided
+from finetune.experiment.task import resolved
 from finetune.machine.signals import StopSignals
 from finetune.runs import STARTED, STATUS, Run, create_run, find_run, resume_run
-from finetune.runs.checkpointer import Checkpointer, Rhythm, Saved
-from finetune.runs.recorder import Journal
+from finetune.runs.checkpointer import Checkpointer, CheckpointSchedule, Saved
+from finetune.runs.recorder import RunRecorder
 from finetune.runs.trained_model import describe_model
 
 
@@ -75,12 +75,12 @@ def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outc
     """Train from the beginning."""
     experiment = prepare(config, display)
     files = fingerprint(experiment, {}, display)
-    work = start_work(run, experiment, stop, display)
-    with recorded_end(run, work.journal, stop, batch_size=experiment.config.data.batch_size):
-        work.checkpointer.check_space()
-        write_beginning(work, config, experiment, files)
-        run_stages(work, experiment, None, display)
-        return write_outcome(work, experiment, display)
+    training = start_work(run, experiment, stop, display)
+    with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
+        training.checkpointer.check_space()
+        write_beginning(training, config, experiment, files)
+        run_stages(training, experiment, None, display)
+        return write_outcome(training, experiment, display)
 
 
 def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: Display) -> Outcome:
@@ -103,38 +103,40 @@ def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: 
     changes += refuse_or_note(
         run, check_data(run, experiment.index, files), "other data", force=force, how_to_mend="Restore them"
     )
-    changes += check_world(run, experiment)
+    changes += check_environment(run, experiment)
     inexact = (*earlier_changes(run), *changes)
-    work = replace(start_work(run, experiment, stop, display), inexact=inexact)
-    with recorded_end(run, work.journal, stop, batch_size=experiment.config.data.batch_size):
+    training = replace(start_work(run, experiment, stop, display), inexact=inexact)
+    with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         run.write_status("running", 0, resumable=True)
-        saved = work.checkpointer.resume()
+        saved = training.checkpointer.resume()
         if saved is not None:
             experiment = with_rates(experiment, saved.lrs)
-        show_resume(work, experiment, saved, changes, display)
+        show_resume(training, experiment, saved, changes, display)
         if changes or more_stages:
-            write_beginning(work, config, experiment, files)
-        run_stages(work, experiment, saved, display)
-        return write_outcome(work, experiment, display)
+            write_beginning(training, config, experiment, files)
+        run_stages(training, experiment, saved, display)
+        return write_outcome(training, experiment, display)
 
 
-def start_work(run: Run, experiment: Experiment, stop: StopSignals, display: Display) -> Work:
+def start_work(run: Run, experiment: Experiment, stop: StopSignals, display: Display) -> TrainingRun:
     """Open the record of the training."""
     config = experiment.config
     description = describe_model(
         experiment.model.spec, experiment.index, experiment.limits, config.data.batch_size
     )
-    journal = Journal(
+    recorder = RunRecorder(
         run,
-        monitor=decided(config.monitor),
+        monitor=resolved(config.monitor),
         description=description,
         epochs={stage.name: stage.epochs for stage in config.stages},
         early_stopping=early_stopping(config),
     )
     often = config.checkpoint
-    rhythm = Rhythm(often.seconds, often.steps, often.keep)
-    checkpointer = Checkpointer(run, experiment.model, journal, rhythm=rhythm, stop=stop, warn=display.warn)
-    return Work(run, journal, checkpointer, stop)
+    schedule = CheckpointSchedule(often.seconds, often.steps, often.keep)
+    checkpointer = Checkpointer(
+        run, experiment.model, recorder, schedule=schedule, stop=stop, warn=display.warn
+    )
+    return TrainingRun(run, recorder, checkpointer, stop)
 
 
 @contextmanager
@@ -163,7 +165,7 @@ def fingerprint(
 
 
 def with_precision_of(run: Run, config: Config) -> Config:
-    """Give the config with the precision that was chosen when the run began: another machine may differ."""
+    """Return the config with the precision that was chosen when the run began: another machine may differ."""
     if config.precision != "auto":
         return config
     chosen = parse_config(run.read_config(), str(run.directory)).precision
@@ -171,7 +173,11 @@ def with_precision_of(run: Run, config: Config) -> Config:
 
 
 def show_resume(
-    work: Work, experiment: Experiment, saved: Saved | None, changes: Sequence[str], display: Display
+    training: TrainingRun,
+    experiment: Experiment,
+    saved: Saved | None,
+    changes: Sequence[str],
+    display: Display,
 ) -> None:
     """Say where training goes on, and what is not as it was; record it."""
     if saved is None:
@@ -180,8 +186,8 @@ def show_resume(
         stage = experiment.config.stages[saved.stage]
         batch = f", batch {saved.reached.batch}" if saved.reached.batch else ""
         where = f"stage {stage.name}, after epoch {saved.reached.epoch} of {stage.epochs}{batch}"
-    work.journal.add_resume(where, changes)
-    display.say(f"resume  {work.run.directory} from {where}")
+    training.recorder.add_resume(where, changes)
+    display.say(f"resume  {training.run.directory} from {where}")
     if changes:
         lines = "".join(f"\n  {change}" for change in changes)
         display.warn(f"the result will not be exactly that of an uninterrupted run:{lines}")
@@ -203,14 +209,14 @@ def show_plan(config: Config, display: Display) -> None:
 
 
 def write_beginning(
-    work: Work, config: Config, experiment: Experiment, files: Mapping[str, Fingerprint]
+    training: TrainingRun, config: Config, experiment: Experiment, files: Mapping[str, Fingerprint]
 ) -> None:
     """Write down what will be trained on what, before the first step."""
-    run = work.run
+    run = training.run
     run.write_config(dump_config(experiment.config) + exact_rates(experiment))
     run.write_classes(experiment.index.class_names)
     run.write_split(experiment.index.header, experiment.index.rows())
     run.write_files(files)
     run.write_status("running", 0, resumable=True)
     # Last: where it is, there is a run to go on with.
-    run.write_started(starting_facts(config, experiment, work.inexact))
+    run.write_started(starting_facts(config, experiment, training.inexact))

@@ -30,12 +30,12 @@ def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def sample_names() -> list[str]:
-    """Give each sample its stable name, position and class: `digits/0000-0`."""
+    """Return each sample its stable name, position and class: `digits/0000-0`."""
     _, targets = load_digits()
     return [f"digits/{index:04d}-{target}" for index, target in enumerate(targets)]
 
 
 def digit_image(index: int) -> Image.Image:
-    """Give one sample as an RGB image of 8 × 8, as if it had been read from a file."""
+    """Return one sample as an RGB image of 8 × 8, as if it had been read from a file."""
     images, _ = load_digits()
     return Image.fromarray(images[index]).convert("RGB")

@@ -30,12 +30,12 @@ class _Digit(NamedTuple):
 
 
 def rows() -> list[tuple[str, str, str]]:
-    """Give (image, label, site) of every picture."""
+    """Return (image, label, site) of every picture."""
     return [(name, digit.label, digit.site) for name, digit in _drawn().items()]
 
 
 def picture(name: str) -> Image.Image:
-    """Give the picture of an image that `rows` names, RGB, 8 × 8."""
+    """Return the picture of an image that `rows` names, RGB, 8 × 8."""
     image = digits.digit_image(int(name.rpartition("/")[2]))
     return image.transpose(Image.Transpose.ROTATE_180) if _drawn()[name].upside_down else image
 

@@ -1,5 +1,6 @@
 """Image files of unknown quality: into RGB pixels, or a few words on why not."""
 
+from finetune.choices import SixteenBit
 from finetune.data.images.decode import (
     FORMATS,
     THUMBNAIL_SIDE,
@@ -7,7 +8,6 @@ from finetune.data.images.decode import (
     ImageFacts,
     ImageLimits,
     Look,
-    SixteenBit,
     inspect_image,
     look_at_image,
     parse_colour,

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageColor
 
+from finetune.choices import SixteenBit
 from finetune.data.images.diagnose import decoder_reason, file_reason, too_big
 from finetune.errors import DataError
 from finetune.text import printable
@@ -26,7 +26,6 @@ from finetune.text import printable
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What Pillow may open; left to itself it tries forty more, and hands PostScript to Ghostscript."""
 
-SixteenBit = Literal["scale", "stop"]
 
 # What Pillow raises on damaged files of these formats. Found by damaging files, not by reading: its decoders
 # let through whatever struct, zlib and dictionary look-ups raise on nonsense.
@@ -202,7 +201,7 @@ def _opened(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
 
 
 def _regular_file_size(name: str) -> int:
-    """Give the size in bytes of a regular file; opening a FIFO or a device could block for ever."""
+    """Return the size in bytes of a regular file; opening a FIFO or a device could block for ever."""
     status = os.stat(name)
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(name, "not a regular file")

@@ -27,7 +27,7 @@ _MOST_PROCESSES = 16
 def look_at_images(
     paths: Sequence[Path], limits: ImageLimits, *, processes: int | None = None
 ) -> Iterator[Look | str]:
-    """Give a look at each file, or the reason why it cannot be read, in order.
+    """Return a look at each file, or the reason why it cannot be read, in order.
 
     Args:
         paths: the files.

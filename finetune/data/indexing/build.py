@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from finetune.choices import CaseVariants
 from finetune.data.builtin import digits, turned_digits
 from finetune.data.index import ImageIndex, Sample, Validation
 from finetune.data.indexing.class_folders import (
@@ -16,7 +17,7 @@ from finetune.data.indexing.class_folders import (
     part_warnings,
     with_counts,
 )
-from finetune.data.indexing.class_names import CaseVariants, check_class_names
+from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.find_images import list_folders
 from finetune.data.indexing.fit_metadata import learn_metadata
 from finetune.data.indexing.from_table import index_table, table_root
@@ -159,7 +160,7 @@ def _join(parts: Sequence[Part], warnings: Sequence[str], case_variants: CaseVar
 
 
 def folder_samples(parts: Sequence[Part], class_names: Sequence[str]) -> tuple[Sample, ...]:
-    """Give the images in the folders of some classes as samples, in the order of their names' bytes."""
+    """Return the images in the folders of some classes as samples, in the order of their names' bytes."""
     targets = {name: target for target, name in enumerate(class_names)}
     samples = [
         Sample(name, (targets[class_name],), part.split)

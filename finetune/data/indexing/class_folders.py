@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune.choices import SUFFIXES, TABLE_SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS
-from finetune.data.index import Split, Validation
-from finetune.data.indexing.find_images import Found, find_images, list_folders
+from finetune.choices import SUFFIXES, TABLE_SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS, Split
+from finetune.data.index import Validation
+from finetune.data.indexing.find_images import FoundImages, find_images, list_folders
 from finetune.data.split import Fold
 from finetune.data.table import is_table
 from finetune.errors import DataError
@@ -29,7 +29,7 @@ class Part:
     folder: str
     """relative to the root, empty for the root itself"""
     split: Split
-    found: Found
+    found: FoundImages
     counts: Mapping[str, int]
     """number of images by class folder, in the order of the names' bytes"""
 
@@ -37,13 +37,13 @@ class Part:
         return printable(str(self.root / self.folder))
 
     def class_of(self, name: str) -> str | None:
-        """Give the class folder that an image lies in or below, `None` if it lies beside them."""
+        """Return the class folder that an image lies in or below, `None` if it lies beside them."""
         first = name.removeprefix(f"{self.folder}/" if self.folder else "").split("/", 1)[0]
         return first if first in self.counts else None
 
 
 def existing_folder(path: str | Path) -> Path:
-    """Give a folder's absolute path.
+    """Return a folder's absolute path.
 
     Raises:
         DataError: there is none.

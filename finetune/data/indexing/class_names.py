@@ -5,12 +5,10 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
 
+from finetune.choices import CaseVariants
 from finetune.errors import DataError
 from finetune.text import printable
-
-CaseVariants = Literal["stop", "allow"]
 
 
 def check_class_names(

@@ -15,7 +15,7 @@ _NEVER_CLASSES = ("__MACOSX", "__pycache__")
 
 
 @dataclass
-class Found:
+class FoundImages:
     """What lies in and below a folder."""
 
     images: list[str] = field(default_factory=list)
@@ -27,21 +27,21 @@ class Found:
 
 
 def list_folders(folder: Path) -> list[str]:
-    """Give the names of the folders directly in a folder, without hidden ones and links to folders."""
+    """Return the names of the folders directly in a folder, without hidden ones and links to folders."""
     return sorted(
         (e.name for e in _entries(folder) if e.is_dir(follow_symlinks=False) and _may_hold_images(e.name)),
         key=os.fsencode,
     )
 
 
-def find_images(root: Path, folder: str) -> Found:
+def find_images(root: Path, folder: str) -> FoundImages:
     """Find the images in `folder` of `root` and below it.
 
     An image is what is named like one; the scan finds out whether it is. Links to files are followed, links
     to folders are not: one to a parent would repeat every image many times, also from training to validation,
     and the same folder would be another data set on another machine.
     """
-    found = Found()
+    found = FoundImages()
     pending = [folder]
     while pending:
         current = pending.pop()
@@ -64,7 +64,7 @@ def _may_hold_images(name: str) -> bool:
     return not name.startswith(".") and name not in _NEVER_CLASSES and _suffix(name) not in SUFFIXES
 
 
-def _note_file(file_name: str, name: str, found: Found) -> None:
+def _note_file(file_name: str, name: str, found: FoundImages) -> None:
     suffix = _suffix(file_name)
     if file_name.startswith("."):
         found.ignored["hidden"] += 1

@@ -12,7 +12,7 @@ _LISTED = 5
 
 
 def learn_metadata(index: ImageIndex) -> ImageIndex:
-    """Give the index with the meaning of its metadata, as its training images have it, and what is odd.
+    """Return the index with the meaning of its metadata, as its training images have it, and what is odd.
 
     Raises:
         DataError: a cell that is no number in a column of numbers.
@@ -27,7 +27,7 @@ def learn_metadata(index: ImageIndex) -> ImageIndex:
 
 
 def apply_metadata(index: ImageIndex, told: Sequence[str], metadata: Metadata, source: str) -> ImageIndex:
-    """Give the index of new images with the metadata of a trained model, and what to warn of.
+    """Return the index of new images with the metadata of a trained model, and what to warn of.
 
     Args:
         index: its samples have the cells that the data tells.
@@ -49,7 +49,7 @@ def apply_metadata(index: ImageIndex, told: Sequence[str], metadata: Metadata, s
 
 
 def cells_by_name(cells: Mapping[str, str], metadata: Metadata) -> tuple[str, ...]:
-    """Give cells in the order of the columns, empty where there is none."""
+    """Return cells in the order of the columns, empty where there is none."""
     return tuple(cells.get(name, "") for name in metadata.names)
 
 

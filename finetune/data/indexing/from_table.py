@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from finetune.data.index import LABEL_JOINT, ImageIndex, Sample, Split
+from finetune.choices import CaseVariants, Split
+from finetune.data.index import LABEL_JOINT, ImageIndex, Sample
 from finetune.data.indexing.class_folders import existing_folder, quoted, with_counts
-from finetune.data.indexing.class_names import CaseVariants, check_class_names
+from finetune.data.indexing.class_names import check_class_names
 from finetune.data.table import Columns, ImageRow, Table, guess_separator, read_rows
 from finetune.errors import DataError
 from finetune.text import printable
@@ -38,7 +39,7 @@ def index_table(
 
 
 def table_root(path: str | Path, image_folder: str | Path | None) -> Path:
-    """Give the folder that the paths in a table are relative to: the one given, else the table's own."""
+    """Return the folder that the paths in a table are relative to: the one given, else the table's own."""
     if image_folder is None:
         return Path(path).expanduser().absolute().parent
     return existing_folder(image_folder)
@@ -47,7 +48,7 @@ def table_root(path: str | Path, image_folder: str | Path | None) -> Path:
 def samples_of(
     rows: Sequence[ImageRow], class_names: Sequence[str], *, keep_split: bool, multilabel: bool
 ) -> tuple[Sample, ...]:
-    """Give the rows of known classes as samples in the order of their names' bytes.
+    """Return the rows of known classes as samples in the order of their names' bytes.
 
     Args:
         rows: the rows of a table with labels.
@@ -92,7 +93,7 @@ def _unused_line(table: Table, unused: Sequence[str], *, grouped: bool) -> str:
 def _class_names(
     table: Table, rows: Sequence[ImageRow], columns: Columns, case_variants: CaseVariants
 ) -> tuple[str, ...]:
-    """Give the classes in the order of their bytes, or of their columns; all need images to train on."""
+    """Return the classes in the order of their bytes, or of their columns; all need images to train on."""
     counts = _counts(rows, "train")
     names = {name for row in rows for name in row.labels or ()}
     check_class_names(names, table.path, case_variants, kind="class", remedy="correct the labels")

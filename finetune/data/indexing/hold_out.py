@@ -22,7 +22,7 @@ _NO_CLASS, _EVERY_SAMPLE = 2**31, 2**31 + 1  # beyond every class
 
 
 def hold_out(index: ImageIndex, val: Validation, seed: int) -> ImageIndex:
-    """Give the index with samples to validate on; an index that has some keeps its split.
+    """Return the index with samples to validate on; an index that has some keeps its split.
 
     Args:
         index: all samples; those of the split `test` stay out of it.
@@ -42,7 +42,7 @@ def hold_out(index: ImageIndex, val: Validation, seed: int) -> ImageIndex:
 
 
 def keep_per_class(index: ImageIndex, limit: int, seed: int) -> ImageIndex:
-    """Give the index with at most `limit` training samples of each class."""
+    """Return the index with at most `limit` training samples of each class."""
     train = index.of_split("train")
     names, targets = [sample.name for sample in train], [sample.target for sample in train]
     kept = dict(zip(names, limit_per_class(names, targets, limit=limit, seed=seed), strict=True))

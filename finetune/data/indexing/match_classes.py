@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finetune.choices import TRAIN_FOLDER
-from finetune.data.index import ImageIndex, Split
+from finetune.choices import TRAIN_FOLDER, Split
+from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import folder_samples
 from finetune.data.indexing.class_folders import (
     SPLIT_FOLDERS,
@@ -77,7 +77,7 @@ def match_classes(
 
 
 def _told(columns: Columns, header: Sequence[str]) -> Columns:
-    """Give the columns with those of metadata that the data really has."""
+    """Return the columns with those of metadata that the data really has."""
     return replace(
         columns, metadata={name: kind for name, kind in columns.metadata.items() if name in header}
     )

@@ -12,7 +12,7 @@ from finetune.text import printable
 
 
 def class_weights(counts: Sequence[int], beta: float) -> list[float]:
-    """Give the weight of an image of each class, such that the mean over all images is 1.
+    """Return the weight of an image of each class, such that the mean over all images is 1.
 
     Args:
         counts: number of images of each class; a class without any weighs 0.
@@ -24,7 +24,7 @@ def class_weights(counts: Sequence[int], beta: float) -> list[float]:
 
 
 def positive_weights(counts: Sequence[int], images: int, beta: float) -> list[float]:
-    """Give how much more an image that has a class counts for it than one that has not.
+    """Return how much more an image that has a class counts for it than one that has not.
 
     It is the effective number of the others over that of the class; 1 where one of the two is empty.
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from finetune.choices import Split
 from finetune.data.images import ImageError, ImageLimits
-from finetune.data.index import ImageIndex, Split, load_sample
+from finetune.data.index import ImageIndex, load_sample
 from finetune.data.loading.sampler import EpochSampler, TrainKey, balanced_order
 from finetune.data.loading.transforms import Transform
 from finetune.errors import DataError, ResourceError
@@ -102,7 +103,7 @@ class ImageLoader(DataLoader[tuple[Tensor, ...]]):
             worker.kill()
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
-        """Give batches of images (N, 3, H, W), metadata where there is any, and targets.
+        """Return batches of images (N, 3, H, W), metadata where there is any, and targets.
 
         Metadata is categories (N, K), int64, and numbers (N, 2M), float32, as `Metadata.encode` gives them.
         Targets are classes (N,), or where an image may have several 0 and 1 in float32 (N, C).
@@ -171,7 +172,7 @@ def build_eval_loader(
 
 
 def fit_batch_size(n_images: int, batch_size: int) -> int:
-    """Give the batch size that leaves at least one step in an epoch.
+    """Return the batch size that leaves at least one step in an epoch.
 
     Raises:
         DataError: not even two images, which batch normalisation needs.
@@ -299,7 +300,7 @@ def _collate(items: Sequence[Item | Unreadable]) -> tuple[Tensor, ...] | Unreada
 
 
 def stack_facts(facts: Sequence[tuple[list[int], list[float]] | None]) -> tuple[Tensor, ...]:
-    """Give categories (N, K), int64, and numbers (N, 2M), float32, of N images; nothing without metadata."""
+    """Return categories (N, K), int64, and numbers (N, 2M), float32, of N images; or nothing."""
     told = [one for one in facts if one is not None]
     if not told:
         return ()

@@ -53,7 +53,7 @@ class EpochSampler(Sampler[TrainKey]):
 
 
 def balanced_order(targets: Sequence[int], weights: Sequence[float], seed: int) -> list[int]:
-    """Give positions of images for an epoch as long as ever, in which each class has its weighted share.
+    """Return positions of images for an epoch as long as ever, in which each class has its weighted share.
 
     It is a function of `seed` (a result of `finetune.seed.derive`). The images of a class are taken
     equally often, but for one: a class that is to have 30 of its 7 images takes each of them 4 or 5 times.

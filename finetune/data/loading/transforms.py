@@ -7,7 +7,6 @@ randomness from torch's CPU generator, which the data set seeds for each image.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from PIL import Image
@@ -15,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torchvision.transforms import InterpolationMode, v2
 
+from finetune.choices import Augment
 from finetune.model.preprocessing import Preprocessing
-
-Augment = Literal["none", "light", "standard", "strong"]
 
 
 @dataclass(frozen=True)

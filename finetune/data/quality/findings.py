@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from finetune.choices import OnBad
 from finetune.data.images import THUMBNAIL_SIDE, Look
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.quality.copies import find_copies, find_copies_in
@@ -14,7 +15,6 @@ from finetune.data.quality.lookalikes import find_lookalikes
 from finetune.data.quality.scan import BadImagesError, leave_out_bad, odd_images
 
 Level = Literal["error", "warning", "note"]
-OnBad = Literal["stop", "skip"]
 
 FEW = 10
 """training images of a class; of fewer, `find_few` warns"""
@@ -53,7 +53,7 @@ class Finding:
     items: tuple[Item, ...] = ()
 
     def to_dict(self, samples: Mapping[str, Sample], index: ImageIndex) -> dict[str, Any]:
-        """Give the finding as `check --json` documents it."""
+        """Return the finding as `check --json` documents it."""
         return {
             "level": self.level,
             "kind": self.kind,

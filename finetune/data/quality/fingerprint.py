@@ -25,7 +25,7 @@ class Fingerprint(NamedTuple):
 def take_fingerprints(
     index: ImageIndex, known: Mapping[str, Fingerprint], progress: Callable[[int], None]
 ) -> dict[str, Fingerprint]:
-    """Give the fingerprint of every image; a built-in data set has none.
+    """Return the fingerprint of every image; a built-in data set has none.
 
     Files with the size and time of a known one are not read again.
 
@@ -49,7 +49,7 @@ def take_fingerprints(
 
 
 def digest_file(path: Path) -> str:
-    """Give the BLAKE2b digest of a file's content, 128 bits in hexadecimal.
+    """Return the BLAKE2b digest of a file's content, 128 bits in hexadecimal.
 
     Raises:
         OSError: it cannot be read.

@@ -43,7 +43,7 @@ def find_lookalikes(thumbnails: NDArray[np.uint8]) -> list[tuple[int, ...]]:
 
 
 def _pairs(vectors: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
-    """Give the pairs of unit vectors (N, P) that are alike, as far as the hash brings them together."""
+    """Return the pairs of unit vectors (N, P) that are alike, as far as the hash brings them together."""
     random = np.random.default_rng(0)  # a constant of the hash: the same pictures meet on every machine
     weights = 1 << np.arange(_BITS)
     for _ in range(_TABLES):
@@ -61,7 +61,7 @@ def _pairs(vectors: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
 
 
 def _find(leader: list[int], member: int) -> int:
-    """Give the first member of a group, and shorten the way to it."""
+    """Return the first member of a group, and shorten the way to it."""
     while leader[member] != member:
         leader[member] = leader[leader[member]]
         member = leader[member]

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from finetune.choices import OnBad
 from finetune.data.images import ImageError, ImageFacts, ImageLimits, inspect_image
 from finetune.data.index import BadImage, ImageIndex, Sample
 from finetune.data.quality.scan_cache import ScanMemory
@@ -13,7 +14,6 @@ from finetune.errors import DataError
 from finetune.machine.cores import in_threads
 from finetune.text import printable
 
-OnBad = Literal["stop", "skip"]
 Progress = Callable[[int, int], None]
 
 _LISTED = 20
@@ -71,7 +71,7 @@ def check_images(
 
 
 def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, ImageFacts | str]]:
-    """Give facts or the reason against each sample, in order, reading in threads (Pillow lets them run)."""
+    """Return facts or the reason against each sample, in order, reading in threads (Pillow lets them run)."""
     root = index.root
     assert root is not None
     memory = ScanMemory(root, limits)
@@ -105,7 +105,7 @@ def leave_out_bad(
     bad = tuple(BadImage(sample.name, reason) for sample, reason in reasons.items())
     listed, part = _listed(index, reasons), len(bad) / len(index.samples)
     if on_bad == "stop":
-        raise BadImagesError(listed, "Mend or remove them, or set data.on_bad_image: skip.", bad)
+        raise BadImagesError(listed, "Fix or remove them, or set data.on_bad_image: skip.", bad)
     if part > max_bad_fraction:
         allowed = f"data.max_bad_fraction allows ({max_bad_fraction:.2%})"
         raise BadImagesError(listed, f"That is {part:.2%} of all images, more than {allowed}.", bad)

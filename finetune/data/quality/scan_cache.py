@@ -28,7 +28,7 @@ class ScanMemory:
         self._changed = False
 
     def recall(self, name: str, path: Path) -> ImageFacts | None:
-        """Give what is known of a file if it has not changed."""
+        """Return what is known of a file if it has not changed."""
         match self._facts.get(name):
             case [int(), int(), int(width), int(height), bool(animated)] as row if row[:2] == _stamp(path):
                 return ImageFacts(width, height, animated)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
-from finetune.data.metadata import Kind
+from finetune.choices import Kind
 from finetune.data.table.reader import Table
 from finetune.errors import ConfigError, DataError
 from finetune.text import printable
@@ -46,7 +46,7 @@ USUAL_COLUMNS = Columns()
 
 
 def find_column(table: Table, role: Role, columns: Columns, *, required: bool) -> int | None:
-    """Give the position of the one column that holds images, labels, splits or groups.
+    """Return the position of the one column that holds images, labels, splits or groups.
 
     None where none was named, none is called by a usual name, and none is required.
 
@@ -75,7 +75,7 @@ def find_column(table: Table, role: Role, columns: Columns, *, required: bool) -
 
 
 def find_named(table: Table, role: str, name: str) -> int:
-    """Give the position of a column that the config names.
+    """Return the position of a column that the config names.
 
     Raises:
         ConfigError: it is not there.
@@ -90,7 +90,7 @@ def find_named(table: Table, role: str, name: str) -> int:
 
 
 def find_metadata(table: Table, columns: Columns, used: Iterable[tuple[Role, int]]) -> tuple[int, ...]:
-    """Give the positions of the columns with facts beside the image.
+    """Return the positions of the columns with facts beside the image.
 
     Raises:
         ConfigError: one is not there, or says what is to be found out.
@@ -106,7 +106,7 @@ def find_metadata(table: Table, columns: Columns, used: Iterable[tuple[Role, int
 
 
 def unused_columns(table: Table, used: set[int]) -> tuple[str, ...]:
-    """Give the names of the columns that nothing is made of."""
+    """Return the names of the columns that nothing is made of."""
     return tuple(name for position, name in enumerate(table.header) if position not in used)
 
 

@@ -33,7 +33,7 @@ class LabelCells:
         return f"the label {cell!r} has {repeated[0]!r} twice" if repeated else None
 
     def names(self, cells: Sequence[str]) -> tuple[str, ...]:
-        """Give the classes that a row names; blanks around them are no part of them."""
+        """Return the classes that a row names; blanks around them are no part of them."""
         if self.class_names:
             pairs = zip(self.class_names, self.positions, strict=True)
             return tuple(name for name, position in pairs if _plain(cells[position]) in _YES)
@@ -67,7 +67,7 @@ def find_label_cells(table: Table, columns: Columns) -> LabelCells:
 
 
 def guess_separator(cells: Iterable[str]) -> tuple[str, str] | None:
-    """Give what seems to stand between names in some cells, and one of these; None if nothing does.
+    """Return what seems to stand between names in some cells, and one of these; None if nothing does.
 
     It does where all parts of a cell are cells of their own elsewhere: `cat;dog` beside `cat` and `dog`.
     """

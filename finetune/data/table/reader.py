@@ -42,7 +42,7 @@ class Table:
         return f"{self.unit} {self.numbers[row]}"
 
     def column(self, position: int) -> list[str]:
-        """Give the cells of one column."""
+        """Return the cells of one column."""
         return [row[position] for row in self.rows]
 
     def refuse(self, faults: Sequence[str]) -> NoReturn:
@@ -127,13 +127,13 @@ def _decode(path: Path, content: bytes, errors: Literal["strict", "surrogateesca
 
 
 def _separator(text: str) -> str:
-    """Give the separator that cuts the column names into the most cells; of equals the first."""
+    """Return the separator that cuts the column names into the most cells; of equals the first."""
     first = text.lstrip("\r\n").splitlines()[0]
     return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([first], delimiter=separator))))
 
 
 def _records(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
-    """Give the line that each record begins on, and its cells; records without text are left out."""
+    """Return the line that each record begins on, and its cells; records without text are left out."""
     # Where column names have blanks before them (`image, label`), cells have them too, and they are no part
     # of a name; elsewhere a name may begin with one.
     spaced = f"{separator} " in text.lstrip("\r\n").splitlines()[0]
@@ -187,7 +187,7 @@ def _read_parquet(path: Path) -> Table:
 
 
 def _as_text(value: object) -> str | None:
-    """Give a value as text, empty where it is missing; None for what is no single value."""
+    """Return a value as text, empty where it is missing; None for what is no single value."""
     if isinstance(value, bytes | dict) or (hasattr(value, "__len__") and not isinstance(value, str)):
         return None
     if value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value)):

@@ -3,14 +3,15 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from finetune.choices import Split
 from finetune.data.metadata import is_number
 from finetune.data.table.columns import ROLES, Columns, Role, find_column, find_metadata, unused_columns
 from finetune.data.table.labels import find_label_cells
 from finetune.data.table.reader import Table
 
-SPLIT_NAMES: Mapping[str, Literal["train", "val", "test"]] = {
+SPLIT_NAMES: Mapping[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -25,7 +26,7 @@ class ImageRow(NamedTuple):
     """POSIX path relative to the folder of the images, without detours; absolute if it lies outside"""
     labels: tuple[str, ...] | None
     """one, unless an image may have several; None if labels were not asked for"""
-    split: Literal["train", "val", "test"] | None
+    split: Split | None
     """None if the table has no column for it"""
     group: str | None
     """None if the table has no column for it"""
@@ -43,7 +44,7 @@ def read_rows(
     required: tuple[Role, ...] = ("image", "label"),
     wanted: Iterable[Role] = ROLES,
 ) -> tuple[list[ImageRow], tuple[str, ...]]:
-    """Give what each row says, and the names of the columns that are not used.
+    """Return what each row says, and the names of the columns that are not used.
 
     Args:
         table: the table.
@@ -97,7 +98,7 @@ def number_fault(columns: Columns, cells: Sequence[str]) -> str | None:
 
 
 def image_names(table: Table, root: Path, columns: Columns) -> list[str]:
-    """Give the image of each row, in order, whatever else the table holds.
+    """Return the image of each row, in order, whatever else the table holds.
 
     Raises:
         ConfigError, DataError: no column for the image, or one with empty cells.

@@ -29,7 +29,7 @@ def diagnose(stages: Sequence[StageCurves], knobs: Knobs) -> list[Finding]:
 
 
 def steps_by_stage(events: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Give the optimizer steps among a run's events, by stage, in order; of repeated ones the last counts."""
+    """Return the optimizer steps of a run's events, by stage, in order; of repeated ones the last counts."""
     steps: dict[str, dict[int, Mapping[str, Any]]] = {}
     for event in events:
         if event.get("event") == "step":

@@ -76,7 +76,7 @@ class Knobs:
 
 
 def _entropy(share: float) -> float:
-    """Give the entropy of a yes or no, in nats."""
+    """Return the entropy of a yes or no, in nats."""
     return -sum(part * math.log(part) for part in (share, 1 - share) if part)
 
 
@@ -290,7 +290,7 @@ def _is_clear(difference: float, one: Part, other: Part) -> bool:
 
 
 def _longest(parts: Sequence[Part], holds: Callable[[Part], bool]) -> list[Part]:
-    """Give the longest row of neighbours for which something holds; the last of equals."""
+    """Return the longest row of neighbours for which something holds; the last of equals."""
     longest: list[Part] = []
     row: list[Part] = []
     for part in parts:

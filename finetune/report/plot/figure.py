@@ -14,7 +14,7 @@ INK, GREY, PALE = "#1c2733", "#66727f", "#e6eaee"
 
 
 def render(width: int, height: int, draw: Callable[["Figure"], None]) -> bytes:
-    """Give as PNG what is drawn on a figure of so many pixels; equal drawings give equal bytes."""
+    """Return as PNG what is drawn on a figure of so many pixels; equal drawings give equal bytes."""
     # Here, because importing matplotlib takes longer than most commands.
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg

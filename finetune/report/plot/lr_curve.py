@@ -132,7 +132,7 @@ def _draw_marker(axes: "Axes", plot: CurvePlot, marker: Marker, top: float) -> s
 
 
 def _label_places(xs: Sequence[float], widths: Sequence[float]) -> list[tuple[int, int]]:
-    """Give each label a row and a side of its line (1: right, -1: left), so that it covers nothing else.
+    """Return each label a row and a side of its line (1: right, -1: left), so that it covers nothing else.
 
     Right of their lines, labels lie above those that start below them; left, where the border demands it,
     above all lines they reach back to. A label that is too long for both sides may cover a line. In pixels.
@@ -190,7 +190,7 @@ def draw_text(plot: CurvePlot, *, width: int, height: int = 12, ascii_only: bool
 
 
 def _loss_range(shown: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float]:
-    """Give the lowest and the highest loss to draw: the fall in full, of the explosion only its start."""
+    """Return the lowest and the highest loss to draw: the fall in full, of the explosion only its start."""
     start = median_low(smoothed[: max(3, len(smoothed) // 10)])
     low = min(shown)
     high = min(max(shown), start + max(0.5 * (start - low), 0.1 * abs(start)))
@@ -206,7 +206,7 @@ def _above(plot: CurvePlot, high: float) -> str:
 
 
 def _rate_span(plot: CurvePlot) -> tuple[float, float]:
-    """Give the lowest and the highest rate to draw."""
+    """Return the lowest and the highest rate to draw."""
     rates = [plot.lrs[0], plot.lrs[-1], *(marker.lr for marker in plot.markers)]
     return min(rates), max(rates)
 
@@ -250,7 +250,7 @@ def _braille_bits(plot: CurvePlot, columns: int, rows: int) -> list[list[int]]:
 
 
 def _letters(markers: Sequence[Marker], arrow: str) -> list[str]:
-    """Give each marker a character of its own, from its label if possible; the picked one an arrow."""
+    """Return each marker a character of its own, from its label if possible; the picked one an arrow."""
     letters: list[str] = []
     for marker in markers:
         wishes = [c for c in marker.label.lower() + ascii_lowercase + digits if c.isascii() and c.isalnum()]

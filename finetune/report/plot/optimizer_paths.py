@@ -195,5 +195,5 @@ def _draw_legend(axes: "Axes", trails: Sequence[Trail]) -> None:
 
 
 def _style(trail: Trail) -> tuple[str, str]:
-    """Give the colour and the marker of a trail."""
+    """Return the colour and the marker of a trail."""
     return _FAMILIES[trail.family][1][trail.member], _MARKERS[trail.member]

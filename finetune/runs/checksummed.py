@@ -19,14 +19,14 @@ from finetune.errors import CheckpointError
 _SEAL = "seal"
 
 
-def seal(tensors: Mapping[str, Tensor], text: str = "") -> bytes:
-    """Give the content of a sealed file; tensors may lie on any device, in any layout."""
+def dump_checksummed(tensors: Mapping[str, Tensor], text: str = "") -> bytes:
+    """Return the content of a sealed file; tensors may lie on any device, in any layout."""
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # One entry, because safetensors writes several in an order of chance.
     return save(held, metadata={_SEAL: f"{_digest(held, text)} {text}"})
 
 
-def unseal(path: Path) -> tuple[dict[str, Tensor], str]:
+def load_checksummed(path: Path) -> tuple[dict[str, Tensor], str]:
     """Read a sealed file: its tensors, on the CPU, and its text.
 
     Raises:
