@@ -41,7 +41,7 @@ def embedding_width(rows: int) -> int:
 
 
 class Head(nn.Module):
-    """HeadPool the features, put metadata beside them, and classify with a small multilayer perceptron.
+    """Pool the features, put metadata beside them, and classify with a small multilayer perceptron.
 
     Each category of metadata enters as a learned vector, looked up by its position (an embedding): the same
     function as a one-hot vector times the table of all vectors, without the multiplication.
