@@ -52,7 +52,8 @@ from finetune.experiment.build import (
     build_stage_optimizer,
     build_val_loader,
     fit_stage,
-    freeze_and_plan,
+    freeze_for_stage,
+    plan_groups,
     prepare,
 )
 from finetune.experiment.lr_search import build_trial, find_lr
@@ -180,7 +181,7 @@ def start(task: Task, seed: int) -> tuple[Experiment, Loaders]:
     val = build_val_loader(replace(experiment, config=large))
     loaders = replace(build_loaders(experiment), val=val)
     for number in range(task.stage):
-        fit(experiment, number, loaders, config.stages[number].rate.last)
+        fit(experiment, number, loaders, config.stages[number].lr.last)
     return experiment, loaders
 
 
@@ -220,8 +221,9 @@ def fit(experiment: Experiment, number: int, loaders: Loaders, lr: float, *, rep
     """
     config = experiment.config
     stage = config.stages[number]
-    stage = stage.model_copy(update={"lr": stage.rate.peaking_at(lr).written})
-    optimizer = build_stage_optimizer(config, freeze_and_plan(config, stage, experiment.model))
+    stage = stage.model_copy(update={"lr": stage.lr.peaking_at(lr)})
+    freeze_for_stage(stage, experiment.model)
+    optimizer = build_stage_optimizer(config, plan_groups(config, stage, experiment.model))
     module: torch.nn.Module = experiment.model
     if experiment.model.only_head_learns and config.data.augment == "none":
         module, loaders = experiment.model.head, over_features(experiment, number, loaders)
@@ -269,7 +271,8 @@ def fastai_suggestions(experiment: Experiment, number: int, loaders: Loaders) ->
     from fastai.optimizer import OptimWrapper
 
     config = experiment.config
-    plans = freeze_and_plan(config, config.stages[number], experiment.model)
+    freeze_for_stage(config.stages[number], experiment.model)
+    plans = plan_groups(config, config.stages[number], experiment.model)
     optimizer = build_stage_optimizer(config, plans)
     if "momentum" in optimizer.param_groups[0] and not has_momentum(optimizer):
         raise ValueError("fastai's finder is compared with optimizers that have momentum")

@@ -51,8 +51,10 @@ def our_step(model: ImageClassifier, trainable: int, images: torch.Tensor, targe
     """Return one training step of ours: forward, loss, backward, optimizer."""
     model.freeze(trainable)
     model.train()
-    plans = plan_stage(model.layer_groups, trainable=trainable, lr=parse_lr(1e-3), rule=RULE)
-    optimizer = build_optimizer(optimizer_groups(plans, RULE), name="adam", decay="decoupled")
+    plans = plan_stage(
+        model.layer_groups, trainable=trainable, batch_norm="frozen", lr=parse_lr(1e-3), rule=RULE
+    )
+    optimizer = build_optimizer(optimizer_groups(plans), name="adam", decay="decoupled")
     loss = nn.CrossEntropyLoss()
 
     def step() -> None:

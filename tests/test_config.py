@@ -1,3 +1,4 @@
+import json
 import math
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 from finetune.config.config import Config, default_stages
 from finetune.config.data import DataConfig
 from finetune.config.sections import HeadConfig, ModelConfig, OneCycleConfig, StageConfig
-from finetune.optim.learning_rates import LearningRate
+from finetune.optim.learning_rates import LearningRate, parse_lr
 from finetune.optim.update_rules import UPDATE_RULES
 
 
@@ -22,8 +23,8 @@ def a_stage(**changes: object) -> dict[str, object]:
 
 def test_only_the_path_of_the_data_is_required():
     config = a_config()
-    assert [(stage.name, stage.train, stage.epochs, stage.lr) for stage in config.stages] == [
-        ("frozen", "head", 1, 3e-3),
+    assert [(stage.name, stage.train, stage.epochs, str(stage.lr)) for stage in config.stages] == [
+        ("frozen", "head", 1, "3e-3"),
         ("unfrozen", "all", 4, "slice(1e-5, 1e-3)"),
     ]
     assert config.data.val == "auto"
@@ -71,7 +72,7 @@ def test_a_setting_may_be_left_to_any_optimizer():
 
 def test_adadelta_starts_from_other_defaults():
     adadelta, adam = a_config(optimizer={"name": "adadelta"}), a_config()
-    assert [stage.lr for stage in adadelta.stages] == [1.0, "slice(1e-2, 1)"]
+    assert [str(stage.lr) for stage in adadelta.stages] == ["1", "slice(0.01, 1)"]
     assert default_stages("adadelta") == adadelta.stages
     assert (adadelta.optimizer.decay, adam.optimizer.decay) == ("l2", "decoupled")
     assert a_config(optimizer={"name": "adadelta", "decay": "decoupled"}).optimizer.decay == "decoupled"
@@ -79,7 +80,7 @@ def test_adadelta_starts_from_other_defaults():
 
 def test_a_whole_number_is_fine_where_any_number_is():
     assert OneCycleConfig.model_validate({"div": 25}).div == 25.0
-    assert StageConfig.model_validate(a_stage(lr=1)).lr == 1.0
+    assert StageConfig.model_validate(a_stage(lr=1)).lr == LearningRate(1.0)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +89,26 @@ def test_a_whole_number_is_fine_where_any_number_is():
         (1e-3, LearningRate(1e-3)),
         ("slice(1e-3)", LearningRate(1e-3, sliced=True)),
         ("slice(1e-5, 1e-3)", LearningRate(1e-3, first=1e-5, sliced=True)),
+        ("slice(1.23456789e-5, 1e-3)", LearningRate(1e-3, first=1.23456789e-5, sliced=True)),
+        ("slice(auto/49, auto)", LearningRate(1.0, first=1 / 49, sliced=True, auto=True)),
     ],
 )
-def test_a_stage_keeps_its_rate_as_written_and_gives_it_read(written: float | str, rate: LearningRate):
+def test_the_rate_of_a_stage_is_read_once_and_dumps_as_it_can_be_written(
+    written: float | str, rate: LearningRate
+):
     stage = StageConfig.model_validate(a_stage(lr=written))
-    assert stage.lr == written
-    assert stage.rate == rate
+    assert stage.lr == rate
+    assert StageConfig.model_validate(a_stage(lr=rate)) == stage
+    for dumped in (stage.model_dump(), stage.model_dump(mode="json"), json.loads(stage.model_dump_json())):
+        assert isinstance(dumped["lr"], float if isinstance(written, float) else str)
+        assert parse_lr(dumped["lr"]) == rate
+        assert StageConfig.model_validate(dumped) == stage
+
+
+@pytest.mark.parametrize("written", [{"last": 1e-3}, [1e-3], True, None])
+def test_a_rate_is_a_number_or_text_and_not_the_parts_of_one(written: object):
+    with pytest.raises(ValidationError, match=r"expected a rate such as 1e-3, slice\(1e-3\)"):
+        StageConfig.model_validate(a_stage(lr=written))
 
 
 @pytest.mark.parametrize(

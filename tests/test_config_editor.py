@@ -15,6 +15,7 @@ from finetune.config.editor import write_stage_lr
 from finetune.config.load import load_config, parse_config
 from finetune.config.yaml_reader import MAX_BYTES, read_yaml
 from finetune.errors import ConfigError, ResourceError
+from finetune.optim.learning_rates import LearningRate, parse_lr
 
 SHIPPED = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 HEAD = "data: {path: photos}\n"
@@ -45,7 +46,9 @@ def pets(tmp_path: Path) -> Path:
 
 def with_rate(config: Config, stage: str, lr: float | str) -> Config:
     """Return a config that differs from another in one rate."""
-    stages = [item.model_copy(update={"lr": lr}) if item.name == stage else item for item in config.stages]
+    stages = [
+        item.model_copy(update={"lr": parse_lr(lr)}) if item.name == stage else item for item in config.stages
+    ]
     return config.model_copy(update={"stages": tuple(stages)})
 
 
@@ -281,7 +284,7 @@ def test_a_value_that_does_not_read_back_is_a_bug_and_leaves_the_file(pets: Path
 def test_a_number_that_is_not_finite_elsewhere_is_no_hindrance(pets: Path):
     pets.write_text(PETS + "optimizer: {weight_decay: .nan}\n")
     write_stage_lr(pets, "frozen", 0.0032)
-    assert load_config(pets, ["optimizer.weight_decay=0"]).stages[0].lr == 0.0032
+    assert load_config(pets, ["optimizer.weight_decay=0"]).stages[0].lr == LearningRate(0.0032)
 
 
 # Refusals
@@ -401,4 +404,4 @@ def test_the_stages_that_a_refusal_advises_are_the_defaults_with_the_rate(
 def test_the_override_that_a_refusal_advises_works(pets: Path, lr: float | str):
     added = "stages=[{name: late, train: all, epochs: 1, lr: 1e-3}]"
     (override,) = shlex.split(advice(pets, "late", lr))
-    assert load_config(pets, [added, override]).stages[0].lr == lr
+    assert load_config(pets, [added, override]).stages[0].lr == parse_lr(lr)

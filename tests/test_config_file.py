@@ -13,6 +13,7 @@ from finetune.config.load import load_config, parse_config
 from finetune.config.yaml_reader import MAX_BYTES, read_yaml
 from finetune.config.yaml_writer import dump_config, write_value
 from finetune.errors import ConfigError
+from finetune.optim.learning_rates import LearningRate
 
 PETS = """\
 data:
@@ -352,9 +353,12 @@ def test_a_message_is_short_and_cannot_play_with_the_terminal():
         ("model.head.hidden=[64, 32]", lambda config: config.model.head.hidden == (64, 32)),
         ("model.head.hidden.0=64", lambda config: config.model.head.hidden == (64,)),
         ("one_cycle.moms.1=0.8", lambda config: config.one_cycle.moms == (0.95, 0.8, 0.95)),
-        ("stages.0.lr=5e-4", lambda config: config.stages[0].lr == 5e-4),
-        ("stages[0].lr=5e-4", lambda config: config.stages[0].lr == 5e-4),
-        ("stages.unfrozen.lr=slice(1e-4)", lambda config: config.stages[1].lr == "slice(1e-4)"),
+        ("stages.0.lr=5e-4", lambda config: config.stages[0].lr == LearningRate(5e-4)),
+        ("stages[0].lr=5e-4", lambda config: config.stages[0].lr == LearningRate(5e-4)),
+        (
+            "stages.unfrozen.lr=slice(1e-4)",
+            lambda config: config.stages[1].lr == LearningRate(1e-4, sliced=True),
+        ),
         ("stages.unfrozen.batch_norm=train", lambda config: config.stages[1].batch_norm == "train"),
         (
             "stages=[{name: a, train: head, epochs: 1, lr: 1e-3}]",
@@ -382,7 +386,7 @@ def test_an_override_leaves_everything_else_as_it_is():
 def test_an_override_of_a_stage_starts_from_the_stages_of_the_optimizer():
     text = "data: {path: photos}\noptimizer: {name: adadelta}\n"
     config = parse_config(text, "pets.yaml", ["stages.frozen.epochs=3"])
-    assert [(stage.epochs, stage.lr) for stage in config.stages] == [(3, 1.0), (4, "slice(1e-2, 1)")]
+    assert [(stage.epochs, str(stage.lr)) for stage in config.stages] == [(3, "1"), (4, "slice(0.01, 1)")]
 
 
 def test_the_last_override_of_a_value_wins():

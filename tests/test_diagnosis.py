@@ -191,13 +191,13 @@ def test_a_loss_that_rises_with_the_rate_says_that_the_rate_is_too_high():
     assert (found.trouble, found.stage) == ("rate too high", "unfrozen")
     assert found.evidence.startswith("the training loss rose from 0.50 (steps 1–20) to 6.00 (steps 41–60)")
     assert "more than a guess (2.30)" in found.evidence
-    assert found.advice.startswith('stages.unfrozen.lr="slice(1e-05, 0.0001)" (now slice(0.0001, 0.001))')
+    assert found.advice.startswith('stages.unfrozen.lr="slice(1e-5, 1e-4)" (now slice(1e-4, 1e-3))')
 
 
 def test_a_smaller_rise_asks_for_a_smaller_change():
     found = the_finding(a_stage(loss=hump(top=1.6), val=[0.9, 1.2, 0.6, 0.4], lr=3e-3))
     assert found.trouble == "rate too high"
-    assert found.advice.startswith("stages.unfrozen.lr=0.001 (now 0.003)")
+    assert found.advice.startswith("stages.unfrozen.lr=1e-3 (now 3e-3)")
 
 
 def test_a_stage_that_spoils_what_the_one_before_had_learned_has_too_high_a_rate():
@@ -220,7 +220,7 @@ def test_a_loss_that_creeps_down_a_straight_line_says_that_the_rate_is_too_low()
     )
     assert found.trouble == "rate too low"
     assert "from 2.280 to 1.920 only, and in a straight line; a guess has 2.303" in found.evidence
-    assert found.advice.startswith("stages.unfrozen.lr=3e-05 (now 3e-06)")
+    assert found.advice.startswith("stages.unfrozen.lr=3e-5 (now 3e-6)")
 
 
 def test_a_loss_that_does_not_move_at_all_says_that_the_rate_is_too_low():

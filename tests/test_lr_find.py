@@ -19,6 +19,7 @@ from finetune.commands.lr_find import prepare_from_run
 from finetune.config.load import load_config
 from finetune.display import Display
 from finetune.lr_finder.heuristics import ORDER
+from finetune.optim.learning_rates import LearningRate
 
 FAST = ("lr_finder.steps=30", "lr_finder.race_steps=6", "lr_finder.start=1e-5")
 
@@ -99,13 +100,13 @@ def test_write_puts_the_rate_into_the_config_and_nothing_else(images, tmp_path):
     written = config.read_text()
     assert written.startswith(before)
     assert written.endswith("}  # my guess" + after)
-    assert load_config(config).stages[0].lr == found
+    assert load_config(config).stages[0].lr.written == found
 
 
 def test_write_keeps_the_slice(images, tmp_path):
     result = lr_find(tmp_path, images, "--write", "--stage", "unfrozen", "--json")
     assert result.exit_code == 0, result.output
-    assert load_config(tmp_path / "small.yaml").stages[1].lr == json.loads(result.stdout)["written"]
+    assert load_config(tmp_path / "small.yaml").stages[1].lr.written == json.loads(result.stdout)["written"]
 
 
 def test_a_later_stage_can_be_swept_from_a_runs_weights(small_run, images, tmp_path):
@@ -162,7 +163,7 @@ def test_no_usable_rate_is_an_error_with_the_reasons(images, tmp_path):
     assert "error: No usable rate for stage frozen: " in result.stderr
     answer = json.loads(result.stdout)
     assert answer["lr"] is answer["written"] is None
-    assert load_config(tmp_path / "small.yaml").stages[0].lr == 1e-2
+    assert load_config(tmp_path / "small.yaml").stages[0].lr == LearningRate(1e-2)
 
 
 @pytest.mark.parametrize(

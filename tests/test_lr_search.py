@@ -154,7 +154,7 @@ def auto_run(images, tmp_path_factory):
 
 
 def found_rates(run):
-    return [stage.lr for stage in load_config(run / "config.yaml").stages]
+    return [stage.lr.written for stage in load_config(run / "config.yaml").stages]
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])

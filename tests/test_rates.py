@@ -35,10 +35,13 @@ def test_what_is_no_rate_is_refused_with_a_reason(written, message):
         parse_lr(written)
 
 
-@pytest.mark.parametrize("written", [1e-3, "slice(0.003)", "slice(1e-05, 0.001)"])
+PRINTED = ("1e-3", "0.0025", "1", "3.123456789e-05", "slice(3e-3)", "slice(1e-5, 1e-3)")
+PRINTED += ("auto", "slice(auto)", "slice(auto/100, auto)", "slice(auto/49, auto)")
+
+
+@pytest.mark.parametrize("written", PRINTED)
 def test_a_rate_prints_as_it_can_be_written(written):
-    again = str(parse_lr(written))
-    assert parse_lr(float(again) if "slice" not in again else again) == parse_lr(written)
+    assert str(parse_lr(written if written.startswith(("slice", "auto")) else float(written))) == written
 
 
 def test_a_plain_rate_is_the_same_for_every_group():
@@ -95,10 +98,10 @@ def test_one_cycle_is_the_schedule_of_fastai(pct_start):
         (
             " slice( auto / 100 , auto ) ",
             LearningRate(1.0, first=0.01, sliced=True, auto=True),
-            "slice(3.16e-05, 0.00316)",
+            "slice(3.16e-5, 0.00316)",
         ),
         (1e-2, LearningRate(1e-2), 3.16e-3),
-        ("slice(1e-5, 1e-3)", LearningRate(1e-3, first=1e-5, sliced=True), "slice(3.16e-05, 0.00316)"),
+        ("slice(1e-5, 1e-3)", LearningRate(1e-3, first=1e-5, sliced=True), "slice(3.16e-5, 0.00316)"),
     ],
 )
 def test_a_found_rate_keeps_the_form_of_what_was_written(written, rate, found):
@@ -121,3 +124,27 @@ def test_a_found_rate_keeps_the_form_of_what_was_written(written, rate, found):
 def test_other_forms_of_auto_are_refused(written, message):
     with pytest.raises(ValueError, match=message):
         parse_lr(written)
+
+
+def test_the_two_rates_of_a_slice_may_be_equal():
+    rate = parse_lr("slice(1e-3, 1e-3)")
+    assert rate == LearningRate(1e-3, first=1e-3, sliced=True)
+    assert str(rate) == "slice(1e-3, 1e-3)"
+    for spacing in ("geometric", "linear"):
+        assert spread(rate, 4, divisor=3, spacing=spacing) == [1e-3] * 4
+    with pytest.raises(ValueError, match="goes down"):
+        parse_lr("slice(1.0001e-3, 1e-3)")
+
+
+def test_a_rate_to_be_found_may_be_the_same_for_the_first_group():
+    rate = parse_lr("slice(auto/1, auto)")
+    assert rate == LearningRate(1.0, first=1.0, sliced=True, auto=True)
+    assert str(rate) == "slice(auto/1, auto)"
+    assert str(rate.peaking_at(0.00316227766)) == "slice(0.00316, 0.00316)"
+    with pytest.raises(ValueError, match="must not exceed the last"):
+        parse_lr("slice(auto/0.9999, auto)")
+
+
+def test_a_slice_over_a_single_group_is_its_last_rate():
+    assert spread(parse_lr("slice(1e-5, 1e-3)"), 1, divisor=3, spacing="geometric") == [1e-3]
+    assert spread(parse_lr("slice(1e-3)"), 1, divisor=3, spacing="linear") == [1e-3]

@@ -125,10 +125,10 @@ def lr_find(
             display.say(f"plot    {plot}")
         if as_json:
             print(json.dumps(answer.to_dict()))
-        if answer.written is None:
+        if answer.lr is None:
             raise story.refusal(answer.found)
         if write:
-            write_stage_lr(config, stage, answer.written)
+            write_stage_lr(config, stage, answer.lr.written)
             display.say(f"written to {config}, stage {stage}")
 
 

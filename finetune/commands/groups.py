@@ -2,7 +2,7 @@
 
 from finetune.config.config import Config
 from finetune.display import Display
-from finetune.experiment.build import build_model, freeze_and_plan
+from finetune.experiment.build import build_model, plan_groups
 from finetune.experiment.read_data import metadata_lines, read_index
 from finetune.optim.param_groups import GroupPlan, find_stage
 
@@ -23,4 +23,4 @@ def describe_groups(config: Config, stage_name: str | None, display: Display) ->
     untrained = config.model.model_copy(update={"weights": "none"})
     config = config.model_copy(update={"model": untrained})
     model = build_model(config, index, "float32", display)
-    return freeze_and_plan(config, stage, model)
+    return plan_groups(config, stage, model)

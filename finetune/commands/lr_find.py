@@ -13,6 +13,7 @@ from finetune.experiment.build import Experiment, build_loaders, prepare
 from finetune.experiment.lr_search import find_lr, starting_weights
 from finetune.lr_finder.result import LrFindResult
 from finetune.machine.device import choose_device
+from finetune.optim.learning_rates import LearningRate
 from finetune.optim.param_groups import find_stage
 from finetune.report.lr_finder import curve_plot, refusal, show_found, write_plot
 from finetune.report.plot import draw_text
@@ -27,12 +28,12 @@ class Answer:
     """What `finetune lr-find` found, and how a config writes it."""
 
     found: LrFindResult
-    written: float | str | None
-    """The value for the stage's `lr`, with the slice that the config gives it; None if nothing was found."""
+    lr: LearningRate | None
+    """The stage's rate, with the slice that the config gives it; None if nothing was found."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as `lr-find --json` documents it."""
-        return {"written": self.written, **self.found.to_dict()}
+        return {"written": None if self.lr is None else self.lr.written, **self.found.to_dict()}
 
 
 def choose_stage(config: Config, name: str | None, *, from_run: bool) -> str:
@@ -67,8 +68,7 @@ def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Displa
         display.warn(warning)
     display.say(f"sweep   stage {config.stages[number].name}, from {weights}")
     found = find_lr(experiment, number, build_loaders(experiment), weights=weights, display=display)
-    rate = config.stages[number].rate
-    return Answer(found, None if found.lr is None else rate.peaking_at(found.lr).written)
+    return Answer(found, None if found.lr is None else config.stages[number].lr.peaking_at(found.lr))
 
 
 def untrained_weights(config: Config, number: int) -> str:
@@ -115,5 +115,5 @@ def show_answer(answer: Answer, display: Display) -> None:
         width = min(display.width, 100)
         display.say(draw_text(curve_plot(answer.found), width=width, ascii_only=display.ascii_only))
     show_found(answer.found, display)
-    if answer.written is not None:
-        display.say(f"\nlr: {write_value(answer.written)}")
+    if answer.lr is not None:
+        display.say(f"\nlr: {write_value(answer.lr.written)}")

@@ -26,6 +26,7 @@ from finetune.config.sections import (
     SliceConfig,
     StageConfig,
 )
+from finetune.optim.learning_rates import LearningRate
 
 
 def _stage_problems(
@@ -51,9 +52,10 @@ def default_stages(optimizer: object) -> tuple[StageConfig, ...]:
 
     `adadelta` finds its own rates and takes factors on them; any other optimizer takes the rates of `adam`.
     """
-    head, everything = (1.0, "slice(1e-2, 1)") if optimizer == "adadelta" else (3e-3, "slice(1e-5, 1e-3)")
+    head, first, last = (1.0, 1e-2, 1.0) if optimizer == "adadelta" else (3e-3, 1e-5, 1e-3)
+    everything = LearningRate(last, first, sliced=True)
     return (
-        StageConfig(name="frozen", train="head", epochs=1, lr=head),
+        StageConfig(name="frozen", train="head", epochs=1, lr=LearningRate(head)),
         StageConfig(name="unfrozen", train="all", epochs=4, lr=everything),
     )
 

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from finetune.config.overrides import unnamed_stages
+from finetune.config.sections import StageConfig
 from finetune.config.yaml_reader import Document, decode, load_bytes, read_yaml, shown
 from finetune.config.yaml_writer import write_value
 from finetune.errors import ConfigError
@@ -65,7 +66,7 @@ def _find_stage(document: Document, source: str, stage: str, lr: float | str) ->
         raise ConfigError(f"{problem}.\n{advice}")
     defaults = {default.name: default for default in unnamed_stages(document.value)}
     if stage in defaults:
-        defaults[stage] = defaults[stage].model_copy(update={"lr": lr})
+        defaults[stage] = StageConfig.model_validate({**defaults[stage].model_dump(), "lr": lr})
         written = [default.model_dump(exclude_defaults=True) for default in defaults.values()]
         advice = f"Add them: stages: {write_value(written)}"
     problem = f"{source}: it has no stages, so --write has no place for the rate of stage {stage}"

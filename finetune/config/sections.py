@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from finetune.choices import BatchNorm, LossSetting, Monitor, Pick, Pool, Spacing
 from finetune.config.columns import EmbeddingWidths
 from finetune.config.values import Dropout, Interval, Rate, Share, StageName, Text, TrainedGroups, seconds_of
-from finetune.optim.learning_rates import LearningRate, parse_lr
 
 
 class Section(BaseModel):
@@ -172,11 +171,6 @@ class StageConfig(Section):
     batch_norm: BatchNorm = "frozen"
     """In frozen groups: `frozen` leaves batch normalisation alone; `train` lets it learn and its
     statistics move, as fastai does, at the price of back-propagating through the whole network."""
-
-    @property
-    def rate(self) -> LearningRate:
-        """The learning rate, read."""
-        return parse_lr(self.lr)
 
 
 class LrFinderConfig(Section):

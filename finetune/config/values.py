@@ -6,12 +6,18 @@ Each check says what was expected; where the value stands and what was found is 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-
-from finetune.choices import (
-    TABLE_SUFFIXES,
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
 )
-from finetune.optim.learning_rates import parse_lr
+
+from finetune.choices import TABLE_SUFFIXES
+from finetune.optim.learning_rates import LearningRate, parse_lr
 
 LARGEST = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
@@ -33,14 +39,15 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_lr(value: Any) -> float | str:
+def _check_lr(value: Any) -> LearningRate:
+    if isinstance(value, LearningRate):
+        return value
     if not (_is_number(value) or isinstance(value, str)):
         raise ValueError("expected a rate such as 1e-3, slice(1e-3), slice(1e-5, 1e-3) or auto")
     try:
-        parse_lr(value)
+        return parse_lr(value)
     except OverflowError:
         raise ValueError("expected a rate that fits a floating-point number") from None
-    return value if isinstance(value, str) else float(value)
 
 
 class FoldConfig(BaseModel):
@@ -150,9 +157,11 @@ Colour = Annotated[
     str, BeforeValidator(_check_colour), WithJsonSchema({"type": "string", "pattern": "^#[0-9a-fA-F]{6}$"})
 ]
 
+# The validator is a plain one: pydantic would look into the dataclass, and take a mapping for a rate.
 Rate = Annotated[
-    float | str,
-    BeforeValidator(_check_lr),
+    LearningRate,
+    PlainValidator(_check_lr),
+    PlainSerializer(lambda rate: rate.written, return_type=float | str),
     WithJsonSchema(
         {
             "anyOf": [

@@ -193,17 +193,26 @@ def rate_rule(config: Config) -> RateRule:
     )
 
 
-def freeze_and_plan(config: Config, stage: StageConfig, model: ImageClassifier) -> list[GroupPlan]:
-    """Freeze the model as a stage wants it, and give each layer group's part in it."""
+def plan_groups(config: Config, stage: StageConfig, model: ImageClassifier) -> list[GroupPlan]:
+    """Return each layer group's part in a stage; the model stays as it is."""
+    return plan_stage(
+        model.layer_groups,
+        trainable=trainable_groups(stage.train, len(model.layer_groups)),
+        batch_norm=stage.batch_norm,
+        lr=stage.lr,
+        rule=rate_rule(config),
+    )
+
+
+def freeze_for_stage(stage: StageConfig, model: ImageClassifier) -> None:
+    """Freeze the model for a stage that is about to be trained, or tried: nothing else may freeze it."""
     trainable = trainable_groups(stage.train, len(model.layer_groups))
     model.freeze(trainable, batch_norm=stage.batch_norm)
-    return plan_stage(model.layer_groups, trainable=trainable, lr=stage.rate, rule=rate_rule(config))
 
 
 def build_stage_optimizer(config: Config, plans: list[GroupPlan]) -> torch.optim.Optimizer:
     """Build the optimizer of a planned stage."""
-    groups = optimizer_groups(plans, rate_rule(config))
-    optimizer = config.optimizer
+    optimizer, groups = config.optimizer, optimizer_groups(plans)
     return build_optimizer(groups, name=optimizer.name, decay=optimizer.decay, settings=optimizer.settings)
 
 

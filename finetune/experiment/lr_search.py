@@ -11,8 +11,9 @@ from finetune.experiment.build import (
     build_loss,
     build_stage_optimizer,
     build_val_loader,
-    freeze_and_plan,
+    freeze_for_stage,
     momentum_cycle,
+    plan_groups,
 )
 from finetune.lr_finder.heuristics import ORDER, Curve, Suggestion, choose, divergence, suggest
 from finetune.lr_finder.race import Candidate, line_up, race
@@ -53,7 +54,7 @@ def find_lr(
         stage=stage.name,
         weights=weights,
         pick=how.pick,
-        lr=None if lr is None else stage.rate.peaking_at(lr).last,
+        lr=None if lr is None else stage.lr.peaking_at(lr).last,
         by=by,
         suggestions=tuple(suggestions),
         curves=tuple(curves),
@@ -87,8 +88,9 @@ def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
     """Freeze the model as a stage wants it, and prepare to train it in miniature."""
     config, model = experiment.config, experiment.model
     stage = config.stages[number]
-    ratios = stage.model_copy(update={"lr": stage.rate.peaking_at(1.0).written})
-    plans = freeze_and_plan(config, ratios, model)
+    ratios = stage.model_copy(update={"lr": stage.lr.peaking_at(1.0)})
+    plans = plan_groups(config, ratios, model)
+    freeze_for_stage(stage, model)
     return Trial(
         module=model,
         train=loaders.train,

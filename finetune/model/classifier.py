@@ -10,7 +10,7 @@ from finetune.choices import BatchNorm
 from finetune.errors import CheckpointError, ConfigError
 from finetune.model.catalogue import find_architecture
 from finetune.model.head import Head
-from finetune.model.layer_groups import LayerGroup, build_groups, is_norm
+from finetune.model.layer_groups import LayerGroup, build_groups, is_norm, learning_parameters
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import ModelSpec
 from finetune.model.surgery import (
@@ -98,11 +98,11 @@ class ImageClassifier(nn.Module):
         self._frozen_norms_learn = batch_norm == "train"
         self.requires_grad_(True)
         for group in self._frozen:
-            for module in group.modules():
-                if not (self._frozen_norms_learn and is_norm(module)):
-                    for parameter in module.parameters(recurse=False):
-                        parameter.requires_grad_(False)
-                        parameter.grad = None
+            learning = {id(p) for p in learning_parameters(group, trainable=False, batch_norm=batch_norm)}
+            for parameter in group.parameters():
+                if id(parameter) not in learning:
+                    parameter.requires_grad_(False)
+                    parameter.grad = None
         self.train(self.training)
 
     @property

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from finetune.choices import BatchNorm
 from finetune.errors import ConfigError
 
 NamedModule = tuple[str, nn.Module]
@@ -154,6 +155,19 @@ def decayed_parameters(group: LayerGroup) -> list[tuple[nn.Parameter, bool]]:
         names = decayed_names(module)
         pairs += [(parameter, name in names) for name, parameter in module.named_parameters()]
     return pairs
+
+
+def learning_parameters(group: LayerGroup, *, trainable: bool, batch_norm: BatchNorm) -> list[nn.Parameter]:
+    """Return what learns of a group in a stage: all of it, or what a frozen group leaves to its norm layers.
+
+    The one rule that both a plan of the stage and the freezing for it follow.
+    """
+    if trainable:
+        return list(group.parameters())
+    if batch_norm == "frozen":
+        return []
+    norms = (module for module in group.modules() if is_norm(module))
+    return [parameter for module in norms for parameter in module.parameters(recurse=False)]
 
 
 def _open(name: str, module: nn.Module) -> Iterator[NamedModule]:

@@ -18,30 +18,37 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class LearningRate:
-    """A peak learning rate as written: `1e-3`, `slice(1e-3)` or `slice(1e-5, 1e-3)`.
+    """The peak learning rate of a stage: `1e-3`, `slice(1e-3)`, `slice(1e-5, 1e-3)`, or a rate to be found.
 
-    `last` is the head's rate. `first` is the rate of the first group, `None` when it was not given.
-    `sliced` tells `slice(1e-3)` (a lower rate for all but the head) from a plain `1e-3`. `auto` says that
-    the head's rate is still to be found: `last` is 1, and `first` is a multiple of what will be found.
+    A config is the only place that parses one; everywhere else it travels as it is, and prints itself.
     """
 
     last: float
+    """Rate of the head; 1 where the rate is still to be found."""
     first: float | None = None
+    """Rate of the first layer group; None where it was not given. A multiple of the head's if `auto`."""
     sliced: bool = False
+    """Whether the groups before the head learn at lower rates: `slice(1e-3)`, not `1e-3`."""
     auto: bool = False
+    """Whether the head's rate is still to be found."""
 
     def __str__(self) -> str:
-        last = "auto" if self.auto else f"{self.last:g}"
+        last = "auto" if self.auto else _shortest(self.last)
         if not self.sliced:
             return last
         if self.first is None:
             return f"slice({last})"
-        first = f"auto/{self.last / self.first:g}" if self.auto else f"{self.first:g}"
-        return f"slice({first}, {last})"
+        return f"slice({self._divided() if self.auto else _shortest(self.first)}, {last})"
+
+    def _divided(self) -> str:
+        assert self.first is not None
+        divisor = self.last / self.first
+        short = f"{divisor:g}"
+        return f"auto/{short if self.last / float(short) == self.first else repr(divisor)}"
 
     @property
     def written(self) -> float | str:
-        """The rate as a config holds it: a number, or one of the other forms as text."""
+        """The rate as YAML and JSON hold it: a number, or one of the other forms as text."""
         return str(self) if self.sliced or self.auto else self.last
 
     def peaking_at(self, last: float) -> "LearningRate":
@@ -49,6 +56,17 @@ class LearningRate:
         last = float(f"{last:.3g}")
         first = None if self.first is None else float(f"{self.first * last / self.last:.3g}")
         return LearningRate(last=last, first=first, sliced=self.sliced)
+
+
+def _shortest(number: float) -> str:
+    """Write a number as people write rates, `1e-3` or `0.0025`, whichever is shorter.
+
+    It reads back to the very same number, for which six digits are not always enough.
+    """
+    mantissa, exponent = f"{number:e}".split("e")
+    scientific = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    short = min(f"{number:g}", scientific, key=len)
+    return short if float(short) == number else repr(number)
 
 
 def parse_lr(written: float | str) -> LearningRate:

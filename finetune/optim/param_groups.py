@@ -1,14 +1,14 @@
 """What a stage will do to each layer group: who learns, how fast, and with how much decay."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import nn
 
-from finetune.choices import Spacing
+from finetune.choices import BatchNorm, Spacing
 from finetune.errors import ConfigError
-from finetune.model.layer_groups import LayerGroup, decayed_parameters, layer_rows
+from finetune.model.layer_groups import LayerGroup, decayed_parameters, layer_rows, learning_parameters
 from finetune.optim.learning_rates import LearningRate, spread
 
 
@@ -33,8 +33,10 @@ class GroupPlan:
     lr: float | None
     """Peak learning rate, or None where nothing learns; a multiple of the rate to be found if `auto`."""
     weight_decay: float | None
-    decayed: int
-    """Number of learning parameters that are decayed."""
+    decayed: tuple[nn.Parameter, ...] = field(repr=False, compare=False)
+    """What learns and is decayed."""
+    undecayed: tuple[nn.Parameter, ...] = field(repr=False, compare=False)
+    """What learns without weight decay: biases, norm layers, and what a block holds beside its layers."""
     auto: bool = False
     """Whether the rate is still to be found."""
 
@@ -57,7 +59,7 @@ class GroupPlan:
             state,
             self._lr_cell(),
             "–" if self.weight_decay is None else f"{self.weight_decay:g}",
-            "–" if self.weight_decay is None else f"{self.decayed:,}",
+            "–" if self.weight_decay is None else f"{sum(parameter.numel() for parameter in self.decayed):,}",
         )
 
     def _lr_cell(self) -> str:
@@ -126,48 +128,64 @@ def trainable_groups(train: int | Literal["head", "all"], n_groups: int) -> int:
 
 
 def plan_stage(
-    layer_groups: Sequence[LayerGroup], *, trainable: int, lr: LearningRate, rule: RateRule
+    layer_groups: Sequence[LayerGroup],
+    *,
+    trainable: int,
+    batch_norm: BatchNorm,
+    lr: LearningRate,
+    rule: RateRule,
 ) -> list[GroupPlan]:
-    """Return each group's part in a stage; call it when the model is frozen as the stage wants it."""
+    """Return each group's part in a stage, whatever the model is frozen for now; nothing is changed.
+
+    Args:
+        layer_groups: from the first layers to the head.
+        trainable: how many of them learn, counted from the head.
+        batch_norm: whether the norm layers of the others learn.
+        lr: the stage's peak rate.
+        rule: how rate and decay reach the parameters.
+    """
     rates = spread(lr, len(layer_groups), divisor=rule.divisor, spacing=rule.spacing)
     plans = []
     for group, rate in zip(layer_groups, rates, strict=True):
-        decayed, others = _learning(group, rule)
-        learns = bool(decayed or others)
+        learns_whole = group.index >= len(layer_groups) - trainable
+        learning = learning_parameters(group, trainable=learns_whole, batch_norm=batch_norm)
+        decayed, undecayed = _by_decay(group, learning, rule)
         plans.append(
             GroupPlan(
                 group=group,
-                trainable=group.index >= len(layer_groups) - trainable,
-                lr=rate if learns else None,
-                weight_decay=rule.weight_decay if learns else None,
-                decayed=sum(parameter.numel() for parameter in decayed),
+                trainable=learns_whole,
+                lr=rate if learning else None,
+                weight_decay=rule.weight_decay if learning else None,
+                decayed=decayed,
+                undecayed=undecayed,
                 auto=lr.auto,
             )
         )
     return plans
 
 
-def optimizer_groups(plans: Sequence[GroupPlan], rule: RateRule) -> list[dict[str, Any]]:
+def optimizer_groups(plans: Sequence[GroupPlan]) -> list[dict[str, Any]]:
     """Return torch's parameter groups for a planned stage: (layer group × decayed or not), none empty.
 
     Each has the name of its layer group, so that what is measured of both halves can be put together again.
     """
     groups = []
     for plan in plans:
-        for parameters, weight_decay in zip(
-            _learning(plan.group, rule), (rule.weight_decay, 0.0), strict=True
-        ):
+        for parameters, weight_decay in ((plan.decayed, plan.weight_decay), (plan.undecayed, 0.0)):
             if parameters:
                 rates = {"lr": plan.lr, "weight_decay": weight_decay}
-                groups.append({"params": parameters, "name": plan.group.name, **rates})
+                groups.append({"params": list(parameters), "name": plan.group.name, **rates})
     return groups
 
 
-def _learning(group: LayerGroup, rule: RateRule) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the learning parameters of a group: those that are decayed, and the others."""
+def _by_decay(
+    group: LayerGroup, learning: Sequence[nn.Parameter], rule: RateRule
+) -> tuple[tuple[nn.Parameter, ...], tuple[nn.Parameter, ...]]:
+    """Sort the learning parameters of a group into those that are decayed, and the others."""
+    ids = {id(parameter) for parameter in learning}
     decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
     for parameter, is_decayed in decayed_parameters(group):
-        if parameter.requires_grad:
-            (decayed if is_decayed or rule.decay_bias_and_norm else others).append(parameter)
-    return decayed, others
+        if id(parameter) in ids:
+            (decayed if is_decayed or rule.decay_bias_and_norm else undecayed).append(parameter)
+    return tuple(decayed), tuple(undecayed)

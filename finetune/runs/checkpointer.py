@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from finetune.errors import ResourceError, Stopped
 from finetune.machine.signals import StopSignals
+from finetune.optim.learning_rates import LearningRate, parse_lr
 from finetune.runs import Run, Stored
 from finetune.runs.recorder import RunRecorder
 from finetune.training.events import START, Moment, Reached
@@ -25,7 +26,7 @@ class Saved:
 
     stage: int
     reached: Reached
-    lrs: tuple[float | str, ...]
+    lrs: tuple[LearningRate, ...]
     """The rate of each stage as its config says it, found ones included."""
     seconds: float
     """Time that the run took up to here."""
@@ -82,7 +83,7 @@ class Checkpointer:
         self._rhythm, self._stop, self._warn = schedule, stop, warn
         self._started = self._last = time.perf_counter()
         self._cost, self._steps = 0.0, 0
-        self._stage, self._lrs = 0, tuple[float | str, ...]()
+        self._stage, self._lrs = 0, tuple[LearningRate, ...]()
         self.stage_name = ""
         """Stage that is trained now."""
         self._optimizer: torch.optim.Optimizer | None = None
@@ -101,7 +102,7 @@ class Checkpointer:
         saved = Saved(
             stage=state["stage"],
             reached=Reached(**state["reached"]),
-            lrs=tuple(state["lrs"]),
+            lrs=tuple(parse_lr(lr) for lr in state["lrs"]),
             seconds=state["seconds"],
             recorder=state["recorder"],
             tensors=stored.tensors,
@@ -133,7 +134,7 @@ class Checkpointer:
                 "or checkpoint.keep=1."
             )
 
-    def start_stage(self, number: int, name: str, lrs: tuple[float | str, ...]) -> None:
+    def start_stage(self, number: int, name: str, lrs: tuple[LearningRate, ...]) -> None:
         """Say which stage begins, or goes on, and at which rate; it has no optimizer yet."""
         self._stage, self.stage_name, self._lrs, self._optimizer = number, name, lrs, None
 
@@ -177,7 +178,7 @@ class Checkpointer:
         state = {
             "stage": self._stage,
             "reached": asdict(reached),
-            "lrs": self._lrs,
+            "lrs": [lr.written for lr in self._lrs],
             "seconds": self.seconds,
             "recorder": self._recorder.state(),
         }

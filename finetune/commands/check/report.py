@@ -118,7 +118,7 @@ def show_plan(experiment: Experiment, stages: Sequence[StageCost], display: Disp
     ]
     display.say("")
     display.table(("stage", "steps", "a step", "in all", "peak memory"), rows)
-    searched = [stage.name for stage in config.stages if stage.rate.auto]
+    searched = [stage.name for stage in config.stages if stage.lr.auto]
     search = f", and the search for the rate of {', '.join(searched)}" if searched else ""
     display.say(
         f"batches of {config.data.batch_size}, tried here on a few; the whole training takes about "

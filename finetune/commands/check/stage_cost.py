@@ -10,9 +10,9 @@ from finetune.experiment.build import (
     Experiment,
     build_loaders,
     build_val_loader,
-    freeze_and_plan,
     loader_workers,
     momentum_cycle,
+    plan_groups,
 )
 from finetune.experiment.lr_search import stage_trial
 from finetune.machine.device import forget_peak_memory, peak_memory
@@ -86,7 +86,7 @@ def measure_stage_costs(experiment: Experiment, number: int, loaders: Loaders) -
     step, batch = _side_by_side(whole, read, workers), _side_by_side(validated, read, workers)
     steps = len(loaders.train) * stage.epochs
     batches = -(-experiment.index.count("val") // config.data.batch_size) * stage.epochs
-    plans = freeze_and_plan(config, stage, experiment.model)
+    plans = plan_groups(config, stage, experiment.model)
     seconds = steps * step + batches * batch
     return StageCost(stage.name, stage.epochs, steps, tuple(plans), step, seconds, memory)
 

@@ -40,7 +40,7 @@ def diagnose_run(run: Run, recorder: RunRecorder, index: ImageIndex) -> list[Fin
         return []  # what is trained is another loss than that of the validation, and cannot be set beside it
     steps = steps_by_stage(run.read_events())
     stages = [
-        StageCurves(stage.name, stage.epochs, stage.rate, rows, steps.get(stage.name, []))
+        StageCurves(stage.name, stage.epochs, stage.lr, rows, steps.get(stage.name, []))
         for stage in config.stages
         if (rows := [row for row in recorder.history if row.stage == stage.name])
     ]

@@ -17,12 +17,14 @@ from finetune.experiment.build import (
     build_loaders,
     build_stage_optimizer,
     fit_stage,
-    freeze_and_plan,
+    freeze_for_stage,
     momentum_cycle,
+    plan_groups,
 )
 from finetune.experiment.lr_search import find_lr, starting_weights
 from finetune.machine.signals import StopSignals
 from finetune.metrics.score import score
+from finetune.optim.learning_rates import LearningRate
 from finetune.optim.param_groups import TABLE_COLUMNS, GroupPlan
 from finetune.report.lr_finder import curve_plot, refusal, show_found
 from finetune.report.plot import draw_png
@@ -65,11 +67,11 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
     end_workers(loaders.val)
 
 
-def with_rates(experiment: Experiment, lrs: Sequence[float | str]) -> Experiment:
+def with_rates(experiment: Experiment, lrs: Sequence[LearningRate]) -> Experiment:
     """Return the experiment with rates for those of its first stages that say `auto`."""
     stages = list(experiment.config.stages)
     for number, lr in enumerate(lrs):
-        if stages[number].rate.auto:
+        if stages[number].lr.auto:
             stages[number] = stages[number].model_copy(update={"lr": lr})
     return replace(experiment, config=experiment.config.model_copy(update={"stages": tuple(stages)}))
 
@@ -84,7 +86,7 @@ def with_found_lr(
     """
     config, stage, run = experiment.config, experiment.config.stages[number], training.run
     training.checkpointer.start_stage(number, stage.name, tuple(stage.lr for stage in config.stages))
-    if not stage.rate.auto:
+    if not stage.lr.auto:
         return experiment
     before = f"the model after stage {config.stages[number - 1].name}" if number else starting_weights(config)
     display.say(f"\nfinding the rate of stage {stage.name}, from {before}")
@@ -95,7 +97,7 @@ def with_found_lr(
     if found.lr is None:
         raise refusal(found)
     lrs = [stage.lr for stage in config.stages]
-    lrs[number] = stage.rate.peaking_at(found.lr).written
+    lrs[number] = stage.lr.peaking_at(found.lr)
     experiment = with_rates(experiment, lrs)
     run.write_config(dump_config(experiment.config) + exact_rates(experiment))
     training.checkpointer.start_stage(number, stage.name, tuple(lrs))
@@ -114,7 +116,8 @@ def run_stage(
 ) -> None:
     """Fit one cycle to the learning parameters of a stage, from where it was saved if it was."""
     config, stage = experiment.config, experiment.config.stages[number]
-    plans = freeze_and_plan(config, stage, experiment.model)
+    plans = plan_groups(config, stage, experiment.model)
+    freeze_for_stage(stage, experiment.model)
     show_stage(number, stage, plans, len(config.stages), display)
     if reached == START:
         training.recorder.start_stage(stage.name, [plan.summary() for plan in plans])
@@ -199,7 +202,7 @@ def show_stage(
 ) -> None:
     """Print the table of layer groups that stands before each stage."""
     plural = "epoch" if stage.epochs == 1 else "epochs"
-    title = f"stage {number + 1} of {stages}: {stage.name}, {stage.epochs} {plural}, lr {stage.rate}"
+    title = f"stage {number + 1} of {stages}: {stage.name}, {stage.epochs} {plural}, lr {stage.lr}"
     display.say("")
     display.table(TABLE_COLUMNS, [plan.row() for plan in plans], title=title)
 
@@ -208,7 +211,7 @@ def exact_rates(experiment: Experiment) -> str:
     """Return the peak rate of every group in every stage, as comments below the resolved config."""
     lines = ["", "# Peak learning rate of each layer group:"]
     for stage in experiment.config.stages:
-        plans = freeze_and_plan(experiment.config, stage, experiment.model)
+        plans = plan_groups(experiment.config, stage, experiment.model)
         rates = ", ".join("frozen" if plan.lr is None else str(plan.shown_lr) for plan in plans)
         lines.append(f"#   {stage.name}: {rates}")
     return "\n".join(lines) + "\n"

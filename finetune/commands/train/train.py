@@ -25,7 +25,7 @@ from finetune.data.quality.findings import warnings_of_copies
 from finetune.data.quality.fingerprint import Fingerprint, take_fingerprints
 from finetune.display import Display
 from finetune.errors import Stopped
-from finetune.experiment.build import Experiment, early_stopping, freeze_and_plan, prepare
+from finetune.experiment.build import Experiment, early_stopping, plan_groups, prepare
 from finetune.experiment.task import resolved
 from finetune.machine.signals import StopSignals
 from finetune.runs import STARTED, STATUS, Run, create_run, find_run, resume_run
@@ -199,7 +199,7 @@ def show_plan(config: Config, display: Display) -> None:
     for warning in warnings_of_copies(experiment.index):
         display.warn(warning)
     for number, stage in enumerate(config.stages):
-        plans = freeze_and_plan(experiment.config, stage, experiment.model)
+        plans = plan_groups(experiment.config, stage, experiment.model)
         show_stage(number, stage, plans, len(config.stages), display)
     steps = experiment.index.count("train") // experiment.config.data.batch_size
     epochs = sum(stage.epochs for stage in config.stages)
