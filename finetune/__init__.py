@@ -1,3 +1,7 @@
 """Transfer learning on images from one YAML file, done right."""
 
-__version__ = "0.1.0"
+from finetune.version import VERSION
+
+__all__ = ["__version__"]
+
+__version__ = VERSION

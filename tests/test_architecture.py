@@ -10,8 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "finetune"
 
 # From the command line down to the ground; a room may import from floors below its own.
 FLOORS = (
-    {"__main__"},
+    {"__main__", "__init__"},
     {"cli"},
+    {"api"},
     {"commands"},
     {"experiment", "report"},
     {"runs", "lr_finder"},
@@ -19,11 +20,11 @@ FLOORS = (
     {"data", "optim"},
     {"model", "machine", "display"},
     {"metrics"},
-    {"__init__", "errors", "choices", "seed", "text"},
+    {"errors", "choices", "seed", "text", "version"},
 )
 
 # The rooms that may know a config; every other takes plain values.
-CONFIG_HOLDERS = {"cli", "commands", "experiment"}
+CONFIG_HOLDERS = {"__init__", "cli", "api", "commands", "experiment"}
 
 DOORS = {
     "fastai": {"training"},
@@ -38,7 +39,7 @@ DOORS = {
 
 # Packages whose `__init__.py` holds a docstring alone: importing one of their modules must not import the
 # rest, and with it torch (`init`, `--help`) or fastai (`predict`).
-EMPTY_FACES = ("commands", "config", "data", "experiment", "lr_finder", "metrics", "optim", "training")
+EMPTY_FACES = ("api", "commands", "config", "data", "experiment", "lr_finder", "metrics", "optim", "training")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

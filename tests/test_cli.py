@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import run_finetune, write_small_config
 
-from finetune import __version__
 from finetune.cli import app
+from finetune.version import VERSION
 
 COMMANDS = (
     *("train", "lr-find", "evaluate", "predict", "groups", "check"),
@@ -85,7 +85,7 @@ def test_a_config_with_mistakes_is_refused_without_torch(tmp_path):
 
 
 def test_the_version_is_told():
-    assert run_finetune("--version").stdout == f"finetune {__version__}\n"
+    assert run_finetune("--version").stdout == f"finetune {VERSION}\n"
 
 
 def test_no_command_shows_the_help():

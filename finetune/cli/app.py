@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from finetune import __version__
 from finetune.display import Display
 from finetune.errors import ConfigError, FinetuneError, Interrupted
 from finetune.machine.signals import heeding_sigterm
 from finetune.text import printable
+from finetune.version import VERSION
 
 app = typer.Typer(
     name="finetune",
@@ -59,7 +59,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
     if version:
-        print(f"finetune {__version__}")
+        print(f"finetune {VERSION}")
         raise typer.Exit
 
 

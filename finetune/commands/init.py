@@ -60,7 +60,7 @@ def write_config(data: Path, target: Path) -> str:
         DataError: it does not look like a data set of at least two classes.
         ConfigError: `target` exists, or cannot be written.
     """
-    survey = survey_table(data) if is_table(data) else survey_folder(data)
+    survey = survey_data(data)
     text = config_text(data, target, survey)
     try:
         with target.open("x", encoding="utf-8", newline="\n") as file:
@@ -70,6 +70,24 @@ def write_config(data: Path, target: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
     return f"wrote {target} for {survey}; next: finetune train {shlex.quote(str(target))}"
+
+
+def default_config(data: Path) -> str:
+    """Return the text of the config that `write_config` writes for a folder or table of images.
+
+    Raises:
+        DataError: it does not look like a data set of at least two classes.
+    """
+    return config_text(data, Path(config_name(data)), survey_data(data))
+
+
+def survey_data(data: Path) -> Survey:
+    """Find the classes of a folder or table, the number of images of each, and what to validate on.
+
+    Raises:
+        DataError: it does not look like a data set of at least two classes.
+    """
+    return survey_table(data) if is_table(data) else survey_folder(data)
 
 
 def config_name(data: Path) -> str:

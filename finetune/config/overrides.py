@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from finetune.config.config import Config, default_stages
@@ -25,10 +26,23 @@ def apply_override(document: Document, argument: str) -> None:
     """
     source = f"argument {argument!r}"
     key, equals, text = argument.partition("=")
-    parts = re.sub(r"\[([^\[\]]*)\]", r".\1", key.strip()).split(".")
+    parts = key_parts(key)
     if not equals or not all(parts):
         raise ConfigError(f"{source}: expected key=value, for instance seed=1 or data.batch_size=32")
-    new = read_yaml(text, source, lines=False)
+    set_value(document, parts, read_yaml(text, source, lines=False), source)
+
+
+def key_parts(key: str) -> list[str]:
+    """Split a dotted key: `stages[0].lr` and `stages.0.lr` are stages, 0, lr."""
+    return re.sub(r"\[([^\[\]]*)\]", r".\1", key.strip()).split(".")
+
+
+def set_value(document: Document, parts: Sequence[str], new: Document, source: str) -> None:
+    """Set the value at a key, as `apply_override` does; `source` is what messages call the override.
+
+    Raises:
+        ConfigError: the key leads nowhere.
+    """
     path: Path = ()
     node: Any = document.value
     default: Any = {**_DEFAULTS, "stages": tuple(stage.model_dump() for stage in unnamed_stages(node))}

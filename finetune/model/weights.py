@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
-import finetune
 from finetune.errors import CheckpointError, ConfigError, WeightsError
 from finetune.model.catalogue import Architecture, architectures, weights_enum
 from finetune.model.preprocessing import Preprocessing
@@ -31,7 +30,7 @@ Say = Callable[[str], None]
 RUN_MODEL = "model.json"
 RUN_WEIGHTS = "model.safetensors"
 
-_BUILTIN = Path(finetune.__file__).parent / "data" / "builtin"
+_BUILTIN = Path(__file__).parents[1] / "data" / "builtin"
 
 _TIMEOUT = 30.0  # seconds without a byte, after which a download has failed
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from finetune import __version__
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
 from finetune.data.metadata import Metadata
@@ -14,6 +13,7 @@ from finetune.data.table import Columns
 from finetune.errors import CheckpointError
 from finetune.model import ImageClassifier, ModelSpec, rebuild_classifier
 from finetune.runs import MODEL, Run, open_run
+from finetune.version import VERSION
 
 _FORMAT = 2
 
@@ -46,7 +46,7 @@ def describe_model(
     """Return the content of model.json, all that `load_trained` needs beside the weights."""
     return {
         "format": _FORMAT,
-        "finetune": __version__,
+        "finetune": VERSION,
         "torch": torch.__version__,
         "model": spec.to_dict(),
         "class_names": list(index.class_names),
@@ -70,7 +70,7 @@ def load_trained(directory: Path, device: torch.device) -> Trained:
     state, description = run.load_model()
     if not isinstance(description, dict) or description.get("format") != _FORMAT:
         raise CheckpointError(
-            f"{run / MODEL} is of a format that finetune {__version__} does not know. "
+            f"{run / MODEL} is of a format that finetune {VERSION} does not know. "
             "Use the version that wrote it."
         )
     try:

@@ -36,7 +36,11 @@ def evaluate(
         DataError: images that are missing, unreadable, or of no class that the model knows.
     """
     keep_large_buffers()
-    trained = load_trained(run_dir, choose_device(device))
+    return evaluate_trained(load_trained(run_dir, choose_device(device)), data, split=split, display=display)
+
+
+def evaluate_trained(trained: Trained, data: Path | None, *, split: Split, display: Display) -> Scores:
+    """Score a model that is loaded; arguments and errors are those of `evaluate`."""
     if data is None:
         return evaluate_split(trained, own_index(trained), split, display)
     found = match_classes(

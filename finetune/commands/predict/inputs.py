@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from PIL import Image
+from torch import Tensor
+
 from finetune.data.indexing.find_images import find_images
 from finetune.data.indexing.fit_metadata import cells_by_name, check_numbers, unseen_lines, untold_lines
 from finetune.data.table import Columns, Table, image_names, is_table, read_table
@@ -23,6 +26,8 @@ class PredictionInput:
     """what is told beside it, by the name of the column"""
     place: str = ""
     """where a table says so: `labels.csv, line 7`"""
+    pixels: Image.Image | Tensor | None = None
+    """the image itself, if it is in memory: any Pillow image, or uint8 (3, H, W); else `path` is read"""
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,20 @@ def find_asked(
         ConfigError: metadata that the model does not take.
     """
     told = _read_metadata_options(given, trained)
-    asked = [one for path in inputs for one in _images_of(path, trained)]
+    asked = [one for path in inputs for one in images_of(path, trained)]
+    return add_metadata(asked, told, trained, display)
+
+
+def add_metadata(
+    asked: Sequence[PredictionInput], told: MetadataOptions, trained: Trained, display: Display
+) -> list[PredictionInput]:
+    """Return the images with their metadata, and warn of what is missing or new.
+
+    Raises:
+        DataError: a cell that is no number in a column of numbers.
+    """
     if trained.metadata is None:
-        return asked
+        return list(asked)
     asked = [_with_metadata(one, told) for one in asked]
     rows = [cells_by_name(one.cells, trained.metadata) for one in asked]
     check_numbers(trained.metadata, zip(map(_called, asked), rows, strict=True))
@@ -70,7 +86,12 @@ def find_asked(
     return asked
 
 
-def _images_of(given: Path, trained: Trained) -> list[PredictionInput]:
+def images_of(given: Path, trained: Trained) -> list[PredictionInput]:
+    """Return an image itself, all images below a folder, or those that a table lists.
+
+    Raises:
+        DataError: a folder or table without images.
+    """
     if given.is_dir():
         names = find_images(given, "").images
         if not names:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from finetune.choices import DeviceName
 from finetune.commands.predict.inputs import PredictionInput, find_asked
-from finetune.data.images import ImageError, read_image
+from finetune.data.images import ImageError, ImageLimits, convert_image, read_image
 from finetune.data.indexing.fit_metadata import cells_by_name
 from finetune.data.loading.loaders import stack_facts
 from finetune.data.loading.transforms import eval_transform
@@ -132,6 +133,13 @@ def predict(
     keep_large_buffers()
     trained = load_trained(run_dir, choose_device(device))
     asked = find_asked(inputs, trained, metadata, display)
+    return classify(trained, asked, top_k=top_k, display=display)
+
+
+def classify(
+    trained: Trained, asked: Sequence[PredictionInput], *, top_k: int, display: Display
+) -> list[Prediction]:
+    """Classify images, in the order given, with a model that is loaded; `top_k` as for `predict`."""
     predictions: list[Prediction] = []
     with display.bar("predicting", len(asked)) as bar, ThreadPoolExecutor() as readers:
         for batch in _batches(asked, trained.batch_size):
@@ -152,7 +160,7 @@ def _predict_batch(
 
     def read(one: PredictionInput) -> Tensor | ImageError:
         try:
-            return transform(read_image(one.path, trained.limits, shrink_to=transform.shrink_to))
+            return transform(_decode(one, trained.limits, transform.shrink_to))
         except ImageError as error:
             return error
 
@@ -166,6 +174,16 @@ def _predict_batch(
         else Prediction(str(one.path), (), image.reason, top_k, several)
         for one, image in zip(asked, read_images, strict=True)
     ]
+
+
+def _decode(one: PredictionInput, limits: ImageLimits, shrink_to: int) -> Image.Image | Tensor:
+    match one.pixels:
+        case None:
+            return read_image(one.path, limits, shrink_to=shrink_to)
+        case Image.Image() as image:
+            return convert_image(image, limits, name=str(one.path))
+        case pixels:
+            return pixels
 
 
 def _answers(

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from finetune import __version__
 from finetune.config.config import Config
 from finetune.config.load import parse_config
 from finetune.config.yaml_writer import dump_config
@@ -20,6 +19,7 @@ from finetune.experiment.build import Experiment
 from finetune.machine.device import describe
 from finetune.runs import STARTED, Run
 from finetune.text import printable
+from finetune.version import VERSION
 
 # The result does not depend on these.
 _FREE = ("data.workers", "output.", "checkpoint.", "device")
@@ -48,7 +48,7 @@ def earlier_changes(run: Run) -> list[str]:
 def describe_environment(experiment: Experiment) -> dict[str, str]:
     """Name everything outside the config and the data that the bits of a result depend on."""
     return {
-        "finetune": __version__,
+        "finetune": VERSION,
         "finetune's code": _digest_of_code(),
         "python": ".".join(map(str, sys.version_info[:3])),
         **{name: version(name) for name in ("torch", "torchvision", "fastai", "numpy", "pillow")},
@@ -77,7 +77,7 @@ def config_as_given(run: Run, overrides: Sequence[str] = ()) -> Config:
     if started.get("format") != _FORMAT:
         raise CheckpointError(
             f"{run.directory} was begun by another version of finetune, which keeps other things.\n"
-            f"Go on with that version, or start again without --resume; this is {__version__}."
+            f"Go on with that version, or start again without --resume; this is {VERSION}."
         )
     return parse_config(started["config"], str(run / STARTED), overrides)
 

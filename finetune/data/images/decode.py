@@ -123,6 +123,27 @@ def read_image(path: Path, limits: ImageLimits, *, shrink_to: int | None = None)
         return _to_rgb(_upright(image), limits)
 
 
+def convert_image(image: Image.Image, limits: ImageLimits, *, name: str) -> Image.Image:
+    """Convert an image in memory as `read_image` converts one that it has decoded; it is left as it is.
+
+    Args:
+        image: any mode, with or without an EXIF orientation.
+        limits: what is accepted and how it is converted.
+        name: what messages call it.
+
+    Raises:
+        ImageError: it is too large, of a mode that is not supported, or its file turns out to be damaged.
+    """
+    with _pillow_silenced():
+        try:
+            _check_header(name, image, limits)
+            return _to_rgb(_upright(image), limits)
+        except ImageError:
+            raise
+        except _DECODER_ERRORS as error:
+            raise ImageError(name, str(error)) from error
+
+
 def inspect_image(path: Path, limits: ImageLimits) -> ImageFacts:
     """Decode a file completely, as `read_image` will, and keep only its facts.
 

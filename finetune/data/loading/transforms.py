@@ -23,12 +23,12 @@ class Transform:
     """What happens to a picture between file and model."""
 
     steps: v2.Compose
-    """from an RGB picture to uint8 (3, H, W)"""
+    """from an RGB picture, or its pixels, to uint8 (3, H, W)"""
     shrink_to: int
     """shortest side in pixels that big photos may be decoded at; pass it to `read_image`"""
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        """Turn an RGB picture into uint8 pixels (3, H, W)."""
+    def __call__(self, image: Image.Image | Tensor) -> Tensor:
+        """Turn an RGB image, or its pixels uint8 (3, H, W), into uint8 pixels as the model takes them."""
         pixels: Tensor = self.steps(image)
         return pixels
 

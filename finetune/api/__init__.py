@@ -1,0 +1,1 @@
+"""The package for other programs and notebooks: what `finetune.train`, `load` and the others are."""
