@@ -1,5 +1,6 @@
-"""What a person sees while a command runs: live bars on a terminal, plain lines in a log."""
+"""What a person sees while a command runs: live bars on a terminal or in a notebook, plain lines in a log."""
 
+import html
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,16 +17,26 @@ _WIDE = 10_000
 
 # In a log, a long epoch says that it is alive this often, in seconds.
 _LOG_INTERVAL = 30.0
+# A notebook's bar moves at most this often, in seconds: each time is a message to the browser.
+_NOTEBOOK_INTERVAL = 0.2
 
 
 class Display:
-    """Prints to one stream; bars move only where that stream is a terminal."""
+    """Prints to one stream; bars move where that stream is a terminal, and in a notebook."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[str], *, quiet: bool = False) -> None:
+        """Print to `stream`; `quiet` prints warnings alone."""
+        self._quiet = quiet
         terminal = stream.isatty()
+        # In a notebook rich makes a block of HTML of each line, and needs ipywidgets for a bar.
+        self._notebook = Console(file=stream).is_jupyter
         # In a file or a pipe nothing is wrapped: whoever reads it has a width of their own.
         self._console = Console(
-            file=stream, highlight=False, soft_wrap=True, width=None if terminal else _WIDE
+            file=stream,
+            highlight=False,
+            soft_wrap=True,
+            width=None if terminal else _WIDE,
+            force_jupyter=False,
         )
 
     @property
@@ -40,6 +51,8 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line (or several) as it is."""
+        if self._quiet:
+            return
         self._console.print(printable(text, keep="\n"), markup=False)
 
     def warn(self, text: str) -> None:
@@ -48,6 +61,8 @@ class Display:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
         """Print a table; columns whose first cell is a number are aligned to the right."""
+        if self._quiet:
+            return
         if title:
             self._console.print(f"[bold]{escape(printable(title))}[/]")
         table = Table(box=None, pad_edge=False)
@@ -60,8 +75,16 @@ class Display:
 
     @contextmanager
     def bar(self, label: str, total: int, unit: str = "images") -> Iterator["Bar"]:
-        """Show how far `total` units of work have come; on a terminal the bar vanishes at the end."""
-        if self._console.is_terminal:
+        """Show how far `total` units of work have come; a bar that moves vanishes at the end."""
+        if self._quiet:
+            yield Bar()
+        elif self._notebook:
+            notebook_bar = _NotebookBar(label, total, unit)
+            try:
+                yield notebook_bar
+            finally:
+                notebook_bar.clear()
+        elif self._console.is_terminal:
             with Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
@@ -79,7 +102,7 @@ class Display:
 
 
 class Bar:
-    """Progress of one piece of work."""
+    """Progress of one piece of work; this one shows nothing."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -91,7 +114,6 @@ class Bar:
 
     def advance_to(self, done: int | None, note: str = "") -> None:
         """Say that `done` units are done (None: as many as before); `note` stands beside the bar."""
-        raise NotImplementedError
 
     def advance_by(self, more: int) -> None:
         """Say that `more` units are done than at the last call of this."""
@@ -128,6 +150,34 @@ class _LogBar(Bar):
             f"{self._label}: {done}/{self._total} {self._unit}, {self.rate(done):.0f}/s, "
             f"{duration(left)} left  {note}".rstrip()
         )
+
+
+class _NotebookBar(Bar):
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        from IPython.display import display  # a notebook has it; it is none of our requirements
+
+        super().__init__()
+        self._label, self._total, self._unit = label, total, unit
+        self._done, self._shown = 0, self._started
+        self._handle = display(self._content(""), raw=True, display_id=True)
+
+    def advance_to(self, done: int | None, note: str = "") -> None:
+        self._done = self._done if done is None else done
+        now = time.perf_counter()
+        if now - self._shown >= _NOTEBOOK_INTERVAL:
+            self._shown = now
+            self._handle.update(self._content(note), raw=True)
+
+    def clear(self) -> None:
+        """Leave nothing of the bar in the notebook."""
+        self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
+
+    def _content(self, note: str) -> dict[str, str]:
+        rate = self.rate(self._done)
+        left = f", {duration((self._total - self._done) / rate)} left" if self._done else ""
+        text = f"{self._label} {self._done}/{self._total} {self._unit}, {rate:.0f}/s{left}  {note}".rstrip()
+        bar = f'<progress value="{self._done}" max="{self._total}"></progress>'
+        return {"text/plain": text, "text/html": f"{bar} <code>{html.escape(printable(text))}</code>"}
 
 
 def duration(seconds: float) -> str:

@@ -34,6 +34,7 @@ DOORS = {
     "pyarrow": {"data"},
     "typer": {"cli"},
     "rich": {"display"},
+    "IPython": {"display"},
     "matplotlib": {"report"},
 }
 

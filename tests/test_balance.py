@@ -12,7 +12,6 @@ import torch
 from conftest import draw_images, run_finetune, write_small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from run_result import result_of
 from test_guards import stopped
 from test_learner import make_loaders, make_model
@@ -25,6 +24,7 @@ from finetune.data.loading.balance import class_weights
 from finetune.data.loading.loaders import build_train_loader
 from finetune.data.loading.sampler import EpochSampler, balanced_order
 from finetune.data.loading.transforms import train_transform
+from finetune.errors import ConfigError
 from finetune.metrics.monitor import HIGHER_IS_BETTER, is_better
 from finetune.model.preprocessing import Preprocessing
 from finetune.training.losses import ClassificationLoss
@@ -226,7 +226,7 @@ def test_gamma_is_of_focal_alone():
 
     assert [loss().focus, loss(name="focal").focus, loss(name="focal", gamma=0.5).focus] == [0.0, 2.0, 0.5]
     for name in ("auto", "cross_entropy", "binary_cross_entropy"):
-        with pytest.raises(ValidationError, match=f"{name} has no gamma; write name: focal"):
+        with pytest.raises(ConfigError, match=f"{name} has no gamma; write name: focal"):
             loss(name=name, gamma=2.0)
 
 

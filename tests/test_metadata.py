@@ -11,7 +11,6 @@ import torch
 from conftest import draw_images, run_finetune
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from run_result import result_of
 from test_resume import as_if_killed_at
 from torch.nn import functional
@@ -23,6 +22,7 @@ from finetune.data.builtin import turned_digits
 from finetune.data.indexing.build import index_images
 from finetune.data.metadata import CategoryColumn, Metadata, NumberColumn, fit_metadata, is_number
 from finetune.data.table import Columns
+from finetune.errors import ConfigError
 from finetune.model.head import Head, MetadataInputs, embedding_width
 from finetune.runs.checksummed import load_checksummed
 
@@ -214,13 +214,13 @@ def test_columns_are_named_in_a_list_or_with_their_kinds():
     ],
 )
 def test_columns_that_cannot_be_are_refused(metadata, text):
-    with pytest.raises(ValidationError, match=text):
+    with pytest.raises(ConfigError, match=text):
         columns_of(metadata)
 
 
 @pytest.mark.parametrize("width", [0, 5000, True, "4", {"site": 0}, {"": 1}])
 def test_widths_that_cannot_be_are_refused(width):
-    with pytest.raises(ValidationError, match="expected null, a width from 1 to 4096"):
+    with pytest.raises(ConfigError, match="expected null, a width from 1 to 4096"):
         Config.model_validate({"data": {"path": "x"}, "model": {"head": {"embedding_width": width}}})
 
 

@@ -1,4 +1,5 @@
 import io
+import sys
 
 import pytest
 from rich.text import Text
@@ -59,3 +60,15 @@ def test_a_terminal_gets_a_bar_that_vanishes(monkeypatch):
 )
 def test_durations_read_as_people_write_them(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_quiet_display_prints_warnings_alone(capsys):
+    display = Display(sys.stdout, quiet=True)
+    display.say("data")
+    display.table(("a",), [(1,)])
+    with display.bar("training", 10) as bar:
+        bar.advance_to(5)
+        bar.advance_by(1)
+    assert capsys.readouterr().out == ""
+    display.warn("two images are copies")
+    assert capsys.readouterr().out == "warning: two images are copies\n"

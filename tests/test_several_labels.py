@@ -13,7 +13,6 @@ from conftest import draw_images, run_finetune, write_small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydantic import ValidationError
 from run_result import result_of
 from several import COLOURS, draw_several
 from test_resume import CONFIG, as_if_killed_at
@@ -161,13 +160,13 @@ def config(**data):
 def test_a_config_has_one_way_to_say_it():
     assert config(columns={"label": ["a", "b"]}).data.columns.label == ("a", "b")
     assert config(label_separator=" ").data.label_separator == " "
-    with pytest.raises(ValidationError, match=r"data.columns.label is a list, whose cells hold no names"):
+    with pytest.raises(ConfigError, match=r"data.columns.label is a list, whose cells hold no names"):
         config(columns={"label": ["a", "b"]}, label_separator=";")
-    with pytest.raises(ValidationError, match="expected at least two columns, one for each class, and none"):
+    with pytest.raises(ConfigError, match="expected at least two columns, one for each class, and none"):
         config(columns={"label": ["a", "a"]})
-    with pytest.raises(ValidationError, match="expected the name of a column, or a list of columns"):
+    with pytest.raises(ConfigError, match="expected the name of a column, or a list of columns"):
         config(columns={"label": ["a", 1]})
-    with pytest.raises(ValidationError, match="expected what stands between the names of classes, for inst"):
+    with pytest.raises(ConfigError, match="expected what stands between the names of classes, for inst"):
         config(label_separator="")
 
 

@@ -6,9 +6,16 @@ weights are checked where they are known.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from finetune.choices import DeviceName, MemoryFormat, MonitorSetting, PrecisionSetting
@@ -26,7 +33,11 @@ from finetune.config.sections import (
     SliceConfig,
     StageConfig,
 )
+from finetune.errors import ConfigError
 from finetune.optim.learning_rates import LearningRate
+
+WITH_MARKS = "marks"
+"""The context of a validation whose caller knows where each value was written, and reports that itself."""
 
 
 def _stage_problems(
@@ -126,6 +137,27 @@ class Config(Section):
     def stage_names(self) -> list[str]:
         """The names of the stages, in order."""
         return [stage.name for stage in self.stages]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _report_mistakes(
+        cls, values: Any, check: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        """Make `Config(…)` and `Config.model_validate` in Python report mistakes as a config file does.
+
+        Raises:
+            ConfigError: with one line per mistake.
+        """
+        try:
+            return check(values)
+        except ValidationError as error:
+            if info.context == WITH_MARKS:
+                raise
+            # Here, because that module takes the names of all keys from this class.
+            from finetune.config.problems import describe
+            from finetune.config.python_values import read_values
+
+            raise ConfigError("\n".join(describe(error, read_values(values, "Config").marks))) from None
 
     @field_validator("stages")
     @classmethod

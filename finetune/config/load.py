@@ -1,23 +1,32 @@
-"""Load and write config files: YAML and `key=value` arguments outside, a checked `Config` inside."""
+"""Load configs: YAML, `key=value` arguments or Python values outside, a checked `Config` inside."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from finetune.config.config import Config
+from finetune.config.config import WITH_MARKS, Config
 from finetune.config.editor import check_stage_lr, write_stage_lr
-from finetune.config.overrides import apply_override
+from finetune.config.overrides import apply_override, set_value
 from finetune.config.problems import describe
+from finetune.config.python_values import Override, read_values
 from finetune.config.yaml_reader import Document, decode, load_bytes, read_yaml
 from finetune.config.yaml_writer import dump_config, write_value
 from finetune.errors import ConfigError
 
-__all__ = ["check_stage_lr", "dump_config", "load_config", "parse_config", "write_stage_lr", "write_value"]
+__all__ = [
+    "check_stage_lr",
+    "config_from_values",
+    "dump_config",
+    "load_config",
+    "parse_config",
+    "write_stage_lr",
+    "write_value",
+]
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a config file, apply `key=value` overrides, and check all of it.
+def load_config(path: Path, overrides: Sequence[str | Override] = ()) -> Config:
+    """Read a config file, apply overrides (`key=value`, or Python values), and check all of it.
 
     Paths inside the config are relative to the current directory, not to the file.
 
@@ -28,20 +37,34 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     return parse_config(decode(load_bytes(path), str(path)), str(path), overrides)
 
 
-def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Config:
+def parse_config(text: str, source: str, overrides: Sequence[str | Override] = ()) -> Config:
     """Check the text of a config; `source` is what messages call it.
 
     Raises:
         ConfigError: as `load_config`.
     """
-    document = read_yaml(text, source)
+    return _check(read_yaml(text, source), overrides)
+
+
+def config_from_values(
+    values: Mapping[str, object] | Config, source: str, overrides: Sequence[str | Override] = ()
+) -> Config:
+    """Check Python values as the text of a config is checked; `source` is what messages call them.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return _check(read_values(values, source), overrides)
+
+
+def _check(document: Document, overrides: Sequence[str | Override]) -> Config:
     if not isinstance(document.value, dict):
         found = "the file is empty" if document.value is None else f"found {document.marks[()].written}"
         place = document.marks[()].place
         raise ConfigError(f"{place}: {found}; a config is a mapping, at the least `data: {{path: FOLDER}}`")
     problems = _apply_all(document, overrides)
     try:
-        config = Config.model_validate(document.value)
+        config = Config.model_validate(document.value, context=WITH_MARKS)
     except ValidationError as error:
         problems += describe(error, document.marks)
     if problems:
@@ -49,12 +72,15 @@ def parse_config(text: str, source: str, overrides: Sequence[str] = ()) -> Confi
     return config
 
 
-def _apply_all(document: Document, overrides: Sequence[str]) -> list[str]:
-    """Apply every override and give the messages of those that cannot be."""
+def _apply_all(document: Document, overrides: Sequence[str | Override]) -> list[str]:
+    """Apply every override and return the messages of those that cannot be."""
     problems = []
-    for argument in overrides:
+    for override in overrides:
         try:
-            apply_override(document, argument)
+            if isinstance(override, str):
+                apply_override(document, override)
+            else:
+                set_value(document, override.key, override.document(), override.source)
         except ConfigError as error:
             problems.append(str(error))
     return problems
