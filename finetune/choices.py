@@ -1,5 +1,6 @@
 """Every choice that a config and the code make among fixed words, and file endings; each is listed once."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 # Machine and arithmetic
@@ -10,6 +11,7 @@ MemoryFormat = Literal["channels_last", "contiguous"]
 
 # Data
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Kind = Literal["auto", "category", "number"]
 """What a metadata column holds."""
 Augment = Literal["none", "light", "standard", "strong"]
@@ -61,6 +63,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 """Endings, in lower case, of what is read as a table."""
 
-TRAIN_FOLDER = "train"
-VAL_FOLDERS = ("val", "valid", "validation")
-TEST_FOLDER = "test"
+SPLIT_NAMES: Mapping[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What a folder or a cell of the split column may be called for each split, in lower case."""

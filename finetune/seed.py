@@ -4,11 +4,11 @@ Nothing random depends on history. The order of an epoch, the augmentation of an
 batch and the initial weights are each drawn from a generator seeded by `derive(seed, what, *where)`. So no
 generator state has to be saved, skipping batches costs nothing, and the number of loader workers cannot
 change a result.
+
+torch is imported where it draws: what only derives a seed, such as a split, works without it.
 """
 
 import hashlib
-
-import torch
 
 
 def derive(seed: int, purpose: str, *position: int | str) -> int:
@@ -26,6 +26,8 @@ def derive(seed: int, purpose: str, *position: int | str) -> int:
 
 def permutation(n: int, seed: int) -> list[int]:
     """Return the numbers 0 … n − 1 in the order that belongs to `seed` (a result of `derive`)."""
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = torch.randperm(n, generator=generator).tolist()
     return order
@@ -33,4 +35,6 @@ def permutation(n: int, seed: int) -> list[int]:
 
 def seed_all(seed: int) -> None:
     """Seed torch's generators of every device, just before something that draws from them."""
+    import torch
+
     torch.manual_seed(seed)

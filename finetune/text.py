@@ -1,5 +1,9 @@
 """Names from files and folders are data: made harmless here before anybody reads them."""
 
+from collections.abc import Iterable, Mapping, Sequence
+
+_SHOWN = 8  # names in a message
+
 _FORMULA_STARTS = ("=", "+", "-", "@", "'")
 
 
@@ -23,3 +27,18 @@ def protect_cell(cell: str) -> str:
 def unprotect_cell(cell: str) -> str:
     """Return the name that `protect_cell` was given."""
     return cell[1:] if cell.startswith("'") else cell
+
+
+def quoted(names: Iterable[str]) -> str:
+    """List some names for a message, the first few if there are many."""
+    return _some([repr(name) for name in names])
+
+
+def with_counts(counts: Mapping[str, int]) -> str:
+    """List class names with their numbers of images for a message."""
+    return _some([f"{name!r} ({n} {'image' if n == 1 else 'images'})" for name, n in counts.items()])
+
+
+def _some(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more

@@ -196,7 +196,7 @@ def test_links_to_files_are_followed(tmp_path):
         ({"a": 1, "b": 5}, "too few images .* in 'a' \\(1 image\\); a class needs at least 2"),
         ({"train__a": 2, "train__b": 2, "val__c": 2}, "val has classes that .*train has not: 'c' \\(2"),
         ({"train__a": 2, "train__b": 2, "val__a": 1, "test__c": 2}, "test has classes that .* not: 'c'"),
-        ({"train__a": 2, "train__b": 2, "val__a": 1, "valid__a": 1}, "holds val and valid; name one of them"),
+        ({"train__a": 2, "train__b": 2, "val__a": 1, "valid__a": 1}, "two folders of validation images, 'val'"),
         ({"folder__a": 2, "folder__b": 2}, "has 1: 'folder' \\(4 images\\). Did you mean .*folder\\?"),
         ({"Ants": 2, "ants": 2}, "'Ants' and 'ants' differ only in case; .*data.case_variants: allow"),
         ({"cafe\u0301": 2, "caf\xe9": 2}, "\\(U\\+0301\\) and .*\\(U\\+00E9\\) are the same text"),
@@ -256,8 +256,8 @@ def test_a_fraction_beside_a_val_folder_is_refused(tmp_path):
 
 def test_a_val_folder_that_is_not_there_is_refused(tmp_path):
     root = classes(tmp_path, train__a=2, train__b=2)
-    with pytest.raises(DataError, match=r"no folder 'dev' in .*; there is 'train'"):
-        index_images(root, val="dev", seed=1)
+    with pytest.raises(DataError, match=r"no folder 'later' in .*; there is 'train'"):
+        index_images(root, val="later", seed=1)
     with pytest.raises(DataError, match="'a' needs a folder 'train' beside it"):
         index_images(root / "train", val="a", seed=1)
 
@@ -280,11 +280,13 @@ def test_another_folder_is_matched_by_class_name(tmp_path):
     assert folder.missing == ("flies",)
 
 
-def test_another_folder_with_splits_in_it_says_which_to_name(tmp_path):
-    root = classes(tmp_path, train__a=1, val__a=1)
-    with pytest.raises(DataError, match=r"holds train, val; name one of them: .*/train or .*/val"):
-        match_classes(root, ["a", "b"])
-    assert len(match_classes(root / "val", ["a", "b"]).index.samples) == 1
+def test_of_another_folder_with_splits_in_it_one_is_scored(tmp_path):
+    root = classes(tmp_path, Training__a=1, VAL__a=2, VAL__b=1)
+    names = {split: match_classes(root, ["a", "b"], split=split).index for split in ("train", "val")}
+    assert [sample.name for sample in names["train"].samples] == ["Training/a/00.png"]
+    assert names["val"].counts("test") == {"a": 2, "b": 1}
+    with pytest.raises(DataError, match=r"holds 'Training', 'VAL' and none of test images\.\nName one of"):
+        match_classes(root, ["a", "b"], split="test")
 
 
 def test_another_folder_without_a_known_class_is_refused(tmp_path):

@@ -166,7 +166,7 @@ def test_a_given_split_goes_before_folders_and_leaves_out_what_it_does_not_list(
         ("cat/cat00.png,train\nx/1.png,val\n", "1 of the 2 images .* not in the data, for instance x/1.png"),
         ("cat/cat00.png,train\ncat/cat01.png,train\n", "has no train images of 'dog', 'owl'"),
         ("cat/cat00.png,train\ndog/dog00.png,train\nowl/owl00.png,train\n", "has no val images of"),
-        ("cat/cat00.png,dev\n", "line 2: split 'dev' is none of train, val"),
+        ("cat/cat00.png,later\n", "line 2: split 'later' is none of train, val"),
     ],
 )  # fmt: skip
 def test_a_given_split_that_does_not_fit_is_refused(tmp_path, rows, message):

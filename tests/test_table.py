@@ -262,7 +262,7 @@ def test_a_folder_to_validate_on_is_no_thing_of_a_table(tmp_path):
 def test_every_fault_of_every_row_is_told_at_once_with_its_line(tmp_path):
     text = (
         "image,label,split\n1.png,cat,train\n1.png,cat,train\n./1.png,dog,train\n2.png,,train\n ,dog,train\n"
-        ",,\nx/../1.png,cat,val\n3.png,dog,dev\nhttps://x.org/1.png,dog,train\n2.png,dog,train\n"
+        ",,\nx/../1.png,cat,val\n3.png,dog,later\nhttps://x.org/1.png,dog,train\n2.png,dog,train\n"
     )
     with pytest.raises(DataError) as caught:
         index_images(write(tmp_path, text, draw_images=False), seed=1)
@@ -273,9 +273,9 @@ def test_every_fault_of_every_row_is_told_at_once_with_its_line(tmp_path):
         "  line 5: the label is empty",
         "  line 6: the image is empty",
         "  line 8: 1.png: split 'val', but 'train' in line 2",
-        "  line 9: split 'dev' is none of train, val (valid, validation) and test",
+        "  line 9: split 'later' is none of train, val (valid, validation) and test",
         "  line 10: 'https://x.org/1.png' is a web address; download the images first",
-        "Mend or remove these rows.",
+        "Fix or remove these rows.",
     ]
 
 

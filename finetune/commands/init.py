@@ -3,15 +3,20 @@
 Only names and labels are looked at, no image is opened and torch is not loaded, so that it answers at once.
 """
 
-import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune.choices import SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS
 from finetune.config.yaml_writer import write_value
+from finetune.data.indexing.class_folders import (
+    DEFAULT_FRACTION,
+    check_at_least_two,
+    check_not_empty,
+    existing_folder,
+    find_parts,
+)
 from finetune.data.table import (
     USUAL_COLUMNS,
     Columns,
@@ -22,10 +27,6 @@ from finetune.data.table import (
     read_table,
 )
 from finetune.errors import ConfigError, DataError
-
-_LAYOUT = (
-    "expected a folder of images per class, such as cats/ and dogs/, or train/ and val/ with such folders"
-)
 
 
 @dataclass(frozen=True)
@@ -99,24 +100,18 @@ def config_name(data: Path) -> str:
 def survey_folder(folder: Path) -> Survey:
     """Find the classes of a folder, the number of images of each, and what to validate on.
 
+    The folder is read as `finetune train` reads it.
+
     Raises:
         DataError: it does not look like a data set of at least two classes.
     """
-    try:
-        names = _folders(folder)
-        # A folder `train` among others is a class (train, bus, car) unless validation images lie beside it.
-        held_out = [name for name in VAL_FOLDERS if name in names]
-        split = TRAIN_FOLDER in names and bool(held_out or set(names) <= {TRAIN_FOLDER, TEST_FOLDER})
-        root = folder / TRAIN_FOLDER if split else folder
-        counts = {name: sum(1 for _ in _images(root / name)) for name in _folders(root)}
-    except FileNotFoundError:
-        raise DataError(f"{folder}: no such folder; {_LAYOUT}") from None
-    except NotADirectoryError:
-        raise DataError(f"{folder}: not a folder; {_LAYOUT}") from None
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
-    _check(root, counts)
-    return Survey(counts, held_out[0] if split and held_out else 0.2, sum(counts.values()))
+    parts, _ = find_parts(existing_folder(folder), "auto")
+    for part in parts:
+        check_not_empty(part)
+    train, *others = parts
+    check_at_least_two(train)
+    val = next((part.folder for part in others if part.split == "val"), DEFAULT_FRACTION)
+    return Survey(dict(train.counts), val, sum(train.counts.values()))
 
 
 def survey_table(path: Path) -> Survey:
@@ -206,32 +201,3 @@ def _epochs(n_train: int) -> tuple[int, int]:
     if n_train < 1_000:
         return 3, 10
     return (1, 5) if n_train < 20_000 else (1, 3)
-
-
-def _check(root: Path, counts: dict[str, int]) -> None:
-    if not any(counts.values()):
-        raise DataError(
-            f"{root}: no images in folders of classes (looked for {' '.join(SUFFIXES)}); {_LAYOUT}"
-        )
-    empty = [name for name, number in counts.items() if number == 0]
-    if empty:
-        raise DataError(f"{root}: no images in {', '.join(map(repr, empty[:8]))}; remove what is no class")
-    if len(counts) < 2:
-        raise DataError(f"{root}: only one class, {next(iter(counts))!r}; {_LAYOUT}")
-
-
-def _folders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        folders = (entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-        return sorted((name for name in folders if _may_be_class(name)), key=os.fsencode)
-
-
-def _may_be_class(name: str) -> bool:
-    return not name.startswith(".") and name not in ("__MACOSX", "__pycache__")
-
-
-def _images(folder: Path) -> Iterator[str]:
-    """Return the names of images in a folder and below; links to folders are not followed."""
-    for _, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = [name for name in folders if _may_be_class(name)]
-        yield from (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))

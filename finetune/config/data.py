@@ -63,8 +63,8 @@ class DataConfig(Section):
     """What to validate on: a fraction of each class (0–1); `{fold: 2, of: 5}`, one part of a
     cross-validation; the name of the folder that holds the validation images; or a table with the columns
     `image` and `split`, such as the split.csv of an earlier run, to split as it says. `auto` takes the
-    folder `val` (or `valid`, `validation`) or the `val` rows of a table's split column if there are any,
-    else a fraction of 0.2."""
+    folder `val` (also `valid`, `validation`, `dev` or `eval`, in any case) or the `val` rows of a table's
+    split column if there are any, else a fraction of 0.2. No image may be in two splits."""
 
     images_per_class: Count | None = None
     """Train on only that many images of each class, to see how far few labels go. `null` takes all of

@@ -11,21 +11,20 @@ from finetune.data.builtin import digits, turned_digits
 from finetune.data.index import ImageIndex, Sample, Validation
 from finetune.data.indexing.class_folders import (
     Part,
+    check_at_least_two,
     check_not_empty,
     existing_folder,
     find_parts,
     part_warnings,
-    with_counts,
 )
 from finetune.data.indexing.class_names import check_class_names
-from finetune.data.indexing.find_images import list_folders
 from finetune.data.indexing.fit_metadata import learn_metadata
 from finetune.data.indexing.from_table import index_table, table_root
 from finetune.data.indexing.hold_out import hold_out, keep_per_class
 from finetune.data.split import Fold
 from finetune.data.table import ROLES, USUAL_COLUMNS, Columns, Table, is_table, read_table
 from finetune.errors import ConfigError, DataError
-from finetune.text import printable
+from finetune.text import printable, with_counts
 
 _BUILTIN = "builtin:"
 _BUILTIN_TABLE = f"{_BUILTIN}{turned_digits.FOLDER}"
@@ -139,11 +138,7 @@ def _join(parts: Sequence[Part], warnings: Sequence[str], case_variants: CaseVar
         check_not_empty(part)
     check_class_names([name for part in parts for name in part.counts], train.root, case_variants)
     class_names = tuple(train.counts)
-    if len(class_names) < 2:
-        raise DataError(
-            f"need at least 2 classes; {train} has {len(class_names)}: {with_counts(train.counts)}."
-            + _hint(train)
-        )
+    check_at_least_two(train)
     lines = [*warnings]
     for part in parts[1:]:
         extra = {name: n for name, n in part.counts.items() if n and name not in train.counts}
@@ -169,12 +164,3 @@ def folder_samples(parts: Sequence[Part], class_names: Sequence[str]) -> tuple[S
         if (class_name := part.class_of(name)) in targets and class_name is not None
     ]
     return tuple(sorted(samples, key=lambda sample: os.fsencode(sample.name)))
-
-
-def _hint(train: Part) -> str:
-    """Guess that the folder meant is one level further down."""
-    for name in train.counts:
-        below = train.root / train.folder / name
-        if len(list_folders(below)) > 1:
-            return f" Did you mean {printable(str(below))}?"
-    return ""

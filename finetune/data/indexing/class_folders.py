@@ -1,24 +1,21 @@
 """Which folders of a data set train, validate and test, and the class folders in each."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune.choices import SUFFIXES, TABLE_SUFFIXES, TEST_FOLDER, TRAIN_FOLDER, VAL_FOLDERS, Split
+from finetune.choices import SPLITS, SUFFIXES, TABLE_SUFFIXES, Split
 from finetune.data.index import Validation
 from finetune.data.indexing.find_images import FoundImages, find_images, list_folders
+from finetune.data.indexing.split_folders import find_split_folders
 from finetune.data.split import Fold
 from finetune.data.table import is_table
 from finetune.errors import DataError
-from finetune.text import printable
-
-SPLIT_FOLDERS = (TRAIN_FOLDER, *VAL_FOLDERS, TEST_FOLDER)
+from finetune.text import printable, quoted, with_counts
 
 DEFAULT_FRACTION = 0.2
 """part of each class that is held out when neither a folder nor a fraction is given"""
-
-_SHOWN = 8  # names in a message
 
 
 @dataclass(frozen=True)
@@ -60,40 +57,31 @@ def existing_folder(path: str | Path) -> Path:
 
 
 def find_parts(root: Path, val: Validation) -> tuple[list[Part], list[str]]:
-    """Find the parts of a data set, training first, from what there is and what was asked for.
+    """Find the parts of a data set, training first, from what there is and what `data.val` says.
 
     Returns the parts, and what the user should know.
 
     Raises:
-        DataError: folders that contradict `val` or each other.
+        DataError: folders that contradict `val` or each other, or that can be read in two ways.
     """
-    folders = list_folders(root)
     named = isinstance(val, str) and val != "auto" and not is_table(val)
-    val_folders = [str(val)] if named else [name for name in VAL_FOLDERS if name in folders]
-    if named:
-        _check_named(root, str(val), folders)
-    # A folder `train` among others is a class (train, bus, car) unless validation images lie beside it.
-    if TRAIN_FOLDER not in folders or not (val_folders or set(folders) <= {TRAIN_FOLDER, TEST_FOLDER}):
+    found = find_split_folders(root, str(val) if named else None)
+    if not found.folders:
         return [find_part(root, "", "train")], []
-    where = printable(str(root))
-    if len(val_folders) > 1:
-        raise DataError(f"{where} holds {' and '.join(val_folders)}; name one of them in data.val.")
-    if val_folders and isinstance(val, float | Fold):
+    where, val_folder = printable(str(root)), found.folders.get("val")
+    if val_folder and isinstance(val, float | Fold):
         raise DataError(
-            f"data.val is {val}, but {where} holds a folder {val_folders[0]}; drop data.val to validate on "
+            f"data.val is {val}, but {where} holds a folder {val_folder}; drop data.val to validate on "
             "that folder, or move it away to hold out a part of train."
         )
-    parts = [find_part(root, TRAIN_FOLDER, "train")]
-    parts += [find_part(root, name, "val") for name in val_folders]
-    parts += [find_part(root, TEST_FOLDER, "test")] if TEST_FOLDER in folders else []
+    parts = [find_part(root, found.folders[split], split) for split in SPLITS if split in found.folders]
     warnings = []
-    if not val_folders and val == "auto":
+    if not val_folder and val == "auto":
         warnings.append(
             f"{where} holds no folder val: {DEFAULT_FRACTION:.0%} of each class of train is held out"
         )
-    unused = sorted(set(folders) - {part.folder for part in parts}, key=os.fsencode)
-    if unused:
-        warnings.append(f"folders in {where} that are not used: {quoted(unused)}")
+    if found.unused:
+        warnings.append(f"folders in {where} that are not used: {quoted(found.unused)}")
     return parts, warnings
 
 
@@ -136,6 +124,28 @@ def check_not_empty(part: Part) -> None:
         )
 
 
+def check_at_least_two(train: Part) -> None:
+    """Check that the training part has two classes or more.
+
+    Raises:
+        DataError: it has not.
+    """
+    if len(train.counts) < 2:
+        raise DataError(
+            f"need at least 2 classes; {train} has {len(train.counts)}: {with_counts(train.counts)}."
+            + _hint(train)
+        )
+
+
+def _hint(train: Part) -> str:
+    """Guess that the folder meant is one level further down."""
+    for name in train.counts:
+        below = train.root / train.folder / name
+        if len(list_folders(below)) > 1:
+            return f" Did you mean {printable(str(below))}?"
+    return ""
+
+
 def part_warnings(part: Part) -> list[str]:
     """Say what was passed over in a part."""
     warnings = []
@@ -148,29 +158,6 @@ def part_warnings(part: Part) -> list[str]:
         kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(part.found.ignored.items()))
         warnings.append(f"ignored {part.found.ignored.total()} files in {part}: {kinds}")
     return warnings
-
-
-def quoted(names: Iterable[str]) -> str:
-    """List some names for a message, the first few if there are many."""
-    return _some([repr(name) for name in names])
-
-
-def with_counts(counts: Mapping[str, int]) -> str:
-    """List class names with their numbers of images for a message."""
-    return _some([f"{name!r} ({n} {'image' if n == 1 else 'images'})" for name, n in counts.items()])
-
-
-def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more
-
-
-def _check_named(root: Path, val: str, folders: Sequence[str]) -> None:
-    where = printable(str(root))
-    if val not in folders:
-        raise DataError(f"data.val: no folder {val!r} in {where}; there is {quoted(folders) or 'none'}.")
-    if TRAIN_FOLDER not in folders:
-        raise DataError(f"data.val: {val!r} needs a folder 'train' beside it; {where} holds none.")
 
 
 def _check_class_links(part: Part) -> None:

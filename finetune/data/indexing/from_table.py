@@ -7,11 +7,11 @@ from pathlib import Path
 
 from finetune.choices import CaseVariants, Split
 from finetune.data.index import LABEL_JOINT, ImageIndex, Sample
-from finetune.data.indexing.class_folders import existing_folder, quoted, with_counts
+from finetune.data.indexing.class_folders import existing_folder
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.table import Columns, ImageRow, Table, guess_separator, read_rows
 from finetune.errors import DataError
-from finetune.text import printable
+from finetune.text import printable, quoted, with_counts
 
 
 def index_table(

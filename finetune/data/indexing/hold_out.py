@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetune.data.index import SPLIT_HEADER, ImageIndex, Sample, Validation
-from finetune.data.indexing.class_folders import DEFAULT_FRACTION, quoted, with_counts
+from finetune.data.indexing.class_folders import DEFAULT_FRACTION
 from finetune.data.split import (
     Fold,
     grouped_folds,
@@ -16,7 +16,7 @@ from finetune.data.split import (
 )
 from finetune.data.table import USUAL_COLUMNS, Role, Table, is_table, read_rows, read_table
 from finetune.errors import DataError
-from finetune.text import printable, unprotect_cell
+from finetune.text import printable, quoted, unprotect_cell, with_counts
 
 _NO_CLASS, _EVERY_SAMPLE = 2**31, 2**31 + 1  # beyond every class
 

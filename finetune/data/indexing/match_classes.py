@@ -5,23 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finetune.choices import TRAIN_FOLDER, Split
+from finetune.choices import Split
 from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import folder_samples
-from finetune.data.indexing.class_folders import (
-    SPLIT_FOLDERS,
-    existing_folder,
-    find_part,
-    part_warnings,
-    quoted,
-)
+from finetune.data.indexing.class_folders import existing_folder, find_part, part_warnings
 from finetune.data.indexing.find_images import list_folders
 from finetune.data.indexing.fit_metadata import apply_metadata
 from finetune.data.indexing.from_table import check_some_exist, samples_of, table_root
+from finetune.data.indexing.split_folders import split_of
 from finetune.data.metadata import Metadata
 from finetune.data.table import USUAL_COLUMNS, Columns, Table, is_table, read_rows, read_table
 from finetune.errors import DataError
-from finetune.text import printable
+from finetune.text import printable, quoted
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ def match_classes(
         columns: names of the table's columns, where they were given.
         metadata: what the model knows of facts beside an image; None if nothing. What the data does not
             tell counts as missing, and is warned of.
-        split: which rows of a table that has a split column.
+        split: which rows of a table that has a split column, or which folder of one with `train/` and `val/`.
 
     Raises:
         ConfigError: a column that was named is not there.
@@ -69,7 +64,7 @@ def match_classes(
             "only one.\nName a table with the columns of the one that it was trained on."
         )
     else:
-        found = _match_folder(path, class_names)
+        found = _match_folder(path, class_names, split)
     if metadata is None:
         return found
     source = printable(str(path))
@@ -83,13 +78,9 @@ def _told(columns: Columns, header: Sequence[str]) -> Columns:
     )
 
 
-def _match_folder(path: str | Path, class_names: Sequence[str]) -> MatchedIndex:
+def _match_folder(path: str | Path, class_names: Sequence[str], split: Split) -> MatchedIndex:
     root = existing_folder(path)
-    splits = [name for name in list_folders(root) if name in SPLIT_FOLDERS and name not in class_names]
-    if TRAIN_FOLDER in splits:
-        choices = " or ".join(printable(str(root / name)) for name in splits)
-        raise DataError(f"{printable(str(root))} holds {', '.join(splits)}; name one of them: {choices}.")
-    part = find_part(root, "", "test")
+    part = find_part(root, _folder_of_split(root, class_names, split), "test")
     samples = folder_samples([part], class_names)
     if not samples:
         raise DataError(
@@ -100,6 +91,20 @@ def _match_folder(path: str | Path, class_names: Sequence[str]) -> MatchedIndex:
         root, tuple(class_names), samples, tuple(part_warnings(part)), dict(part.found.ignored)
     )
     return _matched(index, part.counts)
+
+
+def _folder_of_split(root: Path, class_names: Sequence[str], split: Split) -> str:
+    """Return the folder of a split in a data set as training takes it; empty where it holds class folders."""
+    splits = {name: of for name in list_folders(root) if name not in class_names and (of := split_of(name))}
+    if "train" not in splits.values():
+        return ""
+    fitting = [name for name, of in splits.items() if of == split]
+    if len(fitting) != 1:
+        raise DataError(
+            f"{printable(str(root))} holds {quoted(splits)} and {'two folders' if fitting else 'none'} of "
+            f"{split} images.\nName one of its folders, or choose with --split."
+        )
+    return fitting[0]
 
 
 def _match_table(table: Table, class_names: Sequence[str], columns: Columns, split: Split) -> MatchedIndex:

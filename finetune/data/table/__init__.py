@@ -3,11 +3,10 @@
 from finetune.data.table.columns import ROLES, USUAL_COLUMNS, Columns, Role, find_column, unused_columns
 from finetune.data.table.labels import guess_separator
 from finetune.data.table.reader import Table, is_table, read_table
-from finetune.data.table.rows import SPLIT_NAMES, ImageRow, image_names, read_rows
+from finetune.data.table.rows import ImageRow, image_names, read_rows
 
 __all__ = [
     "ROLES",
-    "SPLIT_NAMES",
     "USUAL_COLUMNS",
     "Columns",
     "ImageRow",

@@ -54,7 +54,7 @@ class Table:
         number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         more = [f"… and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
         lines = [f"  {printable(line)}" for line in [*faults[:_LISTED], *more]]
-        raise DataError("\n".join([f"{number} in the rows of {self}:", *lines, "Mend or remove these rows."]))
+        raise DataError("\n".join([f"{number} in the rows of {self}:", *lines, "Fix or remove these rows."]))
 
 
 def is_table(path: str | Path) -> bool:

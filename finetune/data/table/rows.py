@@ -5,18 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from finetune.choices import Split
+from finetune.choices import SPLIT_NAMES, Split
 from finetune.data.metadata import is_number
 from finetune.data.table.columns import ROLES, Columns, Role, find_column, find_metadata, unused_columns
 from finetune.data.table.labels import find_label_cells
 from finetune.data.table.reader import Table
-
-SPLIT_NAMES: Mapping[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""What a cell of the split column may say, in any case."""
 
 
 class ImageRow(NamedTuple):
