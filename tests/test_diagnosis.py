@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import run_finetune, write_small_config
 
-from finetune.optim.learning_rates import one_cycle, parse_lr
+from finetune.optim.learning_rates import parse_lr
+from finetune.optim.schedule import OneCycle
 from finetune.report.diagnosis import Finding, Knobs, StageCurves, diagnose, steps_by_stage
 from finetune.runs.recorder import EpochRow
 
@@ -23,7 +24,7 @@ def a_stage(*, loss, val, train=None, gradient=None, name="unfrozen", lr="slice(
     events = [
         {
             "loss": loss(where) + (0.02 if i % 2 else -0.02),
-            "lrs": [one_cycle(where, (peak / 25, peak, peak / 1e5), pct_start=0.25)],
+            "lrs": [OneCycle().rate(where, peak)],
             "grad_norm": {"head": 1.0 if gradient is None else gradient(where)},
         }
         for i, where in enumerate(wheres)

@@ -5,8 +5,8 @@ import math
 import pytest
 from conftest import run_finetune, write_small_config
 
+from finetune.optim.schedule import OneCycle
 from finetune.training.early_stopping import EarlyStopping, find_stop
-from finetune.training.events import OneCycle
 
 FALLING = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
@@ -102,13 +102,10 @@ def test_a_stop_says_what_did_not_gain_and_how_far_the_cycle_was():
 
 
 def test_the_rate_that_a_stop_names_is_that_of_the_schedule():
-    from fastai.callback.schedule import combined_cos
-
     cycle = OneCycle()
-    schedule = combined_cos(cycle.pct_start, 1 / cycle.div, 1.0, 1 / cycle.div_final)
     for done in (6, 8, 13, 19):
         stop = stop_of([0.5] * done, epochs=20, pct_start=0.25, patience=1)
-        assert stop.rate_share == pytest.approx(schedule(done / 20), abs=1e-4)
+        assert stop.rate_share == pytest.approx(cycle.rate(done / 20, 1.0), abs=1e-4)
 
 
 @pytest.fixture(scope="module")

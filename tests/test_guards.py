@@ -10,9 +10,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from finetune.errors import DivergenceError
-from finetune.training.events import Hooks, Loaders, OneCycle, Position
+from finetune.optim.schedule import OneCycle
+from finetune.training.events import START, Hooks, Loaders
 from finetune.training.loop import fit_one_cycle
 from finetune.training.norms import StageTensors, tensor_norms
+from finetune.training.step import TrainingStep
 
 FINITE = "All weights were finite before this step, and so are the images: the batch or the forward pass"
 
@@ -121,6 +123,11 @@ def test_a_gradient_that_is_not_finite_is_named_by_its_parameters_where_the_loss
     assert error.step == 1
 
 
+def step_of(model, lr):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    return TrainingStep(model, optimizer, loss=nn.CrossEntropyLoss(), seed=0, stage=0)
+
+
 @pytest.mark.parametrize("step", [1, 2, 3, 4])
 def test_what_a_broken_gradient_spoils_is_never_validated(step):
     images, targets = images_and_targets()
@@ -129,14 +136,12 @@ def test_what_a_broken_gradient_spoils_is_never_validated(step):
     seen = Seen()
     with pytest.raises(DivergenceError, match=f"gradient is not finite at epoch 1, step {step}, "):
         fit_one_cycle(
-            model,
+            step_of(model, lr=1e-3),
             loaders_of(images, targets),
-            optimizer=torch.optim.SGD(model.parameters(), lr=1e-3),
-            loss=nn.CrossEntropyLoss(),
             epochs=1,
             cycle=OneCycle(moms=None),
-            position=Position(0, 0),
             hooks=seen.hooks,
+            reached=START,
         )
     assert [recorded.step + 1 for recorded in seen.steps] == list(range(1, step))
     assert not seen.epochs
@@ -149,14 +154,12 @@ def test_weights_that_the_last_step_of_an_epoch_breaks_are_never_validated():
     hooks = Hooks(step=lambda step: None, epoch=epochs.append, val_batch=lambda done, total: None)
     with pytest.raises(DivergenceError, match=r"weights are not finite after epoch 1, step 1.*\n.*0\.weight"):
         fit_one_cycle(
-            model,
+            step_of(model, lr=1e30),
             loaders_of(images[:4], targets[:4]),
-            optimizer=torch.optim.SGD(model.parameters(), lr=1e30),
-            loss=nn.CrossEntropyLoss(),
             epochs=2,
             cycle=OneCycle(moms=None),
-            position=Position(0, 0),
             hooks=hooks,
+            reached=START,
         )
     assert not epochs
 

@@ -4,10 +4,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from finetune.optim.build import build_optimizer, has_momentum
+from finetune.optim.schedule import OneCycle
 from finetune.optim.update_rules import UPDATE_RULES
 from finetune.seed import derive, seed_all
-from finetune.training.events import Hooks, Loaders, OneCycle, Position
+from finetune.training.events import START, Hooks, Loaders
 from finetune.training.loop import fit_one_cycle
+from finetune.training.step import TrainingStep
 
 BATCH_SIZE = 4
 
@@ -52,6 +54,11 @@ def make_model(dropout=0.0):
     return nn.Sequential(nn.Linear(3, 8), nn.Dropout(dropout), nn.ReLU(), nn.Linear(8, 2))
 
 
+def sgd_step(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    return TrainingStep(model, optimizer, loss=nn.CrossEntropyLoss(), seed=1, stage=0)
+
+
 def fit(
     model,
     loaders,
@@ -66,17 +73,11 @@ def fit(
 ):
     seen = Seen()
     optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
-    fit_one_cycle(
-        model,
-        loaders,
-        optimizer=optimizer,
-        loss=loss or nn.CrossEntropyLoss(),
-        epochs=epochs,
-        cycle=OneCycle(moms=moms),
-        position=Position(seed=1, stage=stage),
-        hooks=seen.hooks,
-        clip_norm=clip_norm,
+    step = TrainingStep(
+        model, optimizer, loss=loss or nn.CrossEntropyLoss(), seed=1, stage=stage, clip_norm=clip_norm
     )
+    cycle = OneCycle(moms=moms)
+    fit_one_cycle(step, loaders, epochs=epochs, cycle=cycle, hooks=seen.hooks, reached=START)
     return seen
 
 
@@ -94,13 +95,11 @@ def test_every_moment_is_asked_about_and_the_last_epoch_is_saved_unasked(over_af
 
     model = make_model()
     fit_one_cycle(
-        model,
+        sgd_step(model),
         make_loaders(),
-        optimizer=torch.optim.SGD(model.parameters(), lr=1e-2),
-        loss=nn.CrossEntropyLoss(),
         epochs=3,
         cycle=OneCycle(moms=None),
-        position=Position(1, 0),
+        reached=START,
         hooks=Hooks(
             step=lambda step: None,
             epoch=lambda epoch: epoch.epoch + 1 == over_after,
@@ -252,12 +251,10 @@ def test_an_error_in_a_hook_arrives_as_it_is():
     hooks = Hooks(step=fail, epoch=lambda epoch: None, val_batch=lambda done, total: None)
     with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device$"):
         fit_one_cycle(
-            model,
+            sgd_step(model),
             loaders,
-            optimizer=torch.optim.SGD(model.parameters(), lr=1e-2),
-            loss=nn.CrossEntropyLoss(),
             epochs=1,
             cycle=OneCycle(moms=None),
-            position=Position(1, 0),
             hooks=hooks,
+            reached=START,
         )

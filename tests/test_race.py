@@ -1,6 +1,7 @@
 """Who races, who wins, and that every racer starts from the same weights."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from finetune.lr_finder.heuristics import ORDER, Suggestion
 from finetune.lr_finder.race import Candidate, Entry, line_up, race, winner
 from finetune.lr_finder.trial import Trial
 from finetune.metrics.score import judge
+from finetune.optim.schedule import OneCycle
 from finetune.training.features import feature_batches
 
 
-def make_trial(seed=0, n=48, loss=None):
+def make_trial(seed=0, n=48, loss=None, optimizer=torch.optim.SGD, clip_norm=None):
     """Return a linear model over two separable clouds of points."""
     generator = torch.Generator().manual_seed(seed)
     targets = torch.arange(n) % 2
@@ -25,17 +27,18 @@ def make_trial(seed=0, n=48, loss=None):
         module=model,
         train=feature_batches(features, batch_size=8, seed=seed),
         val=[features],
-        new_optimizer=lambda: torch.optim.SGD(model.parameters(), lr=1.0),
+        new_optimizer=lambda: optimizer(model.parameters(), lr=1.0),
         loss=loss or nn.CrossEntropyLoss(),
         judge=judge,
         device=torch.device("cpu"),
         seed=seed,
         stage=0,
+        clip_norm=clip_norm,
     )
 
 
-def constant(where, peak):
-    return peak, None
+CONSTANT = OneCycle(div=1.0, div_final=1.0, moms=None)
+"""The rate is at its peak all the time."""
 
 
 def suggestions(**lrs):
@@ -89,15 +92,15 @@ def test_who_diverged_never_wins():
 def test_every_racer_starts_from_the_same_weights_with_the_same_batches():
     trial = make_trial()
     one = [Entry(0.1, ("a",))]
-    alone = race(trial, one, steps=12, schedule=constant)
-    crowd = race(trial, [Entry(1e-3, ("b",)), *one, Entry(30.0, ("c",))], steps=12, schedule=constant)
+    alone = race(trial, one, steps=12, cycle=CONSTANT)
+    crowd = race(trial, [Entry(1e-3, ("b",)), *one, Entry(30.0, ("c",))], steps=12, cycle=CONSTANT)
     results = {r.lr: (r.val_loss, r.val_accuracy) for r in crowd}
     assert results[0.1] == next((r.val_loss, r.val_accuracy) for r in alone if r.lr == 0.1)
 
 
 def test_a_racer_is_trained_as_a_plain_loop_would():
     trial = make_trial()
-    table = race(trial, [Entry(0.1, ("a",))], steps=9, schedule=constant)
+    table = race(trial, [Entry(0.1, ("a",))], steps=9, cycle=CONSTANT)
     losses = list(trial.steps([(0.1, None)] * 9))
     assert len(losses) == 9
     logits, targets = trial.validate()
@@ -106,7 +109,7 @@ def test_a_racer_is_trained_as_a_plain_loop_would():
 
 
 def test_later_rounds_try_half_a_decade_to_either_side_of_the_leader_until_it_stays():
-    table = race(make_trial(), [Entry(1e-4, ("low",)), Entry(0.1, ("better",))], steps=12, schedule=constant)
+    table = race(make_trial(), [Entry(1e-4, ("low",)), Entry(0.1, ("better",))], steps=12, cycle=CONSTANT)
     best = winner(table)
     assert best.lr > 0.2  # beyond what entered
     rates = [r.lr for r in table]
@@ -116,12 +119,12 @@ def test_later_rounds_try_half_a_decade_to_either_side_of_the_leader_until_it_st
 
 
 def test_the_rounds_come_to_an_end():
-    table = race(make_trial(), [Entry(1e-9, ("far",))], steps=2, schedule=constant)
+    table = race(make_trial(), [Entry(1e-9, ("far",))], steps=2, cycle=CONSTANT)
     assert len(table) <= 9
 
 
 def test_a_racer_that_explodes_is_told_as_diverged_and_the_others_go_on():
-    table = race(make_trial(), [Entry(0.1, ("good",)), Entry(1e30, ("mad",))], steps=12, schedule=constant)
+    table = race(make_trial(), [Entry(0.1, ("good",)), Entry(1e30, ("mad",))], steps=12, cycle=CONSTANT)
     mad = table[-1]
     assert (mad.lr, mad.val_loss, mad.val_accuracy) == (1e30, None, None)
     assert winner(table).lr < 1e3
@@ -129,18 +132,23 @@ def test_a_racer_that_explodes_is_told_as_diverged_and_the_others_go_on():
 
 def test_the_standard_error_is_that_of_the_paired_difference():
     trial = make_trial()
-    table = race(trial, [Entry(1e-3, ("a",)), Entry(0.1, ("b",))], steps=12, schedule=constant)
+    table = race(trial, [Entry(1e-3, ("a",)), Entry(0.1, ("b",))], steps=12, cycle=CONSTANT)
     best = min(table, key=lambda r: r.val_loss)
     assert best.standard_error == 0
     assert all(r.standard_error > 0 for r in table if r is not best)
 
 
-def test_the_schedule_is_followed():
-    asked = []
+def test_a_racer_follows_the_whole_cycle():
+    trial, seen = make_trial(), []
 
-    def schedule(where, peak):
-        asked.append((where, peak))
-        return peak, None
+    class Watched(torch.optim.AdamW):
+        def step(self, closure=None):
+            seen.append((self.param_groups[0]["lr"], self.param_groups[0]["betas"][0]))
+            return super().step(closure)
 
-    race(make_trial(), [Entry(0.1, ("a",))], steps=4, schedule=schedule)
-    assert asked[:4] == [(0.0, 0.1), (0.25, 0.1), (0.5, 0.1), (0.75, 0.1)]
+    trial = replace(trial, new_optimizer=lambda: Watched(trial.module.parameters(), lr=1.0))
+    cycle = OneCycle()
+    race(trial, [Entry(0.1, ("a",))], steps=8, cycle=cycle)
+    assert seen[:8] == [(cycle.rate(step / 8, 0.1), cycle.momentum(step / 8)) for step in range(8)]
+    assert seen[0][0] == pytest.approx(0.1 / 25)
+    assert seen[2] == (0.1, 0.85)

@@ -1,6 +1,6 @@
 import pytest
 
-from finetune.optim.learning_rates import LearningRate, one_cycle, parse_lr, spread
+from finetune.optim.learning_rates import LearningRate, parse_lr, spread
 
 
 @pytest.mark.parametrize(
@@ -77,17 +77,6 @@ def test_geometric_spacing_equals_fastai():
 
     ours = spread(parse_lr("slice(1e-6, 4e-3)"), 5, divisor=3, spacing="geometric")
     assert ours == pytest.approx(list(even_mults(1e-6, 4e-3, 5)), rel=1e-12)
-
-
-@pytest.mark.parametrize("pct_start", [0.25, 0.5])
-def test_one_cycle_is_the_schedule_of_fastai(pct_start):
-    import finetune.training.loop  # noqa: F401, I001  (first: it imports fastai without its warnings)
-    from fastai.callback.schedule import combined_cos
-
-    theirs = combined_cos(pct_start, 4e-5, 1e-3, 1e-8)
-    for step in range(40):
-        ours = one_cycle(step / 40, (4e-5, 1e-3, 1e-8), pct_start=pct_start)
-        assert ours == pytest.approx(float(theirs(step / 40)), rel=1e-5)
 
 
 @pytest.mark.parametrize(

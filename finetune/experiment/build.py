@@ -29,10 +29,12 @@ from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifie
 from finetune.model.head import MetadataInputs, embedding_width
 from finetune.optim.build import build_optimizer, has_momentum
 from finetune.optim.param_groups import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
+from finetune.optim.schedule import OneCycle
 from finetune.training.early_stopping import EarlyStopping
-from finetune.training.events import Hooks, Loaders, OneCycle, Position
+from finetune.training.events import Hooks, Loaders, Position
 from finetune.training.loop import fit_one_cycle
 from finetune.training.losses import choose_loss
+from finetune.training.step import TrainingStep
 
 
 @dataclass(frozen=True)
@@ -216,12 +218,13 @@ def build_stage_optimizer(config: Config, plans: list[GroupPlan]) -> torch.optim
     return build_optimizer(groups, name=optimizer.name, decay=optimizer.decay, settings=optimizer.settings)
 
 
-def momentum_cycle(config: Config, optimizer: torch.optim.Optimizer) -> tuple[float, float, float] | None:
-    """Return the momentum at a stage's start, peak and end; None for an optimizer that has none."""
-    if not has_momentum(optimizer):
-        return None
-    fixed = config.optimizer.momentum
-    return config.one_cycle.moms if fixed is None else (fixed, fixed, fixed)
+def stage_cycle(config: Config, optimizer: torch.optim.Optimizer) -> OneCycle:
+    """Return the schedule of a stage; without a momentum for an optimizer that has none."""
+    section, fixed = config.one_cycle, config.optimizer.momentum
+    moms = section.moms if fixed is None else (fixed, fixed, fixed)
+    return OneCycle(
+        section.pct_start, section.div, section.div_final, moms if has_momentum(optimizer) else None
+    )
 
 
 def fit_stage(
@@ -239,18 +242,16 @@ def fit_stage(
     Raises:
         DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
     """
-    config, cycle = experiment.config, experiment.config.one_cycle
-    fit_one_cycle(
+    step = TrainingStep(
         experiment.model if module is None else module,
-        loaders,
-        optimizer=optimizer,
+        optimizer,
         loss=build_loss(experiment),
-        epochs=epochs,
-        cycle=OneCycle(cycle.pct_start, cycle.div, cycle.div_final, momentum_cycle(config, optimizer)),
-        position=position,
-        hooks=hooks,
-        clip_norm=config.optimizer.clip_norm,
+        seed=position.seed,
+        stage=position.stage,
+        clip_norm=experiment.config.optimizer.clip_norm,
     )
+    cycle = stage_cycle(experiment.config, optimizer)
+    fit_one_cycle(step, loaders, epochs=epochs, cycle=cycle, hooks=hooks, reached=position.reached)
 
 
 def early_stopping(config: Config) -> EarlyStopping | None:

@@ -1,7 +1,6 @@
 """Find the learning rate of a stage: the part of the story that `finetune lr-find` and `lr: auto` share."""
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from finetune.config.config import Config
@@ -12,8 +11,8 @@ from finetune.experiment.build import (
     build_stage_optimizer,
     build_val_loader,
     freeze_for_stage,
-    momentum_cycle,
     plan_groups,
+    stage_cycle,
 )
 from finetune.lr_finder.heuristics import ORDER, Curve, Suggestion, choose, divergence, suggest
 from finetune.lr_finder.race import Candidate, line_up, race
@@ -21,7 +20,6 @@ from finetune.lr_finder.result import LrFindResult, decide
 from finetune.lr_finder.sweep import Range, mean_curve, range_test
 from finetune.lr_finder.trial import Trial, no_trace
 from finetune.metrics.score import judge
-from finetune.optim.learning_rates import one_cycle
 from finetune.training.events import Loaders
 from finetune.training.features import compute_features, feature_batches
 
@@ -121,7 +119,7 @@ def _over_features(experiment: Experiment, trial: Trial, most_batches: int, disp
 
 
 def _sweep(trial: Trial, config: Config, display: Display) -> list[Curve]:
-    how, moms = config.lr_finder, momentum_cycle(config, trial.new_optimizer())
+    how, moms = config.lr_finder, stage_cycle(config, trial.new_optimizer()).moms
     sweep = Range(how.start, how.end, how.steps, how.stop, how.smoothing)
     with display.bar("range test", (how.steps + 1) * how.repeats, "steps") as bar:
         return range_test(
@@ -143,19 +141,5 @@ def _race(
 ) -> list[Candidate]:
     entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
     with display.bar("race", steps * (len(entries) + 2), "steps") as bar:  # two in a second round
-        schedule = _course(config, momentum_cycle(config, trial.new_optimizer()))
-        return race(trial, entries, steps=steps, schedule=schedule, tick=lambda: bar.advance_by(1))
-
-
-def _course(
-    config: Config, moms: tuple[float, float, float] | None
-) -> Callable[[float, float], tuple[float, float | None]]:
-    """Return rate and momentum of the stage's own one-cycle schedule, for any peak."""
-    cycle = config.one_cycle
-
-    def course(where: float, peak: float) -> tuple[float, float | None]:
-        rates = (peak / cycle.div, peak, peak / cycle.div_final)
-        momentum = None if moms is None else one_cycle(where, moms, pct_start=cycle.pct_start)
-        return one_cycle(where, rates, pct_start=cycle.pct_start), momentum
-
-    return course
+        cycle = stage_cycle(config, trial.new_optimizer())
+        return race(trial, entries, steps=steps, cycle=cycle, tick=lambda: bar.advance_by(1))

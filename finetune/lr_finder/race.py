@@ -13,14 +13,12 @@ from torch import Tensor
 
 from finetune.lr_finder.heuristics import Suggestion
 from finetune.lr_finder.trial import Trial, no_trace
+from finetune.optim.schedule import OneCycle
 
 _SAME = 0.2  # decades; rates closer than this are one racer
 _TIE = 1.0  # standard errors within which losses are equal
 _BESIDE = math.sqrt(10)  # how far from the leader the later rounds try
 _MORE_ROUNDS = 4
-
-Schedule = Callable[[float, float], tuple[float, float | None]]
-"""From (fraction of the steps done, peak rate) to (rate, momentum)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def race(
     entries: Sequence[Entry],
     *,
     steps: int,
-    schedule: Schedule,
+    cycle: OneCycle,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Candidate]:
     """Train at each rate for `steps` steps, all from the same start with the same batches; leave no trace.
@@ -89,17 +87,17 @@ def race(
         trial: what is trained and validated.
         entries: the rates with the names of who suggested them.
         steps: length of each training.
-        schedule: the course of rate and momentum, as in the stage itself.
+        cycle: the schedule of the stage itself.
         tick: called after each step.
 
     Returns:
         The league table, from the lowest rate up.
     """
-    results = {entry: _run(trial, _course(schedule, entry.lr, steps), tick) for entry in entries}
+    results = {entry: _run(trial, _course(cycle, entry.lr, steps), tick) for entry in entries}
     for number in range(2, 2 + _MORE_ROUNDS):
         leader = winner(_table(results))
         for entry in _beside(leader, list(results), f"round {number}"):
-            results[entry] = _run(trial, _course(schedule, entry.lr, steps), tick)
+            results[entry] = _run(trial, _course(cycle, entry.lr, steps), tick)
     return _table(results)
 
 
@@ -155,8 +153,9 @@ def _beside(leader: Candidate | None, entries: Sequence[Entry], name: str) -> li
     return [entry for entry in tries if all(_decades(entry.lr, other.lr) >= _SAME for other in entries)]
 
 
-def _course(schedule: Schedule, lr: float, steps: int) -> Iterator[tuple[float, float | None]]:
-    return (schedule(step / steps, lr) for step in range(steps))
+def _course(cycle: OneCycle, lr: float, steps: int) -> Iterator[tuple[float, float | None]]:
+    """Return rate and momentum of each step of a whole cycle."""
+    return ((cycle.rate(step / steps, lr), cycle.momentum(step / steps)) for step in range(steps))
 
 
 def _decades(one: float, other: float) -> float:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
-from finetune.seed import derive, seed_all
 from finetune.training.events import Batches
 from finetune.training.inference import compute_logits
+from finetune.training.step import TrainingStep
 
 Judge = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 """From logits (N, C) and targets (N, …) to the loss of each image (N,), in nats, and the accuracy."""
@@ -50,25 +49,20 @@ class Trial:
         A momentum of None leaves the optimizer without one. Order, augmentation and dropout are those of the
         stage's epochs from `first_epoch` on.
         """
-        optimizer = self.new_optimizer()
-        multiples = [float(group["lr"]) for group in optimizer.param_groups]
-        self.module.train()
-        batches = self._batches(first_epoch)
-        for rate, momentum in schedule:
-            for group, multiple in zip(optimizer.param_groups, multiples, strict=True):
-                group["lr"] = rate * multiple
-                if momentum is not None:
-                    _set_momentum(group, momentum)
-            epoch, number, (*inputs, targets) = next(batches)
-            seed_all(derive(self.seed, "dropout", self.stage, epoch, number))
-            outputs = self.module(*(one.to(self.device, non_blocking=True) for one in inputs))
-            loss = self.loss(outputs, targets.to(self.device, non_blocking=True))
-            loss.backward()
-            if self.clip_norm is not None:
-                clip_grad_norm_(self.module.parameters(), self.clip_norm)  # frozen ones have no gradient
-            optimizer.step()
-            optimizer.zero_grad()
-            yield float(loss.detach())
+        step = TrainingStep(
+            self.module,
+            self.new_optimizer(),
+            loss=self.loss,
+            seed=self.seed,
+            stage=self.stage,
+            clip_norm=self.clip_norm,
+        )
+        taking = zip(schedule, self._batches(first_epoch), strict=False)
+        for (rate, momentum), (epoch, number, batch) in taking:
+            *inputs, targets = (part.to(self.device, non_blocking=True) for part in batch)
+            rates = [rate * multiple for multiple in step.group_rates]
+            taken = step(inputs, targets, epoch=epoch, batch=number, rates=rates, momentum=momentum)
+            yield float(taken.loss)
 
     def validate(self) -> tuple[Tensor, Tensor]:
         """Return the logits (N, C) and targets of the validation images, on the CPU."""
@@ -112,12 +106,3 @@ def no_trace(module: nn.Module) -> Iterator[None]:
         np.random.set_state(states[1])
         random.setstate(states[2])
         torch.cuda.set_rng_state_all(device_states)
-
-
-def _set_momentum(group: dict[str, object], momentum: float) -> None:
-    """Set the momentum of a parameter group where torch's optimizers keep it."""
-    betas = group.get("betas")
-    if isinstance(betas, tuple):
-        group["betas"] = (momentum, *betas[1:])
-    else:
-        group["momentum"] = momentum

@@ -124,21 +124,3 @@ def spread(lr: LearningRate, n_groups: int, *, divisor: float, spacing: Spacing)
     else:
         between = [low * (high / low) ** (i / last) for i in range(1, last)]
     return [low, *between, high]
-
-
-def one_cycle(where: float, values: tuple[float, float, float], *, pct_start: float) -> float:
-    """Return a value of the one-cycle schedule (Smith, 2018) with cosine flanks, as fastai's `fit_one_cycle`.
-
-    Args:
-        where: fraction of the steps that are done, 0–1.
-        values: at the start, at the turning point, and at the end.
-        pct_start: fraction of the steps before the turning point, 0–1.
-    """
-    start, middle, end = values
-    if where < pct_start:
-        return _cosine(where / pct_start, start, middle)
-    return _cosine((where - pct_start) / (1 - pct_start), middle, end)
-
-
-def _cosine(fraction: float, start: float, end: float) -> float:
-    return start + (end - start) * (1 - math.cos(math.pi * fraction)) / 2

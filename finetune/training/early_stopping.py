@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from finetune.choices import Monitor
 from finetune.metrics.monitor import HIGHER_IS_BETTER
-from finetune.optim.learning_rates import one_cycle
+from finetune.optim.schedule import combined_cos
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def find_stop(stage: str, values: Sequence[float], epochs: int, rule: EarlyStopp
         best_epoch=best_epoch,
         patience=rule.patience,
         min_delta=rule.min_delta,
-        rate_share=one_cycle(len(values) / epochs, (0.0, 1.0, 0.0), pct_start=rule.pct_start),
+        rate_share=combined_cos(len(values) / epochs, (0.0, 1.0, 0.0), pct_start=rule.pct_start),
     )
 
 

@@ -13,17 +13,6 @@ Batches = Iterable[tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
-class OneCycle:
-    """Shape of the one-cycle schedule, in the words of fastai's `fit_one_cycle`."""
-
-    pct_start: float = 0.25
-    div: float = 25.0
-    div_final: float = 1e5
-    moms: tuple[float, float, float] | None = (0.95, 0.85, 0.95)
-    """Momentum at the start, at the peak and at the end; None for an optimizer that has none."""
-
-
-@dataclass(frozen=True)
 class Loaders:
     """What fastai expects of its `DataLoaders`, over plain torch loaders and one device.
 

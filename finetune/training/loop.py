@@ -1,43 +1,45 @@
-"""fastai's loop with our randomness, our guards and our hooks, and with a place to begin at."""
+"""A stage of training on fastai's loop: with our step and our schedule, resumable at any batch."""
 
 import time
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_
+from torch import Tensor
 
 from finetune.machine.device import LateNumbers
-from finetune.seed import derive, seed_all
-from finetune.training.events import Epoch, Hooks, Loaders, OneCycle, Position, Reached, Step
+from finetune.optim.schedule import OneCycle
+from finetune.training.events import Epoch, Hooks, Loaders, Reached, Step
 from finetune.training.guards import Evidence, Place, check_step, check_weights
-from finetune.training.norms import Norms, StageTensors, clip_factor, norms_by_group, tensor_norms
+from finetune.training.norms import Norms, clip_factor, norms_by_group, tensor_norms
+from finetune.training.step import TrainingStep
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # fastai still decorates with torch.jit.script
-    from fastai.callback.core import CancelEpochException, TrainEvalCallback
-    from fastai.callback.schedule import ParamScheduler, combined_cos
+    from fastai.callback.core import (
+        Callback,
+        CancelBatchException,
+        CancelEpochException,
+        CancelFitException,
+        CancelTrainException,
+        TrainEvalCallback,
+    )
     from fastai.learner import Learner
     from fastai.optimizer import OptimWrapper
 
 
 def fit_one_cycle(
-    model: nn.Module,
+    step: TrainingStep,
     loaders: Loaders,
     *,
-    optimizer: torch.optim.Optimizer,
-    loss: nn.Module,
     epochs: int,
     cycle: OneCycle,
-    position: Position,
     hooks: Hooks,
-    clip_norm: float | None = None,
+    reached: Reached,
 ) -> None:
-    """Train for one cycle; each parameter group peaks at the rate that the optimizer holds for it.
+    """Train for one cycle; each parameter group peaks at the rate that it held when `step` was made.
 
-    `clip_norm` is the largest norm that the gradient of all trained parameters may have; None for any.
     Where the model and the state of the optimizer are those that `hooks.save` saw, training from the position
     that it was given goes on as if it had never stopped: order, augmentation, dropout, rates and momentum are
     functions of the step.
@@ -45,23 +47,39 @@ def fit_one_cycle(
     Raises:
         DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
     """
-    model.train()
-    learner = _StageLearner(
-        model,
+    stage = _Stage(step, epochs=epochs, batches=len(loaders.train), cycle=cycle, hooks=hooks, reached=reached)
+    # `wd=None` and `wd_bn_bias=True` leave the optimizer's own weight decay per group alone;
+    # `train_bn=False` leaves frozen batch norm alone: the model itself knows what is frozen.
+    learner = Learner(
         loaders,
-        optimizer=optimizer,
-        loss=loss,
-        position=position,
-        hooks=hooks,
-        clip_norm=clip_norm,
+        step.module,
+        loss_func=step.loss,
+        # A function: fastai would clear the state of an optimizer that is handed to it ready-made.
+        opt_func=lambda parameters, lr: OptimWrapper(opt=step.optimizer),
+        cbs=[TrainEvalCallback(), _StageEvents(stage)],
+        default_cbs=False,
+        wd=None,
+        wd_bn_bias=True,
+        train_bn=False,
     )
-    peaks = np.array([float(group["lr"]) for group in optimizer.param_groups])
-    schedule = {"lr": combined_cos(cycle.pct_start, peaks / cycle.div, peaks, peaks / cycle.div_final)}
-    # fastai's own `fit_one_cycle` always moves a momentum: it would give one to torch's SGD, and it fails on
-    # optimizers that have no such setting.
-    if cycle.moms is not None:
-        schedule["mom"] = combined_cos(cycle.pct_start, *cycle.moms)
-    learner.fit(epochs, cbs=ParamScheduler(schedule))
+    learner.fit(epochs)
+
+
+class _StageEvents(Callback):  # type: ignore[misc]
+    """Hands the events of fastai's loop to a stage."""
+
+    def __init__(self, stage: "_Stage") -> None:
+        self._stage = stage
+
+    def __call__(self, event_name: str) -> None:
+        """Call what the stage does at an event.
+
+        fastai's own version rewrites the text of every error raised below it, and raises IndexError in place
+        of one without arguments.
+        """
+        handler = getattr(self._stage, event_name, None)
+        if handler is not None:
+            handler(self.learn)
 
 
 @dataclass(frozen=True)
@@ -77,172 +95,134 @@ class _Unread:
     batch: tuple[Tensor, Tensor]
 
 
-class _StageLearner(Learner):  # type: ignore[misc]
-    """fastai's loop with our randomness, our guards and our hooks."""
+class _Stage:
+    """What happens in a stage; the methods without an underscore are named after fastai's events.
+
+    A plain class: an attribute that is set on a fastai callback may shadow one of the learner, or of the
+    model behind it.
+    """
 
     def __init__(
         self,
-        model: nn.Module,
-        loaders: Loaders,
+        step: TrainingStep,
         *,
-        optimizer: torch.optim.Optimizer,
-        loss: nn.Module,
-        position: Position,
+        epochs: int,
+        batches: int,
+        cycle: OneCycle,
         hooks: Hooks,
-        clip_norm: float | None,
+        reached: Reached,
     ) -> None:
-        # `wd=None` and `wd_bn_bias=True` leave the optimizer's own weight decay per group alone;
-        # `train_bn=False` leaves frozen batch norm alone: the model itself knows what is frozen.
-        super().__init__(
-            loaders,
-            model,
-            loss_func=loss,
-            opt_func=OptimWrapper(opt=optimizer),
-            cbs=[TrainEvalCallback()],
-            default_cbs=False,
-            wd=None,
-            wd_bn_bias=True,
-            train_bn=False,
-        )
-        self.opt = self.opt_func  # fastai would take it up when it begins to fit, and clear its state
-        self.position, self.hooks, self.torch_optimizer = position, hooks, optimizer
-        self.clip_norm, self.reached = clip_norm, position.reached
-        self.tensors = StageTensors(model, optimizer)
-        self.unread: _Unread | None = None
+        self._step, self._epochs, self._batches = step, epochs, batches
+        self._cycle, self._hooks, self._reached = cycle, hooks, reached
+        self._first_batch = reached.batch
+        self._began = time.perf_counter()
+        self._place = Place(step.stage, 0, 0, step.group_rates)
+        self._unread: _Unread | None = None
+        self._val: list[tuple[Tensor, Tensor]] = []
 
-    def _do_fit(self) -> None:
-        for epoch in range(self.reached.epoch, self.n_epoch):
-            self.epoch = epoch
-            self._with_events(self._do_epoch, "epoch", CancelEpochException)
-            self.reached = Reached(epoch + 1)
-            last = self.over or epoch + 1 == self.n_epoch
-            if last or self.hooks.due("epoch"):
-                self.hooks.save(self.reached)
-            if self.over:
-                break
+    def before_epoch(self, learner: Any) -> None:
+        if learner.epoch < self._reached.epoch:
+            raise CancelEpochException  # it was trained before an interruption
+        self._val = []
+        self._began = time.perf_counter() - self._reached.seconds
 
-    def _do_epoch(self) -> None:
-        batches = len(self.dls.train)
-        self.train_iter = self.epoch * batches + self.reached.batch
-        self.val_logits: list[Tensor] = []
-        self.val_targets: list[Tensor] = []
-        self.trained_since = time.perf_counter() - self.reached.seconds
-        if self.reached.batch < batches:
-            self._do_epoch_train()
-            self._look_back(batches)
-        trained = self.reached
-        self._do_epoch_validate()
-        self.over = self.hooks.epoch(
+    def before_train(self, learner: Any) -> None:
+        self._first_batch = self._reached.batch
+        if self._first_batch == self._batches:
+            raise CancelTrainException  # only the validation was interrupted
+        learner.dls.train.sampler.start_epoch(self._step.stage, learner.epoch, self._first_batch)
+
+    def before_batch(self, learner: Any) -> None:
+        if learner.training:
+            self._train(learner.xb, learner.yb[0], learner.epoch, self._first_batch + learner.iter)
+        else:
+            self._val.append((learner.model(*learner.xb).cpu(), learner.yb[0].cpu()))
+        raise CancelBatchException  # this was the batch: fastai's own step neither seeds nor clips
+
+    def after_batch(self, learner: Any) -> None:
+        if not learner.training:
+            self._hooks.val_batch(learner.iter + 1, learner.n_iter)
+        if self._hooks.due("step" if learner.training else "val_batch"):
+            if learner.training:
+                self._look_back(self._first_batch + learner.iter + 1)
+            self._hooks.save(self._reached)
+
+    def after_train(self, learner: Any) -> None:
+        if self._reached.batch < self._batches:
+            self._look_back(self._batches)
+
+    def after_epoch(self, learner: Any) -> None:
+        if learner.epoch < self._reached.epoch:
+            return  # left out
+        logits, targets = zip(*self._val, strict=True)
+        over = self._hooks.epoch(
             Epoch(
-                epoch=self.epoch,
-                train_loss=trained.loss_sum / trained.images_seen,
-                val_logits=torch.cat(self.val_logits),
-                val_targets=torch.cat(self.val_targets),
-                seconds=time.perf_counter() - self.trained_since,
-                images_per_second=trained.images_seen / trained.seconds,
+                epoch=learner.epoch,
+                train_loss=self._reached.loss_sum / self._reached.images_seen,
+                val_logits=torch.cat(logits),
+                val_targets=torch.cat(targets),
+                seconds=time.perf_counter() - self._began,
+                images_per_second=self._reached.images_seen / self._reached.seconds,
             )
         )
+        self._reached = Reached(learner.epoch + 1)
+        if over or self._reached.epoch == self._epochs or self._hooks.due("epoch"):
+            self._hooks.save(self._reached)
+        if over:
+            raise CancelFitException
 
-    def _do_epoch_train(self) -> None:
-        self.first_batch = self.reached.batch
-        self.dls.train.sampler.start_epoch(self.position.stage, self.epoch, self.first_batch)
-        super()._do_epoch_train()
-
-    def one_batch(self, i: int, b: tuple[Tensor, ...]) -> None:
-        if not self.training:
-            super().one_batch(i, b)
-            self.hooks.val_batch(i + 1, self.n_iter)
-        else:
-            i += self.first_batch
-            seed_all(derive(self.position.seed, "dropout", self.position.stage, self.epoch, i))
-            # fastai adds up what each batch is of the whole; a sum would depend on where it began.
-            self.pct_train = self.train_iter / (self.n_epoch * self.n_iter)
-            super().one_batch(i, b)
-        if self.hooks.due("step" if self.training else "val_batch"):
-            if self.training:
-                self._look_back(i + 1)
-            self.hooks.save(self.reached)
+    def _train(self, inputs: tuple[Tensor, ...], targets: Tensor, epoch: int, batch: int) -> None:
+        number = epoch * self._batches + batch
+        # fastai adds up what each batch is of the whole; a sum would depend on where it began.
+        where = number / (self._epochs * self._batches)
+        rates = tuple(self._cycle.rate(where, peak) for peak in self._step.group_rates)
+        momentum = self._cycle.momentum(where)
+        weights = tensor_norms(self._step.tensors.moving)
+        taken = self._step(inputs, targets, epoch=epoch, batch=batch, rates=rates, momentum=momentum)
+        self._read_step()  # the one before, while the device is at this one
+        self._place = Place(self._step.stage, epoch, number, rates)
+        self._unread = _Unread(
+            numbers=LateNumbers(torch.cat([taken.loss[None], weights, taken.gradient_norms])),
+            place=self._place,
+            momentum=momentum or None,
+            gradients=taken.gradients,
+            batch=(inputs[0], targets),
+        )
 
     def _look_back(self, batches: int) -> None:
-        """Take in all that was trained in this epoch, and make sure that it can be kept."""
+        """Take in all that was trained in this epoch, and make sure that it can be saved and validated."""
         self._read_step()
-        self._check_weights()
-        seconds = time.perf_counter() - self.trained_since
-        self.reached = replace(self.reached, batch=batches, seconds=seconds)
-
-    def _do_one_batch(self) -> None:
-        if not self.training:
-            self.val_logits.append(self.model(*self.xb).cpu())
-            self.val_targets.append(self.yb[0].cpu())
-            return
-        weights = tensor_norms(self.tensors.moving)
-        super()._do_one_batch()
-        self._read_step()
-        self.unread = _Unread(
-            numbers=LateNumbers(torch.cat([self.loss.detach()[None], weights, self.gradient_norms])),
-            place=Place(self.position.stage, self.epoch, self.train_iter, self._rates()),
-            momentum=self._momentum(),
-            gradients=self.gradient_names,
-            batch=(self.xb[0], self.yb[0]),
-        )
-
-    def _step(self) -> None:
-        gradients = self.tensors.gradients()
-        self.gradient_names = [name for name, _ in gradients]
-        self.gradient_norms = tensor_norms(gradients)
-        if self.clip_norm is not None:
-            learning = [parameter for _, parameter in self.tensors.learning]
-            clip_grads_with_norm_(learning, self.clip_norm, torch.linalg.vector_norm(self.gradient_norms))
-        super()._step()
-
-    def _rates(self) -> tuple[float, ...]:
-        return tuple(float(group["lr"]) for group in self.torch_optimizer.param_groups)
-
-    def _momentum(self) -> float | None:
-        group = self.torch_optimizer.param_groups[0]
-        return float(group["betas"][0] if "betas" in group else group.get("momentum", 0)) or None
+        moving = self._step.tensors.moving
+        check_weights(Norms([name for name, _ in moving], tensor_norms(moving).tolist()), self._place)
+        seconds = time.perf_counter() - self._began
+        self._reached = replace(self._reached, batch=batches, seconds=seconds)
 
     def _read_step(self) -> None:
-        """Take in what the step before has left, so that a GPU never waits for the CPU to look at it."""
-        if self.unread is None:
+        """Take in what the last step has left: one step later, so that a GPU never waits for the CPU."""
+        if self._unread is None:
             return
-        unread, self.unread = self.unread, None
+        unread, self._unread = self._unread, None
         loss, *norms = unread.numbers.read()
-        moving = [name for name, _ in self.tensors.moving]
+        moving = [name for name, _ in self._step.tensors.moving]
         gradients = Norms(unread.gradients, norms[len(moving) :])
-        place, images = unread.place, len(unread.batch[0])
-        check_step(
-            Evidence(
-                place=place,
-                loss=loss,
-                weights=Norms(moving, norms[: len(moving)]),
-                gradients=gradients,
-                still=self.tensors.still,
-                batch=unread.batch,
-            )
+        weights = Norms(moving, norms[: len(moving)])
+        still, images = self._step.tensors.still, len(unread.batch[0])
+        check_step(Evidence(unread.place, loss, gradients, weights, still, unread.batch))
+        self._reached = replace(
+            self._reached,
+            loss_sum=self._reached.loss_sum + loss * images,
+            images_seen=self._reached.images_seen + images,
         )
-        self.reached = replace(
-            self.reached,
-            loss_sum=self.reached.loss_sum + loss * images,
-            images_seen=self.reached.images_seen + images,
-        )
-        self.hooks.step(
+        clip_norm = self._step.clip_norm
+        self._hooks.step(
             Step(
-                epoch=place.epoch,
-                step=place.step,
+                epoch=unread.place.epoch,
+                step=unread.place.step,
                 loss=loss,
-                lrs=place.lrs,
+                lrs=unread.place.lrs,
                 momentum=unread.momentum,
                 images=images,
-                grad_norm=norms_by_group(gradients, self.tensors.group_of),
-                clip=None if self.clip_norm is None else clip_factor(gradients.values, self.clip_norm),
+                grad_norm=norms_by_group(gradients, self._step.tensors.group_of),
+                clip=None if clip_norm is None else clip_factor(gradients.values, clip_norm),
             )
-        )
-
-    def _check_weights(self) -> None:
-        """Look at the weights after the last step: only finite ones are validated, and kept."""
-        names = [name for name, _ in self.tensors.moving]
-        norms = tensor_norms(self.tensors.moving).tolist()
-        check_weights(
-            Norms(names, norms), Place(self.position.stage, self.epoch, self.train_iter - 1, self._rates())
         )

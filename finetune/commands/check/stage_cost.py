@@ -11,8 +11,8 @@ from finetune.experiment.build import (
     build_loaders,
     build_val_loader,
     loader_workers,
-    momentum_cycle,
     plan_groups,
+    stage_cycle,
 )
 from finetune.experiment.lr_search import stage_trial
 from finetune.machine.device import forget_peak_memory, peak_memory
@@ -73,7 +73,7 @@ def measure_stage_costs(experiment: Experiment, number: int, loaders: Loaders) -
     """
     config, stage = experiment.config, experiment.config.stages[number]
     trial = stage_trial(experiment, number, loaders)
-    moms = momentum_cycle(config, trial.new_optimizer())
+    moms = stage_cycle(config, trial.new_optimizer()).moms
     forget_peak_memory(experiment.device)
     read = _seconds(iter(_batches(loaders, number)))
     schedule = [(_RATE, None if moms is None else moms[1])] * _MOST_STEPS

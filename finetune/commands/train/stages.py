@@ -18,8 +18,8 @@ from finetune.experiment.build import (
     build_stage_optimizer,
     fit_stage,
     freeze_for_stage,
-    momentum_cycle,
     plan_groups,
+    stage_cycle,
 )
 from finetune.experiment.lr_search import find_lr, starting_weights
 from finetune.machine.signals import StopSignals
@@ -124,7 +124,7 @@ def run_stage(
     optimizer = build_stage_optimizer(config, plans)
     restore_optimizer(optimizer, tensors)
     training.checkpointer.follow(optimizer)
-    for note in schedule_notes(config, momentum_cycle(config, optimizer)):
+    for note in schedule_notes(config, stage_cycle(config, optimizer).moms):
         display.say(note)
     images = len(loaders.train) * config.data.batch_size * stage.epochs
     with display.bar(stage.name, images) as bar, training.stop.deferred():

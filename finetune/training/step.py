@@ -1,0 +1,87 @@
+"""One step of training: the same for a stage, for a range test and for the trainings of a race."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_
+
+from finetune.optim.schedule import set_rates
+from finetune.seed import derive, seed_all
+from finetune.training.norms import StageTensors, tensor_norms
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What a step has measured; the device may still be computing the numbers."""
+
+    loss: Tensor
+    """Mean loss of the batch before the step, (), in nats, without its graph."""
+    gradients: list[str]
+    """Names of the parameters that had a gradient, in the order of the model."""
+    gradient_norms: Tensor
+    """L2 norm of each, before any clipping, (n,)."""
+
+
+class TrainingStep:
+    """Takes the steps of one training: forward, loss, backward, clipping, optimizer, in this order."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        loss: nn.Module,
+        seed: int,
+        stage: int,
+        clip_norm: float | None = None,
+    ) -> None:
+        """Put a module that is frozen as it should be into training mode.
+
+        Args:
+            module: from the inputs of a batch to what the loss takes.
+            optimizer: over what learns of it; what its groups hold as rate now stays in `group_rates`.
+            loss: from outputs and targets to a number.
+            seed: the seed of the experiment.
+            stage: number of the stage, from 0.
+            clip_norm: the largest norm that the gradient of all that learns may have; None for any.
+        """
+        module.train()  # first: whether the running statistics move depends on it
+        self.module, self.optimizer, self.loss = module, optimizer, loss
+        self.seed, self.stage, self.clip_norm = seed, stage, clip_norm
+        self.tensors = StageTensors(module, optimizer)
+        self.group_rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
+
+    def __call__(
+        self,
+        inputs: Sequence[Tensor],
+        targets: Tensor,
+        *,
+        epoch: int,
+        batch: int,
+        rates: Sequence[float],
+        momentum: float | None,
+    ) -> StepOutcome:
+        """Take one step; its dropout is a function of the stage, the epoch and the batch.
+
+        Args:
+            inputs: what the module takes, images (N, 3, H, W) or features (N, D) first, on its device.
+            targets: (N, …), on the same device.
+            epoch: number of the epoch in the stage, from 0.
+            batch: number of the batch in the epoch, from 0.
+            rates: learning rate of each parameter group.
+            momentum: of all groups; None leaves it alone.
+        """
+        set_rates(self.optimizer, rates, momentum)
+        seed_all(derive(self.seed, "dropout", self.stage, epoch, batch))
+        loss: Tensor = self.loss(self.module(*inputs), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = self.tensors.gradients()
+        norms = tensor_norms(gradients)
+        if self.clip_norm is not None:
+            learning = [parameter for _, parameter in self.tensors.learning]
+            clip_grads_with_norm_(learning, self.clip_norm, torch.linalg.vector_norm(norms))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return StepOutcome(loss.detach(), [name for name, _ in gradients], norms)
