@@ -1,64 +1,15 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import run_finetune, write_small_config
+from curves import a_stage, findings, hump, learning, some_knobs, the_finding
 
-from finetune.optim.learning_rates import parse_lr
-from finetune.optim.schedule import OneCycle
-from finetune.report.diagnosis import Finding, Knobs, StageCurves, diagnose, steps_by_stage
-from finetune.runs.recorder import EpochRow
+from finetune.report.diagnosis import Finding, Predictions, StageCurves, diagnose, steps_by_stage
 
 QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
-
-
-def a_stage(*, loss, val, train=None, gradient=None, name="unfrozen", lr="slice(1e-4, 1e-3)", steps=200):
-    """Make the curves of a stage.
-
-    `loss` and `gradient` are functions of the fraction of the steps done; `val` and `train` are the losses
-    after each epoch.
-    """
-    wheres = [i / steps for i in range(steps)]
-    peak = parse_lr(lr).last
-    events = [
-        {
-            "loss": loss(where) + (0.02 if i % 2 else -0.02),
-            "lrs": [OneCycle().rate(where, peak)],
-            "grad_norm": {"head": 1.0 if gradient is None else gradient(where)},
-        }
-        for i, where in enumerate(wheres)
-    ]
-    train = train or [loss((i + 0.5) / len(val)) for i in range(len(val))]
-    rows = [
-        EpochRow(name, i + 1, train[i], val[i], *[1 - val[i] / 3] * 4, 1.0, 100.0) for i in range(len(val))
-    ]
-    return StageCurves(name, len(val), parse_lr(lr), rows, events)
-
-
-def some_knobs(**changes):
-    knobs = {
-        "classes": 10,
-        "label_smoothing": 0.0,
-        "weight_decay": 0.01,
-        "augment": "light",
-        "trains_all": True,
-    }
-    return Knobs(**(knobs | changes))
-
-
-def findings(*stages, **knobs):
-    return diagnose(stages, some_knobs(**knobs))
-
-
-def the_finding(*stages, **knobs) -> Finding:
-    (found,) = findings(*stages, **knobs)
-    return found
-
-
-def learning(start=2.3, end=0.1, speed=12.0):
-    """Return a loss that falls, and is down long before the end."""
-    return lambda where: end + (start - end) * math.exp(-speed * where)
 
 
 def test_nothing_is_said_where_all_is_well():
@@ -93,8 +44,8 @@ def test_losses_that_part_are_overfitting():
         "while the training loss fell from 0.3000 to 0.0200"
     )
     assert "data.augment=light or standard (now none)" in found.advice
-    assert "optimizer.weight_decay" in found.advice
-    assert "stages.unfrozen.epochs=2" in found.advice
+    assert "optimizer.weight_decay=0.1 (now 0.01)" in found.advice
+    assert found.advice.endswith("or early_stopping.patience=3")
 
 
 def test_a_stage_that_only_overfits_can_be_left_out():
@@ -121,7 +72,7 @@ def test_losses_that_are_both_high_and_flat_are_underfitting():
     found = the_finding(a_stage(loss=learning(end=1.2), val=[1.4, 1.3, 1.2, 1.2]), weight_decay=0.9)
     assert found.trouble == "underfitting"
     assert found.evidence.startswith(
-        "training loss 1.200 and validation loss 1.200 are both high (a guess has 2.303)"
+        "training loss 1.200 and validation loss 1.200 are both high (random guessing gives 2.303)"
     )
     assert found.advice == "optimizer.weight_decay=0.01 (now 0.9)"
 
@@ -130,7 +81,7 @@ def test_underfitting_without_much_decay_asks_for_more_to_learn_with():
     stage = a_stage(loss=learning(end=1.2), val=[1.4, 1.3, 1.2, 1.2])
     found = the_finding(stage, trains_all=False, augment="strong")
     assert found.advice.startswith(
-        "stages.unfrozen.train=all, or one more stage that does, data.augment=light"
+        "stages.unfrozen.train=all, or one more stage that does, data.augment=standard (now strong)"
     )
     assert "weight_decay" not in found.advice
 
@@ -138,9 +89,9 @@ def test_underfitting_without_much_decay_asks_for_more_to_learn_with():
 def test_what_label_smoothing_adds_to_the_training_loss_is_not_held_against_it():
     smoothed = some_knobs(label_smoothing=0.3)
     targets = [0.73, *[0.03] * 9]
-    assert smoothed.floor == pytest.approx(-sum(p * math.log(p) for p in targets))
-    assert some_knobs().floor == 0
-    stage = a_stage(loss=learning(end=smoothed.floor + 0.05), val=[0.9, 0.8, 0.75, 0.75])
+    assert smoothed.least_loss == pytest.approx(-sum(p * math.log(p) for p in targets))
+    assert some_knobs().least_loss == 0
+    stage = a_stage(loss=learning(end=smoothed.least_loss + 0.05), val=[0.9, 0.8, 0.75, 0.75])
     assert findings(stage, label_smoothing=0.3) == []
     assert the_finding(stage).trouble == "underfitting"
 
@@ -148,13 +99,13 @@ def test_what_label_smoothing_adds_to_the_training_loss_is_not_held_against_it()
 def test_where_an_image_may_have_several_classes_a_guess_is_how_many_have_each():
     knobs = some_knobs(prevalences=(0.5, 0.1), label_smoothing=0.2)
     rare = -0.1 * math.log(0.1) - 0.9 * math.log(0.9)
-    assert knobs.guess == pytest.approx((math.log(2) + rare) / 2)
-    assert knobs.floor == pytest.approx(rare)  # targets of 0.1 and 0.9
-    assert some_knobs(prevalences=(0.5, 1.0)).guess == pytest.approx(math.log(2) / 2)
-    still = a_stage(loss=lambda where: 0.6, val=[0.6] * 3)
+    assert knobs.chance_loss == pytest.approx((math.log(2) + rare) / 2)
+    assert knobs.least_loss == pytest.approx(rare)  # targets of 0.1 and 0.9
+    assert some_knobs(prevalences=(0.5, 1.0)).chance_loss == pytest.approx(math.log(2) / 2)
+    still = a_stage(loss=lambda where: 0.68, val=[0.68] * 3)
     (found,) = findings(still, prevalences=(0.5, 0.5, 0.4))
-    assert found.trouble == "rate too low"
-    assert "a guess has 0.686" in found.evidence
+    assert found.trouble == "nothing learned"
+    assert "random guessing gives 0.686" in found.evidence
 
 
 def test_a_loss_that_still_falls_asks_for_more_epochs():
@@ -172,7 +123,10 @@ def test_the_fall_that_low_rates_bring_alone_does_not_ask_for_more_epochs():
 def test_a_high_loss_after_a_few_steps_asks_for_more_of_them():
     found = the_finding(a_stage(loss=lambda where: 2.3 - where, val=[2.2, 2.0], steps=6))
     assert found.trouble == "still improving"
-    assert found.evidence == "6 steps brought the validation loss to 2.000, its lowest; a guess has 2.303"
+    assert (
+        found.evidence
+        == "6 steps brought the validation loss to 2.000, its lowest; random guessing gives 2.303"
+    )
     assert "data.batch_size" in found.advice
 
 
@@ -182,16 +136,11 @@ def test_only_the_last_stage_is_asked_how_it_ended():
     assert the_finding(first).trouble == "still improving"
 
 
-def hump(top, start=0.5):
-    """Return a loss that is high where the rate is."""
-    return lambda where: top if 0.2 <= where < 0.7 else start
-
-
 def test_a_loss_that_rises_with_the_rate_says_that_the_rate_is_too_high():
     found = the_finding(a_stage(loss=hump(top=6.0), val=[5.0, 7.0, 1.0, 0.5]))
     assert (found.trouble, found.stage) == ("rate too high", "unfrozen")
     assert found.evidence.startswith("the training loss rose from 0.50 (steps 1–20) to 6.00 (steps 41–60)")
-    assert "more than a guess (2.30)" in found.evidence
+    assert "more than random guessing gives (2.30)" in found.evidence
     assert found.advice.startswith('stages.unfrozen.lr="slice(1e-5, 1e-4)" (now slice(1e-4, 1e-3))')
 
 
@@ -215,19 +164,133 @@ def test_a_small_rise_after_unfreezing_is_usual():
     assert findings(frozen, unfrozen) == []
 
 
+def creeping(where):
+    """Return a loss that falls by a sixth, along a straight line."""
+    return 2.3 - 0.4 * (where + 0.0025)
+
+
 def test_a_loss_that_creeps_down_a_straight_line_says_that_the_rate_is_too_low():
-    found = the_finding(
-        a_stage(loss=lambda where: 2.3 - 0.4 * (where + 0.0025), val=[2.2, 2.1, 2.0], lr=3e-6)
+    found = the_finding(a_stage(loss=creeping, val=[2.2, 2.1, 2.0], lr=3e-6))
+    assert found.trouble == "rate too low"
+    assert found.evidence == (
+        "in 200 steps the training loss fell only from 2.280 to 1.920, in a straight line; "
+        "random guessing gives 2.303"
     )
-    assert found.trouble == "rate too low"
-    assert "from 2.280 to 1.920 only, and in a straight line; a guess has 2.303" in found.evidence
-    assert found.advice.startswith("stages.unfrozen.lr=3e-5 (now 3e-6)")
 
 
-def test_a_loss_that_does_not_move_at_all_says_that_the_rate_is_too_low():
-    found = the_finding(a_stage(loss=lambda where: 2.3, val=[2.3, 2.3, 2.3]))
-    assert found.trouble == "rate too low"
-    assert "no more than batches differ" in found.evidence
+@pytest.mark.parametrize(
+    ("lr", "auto"),
+    [
+        (3e-6, "auto (now 3e-6)"),
+        ("slice(3e-6)", '"slice(auto)" (now slice(3e-6))'),
+        ("slice(1e-6, 4e-6)", '"slice(auto/4, auto)" (now slice(1e-6, 4e-6))'),
+    ],
+)
+def test_a_low_rate_is_to_be_measured_in_its_own_form_and_no_higher_one_is_named(lr, auto):
+    found = the_finding(a_stage(loss=creeping, val=[2.2, 2.1, 2.0], lr=lr))
+    assert found.advice == (
+        f"stages.unfrozen.lr={auto}, which measures the rate, or stages.unfrozen.epochs=6 (now 3)"
+    )
+
+
+def test_a_rate_that_was_measured_is_not_to_be_measured_again():
+    measured = replace(a_stage(loss=creeping, val=[2.2, 2.1, 2.0]), rate_was_found=True)
+    assert the_finding(measured).advice == "stages.unfrozen.epochs=6 (now 3)"
+
+
+def test_a_loss_that_does_not_move_at_all_says_that_nothing_was_learned_and_blames_no_rate():
+    found = the_finding(a_stage(loss=lambda where: 2.31 - 0.01 * where, val=[2.3, 2.3, 2.3]))
+    assert found.trouble == "nothing learned"
+    assert found.evidence == (
+        "in 200 steps the training loss fell from 2.310 to 2.301, within the noise between batches; "
+        "random guessing gives 2.303"
+    )
+
+
+def test_a_loss_that_rises_by_noise_is_said_to_rise():
+    noisy = a_stage(loss=lambda where: 0.69 + 0.05 * where, val=[0.7, 0.7], steps=30, noise=0.2)
+    found = the_finding(noisy, classes=2)
+    assert found.trouble == "nothing learned"
+    assert "the training loss rose from 0.692 to 0.775, within the noise between batches" in found.evidence
+
+
+def test_a_rise_beyond_the_noise_is_not_called_noise():
+    found = the_finding(a_stage(loss=lambda where: 2.3 + 0.5 * where, val=[2.4, 2.4]))
+    assert found.trouble == "nothing learned"
+    assert "rose from 2.324 to 2.774; random guessing" in found.evidence
+
+
+def test_thirty_noisy_steps_of_a_model_that_got_better_ask_for_more_of_them_only():
+    noisy = a_stage(
+        loss=lambda where: 0.69 + 0.05 * where, val=[0.68, 0.6], steps=30, noise=0.2, accuracy=0.71
+    )
+    found = the_finding(noisy, classes=2)
+    assert found.trouble == "still improving"
+    assert found.advice.startswith("stages.unfrozen.epochs=4 (now 2), or a smaller data.batch_size")
+
+
+def test_a_few_steps_that_brought_nothing_matter_only_at_the_end():
+    frozen = a_stage(name="frozen", loss=lambda where: 2.3, val=[2.3], steps=30)
+    assert the_finding(frozen).trouble == "nothing learned"
+    assert findings(frozen, a_stage(loss=learning(), val=[0.2, 0.1])) == []
+
+
+def test_a_validation_loss_that_explodes_while_nothing_is_learned_says_that_the_rate_is_too_high():
+    frozen = a_stage(name="frozen", loss=learning(end=1.9), val=[2.0], accuracy=0.3)
+    unfrozen = a_stage(loss=lambda where: 1.9, train=[1.9, 1.9], val=[40.0, 9.0], accuracy=0.3)
+    found = the_finding(frozen, unfrozen)
+    assert found.trouble == "rate too high"
+    assert found.evidence == (
+        "the validation loss rose from 2.000 (stage frozen, epoch 1) to 9.000, more than random guessing "
+        "gives (2.303), while the training loss was still 1.900"
+    )
+    assert found.advice.startswith('stages.unfrozen.lr="slice(3.33e-5, 3.33e-4)"')
+
+
+def predictions(predicted, actual, loss):
+    names = tuple("abcdefghij"[: len(actual)])
+    return Predictions(names, tuple(predicted), tuple(actual), loss)
+
+
+def test_a_model_that_gives_all_images_one_class_is_called_collapsed():
+    stage = a_stage(loss=lambda where: 2.3 + 0.1 * where, val=[3.1, 3.02])
+    (found,) = diagnose([stage], some_knobs(pretrained=False), predictions([0, 40, 0], [10, 10, 20], 3.02))
+    assert found.trouble == "collapsed"
+    assert found.evidence == (
+        "one class ('b') gets every prediction, for all 40 validation images, and nothing was learned: the "
+        "validation loss is 3.020; a model that does not look at the images can have 1.040"
+    )
+    assert found.advice == (
+        'stages.unfrozen.lr="slice(auto/10, auto)" (now slice(1e-4, 1e-3)), which measures the rate, or '
+        "stages.unfrozen.epochs=4 (now 2), or model.weights=default, which starts from a trained network"
+    )
+
+
+def test_a_collapse_after_too_high_a_rate_repeats_no_advice_on_the_rate():
+    stage = a_stage(loss=hump(top=6.0), val=[7.0, 7.5])
+    high, collapsed = diagnose([stage], some_knobs(), predictions([40, 0], [20, 20], 7.5))
+    assert (high.trouble, collapsed.trouble) == ("rate too high", "collapsed")
+    assert collapsed.advice == "a lower rate, as above, in stage unfrozen"
+
+
+def test_one_class_for_all_images_at_the_loss_of_chance_is_nothing_learned():
+    stage = a_stage(loss=lambda where: 0.69, val=[0.69, 0.69])
+    (found,) = diagnose([stage], some_knobs(classes=2), predictions([40, 0], [20, 20], math.log(2)))
+    assert found.trouble == "nothing learned"
+    assert "one class ('a') gets every prediction" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("predicted", "actual", "loss"),
+    [
+        ([39, 1], [20, 20], 3.0),  # not all
+        ([40, 0], [40, 0], 3.0),  # all of them are of this class
+        ([40, 0], [36, 4], 0.3),  # most are, and the probabilities have learned something (constant: 0.325)
+    ],
+)
+def test_a_class_that_gets_most_predictions_is_no_collapse(predicted, actual, loss):
+    stage = a_stage(loss=learning(), val=[0.3, 0.1])
+    assert diagnose([stage], some_knobs(classes=2), predictions(predicted, actual, loss)) == []
 
 
 def test_a_high_loss_without_a_gradient_is_a_plateau():
@@ -261,9 +324,9 @@ def test_of_steps_that_were_made_twice_the_last_count():
 
 
 def test_a_finding_reads_as_what_why_and_what_to_try():
-    found = Finding("rate too low", "frozen", "the loss stood still", "stages.frozen.lr=1e-3 (now 1e-6)")
+    found = Finding("rate too low", "frozen", "the loss stood still", "stages.frozen.lr=auto (now 1e-6)")
     assert str(found) == (
-        "rate too low (stage frozen): the loss stood still\n  try stages.frozen.lr=1e-3 (now 1e-6)"
+        "rate too low (stage frozen): the loss stood still\n  try stages.frozen.lr=auto (now 1e-6)"
     )
 
 
@@ -279,10 +342,10 @@ def test_a_run_ends_with_its_diagnosis_on_screen_and_in_both_reports(images, tmp
     result = run_finetune("train", config, "--run-dir", run, stages)
     assert result.exit_code == 0, result.output
     (found,) = json.loads((run / "report.json").read_text())["diagnosis"]
-    assert (found["trouble"], found["stage"]) == ("rate too low", "slow")
-    assert f"\nwhat the curves say:\n{Finding(**found)}\n" in result.output
+    assert (found["trouble"], found["stage"]) == ("nothing learned", "slow")
+    assert f"\ndiagnosis:\n{Finding(**found)}\n" in result.output
     page = (run / "report.html").read_text()
-    assert "<b>Rate too low</b>, stage slow: the training loss went from" in page
+    assert "<b>Nothing learned</b>, stage slow: " in page
 
 
 HEAD = "stages=[{{name: head, train: head, epochs: {epochs}, lr: {lr}}}]"
@@ -298,7 +361,7 @@ DECAY = "optimizer={name: momentum, weight_decay: 0.9}"
         ((HEAD.format(epochs=4, lr=0.3), DECAY), ["underfitting"]),
         ((*FEW, "stages.frozen.epochs=20", "stages.unfrozen.epochs=40"), ["overfitting"]),
         ((HEAD.format(epochs=2, lr=0.3),), ["rate too high"]),
-        ((HEAD.format(epochs=2, lr=3e-6),), ["rate too low"]),
+        ((HEAD.format(epochs=2, lr=3e-6),), ["nothing learned"]),
         ((HEAD.format(epochs=1, lr=3e-3),), ["still improving"]),
     ],
     ids=["well", "decay", "twenty images", "rate x 100", "rate / 1000", "one epoch"],
@@ -309,4 +372,4 @@ def test_a_training_made_to_go_wrong_is_told_what_is_wrong(tmp_path, overrides, 
     assert result.exit_code == 0, result.output
     found = json.loads((run / "report.json").read_text())["diagnosis"]
     assert [finding["trouble"] for finding in found] == troubles
-    assert ("what the curves say:" in result.output) == bool(troubles)
+    assert ("diagnosis:" in result.output) == bool(troubles)

@@ -10,7 +10,8 @@ from finetune.data.index import ImageIndex
 from finetune.display import Display, duration
 from finetune.experiment.build import Experiment
 from finetune.experiment.task import resolved
-from finetune.report.diagnosis import Finding, Knobs, StageCurves, diagnose, steps_by_stage
+from finetune.metrics.single_label import SingleLabelScores
+from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose, steps_by_stage
 from finetune.report.scores import report_page, show_scores
 from finetune.runs import CONFIG, REPORT, Run
 from finetune.runs.recorder import RunRecorder
@@ -38,9 +39,11 @@ def diagnose_run(run: Run, recorder: RunRecorder, index: ImageIndex) -> list[Fin
     config = parse_config(run.read_config(), str(run / CONFIG))
     if config.loss.name == "focal" or config.data.balance == "loss":
         return []  # what is trained is another loss than that of the validation, and cannot be set beside it
-    steps = steps_by_stage(run.read_events())
+    events = run.read_events()
+    steps = steps_by_stage(events)
+    found = {event["stage"] for event in events if event["event"] == "lr_find"}
     stages = [
-        StageCurves(stage.name, stage.epochs, stage.lr, rows, steps.get(stage.name, []))
+        StageCurves(stage.name, stage.epochs, stage.lr, rows, steps.get(stage.name, []), stage.name in found)
         for stage in config.stages
         if (rows := [row for row in recorder.history if row.stage == stage.name])
     ]
@@ -50,9 +53,19 @@ def diagnose_run(run: Run, recorder: RunRecorder, index: ImageIndex) -> list[Fin
         weight_decay=config.optimizer.weight_decay,
         augment=config.data.augment,
         trains_all=config.stages[-1].train in ("all", config.model.layer_groups),
+        pretrained=config.model.weights != "none",
         prevalences=index.prevalences("train") if index.multilabel else (),
     )
-    return diagnose(stages, knobs)
+    scores = recorder.best_scores
+    predictions = None
+    if isinstance(scores, SingleLabelScores):
+        predictions = Predictions(
+            class_names=scores.class_names,
+            predicted=tuple(map(sum, zip(*scores.confusion_matrix, strict=True))),
+            actual=tuple(map(sum, scores.confusion_matrix)),
+            loss=scores.loss,
+        )
+    return diagnose(stages, knobs, predictions)
 
 
 def write_outcome(training: TrainingRun, experiment: Experiment, display: Display) -> Outcome:
@@ -98,7 +111,7 @@ def write_outcome(training: TrainingRun, experiment: Experiment, display: Displa
         show_scores(display, of_split)
     show_ablations(ablations, recorder.best_scores, metric, display)
     if findings:
-        display.say("\n" + "\n".join(["what the curves say:", *map(str, findings)]))
+        display.say("\n" + "\n".join(["diagnosis:", *map(str, findings)]))
     display.say(f"\ndone in {duration(seconds)}: {run.directory}")
     return finished_outcome(run)
 

@@ -1,7 +1,7 @@
-"""The curves of one stage, as the run directory keeps them, cut so that one-cycle does not mislead.
+"""The curves of one stage, cut into parts so that the one-cycle schedule does not mislead.
 
-A loss always flattens at the end of a cycle, because the rate goes to 0. So what still falls is asked of
-parts in which the rates add up to the same, not of parts with equally many steps.
+A loss always flattens at the end of a cycle, because the rate goes to 0. So whether it still falls is judged
+by parts in which the rates add up to the same, not by parts with equally many steps.
 """
 
 import math
@@ -26,7 +26,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Part:
-    """Some steps in a row."""
+    """Consecutive optimizer steps."""
 
     first: int
     last: int
@@ -46,16 +46,18 @@ class Part:
 
 @dataclass(frozen=True)
 class StageCurves:
-    """What one stage was to be, and how it went."""
+    """How one stage was configured, and how it went."""
 
     name: str
     epochs: int
-    """That the config asks for."""
+    """Number that the config sets."""
     lr: LearningRate
     rows: Sequence[EpochRow]
     """One for each epoch done; at least one."""
     steps: Sequence[Mapping[str, Any]]
     """The events of its optimizer steps, in order; may be empty where they were lost."""
+    rate_was_found: bool = False
+    """Whether `lr` is what `lr: auto` measured."""
 
     @cached_property
     def parts(self) -> list[Part]:
