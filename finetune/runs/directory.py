@@ -143,6 +143,12 @@ class Run:
         else:
             (self / HISTORY).unlink(missing_ok=True)
 
+    def read_history(self) -> list[dict[str, str]]:
+        """Read a row per epoch so far; none before the first."""
+        if not (self / HISTORY).exists():
+            return []
+        return list(csv.DictReader(io.StringIO(self._read(HISTORY))))
+
     def write_lr_find(self, stage: str, found: Mapping[str, object], picture: bytes) -> None:
         """Write how the rate of a stage was found: the numbers and the plot."""
         write_json(self / LR_FIND.format(stage=stage), found)

@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 
 from finetune.choices import Monitor
-from finetune.errors import DivergenceError
+from finetune.errors import CheckpointError, DivergenceError
 from finetune.metrics.monitor import is_better
 from finetune.metrics.score import Scores, scores_from_dict
-from finetune.runs import Run
+from finetune.runs import HISTORY, Run
 from finetune.training.early_stopping import EarlyStopping, Stop, find_stop
 from finetune.training.events import Epoch, Step
 
@@ -31,6 +31,25 @@ class EpochRow:
     val_map: float
     seconds: float
     images_per_second: float
+
+
+def read_history(run: Run) -> list[EpochRow]:
+    """Read the epochs of a run so far, in order.
+
+    Raises:
+        CheckpointError: history.csv is not what a run wrote.
+    """
+    try:
+        return [
+            EpochRow(stage=row.pop("stage"), epoch=int(row.pop("epoch")), **_numbers(row))
+            for row in run.read_history()
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{run / HISTORY} is damaged or was changed ({error!r}).") from None
+
+
+def _numbers(cells: Mapping[str, str]) -> dict[str, float]:
+    return {name: float(cell) for name, cell in cells.items()}
 
 
 class RunRecorder:

@@ -57,7 +57,7 @@ def find_asked(
         DataError: a folder or table without images, or a cell that is no number in a column of numbers.
         ConfigError: metadata that the model does not take.
     """
-    told = _read_metadata_options(given, trained)
+    told = read_metadata_options(given, trained)
     asked = [one for path in inputs for one in images_of(path, trained)]
     return add_metadata(asked, told, trained, display)
 
@@ -119,7 +119,7 @@ def _rows_of(table: Table, folder: Path, trained: Trained) -> list[PredictionInp
     ]
 
 
-def _read_metadata_options(given: Sequence[str], trained: Trained) -> MetadataOptions:
+def read_metadata_options(given: Sequence[str], trained: Trained) -> MetadataOptions:
     """Read what `--metadata` was given."""
     if given and trained.metadata is None:
         raise ConfigError(

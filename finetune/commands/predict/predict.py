@@ -11,7 +11,7 @@ from torch import Tensor
 
 from finetune.choices import DeviceName
 from finetune.commands.predict.inputs import PredictionInput, find_asked
-from finetune.data.images import ImageError, ImageLimits, convert_image, read_image
+from finetune.data.images import ImageError, convert_image, read_image
 from finetune.data.indexing.fit_metadata import cells_by_name
 from finetune.data.loading.loaders import stack_facts
 from finetune.data.loading.transforms import eval_transform
@@ -156,11 +156,9 @@ def _batches(asked: Sequence[PredictionInput], size: int) -> Iterator[Sequence[P
 def _predict_batch(
     trained: Trained, asked: Sequence[PredictionInput], top_k: int, readers: ThreadPoolExecutor
 ) -> list[Prediction]:
-    transform = eval_transform(trained.model.preprocessing)
-
     def read(one: PredictionInput) -> Tensor | ImageError:
         try:
-            return transform(_decode(one, trained.limits, transform.shrink_to))
+            return preprocess(one, trained)
         except ImageError as error:
             return error
 
@@ -176,14 +174,20 @@ def _predict_batch(
     ]
 
 
-def _decode(one: PredictionInput, limits: ImageLimits, shrink_to: int) -> Image.Image | Tensor:
+def preprocess(one: PredictionInput, trained: Trained) -> Tensor:
+    """Read an image, and resize and crop it for the model: uint8 (3, S, S).
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    transform = eval_transform(trained.model.preprocessing)
     match one.pixels:
         case None:
-            return read_image(one.path, limits, shrink_to=shrink_to)
+            return transform(read_image(one.path, trained.limits, shrink_to=transform.shrink_to))
         case Image.Image() as image:
-            return convert_image(image, limits, name=str(one.path))
+            return transform(convert_image(image, trained.limits, name=str(one.path)))
         case pixels:
-            return pixels
+            return transform(pixels)
 
 
 def _answers(

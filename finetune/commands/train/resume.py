@@ -11,6 +11,7 @@ import torch
 
 from finetune.config.config import Config
 from finetune.config.load import parse_config
+from finetune.config.python_values import Override
 from finetune.config.yaml_writer import dump_config
 from finetune.data.index import ImageIndex
 from finetune.data.quality.fingerprint import Fingerprint
@@ -65,7 +66,7 @@ def _digest_of_code() -> str:
     return digest.hexdigest()
 
 
-def config_as_given(run: Run, overrides: Sequence[str] = ()) -> Config:
+def config_as_given(run: Run, overrides: Sequence[str | Override] = ()) -> Config:
     """Return the config that a run was started with, perhaps with other values.
 
     Raises:

@@ -1,0 +1,72 @@
+"""What to train, from Python: a config as a file, an object or a dictionary, or the data alone."""
+
+import os
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from finetune.commands.init import config_name, default_config
+from finetune.config.config import Config
+from finetune.config.load import config_from_values, load_config, parse_config
+from finetune.config.overrides import key_parts
+from finetune.config.python_values import Override
+from finetune.data.table import is_table
+from finetune.errors import ConfigError
+
+ConfigSource = str | os.PathLike[str] | Mapping[str, object] | Config
+"""A YAML file; a folder or table of images, for the config that `finetune init` writes for it; a config as a
+dictionary; or a `Config`."""
+
+
+def read_settings(source: ConfigSource, overrides: list[Override]) -> tuple[Config, str]:
+    """Return a checked config, and the name that its run directory is called after.
+
+    Raises:
+        ConfigError: it does not describe an experiment.
+        DataError: a folder or table that is no data set.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if path.is_dir() or is_table(path):
+            text = default_config(path)
+            return parse_config(text, f"the config for {path}", overrides), Path(config_name(path)).stem
+        return load_config(path, overrides), path.stem
+    if not isinstance(source, Mapping | Config):
+        raise ConfigError(
+            f"expected a path, a dictionary or a finetune.Config to train from, got {type(source).__name__}"
+        )
+    what = "Config" if isinstance(source, Config) else "config"
+    config = config_from_values(source, what, overrides)
+    return config, Path(config.data.path.removeprefix("builtin:")).stem or "run"
+
+
+def read_overrides(
+    overrides: Mapping[str, object] | None, keywords: Mapping[str, object], *, options: Sequence[str]
+) -> list[Override]:
+    """Return overrides by dotted key, and by keyword with two underscores for each dot.
+
+    Args:
+        overrides: values by dotted key.
+        keywords: values by keyword.
+        options: the function's own arguments, which a keyword may be a slip for.
+
+    Raises:
+        ConfigError: a key that is empty or has an empty part; a keyword that is no key, but nearly an option.
+    """
+    for keyword in keywords.keys() - Config.model_fields.keys():
+        if near := get_close_matches(keyword, options, n=1):
+            raise ConfigError(
+                f"keyword {keyword!r}: no argument or key of a config; did you mean {near[0]!r}?"
+            )
+    found = [
+        Override(tuple(key_parts(key)), value, f"overrides[{key!r}]")
+        for key, value in (overrides or {}).items()
+    ]
+    found += [Override(tuple(key.split("__")), value, f"keyword {key!r}") for key, value in keywords.items()]
+    for override in found:
+        if not all(override.key):
+            raise ConfigError(
+                f"{override.source}: expected a key such as seed, data.batch_size or stages.frozen.epochs; "
+                "as a keyword seed, data__batch_size or stages__frozen__epochs"
+            )
+    return found
