@@ -64,8 +64,14 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 """Endings, in lower case, of what is read as a table."""
 
 SPLIT_NAMES: Mapping[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("train", "training", "train_set", "training_set"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "val_set", "validation_set"), "val"),
+    **dict.fromkeys(("dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "test_set", "testing_set"), "test"),
 }
-"""What a folder or a cell of the split column may be called for each split, in lower case."""
+"""What a folder or a cell of the split column may be called for each split, as `split_of` reads it."""
+
+
+def split_of(name: str) -> Split | None:
+    """Return the split that a folder or cell is named after; any case, `-` and blanks as `_`."""
+    return SPLIT_NAMES.get(name.strip().casefold().replace("-", "_").replace(" ", "_"))

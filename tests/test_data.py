@@ -196,7 +196,7 @@ def test_links_to_files_are_followed(tmp_path):
         ({"a": 1, "b": 5}, "too few images .* in 'a' \\(1 image\\); a class needs at least 2"),
         ({"train__a": 2, "train__b": 2, "val__c": 2}, "val has classes that .*train has not: 'c' \\(2"),
         ({"train__a": 2, "train__b": 2, "val__a": 1, "test__c": 2}, "test has classes that .* not: 'c'"),
-        ({"train__a": 2, "train__b": 2, "val__a": 1, "valid__a": 1}, "two folders of validation images, 'val'"),
+        ({"train__a": 2, "train__b": 2, "val__a": 1, "valid__a": 1}, "two folders of validation images"),
         ({"folder__a": 2, "folder__b": 2}, "has 1: 'folder' \\(4 images\\). Did you mean .*folder\\?"),
         ({"Ants": 2, "ants": 2}, "'Ants' and 'ants' differ only in case; .*data.case_variants: allow"),
         ({"cafe\u0301": 2, "caf\xe9": 2}, "\\(U\\+0301\\) and .*\\(U\\+00E9\\) are the same text"),

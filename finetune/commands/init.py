@@ -132,7 +132,9 @@ def survey_table(path: Path) -> Survey:
         named = " and ".join(map(repr, counts)) or "none"
         raise DataError(f"{table}: need at least 2 classes; the rows to train on have {named}.")
     held_out = any(row.split == "val" for row in rows)
-    return Survey(dict(sorted(counts.items())), "auto" if held_out else 0.2, len(train), unused, separator)
+    return Survey(
+        dict(sorted(counts.items())), "auto" if held_out else DEFAULT_FRACTION, len(train), unused, separator
+    )
 
 
 def config_text(data: Path, target: Path, survey: Survey) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from finetune.choices import SPLITS, SUFFIXES, TABLE_SUFFIXES, Split
 from finetune.data.index import Validation
 from finetune.data.indexing.find_images import FoundImages, find_images, list_folders
-from finetune.data.indexing.split_folders import find_split_folders
+from finetune.data.indexing.split_folders import find_split_folders, refuse_splits_below
 from finetune.data.split import Fold
 from finetune.data.table import is_table
 from finetune.errors import DataError
@@ -68,6 +68,7 @@ def find_parts(root: Path, val: Validation) -> tuple[list[Part], list[str]]:
     found = find_split_folders(root, str(val) if named else None)
     if not found.folders:
         return [find_part(root, "", "train")], []
+    refuse_splits_below(root / found.folders["train"])
     where, val_folder = printable(str(root)), found.folders.get("val")
     if val_folder and isinstance(val, float | Fold):
         raise DataError(

@@ -34,6 +34,11 @@ def list_folders(folder: Path) -> list[str]:
     )
 
 
+def list_folder_links(folder: Path) -> list[str]:
+    """Return the names of the links to folders directly in a folder."""
+    return sorted((e.name for e in _entries(folder) if e.is_symlink() and _is_folder(e)), key=os.fsencode)
+
+
 def find_images(root: Path, folder: str) -> FoundImages:
     """Find the images in `folder` of `root` and below it.
 

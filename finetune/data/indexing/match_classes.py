@@ -9,10 +9,9 @@ from finetune.choices import Split
 from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import folder_samples
 from finetune.data.indexing.class_folders import existing_folder, find_part, part_warnings
-from finetune.data.indexing.find_images import list_folders
 from finetune.data.indexing.fit_metadata import apply_metadata
 from finetune.data.indexing.from_table import check_some_exist, samples_of, table_root
-from finetune.data.indexing.split_folders import split_of
+from finetune.data.indexing.split_folders import find_evaluated_folder
 from finetune.data.metadata import Metadata
 from finetune.data.table import USUAL_COLUMNS, Columns, Table, is_table, read_rows, read_table
 from finetune.errors import DataError
@@ -80,7 +79,7 @@ def _told(columns: Columns, header: Sequence[str]) -> Columns:
 
 def _match_folder(path: str | Path, class_names: Sequence[str], split: Split) -> MatchedIndex:
     root = existing_folder(path)
-    part = find_part(root, _folder_of_split(root, class_names, split), "test")
+    part = find_part(root, find_evaluated_folder(root, class_names, split), "test")
     samples = folder_samples([part], class_names)
     if not samples:
         raise DataError(
@@ -91,20 +90,6 @@ def _match_folder(path: str | Path, class_names: Sequence[str], split: Split) ->
         root, tuple(class_names), samples, tuple(part_warnings(part)), dict(part.found.ignored)
     )
     return _matched(index, part.counts)
-
-
-def _folder_of_split(root: Path, class_names: Sequence[str], split: Split) -> str:
-    """Return the folder of a split in a data set as training takes it; empty where it holds class folders."""
-    splits = {name: of for name in list_folders(root) if name not in class_names and (of := split_of(name))}
-    if "train" not in splits.values():
-        return ""
-    fitting = [name for name, of in splits.items() if of == split]
-    if len(fitting) != 1:
-        raise DataError(
-            f"{printable(str(root))} holds {quoted(splits)} and {'two folders' if fitting else 'none'} of "
-            f"{split} images.\nName one of its folders, or choose with --split."
-        )
-    return fitting[0]
 
 
 def _match_table(table: Table, class_names: Sequence[str], columns: Columns, split: Split) -> MatchedIndex:

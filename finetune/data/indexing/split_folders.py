@@ -1,18 +1,22 @@
 """Which folders of a data set hold the training, validation and test images, by their names.
 
 Folders called `train`, `Validation` or `TESTING` can be splits, or classes of their own (train, bus, car).
-Taking splits for classes is the worst mistake: it trains a model that tells `train` from `val`, without an
-error. So what names and contents do not settle is refused.
+Reading splits as classes is the worst mistake: it trains a model that tells `train` from `val`, without an
+error. So what names and contents do not settle is refused, and the message names what settles it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from finetune.choices import SPLIT_NAMES, Split
-from finetune.data.indexing.find_images import find_images, list_folders
+from finetune.choices import Split, split_of
+from finetune.data.indexing.find_images import find_images, list_folder_links, list_folders
 from finetune.errors import DataError
 from finetune.text import printable, quoted
+
+_WORDS: Mapping[Split, str] = {"train": "training", "val": "validation", "test": "test"}
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # of `seg_train`, `train2017`, `trainImages`
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,6 @@ class SplitFolders:
     """folder of each split that there is; empty if the root holds class folders"""
     unused: tuple[str, ...] = ()
     """other folders beside them"""
-
-
-def split_of(name: str) -> Split | None:
-    """Return the split that a folder or cell of this name stands for, in any case; None for other names."""
-    return SPLIT_NAMES.get(name.strip().casefold())
 
 
 def find_split_folders(root: Path, val: str | None) -> SplitFolders:
@@ -41,19 +40,57 @@ def find_split_folders(root: Path, val: str | None) -> SplitFolders:
         DataError: names that contradict each other or `val`, or that can be read in two ways.
     """
     names = list_folders(root)
-    splits = {name: split for name in names if (split := split_of(name)) is not None}
+    splits = splits_by_name(names)
+    _refuse_links(root, val)
     if val is not None:
         return _named_val(root, _plain(val), names, splits)
     if not splits:
+        _refuse_words_of_splits(root, names)
         return SplitFolders({})
     others = [name for name in names if name not in splits]
-    classes = [name for name in others if find_images(root, name).images]
     kinds = set(splits.values())
-    if "train" in kinds and ("val" in kinds or not classes):
+    if {"train", "val"} <= kinds:
         return SplitFolders(_one_of_each(root, splits), tuple(others))
-    if len(splits) == 1 and kinds == {"train"} and not list_folders(root / next(iter(splits))):
+    classes = [name for name in others if find_images(root, name).images]
+    if "train" in kinds and not classes:
+        return SplitFolders(_one_of_each(root, splits), tuple(others))
+    if len(splits) == 1 and "train" in kinds and not list_folders(root / next(iter(splits))):
         return SplitFolders({})  # images of a class that is called so: train, bus, car
-    raise _doubtful(root, list(splits), classes)
+    raise _doubtful(root, splits, classes)
+
+
+def find_evaluated_folder(root: Path, class_names: Sequence[str], split: Split) -> str:
+    """Return the folder of a split in a data set to evaluate on; empty if the root holds class folders.
+
+    The classes of the model settle what is refused in training: folders of theirs are class folders.
+
+    Args:
+        root: folder of the data set.
+        class_names: the classes that the model knows, of which one may be called `train`.
+        split: the split whose folder is wanted.
+
+    Raises:
+        DataError: folders of splits, and not exactly one of them of this split.
+    """
+    names = list_folders(root)
+    splits = splits_by_name(names)
+    if any(name in class_names and (name not in splits or not list_folders(root / name)) for name in names):
+        return ""
+    _refuse_links(root, None)
+    if not splits:
+        return ""
+    fitting = [name for name, of in splits.items() if of == split]
+    if len(fitting) != 1:
+        raise DataError(
+            f"{printable(str(root))} holds {quoted(splits)} and {'two folders' if fitting else 'none'} of "
+            f"{split} images.\nName one of its folders, or choose with --split."
+        )
+    return fitting[0]
+
+
+def splits_by_name(names: Sequence[str]) -> dict[str, Split]:
+    """Return those of some folders that are named after a split, with their split."""
+    return {name: split for name in names if (split := split_of(name)) is not None}
 
 
 def _plain(name: str) -> str:
@@ -65,21 +102,19 @@ def _named_val(root: Path, val: str, names: Sequence[str], splits: Mapping[str, 
     where = printable(str(root))
     if val not in names:
         raise DataError(f"data.val: no folder {val!r} in {where}; there is {quoted(names) or 'none'}.")
-    others = {name: split for name, split in splits.items() if split != "val" and name != val}
-    folders = _one_of_each(root, others)
     if splits.get(val) in ("train", "test"):
         raise DataError(
             f"data.val: {val!r} is the folder of the {_WORDS[splits[val]]} images in {where}; an image "
-            "may be in one split only.\nWrite data.val: 0.2 to hold out a part of the training images, or rename "
-            "the folder if it holds validation images."
+            "may be in one split only.\nWrite data.val: 0.2 to hold out a part of the training images, or "
+            "rename the folder if it holds validation images."
         )
+    folders = _one_of_each(
+        root, {name: split for name, split in splits.items() if split != "val" and name != val}
+    )
     if "train" not in folders:
         raise DataError(f"data.val: {val!r} needs a folder 'train' beside it; {where} holds none.")
     used = {*folders.values(), val}
     return SplitFolders({**folders, "val": val}, tuple(name for name in names if name not in used))
-
-
-_WORDS: Mapping[Split, str] = {"train": "training", "val": "validation", "test": "test"}
 
 
 def _one_of_each(root: Path, splits: Mapping[str, Split]) -> dict[Split, str]:
@@ -96,15 +131,60 @@ def _one_of_each(root: Path, splits: Mapping[str, Split]) -> dict[Split, str]:
     return folders
 
 
-def _doubtful(root: Path, splits: Sequence[str], classes: Sequence[str]) -> DataError:
-    where = printable(str(root))
+def _refuse_links(root: Path, val: str | None) -> None:
+    """Refuse a split that is a link: passed over, its images would be missing without a word."""
+    for link in list_folder_links(root):
+        if split_of(link) is not None or (val is not None and link == _plain(val)):
+            raise DataError(
+                f"{printable(str(root / link))} is a link to a folder, and those are not followed.\n"
+                "Put the folder itself there, or links to its files; remove the link if it is not needed."
+            )
+
+
+def _refuse_words_of_splits(root: Path, names: Sequence[str]) -> None:
+    """Refuse folders such as `seg_train` and `seg_test`, whose names hold the words of different splits."""
+    alike: dict[str, Split] = {}
+    for name in names:
+        found = {split for word in _WORD.findall(name) if (split := split_of(word)) is not None}
+        if len(found) == 1:
+            alike[name] = found.pop()
+    if "train" not in alike.values() or len(set(alike.values())) == 1:
+        return
+    train = next(name for name, split in alike.items() if split == "train")
+    raise DataError(
+        f"{printable(str(root))} holds {quoted(alike)}, which look like splits, but are not called train, "
+        f"val and test.\nCall them so, or set data.path to {printable(str(root / train))} to train on that "
+        "folder alone; if they are classes, rename them."
+    )
+
+
+def refuse_splits_below(train: Path) -> None:
+    """Refuse splits one folder further down, as unpacking an archive `train.zip` leaves them: `train/train`.
+
+    Raises:
+        DataError: the folder of training images holds splits instead of classes.
+    """
+    splits = splits_by_name(list_folders(train))
+    if "train" in splits.values() and len(set(splits.values())) > 1:
+        where = printable(str(train))
+        raise DataError(
+            f"{where} holds {quoted(splits)}, named like splits, instead of class folders.\n"
+            f"Set data.path to {where}, or rename the folders if they are classes."
+        )
+
+
+def _doubtful(root: Path, splits: Mapping[str, Split], classes: Sequence[str]) -> DataError:
+    where, train = printable(str(root)), [name for name, split in splits.items() if split == "train"]
+    alone = f"et data.path to {printable(str(root / [*train, *splits][0]))} to train on that folder alone"
     if not classes:
         return DataError(
             f"{where} holds {quoted(splits)} and no folder of training images.\nPut the class folders to "
-            "train on into a folder 'train' beside it, or rename the folders if they are classes."
+            f"train on into a folder 'train' beside it, s{alone}, or rename the folders if they are classes."
         )
+    remedy = (
+        f"Name the folder of validation images (data.val: {classes[0]}), s{alone}" if train else f"S{alone}"
+    )
     return DataError(
-        f"{where} holds {quoted(splits)}, called like a split, beside {quoted(classes)}.\n"
-        f"If {quoted(splits)} is a class, rename it; if not, put the class folders to train on into a folder "
-        "'train'."
+        f"{where} holds {quoted(splits)}, named like a split, beside {quoted(classes)}.\n"
+        f"{remedy}, or rename {quoted(splits)} if that is a class."
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from finetune.choices import SPLIT_NAMES, Split
+from finetune.choices import Split, split_of
 from finetune.data.metadata import is_number
 from finetune.data.table.columns import ROLES, Columns, Role, find_column, find_metadata, unused_columns
 from finetune.data.table.labels import find_label_cells
@@ -114,7 +114,7 @@ def _image_row(said: Mapping[Role, str], labels: tuple[str, ...] | None, root: P
     return ImageRow(
         name=_relative(said["image"], root),
         labels=labels,
-        split=None if split is None else SPLIT_NAMES.get(split.strip().casefold()),
+        split=None if split is None else split_of(split),
         group=said.get("group"),
         place=place,
     )
@@ -130,7 +130,7 @@ def _cell_faults(said: Mapping[Role, str]) -> str | None:
     if "://" in said["image"]:
         return f"{said['image']!r} is a web address; download the images first"
     split = said.get("split")
-    if split is not None and split.strip().casefold() not in SPLIT_NAMES:
+    if split is not None and split_of(split) is None:
         return f"split {split!r} is none of train, val (valid, validation) and test"
     return None
 
