@@ -21,10 +21,10 @@ train: $(READY)  ## train the quickstart: handwritten digits, nothing to downloa
 	$(BIN)/finetune train configs/quickstart.yaml
 
 test: $(READY)  ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --durations=10
 
 test-slow: $(READY)  ## run the slow tests: all 80 architectures, whole trainings
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --durations=10 -m slow
 
 lint: $(READY)  ## check style and format
 	$(BIN)/ruff check .

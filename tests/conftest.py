@@ -1,5 +1,8 @@
+import atexit
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +14,40 @@ from typer.testing import CliRunner, Result
 
 from finetune.cli import app
 
-# Two test processes share the cores; threads of both waiting for each other would take most of the time.
-torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+ROOT = Path(__file__).parents[1]
+
+# What a terminal, a shell or a CI server sets, and rich, typer, Python or the program would heed.
+_OF_THE_CALLER = (
+    "CI", "COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "LINES", "NO_COLOR", "PY_COLORS", "PYTHONWARNINGS",
+    "TERM_PROGRAM", "TORCH_HOME", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
+)  # fmt: skip
+
+
+def _leave_the_machine_outside() -> None:
+    """Give this process, and those that tests start, an environment of their own.
+
+    It runs before any test module is imported: matplotlib and torch look at some of these only once.
+    """
+    for name in _OF_THE_CALLER:
+        os.environ.pop(name, None)
+    # Not even a home that cannot be written, or one with a matplotlibrc, may change a result.
+    home = Path(tempfile.mkdtemp(prefix="finetune-tests-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    os.environ |= {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "MPLCONFIGDIR": str(home / "matplotlib"),
+        "TERM": "dumb",
+        # Test processes share the cores; threads waiting for each other would take most of the time.
+        "OMP_NUM_THREADS": "1",
+        # A process that a test starts imports the package under test, from whichever folder it starts in.
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    torch.set_num_threads(1)
+
+
+_leave_the_machine_outside()
 
 
 class NetworkUsedError(OSError):
@@ -37,12 +71,10 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse_lookup)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the memory of scanned images out of the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start every test in its own empty folder, where no leftover can change its result."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -90,6 +90,25 @@ def test_only_light_never_mirrors(level, mirrored):
     assert len(set(sides)) == (2 if mirrored else 1)
 
 
+def has_an_erased_patch(pixels):
+    """Tell whether an image of one colour holds one black rectangle that its border does not touch.
+
+    What turning or shearing leaves black lies at the border, so it is not counted.
+    """
+    black = (pixels == 0).all(dim=0)
+    rows, columns = black.any(dim=1).nonzero().flatten(), black.any(dim=0).nonzero().flatten()
+    if not len(rows) or {0, 63} & {*rows.tolist(), *columns.tolist()}:
+        return False
+    return bool(black[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all())
+
+
+@pytest.mark.parametrize(("level", "least", "most"), [("standard", 0, 0), ("strong", 0.08, 0.25)])
+def test_only_strong_erases_a_patch_of_up_to_a_quarter_of_the_images(level, least, most):
+    transform, grey = train_transform(level, preprocessing()), Image.new("RGB", (80, 80), (128, 128, 128))
+    erased = [has_an_erased_patch(drawn(transform, grey, seed)) for seed in range(300)]
+    assert least <= sum(erased) / len(erased) <= most
+
+
 def test_a_nudge_moves_a_little_and_draws_no_border():
     nudge = RandomNudge(degrees=8, shift=0.06, scale=(0.9, 1.1))
     white = torch.full((3, 32, 32), 255, dtype=torch.uint8)
