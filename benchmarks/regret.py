@@ -190,7 +190,7 @@ def search(experiment: Experiment, number: int, loaders: Loaders, settings: dict
     config = experiment.config
     finder = config.lr_finder.model_copy(update=settings)
     experiment = replace(experiment, config=config.model_copy(update={"lr_finder": finder}))
-    return find_lr(experiment, number, loaders, weights="", display=quiet())
+    return find_lr(experiment, number, loaders, display=quiet())
 
 
 def train_at(

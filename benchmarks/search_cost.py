@@ -51,12 +51,12 @@ def main() -> None:
             with no_trace(experiment.model):
                 fit(experiment, number, loaders, 1e-3)
             epochs.append((time.perf_counter() - started) / stage.epochs)
-            found = find_lr(experiment, number, loaders, weights="", display=display)
+            found = find_lr(experiment, number, loaders, display=display)
             searches.append(found.seconds)
         ratio = statistics.median(one / other for one, other in zip(searches, epochs, strict=True))
         epoch, search = statistics.median(epochs), statistics.median(searches)
         seconds = f"an epoch takes {epoch:.1f} s, the search {search:.1f} s"
-        race = f"{len(found.racers)} racers of {found.race_steps} steps"
+        race = f"{len(found.candidates)} racers of {found.race_steps} steps"
         print(f"{stage.name}: {seconds}: {ratio:.2f} epochs ({race})", flush=True)
 
 

@@ -39,7 +39,7 @@ def measure(job: tuple[str, str, int]) -> dict[str, Any]:
     if decay in UPDATE_RULES[name].decays:  # type: ignore[index]
         overrides = (*overrides, f"optimizer.decay={decay}")
     experiment, loaders = start(Task(overrides), seed)
-    found = find_lr(experiment, 0, loaders, weights="", display=quiet())
+    found = find_lr(experiment, 0, loaders, display=quiet())
     outcomes: dict[float, tuple[float, float] | None] = {}
     for weight_decay in DECAYS if found.lr is not None else ():
         config = experiment.config

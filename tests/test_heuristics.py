@@ -19,6 +19,7 @@ from finetune.lr_finder.heuristics import (
     divergence,
     gaussian_smooth,
     judge,
+    judge_against_chance,
     knee,
     longest_descent,
     minimum,
@@ -209,3 +210,16 @@ def test_the_fewest_points_are_enough():
     falling = tuple(2.0 - 0.1 * i for i in range(MIN_POINTS))
     assert judge(Curve(LRS[:MIN_POINTS], falling)) is None
     assert "too short" in judge(Curve(LRS[: MIN_POINTS - 1], falling[1:]))
+
+
+@pytest.mark.parametrize(("floor", "learns"), [(1.2, False), (1.1, False), (1.0, True)])
+def test_a_curve_that_falls_no_lower_than_guessing_shows_no_learning(floor, learns):
+    losses = (2.0,) * 30 + (floor,) * 50  # the loss of a new head, and then of one answer for all images
+    curve = Curve(LRS[:80], losses, 0)
+    assert suggest(curve)[0].lr is not None
+    reason = judge_against_chance(curve, 1.0986)
+    assert (reason is None) == learns
+    if reason is not None:
+        assert reason == (
+            f"no better than random guessing: the loss falls to {floor:.4f}, and guessing gives 1.0986"
+        )

@@ -1,6 +1,7 @@
 """The command `finetune lr-find`, as a user calls it."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from io import StringIO
 
+import numpy as np
 import pytest
 import torch
 from conftest import draw_images, run_finetune, write_small_config
@@ -21,40 +23,49 @@ from finetune.display import Display
 from finetune.lr_finder.heuristics import ORDER
 from finetune.optim.learning_rates import LearningRate
 
-FAST = ("lr_finder.steps=30", "lr_finder.race_steps=6", "lr_finder.start=1e-5")
+# The three classes differ in colour by far more than their noise, so that some rate learns them in six steps
+# whatever the processor; and the sweep goes on to its end, where a rate of 10 destroys any model, so that
+# there is always something to race.
+FAST = ("lr_finder.steps=30", "lr_finder.race_steps=6", "lr_finder.start=1e-5", "lr_finder.stop=1e9")
 
 
 def lr_find(folder, images, *arguments, overrides=FAST):
     return run_finetune("lr-find", write_small_config(folder, images), *overrides, *arguments)
 
 
-def test_it_shows_the_curve_the_table_the_race_and_the_rate(images, tmp_path):
+def test_it_shows_the_curve_the_table_the_race_and_the_rate_and_leaves_no_file(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = write_small_config(tmp_path, images).read_bytes()
     result = lr_find(tmp_path, images)
     assert result.exit_code == 0, result.output
     assert "sweep   stage frozen, from weights builtin:glyphs and a new head" in result.stdout
     for heuristic in ORDER:
         assert f"\n{heuristic} " in result.stdout
-    assert "decades apart" in result.stdout
+    assert "the suggestions differ by a factor of about " in result.stdout
     assert "race, 3 steps each" in result.stdout  # the stage has no more
+    assert "random guessing gives 1.0986" in result.stdout
     assert result.stdout.rstrip().splitlines()[-1].startswith("lr: ")
     assert max(map(len, result.stdout.splitlines())) <= 120
-
-
-def test_it_leaves_no_file(images, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    before = write_small_config(tmp_path, images).read_bytes()
-    assert lr_find(tmp_path, images).exit_code == 0
     assert os.listdir(tmp_path) == ["small.yaml"]
     assert (tmp_path / "small.yaml").read_bytes() == before
 
 
-def test_json_holds_the_documented_keys(images, tmp_path):
-    result = lr_find(tmp_path, images, "--json", "--stage", "unfrozen")
+@pytest.fixture(scope="module")
+def unfrozen(images, tmp_path_factory):
+    """Return the folder of a search that wrote all it can, its answer, and what else it said."""
+    folder = tmp_path_factory.mktemp("unfrozen")
+    result = lr_find(
+        folder, images, "--json", "--stage", "unfrozen", "--write", "--plot", folder / "curve.png"
+    )
     assert result.exit_code == 0, result.output
-    answer = json.loads(result.stdout)
+    return folder, json.loads(result.stdout), result.stderr
+
+
+def test_json_holds_the_documented_keys(unfrozen):
+    _, answer, errors = unfrozen
     assert set(answer) == {
         *("written", "stage", "weights", "lr", "pick", "by", "suggestions", "agreement_decades"),
-        *("divergence", "race_steps", "race", "curve", "seconds"),
+        *("divergence", "race_steps", "race", "chance_loss", "curve", "seconds"),
     }
     assert answer["stage"] == "unfrozen"
     assert answer["written"].startswith("slice(")  # slice(1e-4, 1e-2) keeps its form
@@ -64,17 +75,23 @@ def test_json_holds_the_documented_keys(images, tmp_path):
     for suggestion in answer["suggestions"]:
         assert set(suggestion) == {"heuristic", "lr", "reason", "spread_decades"}
         assert (suggestion["lr"] is None) == bool(suggestion["reason"])
-    for racer in answer["race"]:
-        assert set(racer) == {"lr", "names", "val_loss", "val_accuracy", "standard_error"}
+    keys = {"lr", "names", "val_loss", "val_accuracy", "standard_error", "beats_chance"}
+    assert all(set(candidate) == keys for candidate in answer["race"])
+    assert answer["chance_loss"] == pytest.approx(math.log(3), rel=1e-5)  # of three classes of one size
     assert set(answer["curve"]) == {"lr", "loss", "smoothed", "repeats"}
-    assert "race" in result.stderr
-    assert "frozen not trained" in answer["weights"]
+    assert "race" in errors
+    assert answer["weights"] == {
+        "initial": "builtin:glyphs",
+        "trained_stages": [],
+        "untrained_stages": ["frozen"],
+        "run": None,
+        "epoch": None,
+    }
+    assert "from weights builtin:glyphs and a new head: frozen not trained (--run RUN starts" in errors
 
 
-def test_the_plot_is_a_picture(images, tmp_path):
-    result = lr_find(tmp_path, images, "--plot", tmp_path / "curve.png")
-    assert result.exit_code == 0, result.output
-    with Image.open(tmp_path / "curve.png") as picture:
+def test_the_plot_is_a_picture(unfrozen):
+    with Image.open(unfrozen[0] / "curve.png") as picture:
         assert picture.size == (1000, 600)
 
 
@@ -103,10 +120,9 @@ def test_write_puts_the_rate_into_the_config_and_nothing_else(images, tmp_path):
     assert load_config(config).stages[0].lr.written == found
 
 
-def test_write_keeps_the_slice(images, tmp_path):
-    result = lr_find(tmp_path, images, "--write", "--stage", "unfrozen", "--json")
-    assert result.exit_code == 0, result.output
-    assert load_config(tmp_path / "small.yaml").stages[1].lr.written == json.loads(result.stdout)["written"]
+def test_write_keeps_the_slice(unfrozen):
+    folder, answer, _ = unfrozen
+    assert load_config(folder / "small.yaml").stages[1].lr.written == answer["written"]
 
 
 def test_a_later_stage_can_be_swept_from_a_runs_weights(small_run, images, tmp_path):
@@ -114,7 +130,9 @@ def test_a_later_stage_can_be_swept_from_a_runs_weights(small_run, images, tmp_p
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
     assert answer["stage"] == "unfrozen"
-    assert f"the best weights of {small_run} (stage " in answer["weights"]
+    assert answer["weights"]["run"] == str(small_run)
+    assert answer["weights"]["epoch"].startswith("stage ")
+    assert f"from the best weights of {small_run} (stage " in result.stderr
 
 
 def test_the_runs_weights_are_in_the_model_that_is_swept(small_run, images, tmp_path):
@@ -164,6 +182,45 @@ def test_no_usable_rate_is_an_error_with_the_reasons(images, tmp_path):
     answer = json.loads(result.stdout)
     assert answer["lr"] is answer["written"] is None
     assert load_config(tmp_path / "small.yaml").stages[0].lr == LearningRate(1e-2)
+
+
+@pytest.fixture(scope="module")
+def lookalikes(tmp_path_factory):
+    """Return a folder of images that say nothing about their class: they are all the same."""
+    root = tmp_path_factory.mktemp("lookalikes")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    for name in ("ant", "bee", "cow"):
+        (root / name).mkdir()
+        for i in range(12):
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("stage", ["frozen", "unfrozen"])
+def test_a_rate_is_refused_where_no_rate_beats_random_guessing(lookalikes, tmp_path, stage):
+    """One answer for all images is never better than the best guess, whatever a step does."""
+    result = lr_find(tmp_path, lookalikes, "--json", "--write", "--stage", stage)
+    assert result.exit_code == 4, result.output
+    assert (
+        f"error: No usable rate for stage {stage}: no rate in the race beats random guessing, which gives a "
+        "validation loss of 1.0986; the lowest is "
+    ) in result.stderr
+    assert "try more lr_finder.race_steps" in result.stderr
+    answer = json.loads(result.stdout)
+    assert answer["lr"] is answer["written"] is None
+    assert not any(candidate["beats_chance"] for candidate in answer["race"])
+    assert [str(one.lr) for one in load_config(tmp_path / "small.yaml").stages] == [
+        "0.01",
+        "slice(1e-4, 0.01)",
+    ]
+
+
+def test_a_training_whose_rate_is_auto_stops_where_no_rate_beats_random_guessing(lookalikes, tmp_path):
+    config, run = write_small_config(tmp_path, lookalikes), tmp_path / "run"
+    result = run_finetune("train", config, "--run-dir", run, "stages.frozen.lr=auto", *FAST)
+    assert result.exit_code == 4, result.output
+    assert "no rate in the race beats random guessing" in result.stderr
+    assert json.loads((run / "status.json").read_text())["exit_code"] == 4
 
 
 @pytest.mark.parametrize(

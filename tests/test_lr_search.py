@@ -2,7 +2,6 @@
 
 import json
 import random
-from contextlib import suppress
 from dataclasses import replace
 from io import StringIO
 from itertools import pairwise
@@ -21,7 +20,10 @@ from finetune.lr_finder.race import Candidate
 from finetune.lr_finder.trial import Trial
 from finetune.training.losses import ClassificationLoss
 
-FAST = ("lr_finder.steps=30", "lr_finder.race_steps=6", "lr_finder.start=1e-5")
+# The three classes differ in colour by far more than their noise, so that some rate learns them in six steps
+# whatever the processor; and the sweep goes on to its end, where a rate of 10 destroys any model, so that
+# there is always something to race.
+FAST = ("lr_finder.steps=30", "lr_finder.race_steps=6", "lr_finder.start=1e-5", "lr_finder.stop=1e9")
 
 
 def quiet():
@@ -59,7 +61,7 @@ def test_a_search_leaves_no_trace(images, tmp_path, number, workers):
     experiment.model.train()
     loaders = build_loaders(experiment)
     before = everything(experiment.model)
-    found = find_lr(experiment, number, loaders, weights="", display=quiet())
+    found = find_lr(experiment, number, loaders, display=quiet())
     assert len(found.curve.lrs) > 10
     assert_same(before, everything(experiment.model))
 
@@ -80,7 +82,7 @@ def test_a_search_that_is_broken_off_leaves_no_trace(images, tmp_path, monkeypat
 
     monkeypatch.setattr(ClassificationLoss, "forward", breaking(ClassificationLoss.forward, break_off))
     with pytest.raises(error):
-        find_lr(experiment, number, loaders, weights="", display=quiet())
+        find_lr(experiment, number, loaders, display=quiet())
     assert taken == 17
     assert_same(before, everything(experiment.model))
 
@@ -193,7 +195,7 @@ def test_a_run_records_what_it_found(auto_run):
         assert len(record["curve"]["lr"]) == len(record["curve"]["loss"]) == len(record["curve"]["smoothed"])
         assert [suggestion["heuristic"] for suggestion in record["suggestions"]] == list(ORDER)
         assert (run / f"lr_find-{stage}.png").read_bytes().startswith(b"\x89PNG")
-    assert record["weights"] == "the model after stage frozen"
+    assert record["weights"]["trained_stages"] == ["frozen"]
     assert "picked" in output
     frozen, unfrozen = found_rates(run)
     assert searches[0]["lr"] == frozen
@@ -212,7 +214,7 @@ def test_the_groups_of_a_slice_keep_their_ratios_in_the_sweep(images, tmp_path, 
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    find_lr(experiment, 1, build_loaders(experiment), weights="", display=quiet())
+    find_lr(experiment, 1, build_loaders(experiment), display=quiet())
     sweep = seen[:20]
     for rates, after in pairwise(sweep):
         assert rates[-1] / rates[0] == pytest.approx(100)  # slice(1e-4, 1e-2)
@@ -266,8 +268,8 @@ def test_a_frozen_search_looks_at_each_image_once(images, tmp_path, monkeypatch)
         return forward(self, batch)
 
     monkeypatch.setattr(type(experiment.model.backbone), "forward", counting)
-    found = find_lr(experiment, 0, build_loaders(experiment), weights="", display=quiet())
-    assert len(found.racers) > 2
+    found = find_lr(experiment, 0, build_loaders(experiment), display=quiet())
+    assert len(found.candidates) > 2
     assert seen == 24 + 6  # three full batches of 8 of the 30 training images, and 6 for validation
 
 
@@ -292,15 +294,11 @@ def test_a_rate_that_cannot_be_found_stops_the_training_and_is_recorded(images, 
 
 def test_the_race_is_run_from_one_start_with_the_same_batches(images, tmp_path):
     experiment = experiment_of(tmp_path, images)
-    found = find_lr(experiment, 0, build_loaders(experiment), weights="", display=quiet())
-    again = find_lr(experiment, 0, build_loaders(experiment), weights="", display=quiet())
-    assert found.racers == again.racers
-    assert all(isinstance(racer, Candidate) for racer in found.racers)
-    assert found.lr in {float(f"{racer.lr:.3g}") for racer in found.racers}
-    with suppress(StopIteration):
-        assert min(r.val_loss for r in found.racers if r.val_loss is not None) == next(
-            r.val_loss for r in found.racers if float(f"{r.lr:.3g}") == found.lr
-        )
+    found = find_lr(experiment, 0, build_loaders(experiment), display=quiet())
+    again = find_lr(experiment, 0, build_loaders(experiment), display=quiet())
+    assert found.candidates == again.candidates
+    assert all(isinstance(racer, Candidate) for racer in found.candidates)
+    assert found.lr in {float(f"{candidate.lr:.3g}") for candidate in found.candidates}
 
 
 def test_the_report_shows_how_the_rates_were_found(auto_run):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from finetune.lr_finder.heuristics import ORDER, Suggestion
-from finetune.lr_finder.race import Candidate, Entry, line_up, race, winner
+from finetune.lr_finder.race import Candidate, Entry, League, line_up, run_race, winner
 from finetune.lr_finder.trial import Trial
 from finetune.metrics.score import judge
 from finetune.optim.schedule import OneCycle
@@ -41,6 +41,11 @@ CONSTANT = OneCycle(div=1.0, div_final=1.0, moms=None)
 """The rate is at its peak all the time."""
 
 
+def raced(trial, entries, *, steps, cycle):
+    """Return the candidates of a race whose images have two classes of the same size."""
+    return run_race(trial, entries, steps=steps, cycle=cycle, guess=torch.zeros(2)).candidates
+
+
 def suggestions(**lrs):
     return [Suggestion(name, lrs.get(name), "" if name in lrs else "flat") for name in ORDER]
 
@@ -67,8 +72,8 @@ def test_where_every_heuristic_refuses_the_decades_below_the_explosion_race():
     assert line_up(suggestions(), None, None) == []
 
 
-def racer(lr, loss, accuracy=0.5, error=0.01):
-    return Candidate(lr, ("x",), loss, accuracy, error)
+def racer(lr, loss, accuracy=0.5, error=0.01, beats_chance=True):
+    return Candidate(lr, ("x",), loss, accuracy, error, beats_chance)
 
 
 def test_the_lowest_loss_wins():
@@ -83,7 +88,7 @@ def test_losses_within_a_standard_error_are_a_tie_that_accuracy_decides():
 
 
 def test_who_diverged_never_wins():
-    fallen = Candidate(1.0, ("x",), None, None, None)
+    fallen = Candidate(1.0, ("x",), None, None, None, beats_chance=False)
     assert winner([fallen, racer(1e-3, 5.0)]).lr == 1e-3
     assert winner([fallen]) is None
     assert winner([]) is None
@@ -92,15 +97,15 @@ def test_who_diverged_never_wins():
 def test_every_racer_starts_from_the_same_weights_with_the_same_batches():
     trial = make_trial()
     one = [Entry(0.1, ("a",))]
-    alone = race(trial, one, steps=12, cycle=CONSTANT)
-    crowd = race(trial, [Entry(1e-3, ("b",)), *one, Entry(30.0, ("c",))], steps=12, cycle=CONSTANT)
+    alone = raced(trial, one, steps=12, cycle=CONSTANT)
+    crowd = raced(trial, [Entry(1e-3, ("b",)), *one, Entry(30.0, ("c",))], steps=12, cycle=CONSTANT)
     results = {r.lr: (r.val_loss, r.val_accuracy) for r in crowd}
     assert results[0.1] == next((r.val_loss, r.val_accuracy) for r in alone if r.lr == 0.1)
 
 
 def test_a_racer_is_trained_as_a_plain_loop_would():
     trial = make_trial()
-    table = race(trial, [Entry(0.1, ("a",))], steps=9, cycle=CONSTANT)
+    table = raced(trial, [Entry(0.1, ("a",))], steps=9, cycle=CONSTANT)
     losses = list(trial.steps([(0.1, None)] * 9))
     assert len(losses) == 9
     logits, targets = trial.validate()
@@ -109,7 +114,7 @@ def test_a_racer_is_trained_as_a_plain_loop_would():
 
 
 def test_later_rounds_try_half_a_decade_to_either_side_of_the_leader_until_it_stays():
-    table = race(make_trial(), [Entry(1e-4, ("low",)), Entry(0.1, ("better",))], steps=12, cycle=CONSTANT)
+    table = raced(make_trial(), [Entry(1e-4, ("low",)), Entry(0.1, ("better",))], steps=12, cycle=CONSTANT)
     best = winner(table)
     assert best.lr > 0.2  # beyond what entered
     rates = [r.lr for r in table]
@@ -119,12 +124,12 @@ def test_later_rounds_try_half_a_decade_to_either_side_of_the_leader_until_it_st
 
 
 def test_the_rounds_come_to_an_end():
-    table = race(make_trial(), [Entry(1e-9, ("far",))], steps=2, cycle=CONSTANT)
+    table = raced(make_trial(), [Entry(1e-9, ("far",))], steps=2, cycle=CONSTANT)
     assert len(table) <= 9
 
 
 def test_a_racer_that_explodes_is_told_as_diverged_and_the_others_go_on():
-    table = race(make_trial(), [Entry(0.1, ("good",)), Entry(1e30, ("mad",))], steps=12, cycle=CONSTANT)
+    table = raced(make_trial(), [Entry(0.1, ("good",)), Entry(1e30, ("mad",))], steps=12, cycle=CONSTANT)
     mad = table[-1]
     assert (mad.lr, mad.val_loss, mad.val_accuracy) == (1e30, None, None)
     assert winner(table).lr < 1e3
@@ -132,7 +137,7 @@ def test_a_racer_that_explodes_is_told_as_diverged_and_the_others_go_on():
 
 def test_the_standard_error_is_that_of_the_paired_difference():
     trial = make_trial()
-    table = race(trial, [Entry(1e-3, ("a",)), Entry(0.1, ("b",))], steps=12, cycle=CONSTANT)
+    table = raced(trial, [Entry(1e-3, ("a",)), Entry(0.1, ("b",))], steps=12, cycle=CONSTANT)
     best = min(table, key=lambda r: r.val_loss)
     assert best.standard_error == 0
     assert all(r.standard_error > 0 for r in table if r is not best)
@@ -148,7 +153,37 @@ def test_a_racer_follows_the_whole_cycle():
 
     trial = replace(trial, new_optimizer=lambda: Watched(trial.module.parameters(), lr=1.0))
     cycle = OneCycle()
-    race(trial, [Entry(0.1, ("a",))], steps=8, cycle=cycle)
+    raced(trial, [Entry(0.1, ("a",))], steps=8, cycle=cycle)
     assert seen[:8] == [(cycle.rate(step / 8, 0.1), cycle.momentum(step / 8)) for step in range(8)]
     assert seen[0][0] == pytest.approx(0.1 / 25)
     assert seen[2] == (0.1, 0.85)
+
+
+def test_who_learns_nothing_does_not_win_however_low_the_loss():
+    low, learned = racer(1e-3, 0.5, beats_chance=False), racer(1e-2, 0.6)
+    assert League((low, learned), 0.7).winner is learned
+    assert League((low,), 0.7).winner is None
+
+
+def test_a_candidate_beats_chance_where_its_losses_are_below_those_of_guessing():
+    trial = make_trial()
+    for parameter in trial.module[3].parameters():
+        nn.init.zeros_(parameter)  # it begins by guessing
+    entries = [Entry(1e-30, ("still",)), Entry(0.1, ("good",))]
+    league = run_race(trial, entries, steps=12, cycle=CONSTANT, guess=torch.zeros(2))
+    assert league.chance_loss == pytest.approx(math.log(2), rel=1e-6)
+    beats = {candidate.names[0]: candidate.beats_chance for candidate in league.candidates}
+    assert beats["good"]
+    assert not beats["still"]
+    assert league.winner.beats_chance
+
+
+def test_images_that_all_look_the_same_let_nobody_win():
+    """Whatever is learned, one answer for all of them is no better than the best guess."""
+    trial = make_trial()
+    features = (torch.ones(48, 4), torch.arange(48) % 2)
+    trial = replace(trial, train=feature_batches(features, batch_size=8, seed=0), val=[features])
+    entries = [Entry(lr, ("x",)) for lr in (1e-3, 1e-1, 1.0)]
+    league = run_race(trial, entries, steps=40, cycle=CONSTANT, guess=torch.zeros(2))
+    assert all(candidate.val_loss is not None for candidate in league.candidates)
+    assert league.winner is None

@@ -10,8 +10,8 @@ from finetune.data.quality.findings import warnings_of_copies
 from finetune.display import Display
 from finetune.errors import CheckpointError
 from finetune.experiment.build import Experiment, build_loaders, prepare
-from finetune.experiment.lr_search import find_lr, starting_weights
-from finetune.lr_finder.result import LrFindResult
+from finetune.experiment.lr_search import find_lr
+from finetune.lr_finder.result import LrFindResult, StartingWeights
 from finetune.machine.device import choose_device
 from finetune.optim.learning_rates import LearningRate
 from finetune.optim.param_groups import find_stage
@@ -59,7 +59,8 @@ def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Displa
             here, see `lr_report.refusal`.
     """
     number = find_stage(config.stage_names, stage, default=0)
-    weights = untrained_weights(config, number)
+    before = tuple(stage.name for stage in config.stages[:number])
+    weights = StartingWeights(config.model.weights, untrained_stages=before)
     if run_dir is None:
         experiment = prepare(config, display)
     else:
@@ -71,16 +72,7 @@ def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Displa
     return Answer(found, None if found.lr is None else config.stages[number].lr.peaking_at(found.lr))
 
 
-def untrained_weights(config: Config, number: int) -> str:
-    """Say what a sweep before any training starts from."""
-    start = starting_weights(config)
-    if number == 0:
-        return start
-    before = " and ".join(stage.name for stage in config.stages[:number])
-    return f"{start}: {before} not trained (--run RUN sweeps from a run's weights)"
-
-
-def prepare_from_run(config: Config, run_dir: Path, display: Display) -> tuple[Experiment, str]:
+def prepare_from_run(config: Config, run_dir: Path, display: Display) -> tuple[Experiment, StartingWeights]:
     """Prepare an experiment whose model has the best weights of a run; say which they are.
 
     Raises:
@@ -99,7 +91,7 @@ def prepare_from_run(config: Config, run_dir: Path, display: Display) -> tuple[E
     if {name: t.shape for name, t in ours.items()} != {name: t.shape for name, t in theirs.items()}:
         raise _other_run(trained, "not the model of the config")
     experiment.model.load_state_dict(theirs)
-    return experiment, f"the best weights of {run_dir} ({trained.best})"
+    return experiment, StartingWeights(config.model.weights, run=str(run_dir), epoch=str(trained.best))
 
 
 def _other_run(trained: Trained, difference: str) -> CheckpointError:

@@ -1,12 +1,18 @@
 """Find the learning rate of a stage: the part of the story that `finetune lr-find` and `lr: auto` share."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from finetune.config.config import Config
+from finetune.data.index import ImageIndex
 from finetune.display import Display
 from finetune.experiment.build import (
     Experiment,
+    balance_weights,
     build_loss,
     build_stage_optimizer,
     build_val_loader,
@@ -14,18 +20,26 @@ from finetune.experiment.build import (
     plan_groups,
     stage_cycle,
 )
-from finetune.lr_finder.heuristics import ORDER, Curve, Suggestion, choose, divergence, suggest
-from finetune.lr_finder.race import Candidate, line_up, race
-from finetune.lr_finder.result import LrFindResult, decide
+from finetune.lr_finder.chance import expected_shares, guessing_logits
+from finetune.lr_finder.heuristics import ORDER, Curve, choose, divergence, judge_against_chance, suggest
+from finetune.lr_finder.race import Entry, League, line_up, run_race
+from finetune.lr_finder.result import LrFindResult, StartingWeights, decide
 from finetune.lr_finder.sweep import Range, mean_curve, range_test
 from finetune.lr_finder.trial import Trial, no_trace
 from finetune.metrics.score import judge
 from finetune.training.events import Loaders
 from finetune.training.features import compute_features, feature_batches
 
+_MOST_GUESSED = 10_000  # images; their shares of the classes are those of all, to a percent
+
 
 def find_lr(
-    experiment: Experiment, number: int, loaders: Loaders, *, weights: str, display: Display
+    experiment: Experiment,
+    number: int,
+    loaders: Loaders,
+    *,
+    weights: StartingWeights | None = None,
+    display: Display,
 ) -> LrFindResult:
     """Find the peak rate of a stage, from the weights that the model holds now, and leave no trace.
 
@@ -33,8 +47,8 @@ def find_lr(
         experiment: the experiment.
         number: which of its stages, counted from 0.
         loaders: its loaders; the order of their images is a function of stage and epoch, so nothing moves.
-        weights: what the model holds, to be told and recorded.
-        display: where to tell how it goes.
+        weights: what the model holds, to be shown and recorded; None for what a training begins with.
+        display: where to show how it goes.
     """
     started = time.perf_counter()
     how, stage = experiment.config.lr_finder, experiment.config.stages[number]
@@ -44,28 +58,55 @@ def find_lr(
         curves = _sweep(trial, experiment.config, display)
         curve = mean_curve(curves)
         suggestions = suggest(curve)
-        racers: list[Candidate] = []
+        league, guess = None, guess_of(experiment)
         if how.pick == "race":
-            racers = _race(trial, experiment.config, curve, suggestions, race_steps, display)
-    lr, by = decide(suggestions, racers, how.pick)
+            entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
+            league = _race(trial, experiment.config, entries, race_steps, guess, display)
+        lr, by = decide(suggestions, league, how.pick)
+        if lr is not None and league is None:
+            chance = _training_loss_of(guess, trial, experiment.index)
+            reason = judge_against_chance(curve, chance)
+            lr, by = (lr, by) if reason is None else (None, reason)
     return LrFindResult(
         stage=stage.name,
-        weights=weights,
+        weights=weights or StartingWeights(experiment.config.model.weights),
         pick=how.pick,
         lr=None if lr is None else stage.lr.peaking_at(lr).last,
         by=by,
         suggestions=tuple(suggestions),
         curves=tuple(curves),
         curve=curve,
-        racers=tuple(racers),
+        league=league,
         race_steps=race_steps,
         seconds=time.perf_counter() - started,
     )
 
 
-def starting_weights(config: Config) -> str:
-    """Say what the model holds before any training."""
-    return f"weights {config.model.weights} and a new head"
+def guess_of(experiment: Experiment) -> Tensor:
+    """Return the logits (C,) that a training of the experiment leads to if images say nothing."""
+    config, index = experiment.config, experiment.index
+    shares = expected_shares(
+        list(index.counts("train").values()),
+        index.count("train"),
+        multilabel=index.multilabel,
+        weights=None if config.data.balance == "none" else balance_weights(config, index),
+        label_smoothing=config.loss.label_smoothing,
+        focal=config.loss.focus > 0,
+    )
+    return guessing_logits(shares, multilabel=index.multilabel)
+
+
+def _training_loss_of(guess: Tensor, trial: Trial, index: ImageIndex) -> float:
+    """Return what the loss of the training is where every image gets the same logits (C,)."""
+    samples = index.thinned("train", _MOST_GUESSED).of_split("train")
+    if index.multilabel:
+        targets = torch.zeros(len(samples), len(guess))
+        for row, sample in enumerate(samples):
+            targets[row, list(sample.labels)] = 1
+    else:
+        targets = torch.tensor([sample.labels[0] for sample in samples])
+    logits = guess.expand(len(samples), -1).to(trial.device)
+    return float(trial.loss(logits, targets.to(trial.device)))
 
 
 def build_trial(
@@ -134,12 +175,11 @@ def _sweep(trial: Trial, config: Config, display: Display) -> list[Curve]:
 def _race(
     trial: Trial,
     config: Config,
-    curve: Curve,
-    suggestions: list[Suggestion],
+    entries: Sequence[Entry],
     steps: int,
+    guess: Tensor,
     display: Display,
-) -> list[Candidate]:
-    entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
+) -> League:
     with display.bar("race", steps * (len(entries) + 2), "steps") as bar:  # two in a second round
         cycle = stage_cycle(config, trial.new_optimizer())
-        return race(trial, entries, steps=steps, cycle=cycle, tick=lambda: bar.advance_by(1))
+        return run_race(trial, entries, steps=steps, cycle=cycle, guess=guess, tick=lambda: bar.advance_by(1))

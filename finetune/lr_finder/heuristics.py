@@ -97,6 +97,21 @@ def judge(curve: Curve) -> str | None:
     return None
 
 
+def judge_against_chance(curve: Curve, chance: float) -> str | None:
+    """Say why a curve that falls shows no learning; None where it falls below the loss of guessing.
+
+    A new head begins above that loss, and may fall to it by answering the same for every image.
+
+    Args:
+        curve: of a range test.
+        chance: what the loss of the training is where every image is guessed.
+    """
+    lowest = min(curve.smoothed())
+    if lowest < chance:
+        return None
+    return f"no better than random guessing: the loss falls to {lowest:.4f}, and guessing gives {chance:.4f}"
+
+
 def divergence(curve: Curve) -> float | None:
     """Return the rate from which on the smoothed loss stays a fifth or more above the level it began with.
 

@@ -15,7 +15,7 @@ from finetune.lr_finder.heuristics import Suggestion
 from finetune.lr_finder.trial import Trial, no_trace
 from finetune.optim.schedule import OneCycle
 
-_SAME = 0.2  # decades; rates closer than this are one racer
+_SAME = 0.2  # decades; rates closer than this are one candidate
 _TIE = 1.0  # standard errors within which losses are equal
 _BESIDE = math.sqrt(10)  # how far from the leader the later rounds try
 _MORE_ROUNDS = 4
@@ -44,7 +44,24 @@ class Candidate:
     val_accuracy: float | None
     """0–1; None if the training diverged."""
     standard_error: float | None
-    """Of the difference in loss to the racer with the lowest, over the images; None if it diverged."""
+    """Of the difference in loss to the candidate with the lowest, over the images; None if it diverged."""
+    beats_chance: bool
+    """Whether its loss is below that of guessing by more than a standard error of the difference."""
+
+
+@dataclass(frozen=True)
+class League:
+    """The outcome of a race."""
+
+    candidates: tuple[Candidate, ...]
+    """From the lowest rate up."""
+    chance_loss: float | None
+    """Mean loss of guessing on the same images, in nats; None if every training diverged."""
+
+    @property
+    def winner(self) -> Candidate | None:
+        """The best of those that beat chance; None if there are none."""
+        return winner([candidate for candidate in self.candidates if candidate.beats_chance])
 
 
 def line_up(
@@ -71,14 +88,15 @@ def line_up(
     return entries
 
 
-def race(
+def run_race(
     trial: Trial,
     entries: Sequence[Entry],
     *,
     steps: int,
     cycle: OneCycle,
+    guess: Tensor,
     tick: Callable[[], None] = lambda: None,
-) -> list[Candidate]:
+) -> League:
     """Train at each rate for `steps` steps, all from the same start with the same batches; leave no trace.
 
     Later rounds try half a decade to either side of the leader, until it has been beaten by neither.
@@ -88,38 +106,56 @@ def race(
         entries: the rates with the names of who suggested them.
         steps: length of each training.
         cycle: the schedule of the stage itself.
+        guess: logits (C,) of a model that knows nothing of an image.
         tick: called after each step.
-
-    Returns:
-        The league table, from the lowest rate up.
     """
-    results = {entry: _run(trial, _course(cycle, entry.lr, steps), tick) for entry in entries}
+
+    def run(entry: Entry) -> _Result | None:
+        return _run(trial, _course(cycle, entry.lr, steps), guess, tick)
+
+    results = {entry: run(entry) for entry in entries}
     for number in range(2, 2 + _MORE_ROUNDS):
-        leader = winner(_table(results))
+        leader = winner(_compare(results))
         for entry in _beside(leader, list(results), f"round {number}"):
-            results[entry] = _run(trial, _course(cycle, entry.lr, steps), tick)
-    return _table(results)
+            results[entry] = run(entry)
+    finished = [result for result in results.values() if result is not None]
+    chance_loss = float(finished[0].chance_losses.mean()) if finished else None
+    return League(tuple(_compare(results)), chance_loss)
 
 
-def winner(racers: Sequence[Candidate]) -> Candidate | None:
-    """Return the racer with the lowest validation loss; None if all diverged.
+def winner(candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the candidate with the lowest validation loss; None if all diverged.
 
     Losses within a standard error of the lowest are a tie, which goes to the higher accuracy, and then to the
     lower loss.
     """
-    finished = [racer for racer in racers if racer.val_loss is not None]
+    finished = [candidate for candidate in candidates if candidate.val_loss is not None]
     if not finished:
         return None
-    lowest = min(_number(racer.val_loss) for racer in finished)
+    lowest = min(_number(candidate.val_loss) for candidate in finished)
     tied = [r for r in finished if _number(r.val_loss) - lowest <= _TIE * _number(r.standard_error)]
-    return max(tied, key=lambda racer: (_number(racer.val_accuracy), -_number(racer.val_loss)))
+    return max(tied, key=lambda one: (_number(one.val_accuracy), -_number(one.val_loss)))
 
 
-_Result = tuple[Tensor, float] | None
-"""Validation loss of each image (N,), and the accuracy; None if the training diverged."""
+@dataclass(frozen=True)
+class _Result:
+    """How a training that did not diverge went on the validation images."""
+
+    losses: Tensor
+    """Of each image, (N,)."""
+    accuracy: float
+    chance_losses: Tensor
+    """Of each image where it is guessed, (N,)."""
+
+    @property
+    def beats_chance(self) -> bool:
+        gain = self.chance_losses - self.losses
+        return float(gain.mean()) > _TIE * _standard_error(gain)
 
 
-def _run(trial: Trial, course: Iterator[tuple[float, float | None]], tick: Callable[[], None]) -> _Result:
+def _run(
+    trial: Trial, course: Iterator[tuple[float, float | None]], guess: Tensor, tick: Callable[[], None]
+) -> _Result | None:
     with no_trace(trial.module):
         for loss in trial.steps(course):
             tick()
@@ -127,22 +163,34 @@ def _run(trial: Trial, course: Iterator[tuple[float, float | None]], tick: Calla
                 return None
         logits, targets = trial.validate()
     losses, accuracy = trial.judge(logits, targets)
-    return (losses, accuracy) if bool(torch.isfinite(losses).all()) else None
+    chance_losses, _ = trial.judge(guess.expand(logits.shape), targets)
+    return _Result(losses, accuracy, chance_losses) if bool(torch.isfinite(losses).all()) else None
 
 
-def _table(results: dict[Entry, _Result]) -> list[Candidate]:
+def _compare(results: dict[Entry, _Result | None]) -> list[Candidate]:
     """Compare all results with the one of the lowest loss, image by image."""
     finished = [result for result in results.values() if result is not None]
-    best = min((losses for losses, _ in finished), key=lambda losses: float(losses.mean()), default=None)
-    racers = []
+    best = min((r.losses for r in finished), key=lambda losses: float(losses.mean()), default=None)
+    candidates = []
     for entry, result in sorted(results.items(), key=lambda item: item[0].lr):
         if result is None or best is None:
-            racers.append(Candidate(entry.lr, entry.names, None, None, None))
-        else:
-            losses, accuracy = result
-            error = float((losses - best).std(correction=0)) / math.sqrt(len(losses))
-            racers.append(Candidate(entry.lr, entry.names, float(losses.mean()), accuracy, error))
-    return racers
+            candidates.append(Candidate(entry.lr, entry.names, None, None, None, beats_chance=False))
+            continue
+        candidates.append(
+            Candidate(
+                lr=entry.lr,
+                names=entry.names,
+                val_loss=float(result.losses.mean()),
+                val_accuracy=result.accuracy,
+                standard_error=_standard_error(result.losses - best),
+                beats_chance=result.beats_chance,
+            )
+        )
+    return candidates
+
+
+def _standard_error(differences: Tensor) -> float:
+    return float(differences.std(correction=0)) / math.sqrt(len(differences))
 
 
 def _beside(leader: Candidate | None, entries: Sequence[Entry], name: str) -> list[Entry]:
@@ -163,6 +211,6 @@ def _decades(one: float, other: float) -> float:
 
 
 def _number(value: float | None) -> float:
-    """Return the score of a racer that finished."""
+    """Return the score of a candidate that finished."""
     assert value is not None
     return value

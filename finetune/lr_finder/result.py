@@ -7,7 +7,34 @@ from typing import Any
 
 from finetune.choices import Heuristic
 from finetune.lr_finder.heuristics import ORDER, Curve, Suggestion, choose, decades, divergence, suggest
-from finetune.lr_finder.race import Candidate, winner
+from finetune.lr_finder.race import Candidate, League
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """What a model holds when a rate is searched for."""
+
+    initial: str
+    """`model.weights` of the config; under them is a new head, unless stages or a run have trained it."""
+    trained_stages: tuple[str, ...] = ()
+    """Stages that have been trained since, in order."""
+    untrained_stages: tuple[str, ...] = ()
+    """Stages before the one searched that have not been trained."""
+    run: str | None = None
+    """Directory of the run whose best weights these are; None where they are of no run."""
+    epoch: str | None = None
+    """Which epoch of the run they are from."""
+
+    def __str__(self) -> str:
+        if self.run is not None:
+            return f"the best weights of {self.run} ({self.epoch})"
+        if self.trained_stages:
+            return f"the model after stage {self.trained_stages[-1]}"
+        text = f"weights {self.initial} and a new head"
+        if self.untrained_stages:
+            stages = " and ".join(self.untrained_stages)
+            text += f": {stages} not trained (--run RUN starts from the weights of a run)"
+        return text
 
 
 @dataclass(frozen=True)
@@ -15,8 +42,8 @@ class LrFindResult:
     """The outcome of a search: the curve, what was read from it, and which rate was taken."""
 
     stage: str
-    weights: str
-    """What the model held when the rate was swept."""
+    weights: StartingWeights
+    """What the model held when the rate was searched for."""
     pick: str
     """What the config asked for: a heuristic, or `race`."""
     lr: float | None
@@ -28,14 +55,14 @@ class LrFindResult:
     """One for each repeat of the range test."""
     curve: Curve
     """Their mean, which the suggestions are read from."""
-    racers: tuple[Candidate, ...]
-    """The league table in the order of the rates; empty without a race."""
+    league: League | None
+    """The outcome of the race; None without one."""
     race_steps: int
     seconds: float
 
     @property
     def divergence(self) -> float | None:
-        """The rate from which on the loss stays well above where it began."""
+        """The rate above which the loss diverges; None where it does not."""
         return divergence(self.curve)
 
     @property
@@ -73,9 +100,18 @@ class LrFindResult:
         """Whether the range test was made more than once."""
         return len(self.curves) > 1
 
-    def league(self) -> list[tuple[str, ...]]:
-        """Return a row of text for each racer, best first: rate, loss, its error, accuracy, by whom, mark."""
-        best_first = sorted(self.racers, key=lambda r: math.inf if r.val_loss is None else r.val_loss)
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The rates that raced, from the lowest up; empty without a race."""
+        return () if self.league is None else self.league.candidates
+
+    @property
+    def ranking(self) -> list[Candidate]:
+        """The rates that raced, from the lowest validation loss up; those that diverged last."""
+        return sorted(self.candidates, key=lambda one: math.inf if one.val_loss is None else one.val_loss)
+
+    def league_rows(self) -> list[tuple[str, ...]]:
+        """Return a row of text for each candidate, best first: rate, loss, error, accuracy, by whom, mark."""
         return [
             (
                 f"{r.lr:.2e}",
@@ -83,16 +119,31 @@ class LrFindResult:
                 "–" if not r.standard_error else f"{r.standard_error:.4f}",
                 "–" if r.val_accuracy is None else f"{r.val_accuracy:.2%}",
                 ", ".join(r.names),
-                "← picked" if self.lr is not None and f"{r.lr:.3g}" == f"{self.lr:.3g}" else "",
+                "← picked" if self._is_picked(r) else "",
             )
-            for r in best_first
+            for r in self.ranking
         ]
+
+    def league_notes(self) -> list[str]:
+        """Say what the table of the race does not: what guessing brings, and why not the lowest loss won."""
+        if self.league is None or self.league.chance_loss is None:
+            return []
+        notes = [f"random guessing gives {self.league.chance_loss:.4f}"]
+        if self.lr is not None and not self._is_picked(self.ranking[0]):
+            notes.append(
+                "losses within one standard error (±) of the lowest count as equal; of these rates the one "
+                "with the highest accuracy is picked"
+            )
+        return notes
+
+    def _is_picked(self, candidate: Candidate) -> bool:
+        return self.lr is not None and f"{candidate.lr:.3g}" == f"{self.lr:.3g}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the search as `lr-find --json` and the run directory document it."""
         return {
             "stage": self.stage,
-            "weights": self.weights,
+            "weights": asdict(self.weights),
             "lr": self.lr,
             "pick": self.pick,
             "by": self.by,
@@ -102,7 +153,8 @@ class LrFindResult:
             "agreement_decades": self.agreement,
             "divergence": self.divergence,
             "race_steps": self.race_steps,
-            "race": [asdict(racer) for racer in self.racers],
+            "race": [asdict(candidate) for candidate in self.candidates],
+            "chance_loss": None if self.league is None else self.league.chance_loss,
             "curve": {
                 "lr": list(self.curve.lrs),
                 "loss": list(self.curve.losses),
@@ -113,18 +165,16 @@ class LrFindResult:
         }
 
 
-def decide(
-    suggestions: Sequence[Suggestion], racers: Sequence[Candidate], pick: str
-) -> tuple[float | None, str]:
+def decide(suggestions: Sequence[Suggestion], league: League | None, pick: str) -> tuple[float | None, str]:
     """Return the rate to take and who found it; or None and the reason.
 
     The winner of the race; without one, the heuristic asked for, or the next of `ORDER` if it refuses.
     """
-    if pick == "race":
-        best = winner(racers)
+    if league is not None:
+        best = league.winner
         if best is not None:
             return best.lr, f"race, won by {' and '.join(best.names)}"
-        return None, "every rate in the race diverged" if racers else _refusals(suggestions)
+        return None, _no_winner(league) if league.candidates else _refusals(suggestions)
     asked: Heuristic = next(name for name in ORDER if name == pick)
     chosen = choose(suggestions, asked)
     if chosen is None or chosen.lr is None:
@@ -133,6 +183,16 @@ def decide(
         return chosen.lr, pick
     refused = next(suggestion.reason for suggestion in suggestions if suggestion.heuristic == pick)
     return chosen.lr, f"{chosen.heuristic}, in place of {pick} ({refused})"
+
+
+def _no_winner(league: League) -> str:
+    losses = [candidate.val_loss for candidate in league.candidates if candidate.val_loss is not None]
+    if not losses or league.chance_loss is None:
+        return "every rate in the race diverged"
+    return (
+        f"no rate in the race beats random guessing, which gives a validation loss of "
+        f"{league.chance_loss:.4f}; the lowest is {min(losses):.4f}"
+    )
 
 
 def _refusals(suggestions: Sequence[Suggestion]) -> str:

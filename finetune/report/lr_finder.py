@@ -15,16 +15,18 @@ def show_found(found: LrFindResult, display: Display) -> None:
     display.say("")
     display.table(("heuristic", "rate", *(("spread",) if found.repeated else ()), ""), found.rows())
     if found.agreement:
-        display.say(f"the suggestions are {found.agreement:.1f} decades apart")
+        display.say(f"the suggestions differ by a factor of about {_factor(found.agreement)}")
     if found.divergence is not None:
-        display.say(f"the loss stays well above where it began from {found.divergence:.2g} on")
-    if found.racers:
+        display.say(f"the loss diverges above {found.divergence:.2g}")
+    if found.candidates:
         display.say("")
         display.table(
             ("rate", "val loss", "±", "accuracy", "suggested by", ""),
-            found.league(),
+            found.league_rows(),
             title=f"race, {found.race_steps} steps each",
         )
+        for note in found.league_notes():
+            display.say(note)
     display.say("")
     if found.lr is not None:
         display.say(f"picked {found.lr:.3g} ({found.by}) in {found.seconds:.1f} s")
@@ -32,12 +34,23 @@ def show_found(found: LrFindResult, display: Display) -> None:
 
 def refusal(found: LrFindResult) -> DivergenceError:
     """Return the error that no rate can be answered for."""
+    first = f"No usable rate for stage {found.stage}: {found.by}."
+    if found.league is not None and found.league.chance_loss is not None:
+        return DivergenceError(
+            f"{first}\nNothing was learned in {found.race_steps} steps: look at images and labels (finetune "
+            "check), start from pretrained weights, try more lr_finder.race_steps, or write a rate."
+        )
     race = "" if found.pick == "race" else "lr_finder.pick=race, "
     return DivergenceError(
-        f"No usable rate for stage {found.stage}: {found.by}.\n"
-        f"Look at the curve; try {race}a wider lr_finder.start and end, more lr_finder.steps or repeats, "
-        "or write a rate."
+        f"{first}\nLook at the curve; try {race}a wider lr_finder.start and end, more lr_finder.steps or "
+        "repeats, or write a rate."
     )
+
+
+def _factor(decades: float) -> str:
+    """Write a ratio as people say it: with two digits, `3.2` or `1,600`."""
+    factor = 10**decades
+    return f"{factor:.1f}" if factor < 10 else f"{float(f'{factor:.2g}'):,.0f}"
 
 
 def curve_plot(found: LrFindResult) -> CurvePlot:
@@ -45,7 +58,7 @@ def curve_plot(found: LrFindResult) -> CurvePlot:
     markers = [Marker(s.heuristic, s.lr) for s in found.suggestions if s.lr is not None]
     if found.divergence is not None:
         markers.append(Marker("divergence", found.divergence))
-    if found.lr is not None and found.racers:
+    if found.lr is not None and found.candidates:
         markers.append(Marker("race", found.lr, picked=True))
     elif found.lr is not None:
         markers = [replace(m, picked=found.by.startswith(m.label)) for m in markers]

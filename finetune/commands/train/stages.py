@@ -21,7 +21,8 @@ from finetune.experiment.build import (
     plan_groups,
     stage_cycle,
 )
-from finetune.experiment.lr_search import find_lr, starting_weights
+from finetune.experiment.lr_search import find_lr
+from finetune.lr_finder.result import StartingWeights
 from finetune.machine.signals import StopSignals
 from finetune.metrics.score import score
 from finetune.optim.learning_rates import LearningRate
@@ -88,7 +89,8 @@ def with_found_lr(
     training.checkpointer.start_stage(number, stage.name, tuple(stage.lr for stage in config.stages))
     if not stage.lr.auto:
         return experiment
-    before = f"the model after stage {config.stages[number - 1].name}" if number else starting_weights(config)
+    trained = tuple(before.name for before in config.stages[:number])
+    before = StartingWeights(config.model.weights, trained_stages=trained)
     display.say(f"\nfinding the rate of stage {stage.name}, from {before}")
     found = find_lr(experiment, number, loaders, weights=before, display=display)
     run.write_lr_find(stage.name, found.to_dict(), draw_png(curve_plot(found)))
