@@ -1,14 +1,16 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow lint types check glyphs benchmark clean
+.PHONY: help train test test-slow test-anywhere test-oldest lint types check glyphs benchmark clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Written when the environment is complete; remade only when the project's requirements change.
 READY := $(VENV)/.ready
+# A second environment, of the oldest release of everything that pyproject.toml admits.
+OLDEST := .venv-oldest
 
 help:  ## show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "finetune needs Python 3.11 or newer; set PYTHON=")'
@@ -25,6 +27,22 @@ test: $(READY)  ## run the tests, but for the slow ones
 
 test-slow: $(READY)  ## run the slow tests: all 80 architectures, whole trainings
 	$(BIN)/python -m pytest -n 2 --durations=10 -m slow
+
+# HOME is a file, so that nothing can be written below it.
+test-anywhere: $(READY)  ## run the tests in random order, from another folder, with LANG=C and no HOME
+	cd / && LANG=C LC_ALL=C HOME=/dev/null COLUMNS=43 $(CURDIR)/$(BIN)/python -m pytest -n 3 \
+		--rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -p no:cacheprovider --random-order $(CURDIR)/tests
+
+# Old releases call what newer ones of their own requirements deprecate: nothing that this project can change.
+test-oldest: $(OLDEST)/.ready  ## run the tests with the oldest versions that pyproject.toml admits
+	$(OLDEST)/bin/python -m pytest -n 2 -W ignore::DeprecationWarning
+
+$(OLDEST)/.ready: pyproject.toml scripts/oldest.py
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
+	$(PYTHON) scripts/oldest.py test > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test]'
+	@touch $@
 
 lint: $(READY)  ## check style and format
 	$(BIN)/ruff check .
@@ -43,4 +61,4 @@ benchmark: $(READY)  ## print every figure that the README quotes
 	$(BIN)/python benchmarks/claims.py
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

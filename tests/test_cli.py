@@ -18,7 +18,7 @@ COMMANDS = (
 
 def shell(*arguments, cwd=None, width="80"):
     """Run the program in a process of its own."""
-    environment = os.environ | {"COLUMNS": width, "PYTHONWARNINGS": "default"}
+    environment = os.environ | {"COLUMNS": width, "PYTHONWARNINGS": "default,ignore::DeprecationWarning"}
     command = [sys.executable, "-m", "finetune", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
 
