@@ -1,10 +1,12 @@
 import atexit
+import json
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from finetune.cli import app
+from finetune.runs.digests import write_covered
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,6 +121,13 @@ def write_small_config(folder: Path, path: Path | str) -> Path:
 def run_finetune(*arguments: object) -> Result:
     """Run the command line in this process, as a shell would."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def rewrite(run: Path, name: str, change: Callable[[Any], None]) -> None:
+    """Change a JSON file of a run as if the run had written it so, with its digest."""
+    document = json.loads((run / name).read_text())
+    change(document)
+    write_covered(run, {name: json.dumps(document).encode()})
 
 
 @pytest.fixture(scope="session")

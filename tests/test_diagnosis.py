@@ -7,7 +7,7 @@ import pytest
 from conftest import run_finetune, write_small_config
 from curves import a_stage, findings, hump, learning, some_knobs, the_finding
 
-from finetune.report.diagnosis import Finding, Predictions, StageCurves, diagnose, steps_by_stage
+from finetune.report.diagnosis import Finding, Predictions, StageCurves, diagnose
 
 QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 
@@ -309,18 +309,6 @@ def test_a_gradient_that_vanishes_only_with_the_rate_is_no_plateau():
         loss=learning(end=1.2), gradient=lambda where: 4.0 if where < 0.8 else 0.01, val=[1.4, 1.3, 1.2, 1.2]
     )
     assert the_finding(stage).trouble == "underfitting"
-
-
-def test_of_steps_that_were_made_twice_the_last_count():
-    events = [
-        {"event": "stage", "stage": "a"},
-        {"event": "step", "stage": "a", "step": 1, "loss": 3.0},
-        {"event": "step", "stage": "a", "step": 2, "loss": 2.0},
-        {"event": "step", "stage": "a", "step": 1, "loss": 1.0},
-        {"event": "step", "stage": "b", "step": 1, "loss": 4.0},
-    ]
-    losses = {stage: [step["loss"] for step in steps] for stage, steps in steps_by_stage(events).items()}
-    assert losses == {"a": [1.0, 2.0], "b": [4.0]}
 
 
 def test_a_finding_reads_as_what_why_and_what_to_try():

@@ -1,7 +1,7 @@
 import json
 import shutil
 
-from conftest import draw_images, run_finetune
+from conftest import draw_images, rewrite, run_finetune
 
 
 def scores_of(*arguments):
@@ -40,8 +40,7 @@ def test_an_unreadable_image_of_another_folder_is_named(small_run, tmp_path):
 
 def test_images_that_moved_away_are_missed_by_name(small_run, tmp_path):
     copy = shutil.copytree(small_run, tmp_path / "run")
-    model = json.loads((copy / "model.json").read_text())
-    (copy / "model.json").write_text(json.dumps(model | {"root": str(tmp_path / "gone")}))
+    rewrite(copy, "model.json", lambda model: model.update(root=str(tmp_path / "gone")))
     result = run_finetune("evaluate", copy)
     assert result.exit_code == 3
     assert f"{tmp_path / 'gone'}, which is not there" in result.stderr
@@ -65,7 +64,7 @@ def test_an_altered_model_description_is_no_traceback(small_run, tmp_path):
     copy = shutil.copytree(small_run, tmp_path / "run")
     model = json.loads((copy / "model.json").read_text())
     for change in ({"format": 99}, {"class_names": 3}, {"model": {}}, {"reading": {"x": 1}}):
-        (copy / "model.json").write_text(json.dumps(model | change))
+        rewrite(copy, "model.json", lambda document, change=change: document.update(model | change))
         result = run_finetune("evaluate", copy)
         assert result.exit_code == 5, change
         assert "model" in result.stderr

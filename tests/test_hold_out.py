@@ -196,7 +196,8 @@ def test_odd_names_come_back_from_the_split_of_a_run(tmp_path):
     (tmp_path / "data" / "dog" / "caf\udce9.png").write_bytes((tmp_path / "data/dog/dog00.png").read_bytes())
     first = index_images(tmp_path / "data", val=0.4, seed=1)
     with create_run(tmp_path / "run", parent=tmp_path, name="run") as run:
-        run.write_split(first.header, first.rows())
+        split = first.header, first.rows()
+        run.write_beginning(class_names=first.class_names, split=split, files={}, started={})
     given = str(tmp_path / "run" / "split.csv")
     assert index_images(tmp_path / "data", val=given, seed=2).samples == first.samples
 

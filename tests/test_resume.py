@@ -8,7 +8,7 @@ import signal
 from functools import partial
 
 import pytest
-from conftest import run_finetune
+from conftest import rewrite, run_finetune
 from run_result import result_of
 
 from finetune.optim.update_rules import UPDATE_RULES
@@ -374,9 +374,7 @@ def test_other_classes_are_refused_even_with_force(own_images):
 def test_a_run_of_a_version_that_keeps_other_things_is_refused(uninterrupted, tmp_path):
     run = tmp_path / "run"
     as_if_killed_at(MIDDLE, uninterrupted, run)
-    started = json.loads((run / "started.json").read_text())
-    del started["format"]
-    (run / "started.json").write_text(json.dumps(started))
+    rewrite(run, "started.json", lambda started: started.pop("format"))
     for arguments in ((), ("--force",)):
         result = run_finetune("train", "--resume", run, *arguments)
         assert result.exit_code == 5
@@ -386,9 +384,8 @@ def test_a_run_of_a_version_that_keeps_other_things_is_refused(uninterrupted, tm
 def test_another_torch_is_told_and_goes_on(uninterrupted, tmp_path):
     run = tmp_path / "run"
     as_if_killed_at(MIDDLE, uninterrupted, run)
-    started = json.loads((run / "started.json").read_text())
-    started["world"] |= {"torch": "1.0", "device": "CPU, 96 threads"}
-    (run / "started.json").write_text(json.dumps(started))
+    other = {"torch": "1.0", "device": "CPU, 96 threads"}
+    rewrite(run, "started.json", lambda started: started["world"].update(other))
     result = run_finetune("train", "--resume", run)
     assert result.exit_code == 0
     assert "torch 1.0, now" in result.output

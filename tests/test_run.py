@@ -92,7 +92,7 @@ def test_the_split_comes_back_as_it_was_written(tmp_path):
     header = ("image", "split", "class", "metadata.site", "metadata.class")
     rows = [(f"{name}/{name}.jpg", "train", name, name, "") for name in HOSTILE]
     with new_run(tmp_path) as run:
-        run.write_split(header, rows)
+        run.write_beginning(class_names=["a"], split=(header, rows), files={}, started={})
         read = open_run(run.directory).read_split()
         assert [(*row[:3], *row.metadata) for row in read] == rows
         for line in (run / SPLIT).read_text(errors="surrogateescape").splitlines()[1:]:

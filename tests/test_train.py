@@ -32,7 +32,7 @@ def test_a_run_leaves_exactly_these_files(small_run):
     assert set(os.listdir(small_run)) == {
         *(".lock", "classes.json", "config.yaml", "events.jsonl", "history.csv", "model.json"),
         *("model.safetensors", "report.html", "report.json", "split.csv", "status.json"),
-        *("checkpoints", "files.csv", "started.json"),
+        *("checkpoints", "files.csv", "started.json", "digests.json"),
     }
 
 

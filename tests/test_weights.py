@@ -400,52 +400,6 @@ def test_a_download_with_a_wrong_hash_is_not_kept(tmp_path, hub_folder):
     assert list(hub_folder.iterdir()) == []
 
 
-def save_run(model: ImageClassifier, folder: Path) -> Path:
-    folder.mkdir()
-    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, folder / "model.safetensors")
-    document = {"format": 1, "model": model.spec.to_dict(), "class_names": ["a", "b", "c"]}
-    (folder / "model.json").write_text(json.dumps(document))
-    return folder
-
-
-@pytest.mark.parametrize("arch", ["resnet18", pytest.param("vit_b_32", marks=pytest.mark.slow)])
-def test_the_backbone_of_an_earlier_run_is_a_start(tmp_path, arch, resnet18_state):
-    torch.save(resnet18_state, tmp_path / "mine.pth")
-    earlier = build("none", arch, image_size=96)
-    with torch.no_grad():
-        for parameter in earlier.parameters():
-            parameter.add_(0.01)
-    folder = save_run(earlier, tmp_path / "run")
-    model = build_classifier(ModelSpec(arch, classes=5), weights=str(folder), seed=3, say=pytest.fail)
-    assert model.preprocessing == earlier.preprocessing
-    ours, theirs = model.backbone.state_dict(), earlier.backbone.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert model.head.layers[-1].out_features == 5
-
-
-def test_a_run_of_another_architecture_or_none_at_all_is_refused(tmp_path):
-    folder = save_run(build("none"), tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"trained resnet18, not resnet34; set model.arch: resnet18"):
-        build(folder, "resnet34")
-    with pytest.raises(WeightsError, match=r"is not a run folder: it has no model\.json"):
-        build(tmp_path)
-    (folder / "model.json").write_text("{}")
-    with pytest.raises(WeightsError, match=r"model\.json cannot be used"):
-        build(folder)
-    (folder / "model.json").write_text("{")
-    with pytest.raises(WeightsError, match=r"model\.json cannot be used"):
-        build(folder)
-
-
-def test_position_embeddings_of_a_run_are_interpolated(tmp_path):
-    folder = save_run(build("none", "vit_b_32", image_size=64), tmp_path / "run")
-    assert build(folder, "vit_b_32", image_size=128).backbone.encoder.tokens.pos_embedding.shape == (
-        1,
-        17,
-        768,
-    )
-
-
 @pytest.mark.skipif(not list(weights_module._BUILTIN.glob("glyphs.safetensors")), reason="not made yet")
 def test_the_built_in_weights_load(hub_folder):
     from safetensors import safe_open

@@ -1,6 +1,7 @@
 """Make an experiment out of a config: its data, its model, and what each stage does to the model."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,15 +22,17 @@ from finetune.data.loading.loaders import (
 from finetune.data.loading.transforms import eval_transform, train_transform
 from finetune.data.metadata import Metadata
 from finetune.display import Display
-from finetune.errors import ConfigError
+from finetune.errors import ConfigError, RunError, WeightsError
 from finetune.experiment.read_data import column_kinds, read_data, resolve_auto
 from finetune.experiment.task import resolved
 from finetune.machine.device import choose_device, choose_precision, describe, keep_large_buffers
-from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
+from finetune.model import HeadSpec, ImageClassifier, ModelSpec, Weights, build_classifier
 from finetune.model.head import MetadataInputs, embedding_width
 from finetune.optim.build import build_optimizer, has_momentum
 from finetune.optim.param_groups import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.optim.schedule import OneCycle
+from finetune.runs import MODEL
+from finetune.runs.trained_model import load_run_weights
 from finetune.training.early_stopping import EarlyStopping
 from finetune.training.events import Hooks, Loaders, Position
 from finetune.training.loop import fit_one_cycle
@@ -122,7 +125,31 @@ def build_model(config: Config, index: ImageIndex, precision: Precision, display
         precision=precision,
         memory_format=config.memory_format,
     )
-    return build_classifier(spec, weights=config.model.weights, seed=config.seed, say=display.say)
+    weights = find_weights(config.model.weights, config.model.arch)
+    return build_classifier(spec, weights=weights, seed=config.seed, say=display.say)
+
+
+def find_weights(name: str, arch: str) -> str | Weights:
+    """Return the weights of an earlier run where `model.weights` is its folder; any other name as it is.
+
+    Raises:
+        WeightsError: a folder that is not a run's.
+        ConfigError: a run of another architecture.
+        CheckpointError: a run whose files are damaged or were changed.
+    """
+    folder = Path(name).expanduser()
+    if name in ("default", "none") or name.startswith("builtin:") or not folder.is_dir():
+        return name
+    try:
+        weights = load_run_weights(folder)
+    except RunError:
+        raise WeightsError(f"model.weights: {folder} is not a run folder: it has no {MODEL}.") from None
+    if weights.arch != arch:
+        raise ConfigError(
+            f"model.weights: the run {folder} trained {weights.arch}, not {arch}; "
+            f"set model.arch: {weights.arch}."
+        )
+    return weights
 
 
 def metadata_inputs(head: HeadConfig, metadata: Metadata) -> MetadataInputs:

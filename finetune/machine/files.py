@@ -18,16 +18,26 @@ def write_file(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file atomically; refuses NaN, which is not JSON."""
-    write_file(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_bytes(path, json_bytes(value))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file atomically."""
+    write_bytes(path, csv_bytes(header, rows))
+
+
+def json_bytes(value: object) -> bytes:
+    """Return the content of a JSON file; refuses NaN, which is not JSON."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("utf-8", "surrogateescape")
+
+
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """Return the content of a CSV file."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_file(path, text.getvalue())
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -120,13 +120,13 @@ class ImageClassifier(nn.Module):
 
 
 def build_classifier(
-    spec: ModelSpec, *, weights: str = "default", seed: int, say: Say | None = None
+    spec: ModelSpec, *, weights: str | Weights = "default", seed: int, say: Say | None = None
 ) -> ImageClassifier:
     """Build a model with a pretrained backbone and a random head, on the CPU.
 
     Args:
         spec: what to build; the model's own `spec` has everything filled in that comes with the weights.
-        weights: what `model.weights` says, see `load_weights`.
+        weights: what `model.weights` says, see `load_weights`; or loaded weights, such as those of a run.
         seed: the seed of the experiment. The head drawn from it does not depend on the weights.
         say: told before a download, and of anything doubtful.
 
@@ -137,7 +137,7 @@ def build_classifier(
     arch = find_architecture(spec.arch)
     if spec.image_size is not None:
         check_image_size(arch, spec.image_size)  # before anything is downloaded
-    found = load_weights(weights, arch, say)
+    found = load_weights(weights, arch, say) if isinstance(weights, str) else weights
     spec = spec.resolved(found.preprocessing, transform_input=found.transform_input)
     return _assemble(spec, seed, found)
 

@@ -20,15 +20,10 @@ from torchvision.models import WeightsEnum
 from finetune.errors import CheckpointError, ConfigError, WeightsError
 from finetune.model.catalogue import Architecture, architectures, weights_enum
 from finetune.model.preprocessing import Preprocessing
-from finetune.model.spec import ModelSpec
 from finetune.model.tensors import SUFFIXES, read_tensors
 
 Say = Callable[[str], None]
 """Tells the user one line."""
-
-# The two files of an earlier run that make it a source of weights.
-RUN_MODEL = "model.json"
-RUN_WEIGHTS = "model.safetensors"
 
 _BUILTIN = Path(__file__).parents[1] / "data" / "builtin"
 
@@ -50,14 +45,16 @@ class Weights:
     """Whether GoogLeNet and Inception rescale their input."""
     of_run: bool = False
     """Whether the names are those of an `ImageClassifier`."""
+    arch: str | None = None
+    """Architecture that they belong to; None where only their names and shapes tell."""
 
 
 def load_weights(name: str, arch: Architecture, say: Say | None = None) -> Weights:
     """Find and read the weights that `model.weights` names.
 
     Args:
-        name: `default`; a torchvision name such as `IMAGENET1K_V2`; a `.safetensors` or `.pth` file; the
-            folder of an earlier run; `builtin:NAME`; or `none` for random weights.
+        name: `default`; a torchvision name such as `IMAGENET1K_V2`; a `.safetensors` or `.pth` file;
+            `builtin:NAME`; or `none` for random weights.
         arch: the architecture they are for.
         say: told before a download, and of anything doubtful; by default it is logged.
 
@@ -74,8 +71,6 @@ def load_weights(name: str, arch: Architecture, say: Say | None = None) -> Weigh
     if entry is not None:
         return _load_torchvision(entry, arch, say)
     path = Path(name).expanduser()
-    if path.is_dir():
-        return _load_run(path, arch)
     if path.suffix in SUFFIXES or path.is_file():
         return _load_file(path, arch, say, rescaled=arch.family in _RESCALED)
     raise WeightsError(f"model.weights: there is no file or run folder {path}.")
@@ -183,24 +178,6 @@ def _preprocessing_by_file_name(path: Path, arch: Architecture, say: Say) -> Pre
         f"using what {arch.name}'s default weights need ({preprocessing.image_size} px)."
     )
     return preprocessing
-
-
-def _load_run(folder: Path, arch: Architecture) -> Weights:
-    try:
-        document = json.loads((folder / RUN_MODEL).read_text(encoding="utf-8"))
-        spec = ModelSpec.from_dict(document["model"])
-    except FileNotFoundError:
-        raise WeightsError(f"model.weights: {folder} is not a run folder: it has no {RUN_MODEL}.") from None
-    except (OSError, ValueError, KeyError, TypeError, CheckpointError) as error:
-        raise WeightsError(f"model.weights: {folder / RUN_MODEL} cannot be used: {error}") from None
-    if spec.arch != arch.name:
-        raise ConfigError(
-            f"model.weights: the run {folder} trained {spec.arch}, not {arch.name}; "
-            f"set model.arch: {spec.arch}."
-        )
-    assert spec.preprocessing is not None  # from_dict reads complete models only
-    tensors, _ = read_tensors(folder / RUN_WEIGHTS, mend="Name another run, or train it again.")
-    return Weights(str(folder), spec.preprocessing, tensors, spec.transform_input, of_run=True)
 
 
 def _load_torchvision(entry: WeightsEnum, arch: Architecture, say: Say) -> Weights:

@@ -18,9 +18,18 @@ from finetune.choices import Split
 from finetune.data.index import SPLIT_HEADER
 from finetune.data.quality.fingerprint import Fingerprint
 from finetune.errors import CheckpointError, RunError
-from finetune.machine.files import reported_disk_errors, write_bytes, write_csv, write_file, write_json
+from finetune.machine.files import (
+    csv_bytes,
+    json_bytes,
+    reported_disk_errors,
+    write_bytes,
+    write_csv,
+    write_file,
+    write_json,
+)
 from finetune.runs.checkpoints import CheckpointFolder
 from finetune.runs.checksummed import dump_checksummed, load_checksummed
+from finetune.runs.digests import check_file, read_checked, write_covered
 from finetune.runs.names import (
     CHECKPOINTS,
     CLASSES,
@@ -86,13 +95,34 @@ class Run:
         """The states that training can go on from."""
         return CheckpointFolder(self / CHECKPOINTS)
 
-    def write_started(self, facts: Mapping[str, object]) -> None:
-        """Write what the run begins with: the config as it was given, and what computes."""
-        write_json(self / STARTED, facts)
+    def write_beginning(
+        self,
+        *,
+        class_names: Sequence[str],
+        split: tuple[Sequence[str], Iterable[Sequence[str]]],
+        files: Mapping[str, Fingerprint],
+        started: Mapping[str, object],
+    ) -> None:
+        """Write what the run begins with: all that resuming compares, with digests.
 
-    def write_files(self, files: Mapping[str, Fingerprint]) -> None:
-        """Write the fingerprint of every image, to notice what changes."""
-        write_csv(self / FILES, FILES_HEADER, ([protect_cell(name), *mark] for name, mark in files.items()))
+        Args:
+            class_names: in the order of the model's outputs.
+            split: header, and a row of image name, split, class and metadata for every image.
+            files: the fingerprint of every image, to notice what changes.
+            started: the config as it was given, and the environment. Its file is written last: where it is,
+                there is a run to resume.
+        """
+        header, rows = split
+        marks = ([protect_cell(name), *mark] for name, mark in files.items())
+        write_covered(
+            self.directory,
+            {
+                CLASSES: json_bytes(list(class_names)),
+                SPLIT: csv_bytes(header, ([protect_cell(cell) for cell in row] for row in rows)),
+                FILES: csv_bytes(FILES_HEADER, marks),
+                STARTED: json_bytes(started),
+            },
+        )
 
     def read_files(self) -> dict[str, Fingerprint]:
         """Read the fingerprint of every image by name."""
@@ -110,17 +140,9 @@ class Run:
         """Write the resolved config."""
         write_file(self / CONFIG, text)
 
-    def write_classes(self, class_names: Sequence[str]) -> None:
-        """Write the class names in the order of the model's outputs."""
-        write_json(self / CLASSES, list(class_names))
-
     def read_classes(self) -> list[str]:
         """Read the class names in the order of the model's outputs."""
         return [str(name) for name in self.read_json(CLASSES)]
-
-    def write_split(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Write image name, split, class and metadata of every image."""
-        write_csv(self / SPLIT, header, ([protect_cell(cell) for cell in row] for row in rows))
 
     def read_split(self) -> list[SplitRow]:
         """Read image name, split, class and metadata of every image.
@@ -154,16 +176,16 @@ class Run:
         write_json(self / LR_FIND.format(stage=stage), found)
         write_bytes(self / LR_FIND_PLOT.format(stage=stage), picture)
 
-    def read_lr_finds(self, stages: Iterable[str]) -> list[tuple[dict[str, Any], bytes]]:
-        """Read how rates were found, for those of some stages that were: the numbers and the plot."""
-        return [
-            (
+    def read_lr_finds(self, stages: Iterable[str]) -> dict[str, tuple[dict[str, Any], bytes]]:
+        """Read how rates were found by an earlier process, for those of some stages that were, by stage."""
+        return {
+            stage: (
                 self.read_json(LR_FIND.format(stage=stage)),
                 (self / LR_FIND_PLOT.format(stage=stage)).read_bytes(),
             )
             for stage in stages
             if (self / LR_FIND.format(stage=stage)).exists()
-        ]
+        }
 
     def append_events(self, events: Iterable[Mapping[str, object]]) -> None:
         """Add typed events, one JSON object a line; all of them or none."""
@@ -212,25 +234,27 @@ class Run:
         write_file(self / REPORT_PAGE, page)
 
     def save_model(self, state: Mapping[str, torch.Tensor], description: Mapping[str, object]) -> None:
-        """Save the weights, and all that is needed to rebuild the model and its preprocessing."""
-        write_bytes(self / WEIGHTS, dump_checksummed(state))
-        write_json(self / MODEL, description)
+        """Save the weights, and all that is needed to rebuild the model and its preprocessing.
+
+        A process that is killed between the two files leaves the new weights with the description of the best
+        epoch before: the same model, with thresholds that are an epoch old.
+        """
+        contents = {WEIGHTS: dump_checksummed(state), MODEL: json_bytes(description)}
+        write_covered(self.directory, contents)
 
     def load_model(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Load what `save_model` saved.
 
         Raises:
             RunError: not the directory of a run that has a model.
-            CheckpointError: the files are damaged.
+            CheckpointError: the files are damaged, or were changed.
         """
-        path = self / WEIGHTS
-        description = self.read_json(MODEL)
+        path, description = self / WEIGHTS, self.read_json(MODEL)
         try:
+            check_file(path)
             return load_checksummed(path)[0], description
         except FileNotFoundError:
             raise RunError(f"{path} is missing: the run ended before its first epoch was done.") from None
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}\nTrain again, or restore the file.") from None
 
     def read_config(self) -> str:
         """Read the resolved config's text."""
@@ -250,7 +274,7 @@ class Run:
 
     def _read(self, name: str) -> str:
         try:
-            return (self / name).read_text(encoding="utf-8", errors="surrogateescape")
+            return read_checked(self / name).decode("utf-8", "surrogateescape")
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(
                 f"{self.directory} is not a finished run: it has no {name}.\n"

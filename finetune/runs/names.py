@@ -1,14 +1,13 @@
 """What the files of a run directory are called."""
 
-from finetune.model.weights import RUN_MODEL, RUN_WEIGHTS
-
-MODEL = RUN_MODEL
-WEIGHTS = RUN_WEIGHTS
+MODEL = "model.json"
+WEIGHTS = "model.safetensors"
 STARTED = "started.json"
 CONFIG = "config.yaml"
 CLASSES = "classes.json"
 SPLIT = "split.csv"
 FILES = "files.csv"
+DIGESTS = "digests.json"
 HISTORY = "history.csv"
 EVENTS = "events.jsonl"
 STATUS = "status.json"

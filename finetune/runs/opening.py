@@ -8,7 +8,7 @@ from typing import IO
 
 from finetune.errors import RunError
 from finetune.runs.directory import Run, is_occupied
-from finetune.runs.names import CLASSES, CONFIG, FILES, LOCK, SPLIT, STARTED, STATUS
+from finetune.runs.names import CLASSES, CONFIG, DIGESTS, FILES, LOCK, SPLIT, STARTED, STATUS
 
 _WORKERS_LEAVE = 30.0
 """seconds in which the loader workers of a killed process have gone; they look every five"""
@@ -133,7 +133,7 @@ def _machine() -> str:
 
 def _has_only_a_beginning(directory: Path) -> bool:
     """Tell whether nothing is there but what a run writes before it trains, whole or not."""
-    beginning = {LOCK, CONFIG, CLASSES, SPLIT, FILES, STATUS}
+    beginning = {LOCK, CONFIG, CLASSES, SPLIT, FILES, DIGESTS, STATUS}
     names = {path.name for path in directory.iterdir()}
     return names <= beginning | {f".{name}.tmp" for name in (*beginning, STARTED)}
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from finetune.choices import Monitor
 from finetune.errors import CheckpointError, DivergenceError
@@ -78,8 +78,11 @@ class RunRecorder:
         """
         self._run, self._monitor, self._description = run, monitor, description
         self._epochs, self._early_stopping = epochs, early_stopping
-        self._steps: list[dict[str, object]] = []
+        self._steps: list[dict[str, object]] = []  # not on disk yet
+        self.steps: dict[str, dict[int, Mapping[str, Any]]] = {}
+        """What was recorded of each optimizer step, by stage and number in it, from 1."""
         self.history: list[EpochRow] = []
+        self._best_weights: dict[str, Tensor] | None = None
         self._best: tuple[EpochRow, Scores] | None = None
         self._stage: str | None = None
         self._step: int | None = None
@@ -99,6 +102,14 @@ class RunRecorder:
         """The validation scores of the model that is kept."""
         assert self._best is not None
         return self._best[1]
+
+    @property
+    def best_weights(self) -> Mapping[str, Tensor]:
+        """The weights of the model that is kept, on the CPU.
+
+        They are read from the run only if an earlier process trained them.
+        """
+        return self._run.load_model()[0] if self._best_weights is None else self._best_weights
 
     @property
     def early_stops(self) -> list[Stop]:
@@ -133,6 +144,9 @@ class RunRecorder:
             self._best = row, scores_from_dict(best["scores"])
         self._step = state["step"]
         self._run.cut_events(state["events_size"])
+        for event in self._run.read_events():  # of earlier processes
+            if event.get("event") == "step":
+                self._remember(event)
         self._run.write_history([asdict(row) for row in self.history])
 
     def forget(self) -> None:
@@ -158,7 +172,14 @@ class RunRecorder:
         """Record one optimizer step; it reaches the disk with its epoch."""
         self._step = step.step + 1
         event = {"event": "step", "stage": stage, **asdict(step)}
-        self._steps.append(event | {"epoch": step.epoch + 1, "step": step.step + 1})
+        event |= {"epoch": step.epoch + 1, "step": step.step + 1}
+        self._steps.append(event)
+        self._remember(event)
+
+    def _remember(self, event: Mapping[str, Any]) -> None:
+        """Keep of a step what the diagnosis reads; one that was repeated after a resume counts once."""
+        kept = {key: event[key] for key in ("step", "loss", "lrs", "grad_norm")}
+        self.steps.setdefault(event["stage"], {})[event["step"]] = kept
 
     def add_epoch(self, stage: str, epoch: Epoch, scores: Scores, model: nn.Module) -> EpochRow:
         """Record one epoch, and save the model if it is the best so far.
@@ -189,7 +210,10 @@ class RunRecorder:
         if is_better(self._value(row), best, self._monitor):
             self._best = row, scores
             description = {**self._description, "best": asdict(row), "thresholds": scores.thresholds}
-            self._run.save_model(model.state_dict(), description)
+            self._best_weights = {
+                name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()
+            }
+            self._run.save_model(self._best_weights, description)
         self._run.write_history([asdict(row) for row in self.history])
         self.flush()
         if (stop := self.early_stop_of(stage)) is not None:

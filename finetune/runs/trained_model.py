@@ -1,5 +1,7 @@
 """A finished run, ready for use: its model, its classes, and how it reads images."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,11 @@ from finetune.data.index import ImageIndex
 from finetune.data.metadata import Metadata
 from finetune.data.table import Columns
 from finetune.errors import CheckpointError
-from finetune.model import ImageClassifier, ModelSpec, rebuild_classifier
+from finetune.model import ImageClassifier, ModelSpec, Weights, rebuild_classifier
 from finetune.runs import MODEL, Run, open_run
 from finetune.version import VERSION
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,42 @@ def load_trained(directory: Path, device: torch.device) -> Trained:
         CheckpointError: its files are damaged, or made by a newer version.
     """
     run = open_run(directory)
+    state, description = _read_model(run)
+    with _reported_damage(run):
+        return _rebuild(run, state, description, device)
+
+
+def load_run_weights(directory: Path) -> Weights:
+    """Load the best weights of a run as pretrained weights for another one.
+
+    Raises:
+        RunError: not a run, or one without a model.
+        CheckpointError: its files are damaged or were changed, or were made by another version.
+    """
+    run = open_run(directory)
+    state, description = _read_model(run)
+    with _reported_damage(run):
+        spec = ModelSpec.from_dict(description["model"])
+    assert spec.preprocessing is not None  # from_dict reads complete models only
+    return Weights(
+        str(directory), spec.preprocessing, state, spec.transform_input, of_run=True, arch=spec.arch
+    )
+
+
+def _read_model(run: Run) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     state, description = run.load_model()
     if not isinstance(description, dict) or description.get("format") != _FORMAT:
         raise CheckpointError(
             f"{run / MODEL} is of a format that finetune {VERSION} does not know. "
             "Use the version that wrote it."
         )
+    return state, description
+
+
+@contextmanager
+def _reported_damage(run: Run) -> Iterator[None]:
     try:
-        return _rebuild(run, state, description, device)
+        yield
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run / MODEL} is damaged or was changed ({error!r}).") from None
 

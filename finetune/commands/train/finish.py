@@ -1,21 +1,20 @@
 """The last page of the story of `finetune train`: judge the run by its curves, write its report, show it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from finetune.commands.evaluate.ablation import Ablation, ablate_metadata, show_ablations
 from finetune.commands.evaluate.evaluate import evaluate_split
-from finetune.commands.train.stages import TrainingRun
-from finetune.config.load import parse_config
-from finetune.data.index import ImageIndex
+from finetune.commands.train.stages import TrainingRun, resolved_config
 from finetune.display import Display, duration
 from finetune.experiment.build import Experiment
 from finetune.experiment.task import resolved
 from finetune.metrics.single_label import SingleLabelScores
-from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose, steps_by_stage
+from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose
 from finetune.report.scores import report_page, show_scores
-from finetune.runs import CONFIG, REPORT, Run
-from finetune.runs.recorder import RunRecorder
-from finetune.runs.trained_model import load_trained
+from finetune.runs import REPORT, Run
+from finetune.runs.trained_model import Trained
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,20 @@ class Outcome:
     seconds: float
 
 
-def diagnose_run(run: Run, recorder: RunRecorder, index: ImageIndex) -> list[Finding]:
-    """Judge the whole run by its classes and what its directory holds: the rates used, epochs and steps."""
-    config = parse_config(run.read_config(), str(run / CONFIG))
+def diagnose_run(training: TrainingRun, experiment: Experiment) -> list[Finding]:
+    """Judge the whole run by its config, with the rates that were used, its epochs and its steps."""
+    config, index, recorder = experiment.config, experiment.index, training.recorder
     if config.loss.name == "focal" or config.data.balance == "loss":
         return []  # what is trained is another loss than that of the validation, and cannot be set beside it
-    events = run.read_events()
-    steps = steps_by_stage(events)
-    found = {event["stage"] for event in events if event["event"] == "lr_find"}
     stages = [
-        StageCurves(stage.name, stage.epochs, stage.lr, rows, steps.get(stage.name, []), stage.name in found)
+        StageCurves(
+            stage.name,
+            stage.epochs,
+            stage.lr,
+            rows,
+            _in_order(recorder.steps.get(stage.name, {})),
+            stage.name in training.lr_finds,
+        )
         for stage in config.stages
         if (rows := [row for row in recorder.history if row.stage == stage.name])
     ]
@@ -68,18 +71,22 @@ def diagnose_run(run: Run, recorder: RunRecorder, index: ImageIndex) -> list[Fin
     return diagnose(stages, knobs, predictions)
 
 
+def _in_order(steps: Mapping[int, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [steps[number] for number in sorted(steps)]
+
+
 def write_outcome(training: TrainingRun, experiment: Experiment, display: Display) -> Outcome:
     """Write the report of the best model, and show it."""
     run, recorder, seconds = training.run, training.recorder, training.checkpointer.seconds
     scores = {"val": recorder.best_scores}
     ablations: list[Ablation] = []
     if experiment.index.count("test") or experiment.index.metadata is not None:
-        trained = load_trained(run.directory, experiment.device)
+        trained = best_model(training, experiment)
         if experiment.index.count("test"):
             scores["test"] = evaluate_split(trained, experiment.index, "test", display)
         ablations = ablate_metadata(trained, experiment.index, display)
     metric = resolved(experiment.config.monitor)
-    findings = diagnose_run(run, recorder, experiment.index)
+    findings = diagnose_run(training, experiment)
     report = {
         "run_dir": str(run.directory),
         "best": asdict(recorder.best),
@@ -100,8 +107,8 @@ def write_outcome(training: TrainingRun, experiment: Experiment, display: Displa
         scores=scores,
         history=recorder.history,
         best=recorder.best,
-        config=run.read_config(),
-        lr_finds=run.read_lr_finds(stage.name for stage in experiment.config.stages),
+        config=resolved_config(experiment),
+        lr_finds=list(training.lr_finds.values()),
     )
     run.write_report_page(page)
     run.append_events([{"event": "done", **asdict(recorder.best)}])
@@ -113,12 +120,36 @@ def write_outcome(training: TrainingRun, experiment: Experiment, display: Displa
     if findings:
         display.say("\n" + "\n".join(["diagnosis:", *map(str, findings)]))
     display.say(f"\ndone in {duration(seconds)}: {run.directory}")
-    return finished_outcome(run)
+    return outcome_of(run, report)
+
+
+def best_model(training: TrainingRun, experiment: Experiment) -> Trained:
+    """Put the best weights into the model, which is trained no more, and return it ready for use."""
+    recorder, index, model = training.recorder, experiment.index, experiment.model
+    model.load_state_dict(recorder.best_weights)
+    thresholds = recorder.best_scores.thresholds
+    return Trained(
+        run=training.run,
+        model=model.eval(),
+        class_names=index.class_names,
+        limits=experiment.limits,
+        batch_size=experiment.config.data.batch_size,
+        device=experiment.device,
+        root=index.root,
+        columns=index.columns,
+        metadata=index.metadata,
+        best=f"stage {recorder.best.stage}, epoch {recorder.best.epoch}",
+        thresholds=None if thresholds is None else tuple(thresholds),
+    )
 
 
 def finished_outcome(run: Run) -> Outcome:
-    """Return the outcome of a run that was finished before."""
-    report = run.read_json(REPORT)
+    """Return the outcome of a run that an earlier process finished."""
+    return outcome_of(run, run.read_json(REPORT))
+
+
+def outcome_of(run: Run, report: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of a run from its report."""
     best = report["best"]
     return Outcome(
         run_dir=str(run.directory),

@@ -25,7 +25,7 @@ from finetune.version import VERSION
 # The result does not depend on these.
 _FREE = ("data.workers", "output.", "checkpoint.", "device")
 _LISTED = 5
-_FORMAT = 2  # of what a run holds to be gone on with
+_FORMAT = 3  # of what a run holds for resuming it
 
 
 def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str]) -> dict[str, object]:
@@ -59,7 +59,7 @@ def describe_environment(experiment: Experiment) -> dict[str, str]:
 
 
 def _digest_of_code() -> str:
-    package = Path(__file__).parent
+    package = Path(__file__).parents[2]
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(package.rglob("*.py")):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -46,10 +47,17 @@ class TrainingRun:
     stop: StopSignals
     inexact: tuple[str, ...] = ()
     """What has changed since the run began, so that its result may not be that of an uninterrupted one."""
+    lr_finds: dict[str, tuple[dict[str, Any], bytes]] = field(default_factory=dict)
+    """How the rate of a stage was found, by the stage's name: the numbers and the plot."""
 
 
-def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | None, display: Display) -> None:
-    """Train stage by stage; the best model of all of them is in the run directory afterwards."""
+def run_stages(
+    training: TrainingRun, experiment: Experiment, saved: Saved | None, display: Display
+) -> Experiment:
+    """Train stage by stage; return the experiment as it was trained, with every rate that was found.
+
+    The best model of all stages is in the recorder, and in the run directory, afterwards.
+    """
     loaders = build_loaders(experiment)
     first, reached, tensors = (0, START, {}) if saved is None else (saved.stage, saved.reached, saved.tensors)
     stages = experiment.config.stages
@@ -66,6 +74,7 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
     # Not after an error: it may hold on to their work, and what stops them at exit has to find them.
     end_workers(loaders.train)
     end_workers(loaders.val)
+    return experiment
 
 
 def with_rates(experiment: Experiment, lrs: Sequence[LearningRate]) -> Experiment:
@@ -93,7 +102,8 @@ def with_found_lr(
     before = StartingWeights(config.model.weights, trained_stages=trained)
     display.say(f"\nfinding the rate of stage {stage.name}, from {before}")
     found = find_lr(experiment, number, loaders, weights=before, display=display)
-    run.write_lr_find(stage.name, found.to_dict(), draw_png(curve_plot(found)))
+    training.lr_finds[stage.name] = found.to_dict(), draw_png(curve_plot(found))
+    run.write_lr_find(stage.name, *training.lr_finds[stage.name])
     training.recorder.add_lr_find(stage.name, lr=found.lr, by=found.by, seconds=found.seconds)
     show_found(found, display)
     if found.lr is None:
@@ -101,7 +111,7 @@ def with_found_lr(
     lrs = [stage.lr for stage in config.stages]
     lrs[number] = stage.lr.peaking_at(found.lr)
     experiment = with_rates(experiment, lrs)
-    run.write_config(dump_config(experiment.config) + exact_rates(experiment))
+    run.write_config(resolved_config(experiment))
     training.checkpointer.start_stage(number, stage.name, tuple(lrs))
     training.checkpointer.save()  # it is not looked for again
     return experiment
@@ -209,11 +219,11 @@ def show_stage(
     display.table(TABLE_COLUMNS, [plan.row() for plan in plans], title=title)
 
 
-def exact_rates(experiment: Experiment) -> str:
-    """Return the peak rate of every group in every stage, as comments below the resolved config."""
+def resolved_config(experiment: Experiment) -> str:
+    """Return the resolved config as YAML, with the peak rate of every group in every stage as comments."""
     lines = ["", "# Peak learning rate of each layer group:"]
     for stage in experiment.config.stages:
         plans = plan_groups(experiment.config, stage, experiment.model)
         rates = ", ".join("frozen" if plan.lr is None else str(plan.shown_lr) for plan in plans)
         lines.append(f"#   {stage.name}: {rates}")
-    return "\n".join(lines) + "\n"
+    return dump_config(experiment.config) + "\n".join(lines) + "\n"

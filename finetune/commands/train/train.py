@@ -16,11 +16,10 @@ from finetune.commands.train.resume import (
     refuse_or_note,
     starting_facts,
 )
-from finetune.commands.train.stages import TrainingRun, exact_rates, run_stages, show_stage, with_rates
+from finetune.commands.train.stages import TrainingRun, resolved_config, run_stages, show_stage, with_rates
 from finetune.commands.train.status import recorded_status
 from finetune.config.config import Config
 from finetune.config.load import parse_config
-from finetune.config.yaml_writer import dump_config
 from finetune.data.quality.findings import warnings_of_copies
 from finetune.data.quality.fingerprint import Fingerprint, take_fingerprints
 from finetune.display import Display
@@ -79,7 +78,7 @@ def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outc
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         training.checkpointer.check_space()
         write_beginning(training, config, experiment, files)
-        run_stages(training, experiment, None, display)
+        experiment = run_stages(training, experiment, None, display)
         return write_outcome(training, experiment, display)
 
 
@@ -111,10 +110,11 @@ def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: 
         saved = training.checkpointer.resume()
         if saved is not None:
             experiment = with_rates(experiment, saved.lrs)
+            training.lr_finds.update(run.read_lr_finds(stage.name for stage in config.stages))
         show_resume(training, experiment, saved, changes, display)
         if changes or more_stages:
             write_beginning(training, config, experiment, files)
-        run_stages(training, experiment, saved, display)
+        experiment = run_stages(training, experiment, saved, display)
         return write_outcome(training, experiment, display)
 
 
@@ -213,10 +213,12 @@ def write_beginning(
 ) -> None:
     """Write down what will be trained on what, before the first step."""
     run = training.run
-    run.write_config(dump_config(experiment.config) + exact_rates(experiment))
-    run.write_classes(experiment.index.class_names)
-    run.write_split(experiment.index.header, experiment.index.rows())
-    run.write_files(files)
+    run.write_config(resolved_config(experiment))
     run.write_status("running", 0, resumable=True)
-    # Last: where it is, there is a run to go on with.
-    run.write_started(starting_facts(config, experiment, training.inexact))
+    # Last: where `started.json` is, there is a run to resume.
+    run.write_beginning(
+        class_names=experiment.index.class_names,
+        split=(experiment.index.header, experiment.index.rows()),
+        files=files,
+        started=starting_facts(config, experiment, training.inexact),
+    )

@@ -4,15 +4,14 @@ Everything is a function of the run's record: the rows of history.csv, the steps
 best model divides the validation images among the classes. Where all is well there is nothing to say.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from finetune.report.diagnosis.curves import Part, StageCurves
 from finetune.report.diagnosis.finding import Finding, Knobs, Predictions
 from finetune.report.diagnosis.run_rules import collapse_finding, end_finding
 from finetune.report.diagnosis.stage_rules import stage_finding
 
-__all__ = ["Finding", "Knobs", "Part", "Predictions", "StageCurves", "diagnose", "steps_by_stage"]
+__all__ = ["Finding", "Knobs", "Part", "Predictions", "StageCurves", "diagnose"]
 
 
 def diagnose(
@@ -42,12 +41,3 @@ def diagnose(
             return [*too_high, collapsed]
     ending = end_finding(stages, knobs, explained=explained)
     return findings if ending is None else [*findings, ending]
-
-
-def steps_by_stage(events: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the optimizer steps of a run's events, by stage, in order; of repeated ones the last counts."""
-    steps: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for event in events:
-        if event.get("event") == "step":
-            steps.setdefault(event["stage"], {})[event["step"]] = event
-    return {stage: [by_number[number] for number in sorted(by_number)] for stage, by_number in steps.items()}

@@ -1,0 +1,128 @@
+"""A run whose files were damaged or edited is refused by whatever reads it."""
+
+import csv
+import json
+import os
+import shutil
+
+import pytest
+from conftest import run_finetune, write_small_config
+
+from finetune.errors import CheckpointError
+from finetune.runs.digests import check_file, read_checked, write_covered
+
+
+@pytest.fixture
+def run(small_run, tmp_path):
+    return shutil.copytree(small_run, tmp_path / "run")
+
+
+def swap_classes(path):
+    names = json.loads(path.read_text())
+    names = names if isinstance(names, list) else names["class_names"]
+    text = path.read_text()
+    one, two = (json.dumps(name) for name in names[:2])
+    path.write_text(text.replace(one, "@").replace(two, one).replace("@", two))
+
+
+def swap_labels(path):
+    header, *rows = list(csv.reader(path.read_text().splitlines()))
+    rows[0][2], rows[-1][2] = rows[-1][2], rows[0][2]
+    path.write_text("\n".join(map(",".join, [header, *rows])) + "\n")
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "model.safetensors": flip_a_bit,
+    "model.json": swap_classes,
+    "classes.json": swap_classes,
+    "split.csv": swap_labels,
+    "files.csv": flip_a_bit,
+    "started.json": flip_a_bit,
+}
+
+# What reads a run, and the files that its answer depends on.
+MODEL = ("model.safetensors", "model.json")
+READERS = {
+    "evaluate": (*MODEL, "split.csv"),
+    "predict": MODEL,
+    "weights": MODEL,
+    "lr-find": MODEL,
+    "resume": ("classes.json", "split.csv", "files.csv", "started.json"),
+}
+
+
+def read_by(reader, run, images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    match reader:
+        case "evaluate":
+            return run_finetune("evaluate", run)
+        case "predict":
+            return run_finetune("predict", run, images / "cat" / "cat00.png")
+        case "weights":
+            return run_finetune("train", config, f"model.weights={run}", "--dry-run")
+        case "lr-find":
+            return run_finetune("lr-find", config, "--run", run)
+        case _:
+            (run / "status.json").write_text('{"state": "stopped"}')
+            return run_finetune("train", "--resume", run)
+
+
+@pytest.mark.parametrize(("reader", "name"), [(r, name) for r, names in READERS.items() for name in names])
+def test_a_changed_file_is_refused_by_all_that_depend_on_it(run, images, tmp_path, reader, name):
+    DAMAGE[name](run / name)
+    result = read_by(reader, run, images, tmp_path)
+    assert result.exit_code == 5, result.output
+    assert f"{run / name} is damaged" in result.stderr
+    assert len(result.stderr.strip().splitlines()[-2:]) == 2
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_damaged_or_missing_list_is_refused(run, images, tmp_path, reader):
+    (run / "digests.json").write_text("{")
+    assert read_by(reader, run, images, tmp_path).exit_code == 5
+    (run / "digests.json").unlink()
+    result = read_by(reader, run, images, tmp_path)
+    assert result.exit_code == 5
+    assert "digests.json is missing: it was removed, or the run is of an earlier version" in result.stderr
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_kill_between_two_writes_leaves_valid_digests(tmp_path, monkeypatch, writes):
+    write_covered(tmp_path, {"classes.json": b"old", "split.csv": b"old"})
+    replace, made = os.replace, []
+
+    def killed(source, target):
+        if len(made) == writes:
+            raise KilledError
+        made.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KilledError):
+        write_covered(tmp_path, {"classes.json": b"new", "split.csv": b"new"})
+    for name in ("classes.json", "split.csv"):
+        assert read_checked(tmp_path / name) in (b"old", b"new")
+        check_file(tmp_path / name)
+
+
+def test_what_a_kill_left_is_forgotten_by_the_next_write(tmp_path):
+    write_covered(tmp_path, {"classes.json": b"old"})
+    write_covered(tmp_path, {"classes.json": b"new"})
+    (tmp_path / "classes.json").write_bytes(b"old")
+    with pytest.raises(CheckpointError, match=r"classes\.json is damaged or was changed: its SHA-256 is not"):
+        read_checked(tmp_path / "classes.json")
+
+
+def test_other_files_are_read_as_they_are(tmp_path):
+    (tmp_path / "config.yaml").write_bytes(b"seed: 1")
+    assert read_checked(tmp_path / "config.yaml") == b"seed: 1"
