@@ -55,8 +55,8 @@ def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Displa
         display: where to show it.
 
     Raises:
-        FinetuneError: whatever the user can mend in config, data or run. That no rate was found is no error
-            here, see `lr_report.refusal`.
+        FinetuneError: whatever the user can fix in config, data or run. That no rate was found is no error
+            here, see `report.lr_finder.refusal`.
     """
     number = find_stage(config.stage_names, stage, default=0)
     before = tuple(stage.name for stage in config.stages[:number])

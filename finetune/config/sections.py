@@ -177,7 +177,7 @@ class LrFinderConfig(Section):
     """How a learning rate is found, by `finetune lr-find` and for `lr: auto`."""
 
     pick: Pick = "race"
-    """Which suggestion is taken: `race` trains briefly at each of them and lets the validation images
+    """Which suggestion is picked: `race` trains briefly at each of them and lets the validation images
     decide; `knee`, `steepest`, `minimum`, `slide` and `valley` read it from the curve of the range test
     alone, see docs/lr-find.md."""
 
@@ -213,7 +213,7 @@ class LrFinderConfig(Section):
 
 
 class EarlyStoppingConfig(Section):
-    """When a stage ends before its last epoch; training then goes on with the next stage.
+    """When a stage ends before its last epoch; training then continues with the next stage.
 
     It never gets to the low rates that end the stage's cycle; docs/early-stopping.md says what that costs.
     """

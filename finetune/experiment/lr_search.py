@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from finetune.config.config import Config
-from finetune.data.index import ImageIndex
 from finetune.display import Display
 from finetune.experiment.build import (
     Experiment,
@@ -43,12 +42,8 @@ def find_lr(
 ) -> LrFindResult:
     """Find the peak rate of a stage, from the weights that the model holds now, and leave no trace.
 
-    Args:
-        experiment: the experiment.
-        number: which of its stages, counted from 0.
-        loaders: its loaders; the order of their images is a function of stage and epoch, so nothing moves.
-        weights: what the model holds, to be shown and recorded; None for what a training begins with.
-        display: where to show how it goes.
+    `number` is that of the stage, from 0; `weights` says what the model holds, for the record: None is what a
+    training begins with.
     """
     started = time.perf_counter()
     how, stage = experiment.config.lr_finder, experiment.config.stages[number]
@@ -56,16 +51,14 @@ def find_lr(
     with no_trace(experiment.model):
         trial = build_trial(experiment, number, loaders, max(how.steps + 1, race_steps), display)
         curves = _sweep(trial, experiment.config, display)
-        curve = mean_curve(curves)
+        curve, league = mean_curve(curves), None
         suggestions = suggest(curve)
-        league, guess = None, guess_of(experiment)
         if how.pick == "race":
             entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
-            league = _race(trial, experiment.config, entries, race_steps, guess, display)
+            league = _race(trial, experiment, entries, race_steps, display)
         lr, by = decide(suggestions, league, how.pick)
-        if lr is not None and league is None:
-            chance = _training_loss_of(guess, trial, experiment.index)
-            reason = judge_against_chance(curve, chance)
+        if lr is not None and league is None:  # a race compares its candidates with chance by itself
+            reason = judge_against_chance(curve, _loss_of_guessing(trial, experiment))
             lr, by = (lr, by) if reason is None else (None, reason)
     return LrFindResult(
         stage=stage.name,
@@ -96,8 +89,9 @@ def guess_of(experiment: Experiment) -> Tensor:
     return guessing_logits(shares, multilabel=index.multilabel)
 
 
-def _training_loss_of(guess: Tensor, trial: Trial, index: ImageIndex) -> float:
-    """Return what the loss of the training is where every image gets the same logits (C,)."""
+def _loss_of_guessing(trial: Trial, experiment: Experiment) -> float:
+    """Return what the loss of the training is where every image gets the same logits."""
+    guess, index = guess_of(experiment), experiment.index
     samples = index.thinned("train", _MOST_GUESSED).of_split("train")
     if index.multilabel:
         targets = torch.zeros(len(samples), len(guess))
@@ -173,13 +167,8 @@ def _sweep(trial: Trial, config: Config, display: Display) -> list[Curve]:
 
 
 def _race(
-    trial: Trial,
-    config: Config,
-    entries: Sequence[Entry],
-    steps: int,
-    guess: Tensor,
-    display: Display,
+    trial: Trial, experiment: Experiment, entries: Sequence[Entry], steps: int, display: Display
 ) -> League:
+    cycle, guess = stage_cycle(experiment.config, trial.new_optimizer()), guess_of(experiment)
     with display.bar("race", steps * (len(entries) + 2), "steps") as bar:  # two in a second round
-        cycle = stage_cycle(config, trial.new_optimizer())
         return run_race(trial, entries, steps=steps, cycle=cycle, guess=guess, tick=lambda: bar.advance_by(1))

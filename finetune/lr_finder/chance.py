@@ -24,7 +24,7 @@ def expected_shares(
     """Return the probability of each class that a model is led to which knows nothing of an image.
 
     That is the share of the class in the training images, as balancing and smoothing change it. The focal
-    loss leads to less certain answers, for which there is no formula: no preference at all is taken.
+    loss leads to less certain answers, for which there is no formula: all classes count as equally likely.
 
     Args:
         counts: number of training images that have each class.

@@ -17,7 +17,7 @@ from finetune.choices import Heuristic
 Floats = NDArray[np.float64]
 
 ORDER: tuple[Heuristic, ...] = ("knee", "steepest", "minimum", "slide", "valley")
-"""Which heuristic is asked next when the one wanted refuses; best first by `benchmarks/regret.py`."""
+"""Which heuristic stands in when the one wanted refuses; best first by `benchmarks/regret.py`."""
 
 MIN_POINTS = 10
 """points below which a curve says nothing"""
@@ -67,7 +67,7 @@ class Suggestion:
 
 
 def suggest(curve: Curve) -> list[Suggestion]:
-    """Ask every heuristic, in the order in which they stand in for each other."""
+    """Return what every heuristic suggests, in the order in which they stand in for each other."""
     refusal = judge(curve)
     if refusal is not None:
         return [Suggestion(name, None, refusal) for name in ORDER]
@@ -197,8 +197,8 @@ _RULES: dict[Heuristic, Callable[[Curve], Suggestion]] = {
 def choose(suggestions: Sequence[Suggestion], pick: Heuristic) -> Suggestion | None:
     """Return the suggestion of `pick`, or of the next in `ORDER` that has one; None if all refuse."""
     by_name = {suggestion.heuristic: suggestion for suggestion in suggestions}
-    asked = (pick, *(name for name in ORDER if name != pick))
-    return next((by_name[name] for name in asked if by_name[name].lr is not None), None)
+    in_order = (pick, *(name for name in ORDER if name != pick))
+    return next((by_name[name] for name in in_order if by_name[name].lr is not None), None)
 
 
 def decades(rates: Sequence[float]) -> float:

@@ -39,13 +39,13 @@ class StartingWeights:
 
 @dataclass(frozen=True)
 class LrFindResult:
-    """The outcome of a search: the curve, what was read from it, and which rate was taken."""
+    """The outcome of a search: the curve, what was read from it, and which rate was picked."""
 
     stage: str
     weights: StartingWeights
     """What the model held when the rate was searched for."""
     pick: str
-    """What the config asked for: a heuristic, or `race`."""
+    """`lr_finder.pick` of the config: a heuristic, or `race`."""
     lr: float | None
     """Peak rate of the head, rounded to three digits; None if no rate can be answered for."""
     by: str
@@ -166,17 +166,17 @@ class LrFindResult:
 
 
 def decide(suggestions: Sequence[Suggestion], league: League | None, pick: str) -> tuple[float | None, str]:
-    """Return the rate to take and who found it; or None and the reason.
+    """Return the rate to use and who found it; or None and the reason.
 
-    The winner of the race; without one, the heuristic asked for, or the next of `ORDER` if it refuses.
+    The winner of the race; without a race, the heuristic `pick`, or the next of `ORDER` if it refuses.
     """
     if league is not None:
         best = league.winner
         if best is not None:
             return best.lr, f"race, won by {' and '.join(best.names)}"
         return None, _no_winner(league) if league.candidates else _refusals(suggestions)
-    asked: Heuristic = next(name for name in ORDER if name == pick)
-    chosen = choose(suggestions, asked)
+    wanted: Heuristic = next(name for name in ORDER if name == pick)
+    chosen = choose(suggestions, wanted)
     if chosen is None or chosen.lr is None:
         return None, _refusals(suggestions)
     if chosen.heuristic == pick:

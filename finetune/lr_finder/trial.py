@@ -44,7 +44,7 @@ class Trial:
     def steps(
         self, schedule: Iterable[tuple[float, float | None]], *, first_epoch: int = 0
     ) -> Iterator[float]:
-        """Take one step for each (rate of the head, momentum), and give the loss of its batch before it.
+        """Take one step for each (rate of the head, momentum); yield the loss of its batch before the step.
 
         A momentum of None leaves the optimizer without one. Order, augmentation and dropout are those of the
         stage's epochs from `first_epoch` on.
@@ -57,12 +57,12 @@ class Trial:
             stage=self.stage,
             clip_norm=self.clip_norm,
         )
-        taking = zip(schedule, self._batches(first_epoch), strict=False)
-        for (rate, momentum), (epoch, number, batch) in taking:
+        steps = zip(schedule, self._batches(first_epoch), strict=False)
+        for (rate, momentum), (epoch, number, batch) in steps:
             *inputs, targets = (part.to(self.device, non_blocking=True) for part in batch)
             rates = [rate * multiple for multiple in step.group_rates]
-            taken = step(inputs, targets, epoch=epoch, batch=number, rates=rates, momentum=momentum)
-            yield float(taken.loss)
+            outcome = step(inputs, targets, epoch=epoch, batch=number, rates=rates, momentum=momentum)
+            yield float(outcome.loss)
 
     def validate(self) -> tuple[Tensor, Tensor]:
         """Return the logits (N, C) and targets of the validation images, on the CPU."""

@@ -1,4 +1,4 @@
-"""Optimizers, built over parameter groups that give each layer group its own rate and decay."""
+"""Optimizers, built over parameter groups in which each layer group has its own rate and decay."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -70,6 +70,6 @@ def _build_adagrad(groups: list[dict[str, Any]], *, eps: float, decoupled: bool)
 
 
 def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
-    """Tell whether the optimizer has a momentum for the one-cycle schedule to move."""
+    """Return whether the optimizer has a momentum for the one-cycle schedule to move."""
     defaults = optimizer.defaults
     return "betas" in defaults or bool(defaults.get("momentum"))

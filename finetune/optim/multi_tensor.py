@@ -72,7 +72,7 @@ def learning(group: Group) -> Tensors:
 
 
 def decay_weights(group: Group, parameters: Tensors) -> Tensors:
-    """Decay the weights of a group; give the gradients to go on with.
+    """Decay the weights of a group; return the gradients to step with.
 
     Decoupled decay is w ← (1 − lr·wd)·w before the step (Loshchilov and Hutter, 2019); l2 decay adds wd·w,
     the gradient of wd/2 · Σ w², to the gradients.

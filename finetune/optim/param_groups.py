@@ -42,7 +42,7 @@ class GroupPlan:
 
     @property
     def shown_lr(self) -> float | str | None:
-        """The peak learning rate as people and programs are told it: `auto/3` if it is still to be found."""
+        """The peak learning rate as it is shown and recorded: `auto/3` if it is still to be found."""
         if self.lr is None or not self.auto:
             return self.lr
         return "auto" if self.lr == 1 else f"auto/{1 / self.lr:.3g}"

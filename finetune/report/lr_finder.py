@@ -11,7 +11,7 @@ from finetune.report.plot import CurvePlot, Marker, draw_png
 
 
 def show_found(found: LrFindResult, display: Display) -> None:
-    """Show the table of heuristics, the race if there was one, and what was taken."""
+    """Show the table of heuristics, the race if there was one, and what was picked."""
     display.say("")
     display.table(("heuristic", "rate", *(("spread",) if found.repeated else ()), ""), found.rows())
     if found.agreement:

@@ -1,7 +1,6 @@
-"""When a stage ends before its last epoch: a pure function of the epochs it has had.
+"""Early stopping: when a stage ends before its last epoch, as a pure function of its epochs so far.
 
-Nothing is counted from step to step, so a training that goes on after an interruption stops where it would
-have stopped anyway.
+Nothing is counted from epoch to epoch, so a resumed training stops where it would have stopped anyway.
 """
 
 import math
@@ -15,17 +14,16 @@ from finetune.optim.schedule import combined_cos
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """What a stage has to bring, and for how long it may bring nothing."""
+    """Which metric has to improve, and for how long it may fail to."""
 
     metric: Monitor
     patience: int
-    """Epochs in a row that may pass without a gain."""
+    """Epochs in a row that may pass without an improvement."""
     min_delta: float
-    """A gain is more than this, in the units of the metric."""
+    """An improvement is more than this, in the units of the metric."""
     pct_start: float
-    """Fraction of the stage (0–1) after which the rate falls. Epochs that end before it are not looked at:
-    while the rate rises the metric often gets worse, and what it was at a low rate is no measure of what
-    follows."""
+    """Fraction of the stage (0–1) after which the rate falls. Epochs that end before it do not count: while
+    the rate rises the metric often gets worse, and its value at a low rate is no measure of what follows."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,9 @@ class Stop:
 
     stage: str
     epoch: int
-    """The last one it had, from 1."""
+    """The last epoch of the stage, from 1."""
     epochs: int
-    """That it was to have."""
+    """How many epochs the stage was configured to have."""
     metric: Monitor
     best: float | None
     """Since the peak of the rate; None if no value was a finite number."""
@@ -63,7 +61,7 @@ class Stop:
 
 
 def find_stop(stage: str, values: Sequence[float], epochs: int, rule: EarlyStopping) -> Stop | None:
-    """Tell whether a stage is over after the epochs it has had.
+    """Decide whether a stage is over after its epochs so far; return why, or None.
 
     Args:
         stage: name of the stage.

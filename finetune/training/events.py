@@ -1,4 +1,4 @@
-"""The words in which a stage of training is ordered, followed and taken up again."""
+"""What a stage of training and its caller exchange: loaders, hooks, steps, epochs, positions."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Loaders:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step, as it was taken."""
+    """One optimizer step."""
 
     epoch: int
     step: int
@@ -65,10 +65,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Reached:
-    """How far a stage has come: where it stands between two steps, or between training and validation."""
+    """How far a stage has come: a position between two steps, or between training and validation."""
 
     epoch: int = 0
-    """Epochs that are done."""
+    """Number of epochs that are done."""
     batch: int = 0
     """Training batches of the next one that are done; all of them when its validation is what comes next."""
     loss_sum: float = 0.0
@@ -86,7 +86,7 @@ Moment = Literal["step", "val_batch", "epoch"]
 
 @dataclass(frozen=True)
 class Hooks:
-    """What to do as training goes along. An error raised by a hook ends the training as it is."""
+    """What the caller does during training. An error raised by a hook ends it, and arrives unchanged."""
 
     step: Callable[[Step], None]
     epoch: Callable[[Epoch], bool | None]
@@ -94,10 +94,10 @@ class Hooks:
     val_batch: Callable[[int, int], None]
     """Called with the number of validation batches done and their total."""
     due: Callable[[Moment], bool] = lambda moment: False
-    """Asked after every step, every validation batch, and every epoch that is not the last of its stage: is
-    `save` wanted now?"""
+    """Called after every step, every validation batch, and every epoch that is not the last of its stage;
+    true if `save` is to be called now."""
     save: Callable[[Reached], None] = lambda reached: None
-    """Called where `due` says so, and at the end of the stage; all weights are finite then."""
+    """Called where `due` is true, and at the end of the stage; all weights are finite then."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a frozen backbone says about the images, computed once and used in every step after."""
+"""The features of a frozen backbone, computed once and reused in every step."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -49,7 +49,7 @@ def feature_batches(features: Features, *, batch_size: int, seed: int) -> DataLo
 
 
 class _Rows(Dataset[Features]):
-    """Features and all that belongs to them, taken by a whole batch of positions at once."""
+    """Features and all that belongs to them, indexed by a whole batch of positions at once."""
 
     def __init__(self, features: Features) -> None:
         self.features = features

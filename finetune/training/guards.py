@@ -1,7 +1,7 @@
-"""What training must never go on with: a loss, a gradient or a weight that cannot be.
+"""Stop a training whose loss, gradients or weights cannot be right: negative, NaN or infinite.
 
-Pure checks of numbers that a step left behind, and the words for what they mean. Weights move on while such
-numbers are on their way from the device, so a step is judged by the norms taken when it was made.
+Pure checks of the numbers that a step has measured, and the messages about them. Numbers arrive from the
+device after the weights have changed again, so a step is judged by the norms measured when it was made.
 """
 
 import math
@@ -69,7 +69,7 @@ def check_step(evidence: Evidence) -> None:
 
 
 def check_weights(weights: Norms, place: Place) -> None:
-    """Refuse weights that the last step of an epoch has broken, before they are validated and kept.
+    """Refuse weights that the last step of an epoch has broken, before they are validated and saved.
 
     Raises:
         DivergenceError: a parameter or a running statistic that is NaN or infinite.
@@ -90,7 +90,7 @@ def _refuse_negative(evidence: Evidence) -> NoReturn:
     )
     raise DivergenceError(
         f"The loss is {evidence.loss:.4g} at {evidence.place}; cross-entropy is never negative.\n"
-        f"{cause} Give logits and {'targets from 0 to 1' if several else 'class numbers'}; {_KEPT}",
+        f"{cause} The loss needs logits and {'targets from 0 to 1' if several else 'class numbers'}; {_KEPT}",
         step=evidence.place.step + 1,
     )
 

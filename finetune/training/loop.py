@@ -40,9 +40,9 @@ def fit_one_cycle(
 ) -> None:
     """Train for one cycle; each parameter group peaks at the rate that it held when `step` was made.
 
-    Where the model and the state of the optimizer are those that `hooks.save` saw, training from the position
-    that it was given goes on as if it had never stopped: order, augmentation, dropout, rates and momentum are
-    functions of the step.
+    A training can be resumed: from the model and the state of the optimizer that `hooks.save` saw, and the
+    position that it was given, it continues as if it had never stopped. Order, augmentation, dropout, rates
+    and momentum are functions of the step.
 
     Raises:
         DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
@@ -84,7 +84,7 @@ class _StageEvents(Callback):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class _Unread:
-    """What a step has left, while the device may still be at it."""
+    """What a step has measured; the device may still be computing the numbers."""
 
     numbers: LateNumbers
     """The loss, then the norms of what moves, before the step, and of the gradients."""
@@ -153,7 +153,7 @@ class _Stage:
 
     def after_epoch(self, learner: Any) -> None:
         if learner.epoch < self._reached.epoch:
-            return  # left out
+            return  # it was skipped
         logits, targets = zip(*self._val, strict=True)
         over = self._hooks.epoch(
             Epoch(
@@ -178,19 +178,19 @@ class _Stage:
         rates = tuple(self._cycle.rate(where, peak) for peak in self._step.group_rates)
         momentum = self._cycle.momentum(where)
         weights = tensor_norms(self._step.tensors.moving)
-        taken = self._step(inputs, targets, epoch=epoch, batch=batch, rates=rates, momentum=momentum)
+        outcome = self._step(inputs, targets, epoch=epoch, batch=batch, rates=rates, momentum=momentum)
         self._read_step()  # the one before, while the device is at this one
         self._place = Place(self._step.stage, epoch, number, rates)
         self._unread = _Unread(
-            numbers=LateNumbers(torch.cat([taken.loss[None], weights, taken.gradient_norms])),
+            numbers=LateNumbers(torch.cat([outcome.loss[None], weights, outcome.gradient_norms])),
             place=self._place,
             momentum=momentum or None,
-            gradients=taken.gradients,
+            gradients=outcome.gradients,
             batch=(inputs[0], targets),
         )
 
     def _look_back(self, batches: int) -> None:
-        """Take in all that was trained in this epoch, and make sure that it can be saved and validated."""
+        """Account for all batches of this epoch so far, and make sure that the weights can be saved."""
         self._read_step()
         moving = self._step.tensors.moving
         check_weights(Norms([name for name, _ in moving], tensor_norms(moving).tolist()), self._place)
@@ -198,7 +198,7 @@ class _Stage:
         self._reached = replace(self._reached, batch=batches, seconds=seconds)
 
     def _read_step(self) -> None:
-        """Take in what the last step has left: one step later, so that a GPU never waits for the CPU."""
+        """Read what the last step has measured: one step later, so that a GPU never waits for the CPU."""
         if self._unread is None:
             return
         unread, self._unread = self._unread, None

@@ -1,4 +1,4 @@
-"""The sizes of a model's tensors in training, taken all at once and without waiting for the device."""
+"""Norms of a model's tensors in training, computed together and without waiting for the device."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The tensors that a training goes on from: those of the model and of its optimizer."""
+"""The tensors that a training is resumed from: those of the model and of its optimizer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) 
 
 
 def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Return a model the weights and buffers that it had.
+    """Copy saved weights and buffers into a model.
 
     Raises:
         CheckpointError: they are those of another model.
@@ -36,7 +36,7 @@ def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Return an optimizer, newly built, the state that it had.
+    """Copy a saved state into an optimizer that has just been built.
 
     Rates, momentum and settings are functions of the config and of the step, and not part of it.
 
