@@ -25,6 +25,8 @@ CaseVariants = Literal["stop", "allow"]
 Pool = Literal["avg+max", "avg", "max"]
 HeadPool = Literal[Pool, "none"]
 """`none` for features that are vectors already."""
+TrainedPart = Literal["head", "all"]
+"""which layer groups a stage trains, where their number is not written out"""
 BatchNorm = Literal["frozen", "train"]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 

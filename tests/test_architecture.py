@@ -53,7 +53,7 @@ def room(path):
 def imports(path):
     """Return every absolute module name that a file imports, wherever it does."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -83,7 +83,7 @@ def test_imports_run_downwards(path):
 
 @pytest.mark.parametrize("name", EMPTY_FACES)
 def test_faces_that_must_stay_light_are_empty(name):
-    face = ast.parse((PACKAGE / name / "__init__.py").read_text())
+    face = ast.parse((PACKAGE / name / "__init__.py").read_text(encoding="utf-8"))
     assert [type(node) for node in face.body] == [ast.Expr]
 
 
@@ -114,22 +114,110 @@ def test_only_what_prepares_an_experiment_holds_a_config():
 )
 def test_what_never_happens(pattern):
     for path in FILES:
-        code = re.sub(r'"""(.|\n)*?"""', "", path.read_text())
+        code = re.sub(r'"""(.|\n)*?"""', "", path.read_text(encoding="utf-8"))
         code = code.replace(".eval()", "").replace("from pickle import UnpicklingError", "")
         assert not re.search(pattern, code), f"{path} has {pattern}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_and_functions_stay_small(path):
-    text = path.read_text()
-    assert text.count("\n") <= 320, "make it a folder"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            length = (node.end_lineno or 0) - node.lineno
-            parameters = len(node.args.args) + len(node.args.kwonlyargs)
-            assert length <= 60, f"{node.name} is {length} lines long"
-            assert parameters <= 9, f"{node.name} takes {parameters} parameters"
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS = 300, 40, 7
+
+# What is over a limit, with its size. An entry shrinks or goes with what it names; none is added.
+STILL_OVER: dict[str, int] = {
+    "api/train.py: lines of train": 50,
+    "commands/train/finish.py: lines of write_outcome": 46,
+    "config/yaml_reader.py": 304,
+    "data/images/decode.py": 307,
+    "data/indexing/build.py: lines of index_images": 52,
+    "data/loading/loaders.py": 315,
+    "data/loading/loaders.py: parameters of build_train_loader": 8,
+    "data/table/rows.py: lines of read_rows": 51,
+    "experiment/build.py": 316,
+    "experiment/lr_search.py: lines of find_lr": 47,
+    "model/head.py: lines of __init__": 46,
+    "optim/build.py: lines of build_optimizer": 41,
+}
+
+
+def functions(path):
+    """Return the functions of a file but for commands, which are as long as their options and help."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            decorators = {ast.unparse(decorator).split("(")[0] for decorator in node.decorator_list}
+            if "app.command" not in decorators:
+                yield node
+
+
+def over_the_limits():
+    """Return what is over a limit: file or function, and its size."""
+    for path in FILES:
+        name = path.relative_to(PACKAGE).as_posix()
+        if (lines := path.read_text(encoding="utf-8").count("\n")) > LINES_OF_A_FILE:
+            yield name, lines
+        for node in functions(path):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            taken = [argument for argument in arguments if argument.arg not in ("self", "cls")]
+            if (lines := node.end_lineno - node.lineno + 1) > LINES_OF_A_FUNCTION:
+                yield f"{name}: lines of {node.name}", lines
+            if len(taken) > PARAMETERS:
+                yield f"{name}: parameters of {node.name}", len(taken)
+
+
+def test_files_and_functions_stay_small():
+    found = dict(over_the_limits())
+    grown = {what: size for what, size in found.items() if size > STILL_OVER.get(what, 0)}
+    assert not grown, "split it; a file that outgrows its limit becomes a folder"
+
+
+def test_the_list_of_what_is_still_over_a_limit_is_no_longer_than_it_must_be():
+    assert set(STILL_OVER) <= set(dict(over_the_limits())), "remove what is under the limits now"
+
+
+def literals(path):
+    """Return the choices that a file spells out as a `Literal` of several values."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        choice = isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal"
+        if choice and isinstance(node.slice, ast.Tuple):
+            yield frozenset(ast.unparse(value) for value in node.slice.elts)
+
+
+def test_every_choice_is_spelled_out_once():
+    places = {}
+    for path in FILES:
+        for choice in literals(path):
+            places.setdefault(choice, []).append(path.relative_to(PACKAGE).as_posix())
+    twice = {tuple(sorted(choice)): found for choice, found in places.items() if len(set(found)) > 1}
+    assert not twice, "name it in choices.py"
+
+
+def test_docstrings_say_what_a_function_does():
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                words = (ast.get_docstring(node) or "").split()
+                assert words[:1] not in (["Give"], ["Gives"]), f"{path}: {node.name} does not say Return"
 
 
 def test_there_is_no_room_for_odds_and_ends():
-    assert not {"utils", "common", "helpers", "base", "misc"} & {path.stem for path in FILES}
+    parts = {part for path in FILES for part in path.relative_to(PACKAGE).with_suffix("").parts}
+    assert not {"utils", "common", "helpers", "base", "misc"} & parts
+
+
+TESTS = Path(__file__).parent
+
+
+def test_every_test_file_holds_tests():
+    for path in TESTS.glob("test_*.py"):
+        names = [
+            node.name
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.FunctionDef)
+        ]
+        assert any(name.startswith("test_") for name in names), f"{path.name} has no test"
+
+
+def test_no_two_tests_of_a_file_have_one_name():
+    """The second would replace the first, which nobody would ever see fail."""
+    for path in TESTS.glob("test_*.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+        assert len(set(names)) == len(names), f"{path.name} defines one function twice"

@@ -16,7 +16,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from finetune.choices import TABLE_SUFFIXES
+from finetune.choices import TABLE_SUFFIXES, TrainedPart
 from finetune.optim.learning_rates import LearningRate, parse_lr
 
 LARGEST = 2**31 - 1
@@ -216,7 +216,7 @@ Interval = Annotated[
 ]
 
 TrainedGroups = Annotated[
-    int | Literal["head", "all"],
+    int | TrainedPart,
     BeforeValidator(_check_train),
     WithJsonSchema({"anyOf": [{"enum": ["head", "all"]}, {"type": "integer", "minimum": 1}]}),
 ]

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
-from finetune.choices import BatchNorm, Spacing
+from finetune.choices import BatchNorm, Spacing, TrainedPart
 from finetune.errors import ConfigError
 from finetune.model.layer_groups import LayerGroup, decayed_parameters, layer_rows, learning_parameters
 from finetune.optim.learning_rates import LearningRate, spread
@@ -120,7 +120,7 @@ def find_stage(names: Sequence[str], name: str | None, *, default: int) -> int:
     return names.index(name)
 
 
-def trainable_groups(train: int | Literal["head", "all"], n_groups: int) -> int:
+def trainable_groups(train: int | TrainedPart, n_groups: int) -> int:
     """Return how many groups, counted from the head, a stage trains."""
     if train == "head":
         return 1
