@@ -291,6 +291,15 @@ def test_a_model_is_not_called_too_small_before_fifty_steps(steps, found):
     assert troubles(quiet(flat(1.0), [0.99, 1.0], train=[1.0, 1.0], steps=steps)) == found
 
 
+def test_a_loss_that_fell_by_three_hundredths_of_chance_in_the_last_third_is_not_called_final():
+    def stage(fall):  # 0.0691
+        return replace(
+            in_thirds(1.0 + fall, 1.0 + fall, 1.0), rows=a_stage(loss=flat(1.0), val=[0.9, 1.0]).rows
+        )
+
+    assert both_sides(stage, 0.068, 0.070, "underfitting") == ONLY_BELOW
+
+
 def test_weight_decay_is_lowered_above_a_tenth_and_raised_below_it():
     underfitting, overfitting = quiet(flat(1.0), [1.0, 1.0], train=[1.0, 1.0]), parted()
     assert "weight_decay" not in advice(underfitting, weight_decay=0.1)

@@ -363,7 +363,7 @@ def test_the_report_says_what_each_column_is_worth(collection, run):
     nothing = json.loads(run_finetune("evaluate", run, write_untold(collection), "--json").stdout)
     assert without["site", "age"]["val_loss"] == pytest.approx(nothing["loss"], rel=1e-5)
     assert without["site",]["val_loss"] != report["val"]["loss"]
-    assert "What metadata is worth" in (run / "report.html").read_text()
+    assert "Metadata ablation" in (run / "report.html").read_text()
 
 
 def test_a_folder_tells_nothing_beside_its_images(collection, run):

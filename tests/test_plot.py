@@ -3,6 +3,7 @@ import io
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -13,8 +14,8 @@ from PIL import Image
 from rich.cells import cell_len
 
 from finetune.display import Display
-from finetune.report.plot import CurvePlot, Marker, draw_png, draw_text
-from finetune.report.plot.lr_curve import _label_places
+from finetune.report.plot import CurvePlot, Marker, RacePoint, draw_png, draw_text
+from finetune.report.plot.lr_curve_image import _label_places
 
 MARKERS = (
     Marker("valley", 2e-3, picked=True),
@@ -117,6 +118,18 @@ def test_the_picked_rate_is_a_line_over_the_whole_height_at_its_place():
     assert line.tolist()
     assert line.mean() == pytest.approx(526, abs=1.5)
     assert coloured(png, (0xB3, 0x20, 0x2C))[0].size == 0  # red is for divergence
+
+
+def test_the_race_is_shown_where_it_ended():
+    race = [RacePoint(1e-4, 2.0, 0.05), RacePoint(10**-2.5, 0.9, 0.02), RacePoint(1.0, 1e6, 0.0)]
+    plain = falling_then_exploding(markers=())
+    png = draw_png(replace(plain, race=race))
+    rows, columns = coloured(png, (0xD9, 0x60, 0x0A))
+    assert coloured(draw_png(plain), (0xD9, 0x60, 0x0A))[0].size == 0
+    places = [columns[(columns > x - 30) & (columns < x + 30)].mean() for x in (341, 526, 835)]
+    assert places == pytest.approx([341, 526, 835], abs=4)  # of 1e-4, 10^-2.5 and 1
+    heights = [rows[(columns > x - 30) & (columns < x + 30)].mean() for x in (341, 526, 835)]
+    assert heights[2] < heights[0] < heights[1]  # the one that exploded stands at the upper edge
 
 
 def label_spans(xs, widths, places):

@@ -7,7 +7,7 @@ from finetune.display import Display
 from finetune.errors import DivergenceError
 from finetune.lr_finder.result import LrFindResult
 from finetune.machine.files import write_bytes
-from finetune.report.plot import CurvePlot, Marker, draw_png
+from finetune.report.plot import CurvePlot, Marker, RacePoint, draw_png
 
 
 def show_found(found: LrFindResult, display: Display) -> None:
@@ -62,8 +62,13 @@ def curve_plot(found: LrFindResult) -> CurvePlot:
         markers.append(Marker("race", found.lr, picked=True))
     elif found.lr is not None:
         markers = [replace(m, picked=found.by.startswith(m.label)) for m in markers]
-    curve = found.curve
-    return CurvePlot(f"range test, stage {found.stage}", curve.lrs, curve.losses, curve.smoothed(), markers)
+    race = [
+        RacePoint(candidate.lr, candidate.val_loss, candidate.standard_error or 0.0)
+        for candidate in found.candidates
+        if candidate.val_loss is not None
+    ]
+    curve, title = found.curve, f"range test, stage {found.stage}"
+    return CurvePlot(title, curve.lrs, curve.losses, curve.smoothed(), markers, race)
 
 
 def write_plot(found: LrFindResult, path: Path) -> None:

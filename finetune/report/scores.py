@@ -1,20 +1,9 @@
-"""The outcome of a run or an evaluation: for programs, on screen, and as a page."""
+"""The scores of a run or an evaluation, on screen."""
 
-from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from importlib import resources
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
-
-import jinja2
-
-from finetune.display import Display, duration
+from finetune.display import Display
 from finetune.metrics.multi_label import MultiLabelScores
 from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
-from finetune.runs.recorder import EpochRow
-from finetune.text import printable
 
 # A screen holds this many classes; the rest is in report.json.
 _CLASSES_ON_SCREEN = 40
@@ -97,59 +86,3 @@ def most_confused(scores: SingleLabelScores, most: int) -> list[tuple[str, str, 
         if count and true != predicted
     ]
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:most]
-
-
-def report_page(
-    report: Mapping[str, object],
-    *,
-    scores: Mapping[str, Scores],
-    history: Sequence[EpochRow],
-    best: EpochRow,
-    config: str,
-    lr_finds: Sequence[tuple[Mapping[str, Any], bytes]] = (),
-) -> str:
-    """Render the report as one HTML page that needs nothing else; every name in it is escaped.
-
-    Args:
-        report: the content of report.json.
-        scores: of the best model, by split; "val" is always there.
-        history: one row per epoch.
-        best: the row of the best model.
-        config: text of the resolved config.
-        lr_finds: how rates were found, and the plot of each as PNG.
-    """
-    source = resources.files("finetune.report").joinpath("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    page: str = environment.from_string(source).render(
-        name=printable(Path(str(report["run_dir"])).name),
-        report=report,
-        scores=scores,
-        history=history,
-        best=best,
-        duration=duration(sum(row.seconds for row in history)),
-        chart=_chart(history) if len(history) > 1 else None,
-        several_labels=isinstance(scores["val"], MultiLabelScores),
-        confused=most_confused(scores["val"], 10) if isinstance(scores["val"], SingleLabelScores) else [],
-        config=config,
-        lr_finds=[(found, b64encode(picture).decode()) for found, picture in lr_finds],
-    )
-    return page
-
-
-def _chart(history: Sequence[EpochRow]) -> dict[str, object]:
-    """Place the losses in a chart of 640 × 240 whose axes cross at (45, 205)."""
-    top = max(max(row.train_loss, row.val_loss) for row in history)
-
-    def x(epoch: float) -> float:
-        return 45 + 585 * epoch / (len(history) - 1)
-
-    def line(losses: Sequence[float]) -> str:
-        return " ".join(f"{x(i):.1f},{205 - 190 * loss / top:.1f}" for i, loss in enumerate(losses))
-
-    borders = [x(i + 0.5) for i, (row, after) in enumerate(pairwise(history)) if row.stage != after.stage]
-    return {
-        "top": f"{top:.2f}",
-        "train": line([row.train_loss for row in history]),
-        "val": line([row.val_loss for row in history]),
-        "stage_borders": [f"{border:.1f}" for border in borders],
-    }

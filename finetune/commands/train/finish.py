@@ -1,9 +1,11 @@
 """The last page of the story of `finetune train`: judge the run by its curves, write its report, show it."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
+from finetune.choices import Split
 from finetune.commands.evaluate.ablation import Ablation, ablate_metadata, show_ablations
 from finetune.commands.evaluate.evaluate import evaluate_split
 from finetune.commands.train.stages import TrainingRun, resolved_config
@@ -12,9 +14,12 @@ from finetune.experiment.build import Experiment
 from finetune.experiment.task import resolved
 from finetune.metrics.single_label import SingleLabelScores
 from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose
-from finetune.report.scores import report_page, show_scores
+from finetune.report.html_page import report_page
+from finetune.report.scores import show_scores
 from finetune.runs import REPORT, Run
 from finetune.runs.trained_model import Trained
+
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ def write_outcome(training: TrainingRun, experiment: Experiment, display: Displa
         scores=scores,
         history=recorder.history,
         best=recorder.best,
+        about=about_run(experiment),
         config=resolved_config(experiment),
         lr_finds=list(training.lr_finds.values()),
     )
@@ -121,6 +127,19 @@ def write_outcome(training: TrainingRun, experiment: Experiment, display: Displa
         display.say("\n" + "\n".join(["diagnosis:", *map(str, findings)]))
     display.say(f"\ndone in {duration(seconds)}: {run.directory}")
     return outcome_of(run, report)
+
+
+def about_run(experiment: Experiment) -> dict[str, str]:
+    """Say what was trained on what and when, for the head of the page."""
+    config, index = experiment.config, experiment.index
+    numbers = ", ".join(f"{index.count(split):,} {split}" for split in SPLITS if index.count(split))
+    return {
+        "Architecture": config.model.arch,
+        "Weights": config.model.weights,
+        "Data": f"{config.data.path} ({numbers} images)",
+        "Classes": f"{len(index.class_names):,}",
+        "Finished": time.strftime("%Y-%m-%d %H:%M %Z"),
+    }
 
 
 def best_model(training: TrainingRun, experiment: Experiment) -> Trained:

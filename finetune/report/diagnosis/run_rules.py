@@ -155,6 +155,8 @@ def _underfitting(stage: StageCurves, knobs: Knobs) -> Finding | None:
     if len(stage.steps) < ENOUGH_STEPS or not stage.thirds or not _is_high(last, knobs):
         return None
     _, middle, end = stage.thirds
+    if middle.loss - end.loss > _WORTH_MORE_EPOCHS * knobs.chance_loss:
+        return None
     return Finding(
         "underfitting",
         stage.name,
