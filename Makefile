@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-anywhere test-oldest lint types check glyphs benchmark clean
+.PHONY: help train test test-slow test-anywhere test-oldest mutants lint types check glyphs benchmark clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,10 +23,10 @@ train: $(READY)  ## train the quickstart: handwritten digits, nothing to downloa
 	$(BIN)/finetune train configs/quickstart.yaml
 
 test: $(READY)  ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -n 2 --durations=10
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
 
 test-slow: $(READY)  ## run the slow tests: all 80 architectures, whole trainings
-	$(BIN)/python -m pytest -n 2 --durations=10 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10 -m slow
 
 # HOME is a file, so that nothing can be written below it.
 test-anywhere: $(READY)  ## run the tests in random order, from another folder, with LANG=C and no HOME
@@ -43,6 +43,12 @@ $(OLDEST)/.ready: pyproject.toml scripts/oldest.py
 	$(PYTHON) scripts/oldest.py test > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test]'
 	@touch $@
+
+mutants: $(READY)  ## change the parts without I/O, and print the share of changes that the tests notice (tens of minutes)
+	rm -rf mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2
+	$(BIN)/mutmut export-cicd-stats
+	$(BIN)/python scripts/share_killed.py mutants/mutmut-cicd-stats.json
 
 lint: $(READY)  ## check style and format
 	$(BIN)/ruff check .
@@ -61,4 +67,4 @@ benchmark: $(READY)  ## print every figure that the README quotes
 	$(BIN)/python benchmarks/claims.py
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) mutants build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

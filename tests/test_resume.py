@@ -54,6 +54,7 @@ def as_if_killed_at(checkpoint, finished, run):
     (run / "status.json").write_text(json.dumps(status))
 
 
+@pytest.mark.slow
 def test_from_every_step_on_the_run_ends_as_if_it_had_never_stopped(uninterrupted, tmp_path):
     expected = result_of(uninterrupted)
     names = sorted(os.listdir(uninterrupted / "checkpoints"))

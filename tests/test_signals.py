@@ -71,7 +71,14 @@ class Training:
         return json.loads((self.run / "status.json").read_text())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        signal.SIGTERM,
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_in_training_ends_with_75_and_a_checkpoint(number, config):
     with Training(config, LONG) as training:
         training.wait_for("model.safetensors")
@@ -86,6 +93,7 @@ def test_a_signal_in_training_ends_with_75_and_a_checkpoint(number, config):
     assert run_finetune("evaluate", training.run, "--json").exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_signal_in_any_phase_ends_with_75(phase, config):
     begun, arguments = PHASES[phase]
@@ -98,6 +106,7 @@ def test_a_signal_in_any_phase_ends_with_75(phase, config):
     assert training.status()["resumable"]
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_scan_of_the_data_leaves_nothing(images, tmp_path):
     for folder in ("cat", "dog"):
         (tmp_path / "many" / folder).mkdir(parents=True)
@@ -126,6 +135,7 @@ def test_the_whole_group_gets_the_signal_and_no_worker_outlives_the_run(config):
         assert not members(group)
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_run_that_was_killed(config):
     with Training(config, LONG, "data.workers=2") as training:
         training.wait_for("model.safetensors")
@@ -178,6 +188,7 @@ def test_handlers_are_given_back():
     assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
 
 
+@pytest.mark.slow
 def test_two_signals_end_a_training_with_130_and_keep_the_checkpoint(config):
     # A step this long is still going on when the second signal comes.
     arguments = [LONG.replace("head", "all"), "data.batch_size=30", "data.image_size=512"]
