@@ -135,14 +135,14 @@ SADDLE = Landscape(
     name="saddle",
     formula="f = v²/2 − u²/40 + u⁴/80, where u and v are x and y turned by 30°",
     start=_turned_back(1e-3, 0.8),
-    start_text="from v = 0.8 and u = 0.001: all but on the ridge u = 0, which leads to the saddle",
+    start_text="from v = 0.8 and u = 0.001: almost exactly on the ridge u = 0, which leads to the saddle",
     floors=(_turned_back(1, 0), _turned_back(-1, 0)),
     line=-1 / 160,
-    goal="left when f stays below −1/160, half as deep as the floors at u = ±1",
+    goal="left when f stays below −1/160, half as deep as the minima at u = ±1",
     value=_saddle,
     gradient=_saddle_gradient,
 )
-"""A saddle at 0 between two floors: the way out is 20 times less curved than the slope that leads in."""
+"""A saddle at 0 between two minima: the way out is 20 times less curved than the slope that leads in."""
 
 
 def _ravine(x: float, y: float) -> float:
@@ -157,10 +157,10 @@ RAVINE = Landscape(
     name="ravine",
     formula="f = (y − x²)² + (1 − x)²/20",
     start=(-1.2, 1.0),
-    start_text="from x = −1.2 and y = 1: round the bend from the floor",
+    start_text="from x = −1.2 and y = 1: on the far side of the curve from the minimum",
     floors=((1.0, 1.0),),
     line=1 / 2000,
-    goal="floor reached when f stays below 1/2000, about a tenth from x = y = 1",
+    goal="minimum reached when f stays below 1/2000, about a tenth from x = y = 1",
     value=_ravine,
     gradient=_ravine_gradient,
 )

@@ -92,7 +92,7 @@ def show_race(result: Race, display: Display) -> None:
     display.say("")
     names = [descent.optimizer for descent in _ranked(result, SADDLE)]
     results = [(name, *_cells(result, SADDLE, name), *_cells(result, RAVINE, name)) for name in names]
-    display.table(("optimizer", "steps off the saddle", "rate", "to the floor", "rate"), results)
+    display.table(("optimizer", "steps off the saddle", "rate", "to the minimum", "rate"), results)
 
 
 def write_plot(result: Race, path: Path) -> None:
@@ -107,10 +107,10 @@ def write_plot(result: Race, path: Path) -> None:
         title="Steps to leave a saddle",
         frame=(-1.25, 1.25, -1.0, 1.11),
         every=5,
-        landmarks=[Landmark("saddle", (0, 0), "left"), Landmark("floor", SADDLE.floors[1], "left")],
+        landmarks=[Landmark("saddle", (0, 0), "left"), Landmark("minimum", SADDLE.floors[1], "left")],
     )
     ravine = _panel(
-        RAVINE, result, title="Steps to the floor of a ravine", frame=(-1.7, 1.5, -0.6, 1.5), every=50
+        RAVINE, result, title="Steps to the minimum of a ravine", frame=(-1.7, 1.5, -0.6, 1.5), every=50
     )
     title = f"{len(UPDATE_RULES)} optimizers from one start, each at its own best rate"
     write_bytes(path, draw_paths(PathPlot(title, (saddle, ravine))))
@@ -125,14 +125,15 @@ def _panel(
     every: int,
     landmarks: Sequence[Landmark] = (),
 ) -> Panel:
-    start, floor = Landmark("start", landscape.start, "left"), Landmark("floor", landscape.floors[0], "right")
+    start = Landmark("start", landscape.start, "left")
+    minimum = Landmark("minimum", landscape.floors[0], "right")
     return Panel(
         f"{title}, a marker every {every}",
         (landscape.formula, f"{landscape.goal} (yellow)"),
         landscape.value,
         frame,
         landscape.line,
-        [start, floor, *landmarks],
+        [start, minimum, *landmarks],
         every,
         _trails(_ranked(result, landscape), result.steps),
     )
