@@ -32,7 +32,8 @@ def test_every_command_is_in_the_readme(command):
 
 
 def test_every_file_of_a_run_is_in_the_readme(small_run):
-    for name in os.listdir(small_run):
+    for path in small_run.iterdir():
+        name = f"{path.name}/" if path.is_dir() else path.name
         assert name.startswith(".") or f"`{name}`" in README, name
 
 
