@@ -21,6 +21,7 @@ from finetune.config.config import Config
 from finetune.data.images import ImageLimits
 from finetune.data.indexing.build import index_images
 from finetune.data.loading.balance import class_weights
+from finetune.data.loading.dataset import TrainImages
 from finetune.data.loading.loaders import build_train_loader
 from finetune.data.loading.sampler import EpochSampler, balanced_order
 from finetune.data.loading.transforms import train_transform
@@ -137,9 +138,7 @@ def test_balanced_batches_are_the_same_with_any_number_of_workers(tmp_path, work
 
     def epoch(workers):
         loader = build_train_loader(
-            index,
-            ImageLimits(),
-            transform,
+            TrainImages(index, ImageLimits(), transform),
             batch_size=4,
             seed=3,
             workers=workers,

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from finetune.data.images import (
     ImageError,
-    ImageFacts,
+    ImageInfo,
     ImageLimits,
     inspect_image,
     look_at_images,
@@ -193,14 +193,14 @@ def test_first_picture_of_several_is_read_and_said_to_be(tmp_path, format, name)
     lossless = {"lossless": True} if format == "WEBP" else {}
     first.save(tmp_path / name, format, save_all=True, append_images=[second], **lossless)
     assert abs(pixels(tmp_path / name) - [250, 0, 0]).max() <= 3
-    assert inspect_image(tmp_path / name, LIMITS) == ImageFacts(12, 10, animated=True)
+    assert inspect_image(tmp_path / name, LIMITS) == ImageInfo(12, 10, animated=True)
     first.save(tmp_path / name, format)
-    assert inspect_image(tmp_path / name, LIMITS) == ImageFacts(12, 10, animated=False)
+    assert inspect_image(tmp_path / name, LIMITS) == ImageInfo(12, 10, animated=False)
 
 
 def test_previews_behind_a_camera_jpeg_are_no_animation(tmp_path):
     picture().save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[picture()])
-    assert inspect_image(tmp_path / "x.jpg", LIMITS) == ImageFacts(40, 20, animated=False)
+    assert inspect_image(tmp_path / "x.jpg", LIMITS) == ImageInfo(40, 20, animated=False)
     assert read_image(tmp_path / "x.jpg", LIMITS).size == (40, 20)
 
 

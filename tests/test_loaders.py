@@ -10,15 +10,11 @@ from torchvision.transforms import v2
 
 from finetune.data.images import ImageLimits
 from finetune.data.indexing.build import index_images
-from finetune.data.loading.loaders import (
-    build_eval_loader,
-    build_train_loader,
-    choose_workers,
-    fit_batch_size,
-    worker_failure,
-)
+from finetune.data.loading.dataset import EvalImages, TrainImages
+from finetune.data.loading.loaders import build_eval_loader, build_train_loader, fit_batch_size
 from finetune.data.loading.sampler import EpochSampler
 from finetune.data.loading.transforms import Transform, eval_transform, train_transform
+from finetune.data.loading.workers import choose_workers, worker_failure
 from finetune.errors import DataError, ResourceError
 from finetune.model.preprocessing import Preprocessing
 
@@ -40,7 +36,8 @@ def index(tmp_path_factory):
 
 def train_loader(index, workers=0, *, augment="strong", batch_size=4, seed=7):
     transform = train_transform(augment, SMALL)
-    return build_train_loader(index, LIMITS, transform, batch_size=batch_size, seed=seed, workers=workers)
+    images = TrainImages(index, LIMITS, transform)
+    return build_train_loader(images, batch_size=batch_size, seed=seed, workers=workers)
 
 
 def one_epoch(loader, stage=0, epoch=0, first_batch=0):
@@ -83,7 +80,7 @@ def test_images_are_transformed_by_one_thread_as_in_a_worker(index):
     transform = Transform(v2.Compose([v2.PILToTensor(), CountThreads()]), shrink_to=24)
     try:
         torch.set_num_threads(3)
-        batches = one_epoch(build_train_loader(index, LIMITS, transform, batch_size=9, seed=1))
+        batches = one_epoch(build_train_loader(TrainImages(index, LIMITS, transform), batch_size=9, seed=1))
         assert all((images == 1).all() for images, _ in batches)
         assert torch.get_num_threads() == 3
     finally:
@@ -126,7 +123,7 @@ def test_a_pass_without_start_epoch_is_refused(index):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loading_draws_nothing_from_the_global_generators(index, workers):
     loader = train_loader(index, workers)
-    evaluation = build_eval_loader(index, LIMITS, eval_transform(SMALL), workers=workers)
+    evaluation = build_eval_loader(EvalImages(index, LIMITS, eval_transform(SMALL)), workers=workers)
     torch.manual_seed(5)
     before = torch.get_rng_state()
     one_epoch(loader)
@@ -146,7 +143,9 @@ def test_an_epoch_that_is_left_early_does_not_spoil_the_next(index):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_takes_every_image_in_order(index, workers):
     transform = eval_transform(SMALL)
-    loader = build_eval_loader(index, LIMITS, transform, split="train", batch_size=4, workers=workers)
+    loader = build_eval_loader(
+        EvalImages(index, LIMITS, transform, split="train"), batch_size=4, workers=workers
+    )
     batches = list(loader)
     assert [len(targets) for _, targets in batches] == [4, 4, 4, 4, 2]
     samples = index.of_split("train")

@@ -23,6 +23,7 @@ from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.build import index_images
 from finetune.data.indexing.hold_out import hold_out
 from finetune.data.indexing.match_classes import match_classes
+from finetune.data.loading.dataset import EvalImages
 from finetune.data.loading.loaders import build_eval_loader
 from finetune.data.loading.transforms import eval_transform
 from finetune.data.split import Fold
@@ -200,7 +201,7 @@ def test_batches_hold_0_and_1_for_each_class(tmp_path):
     path = write(tmp_path, names_table("a;b", "", "b", "a;b", "c", "c;a"))
     index = index_images(path, columns=NAMES, seed=1)
     transform = eval_transform(Preprocessing(8, 8, (0.5,) * 3, (0.25,) * 3, "bilinear"))
-    loader = build_eval_loader(index, ImageLimits(), transform, split="train", batch_size=64)
+    loader = build_eval_loader(EvalImages(index, ImageLimits(), transform, split="train"))
     ((_, targets),) = list(loader)
     assert targets.dtype == torch.float32
     assert targets.tolist() == [index.target(sample) for sample in index.of_split("train")]

@@ -38,7 +38,7 @@ class Sample(NamedTuple):
     place: str = ""
     """where a table says so, as `line 7`; empty where no table does"""
     metadata: tuple[str, ...] = ()
-    """cells with facts beside the image, in the order of the index's `metadata`"""
+    """its cells, in the order of the index's `metadata`"""
 
     @property
     def target(self) -> int:
@@ -71,7 +71,7 @@ class ImageIndex:
     columns: Columns = USUAL_COLUMNS
     """the columns of its table that were named, to find the same ones in other tables"""
     metadata: Metadata | None = None
-    """what the facts beside its images mean; None where there are none"""
+    """what the metadata beside its images means; None where there is none"""
     multilabel: bool = False
     """whether a sample may have several classes, or none"""
 
@@ -111,7 +111,7 @@ class ImageIndex:
         for sample in self.samples:
             yield sample.name, sample.split, self.label_text(sample), *sample.metadata
 
-    def facts(self, split: Split) -> list[tuple[str, ...]]:
+    def metadata_rows(self, split: Split) -> list[tuple[str, ...]]:
         """Return the metadata cells of every sample of a split."""
         return [sample.metadata for sample in self.samples if sample.split == split]
 

@@ -1,23 +1,44 @@
-"""Facts beside an image, from columns of a table, as numbers that a head can take.
+"""Metadata beside an image, from a cell of a table or of the command line to the numbers that a head takes.
+
+Every cell takes one route: `metadata_row` puts the cells of an image into the order of the columns,
+`Metadata.encode` turns the row into positions and numbers, and `stack_metadata` turns those of N images into
+tensors; `metadata_tensors` does the last two for images at hand.
 
 A category becomes its position in a table of vectors (an embedding), where 0 stands for a cell that is empty
 or holds what training has not seen. A number is standardised by the mean and the standard deviation of the
-training images, and comes with a flag that says whether its cell is empty. No torch here.
+training images, and comes with a flag that says whether its cell is empty.
+
+torch is imported where tensors are made: reading a table (`init`) works without it.
 """
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from finetune.choices import Kind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Row = tuple[str, ...]
+"""Cells of one image in the order of the columns, without blanks around them, empty where one is missing."""
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _FEW = 20  # whole numbers of no more different values are codes; the same as in fastai's `cont_cat_split`
 _LARGEST = 1e30  # its square still is a number
+
+
+class EncodedRow(NamedTuple):
+    """What the cells of one image mean."""
+
+    categories: list[int]
+    """(K,) the position of each category, 0 where it is missing or training has not seen it"""
+    numbers: list[float]
+    """(2M,) the standardised values, 0 where one is missing; then the flags, 1 where one is missing"""
 
 
 @dataclass(frozen=True)
@@ -72,21 +93,21 @@ class Metadata:
         """The columns of numbers."""
         return tuple(column for column in self.columns if isinstance(column, NumberColumn))
 
-    def encode(self, cells: Sequence[str]) -> tuple[list[int], list[float]]:
-        """Return what the cells of one image mean.
+    @cached_property
+    def kinds(self) -> dict[str, Kind]:
+        """The kind of each column, by name."""
+        return {c.name: "category" if isinstance(c, CategoryColumn) else "number" for c in self.columns}
 
-        Returns:
-            the position of each category (K,), and of M numbers the standardised values, 0 where one is
-            missing, then the flags, 1 where one is missing (2M,).
-        """
+    def encode(self, row: Row) -> EncodedRow:
+        """Return what the cells of one image mean."""
         categories: list[int] = []
         values: list[float | None] = []
-        for column, positions, cell in zip(self.columns, self._positions, cells, strict=True):
+        for column, positions, cell in zip(self.columns, self._positions, row, strict=True):
             if isinstance(column, CategoryColumn):
                 categories.append(positions.get(cell, 0))
             else:
                 values.append(_standardised(column, cell))
-        return categories, [v or 0.0 for v in values] + [float(v is None) for v in values]
+        return EncodedRow(categories, [v or 0.0 for v in values] + [float(v is None) for v in values])
 
     @cached_property
     def _positions(self) -> list[dict[str, int]]:
@@ -94,14 +115,7 @@ class Metadata:
         names = [column.categories if isinstance(column, CategoryColumn) else () for column in self.columns]
         return [{name: position for position, name in enumerate(of, start=1)} for of in names]
 
-    def no_number(self, cells: Sequence[str]) -> tuple[str, str] | None:
-        """Return name and cell of a column of numbers that holds something else; None if there is none."""
-        for column, cell in zip(self.columns, cells, strict=True):
-            if isinstance(column, NumberColumn) and cell and not is_number(cell):
-                return column.name, cell
-        return None
-
-    def unseen(self, rows: Sequence[Sequence[str]]) -> dict[str, dict[str, int]]:
+    def unseen(self, rows: Sequence[Row]) -> dict[str, dict[str, int]]:
         """Count the categories that training has not seen, by column; empty cells are not among them."""
         found: dict[str, dict[str, int]] = {}
         for position, column in enumerate(self.columns):
@@ -121,7 +135,7 @@ class Metadata:
 
     @classmethod
     def from_dict(cls, columns: Sequence[Mapping[str, Any]]) -> Self:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` returned."""
         return cls(
             tuple(
                 CategoryColumn(str(fields["name"]), tuple(map(str, fields["categories"])))
@@ -132,7 +146,36 @@ class Metadata:
         )
 
 
-def fit_metadata(kinds: Mapping[str, Kind], rows: Sequence[Sequence[str]]) -> Metadata:
+def metadata_row(names: Iterable[str], cells: Mapping[str, str]) -> Row:
+    """Put the cells of an image, by column name, into the order of the columns."""
+    return tuple(cells.get(name, "").strip() for name in names)
+
+
+def first_non_number(kinds: Mapping[str, Kind], row: Row) -> tuple[str, str] | None:
+    """Return name and cell of a column of numbers that holds something else; None if there is none."""
+    for (name, kind), cell in zip(kinds.items(), row, strict=True):
+        if kind == "number" and cell and not is_number(cell):
+            return name, cell
+    return None
+
+
+def stack_metadata(encoded: Iterable[EncodedRow | None]) -> "tuple[Tensor, ...]":
+    """Return categories (N, K), int64, and numbers (N, 2M), float32, of N images; or nothing."""
+    import torch
+
+    rows = [row for row in encoded if row is not None]
+    if not rows:
+        return ()
+    categories, numbers = zip(*rows, strict=True)
+    return torch.tensor(categories, dtype=torch.int64), torch.tensor(numbers, dtype=torch.float32)
+
+
+def metadata_tensors(metadata: Metadata | None, rows: Iterable[Row]) -> "tuple[Tensor, ...]":
+    """Return what a head takes beside the features of some images; nothing for a model without metadata."""
+    return () if metadata is None else stack_metadata(map(metadata.encode, rows))
+
+
+def fit_metadata(kinds: Mapping[str, Kind], rows: Sequence[Row]) -> Metadata:
     """Learn from the cells of the training images what the columns hold.
 
     `auto` takes a column for numbers if all its cells are, and if some are no whole numbers or more than 20
@@ -157,7 +200,7 @@ def is_number(cell: str) -> bool:
     return _NUMBER.fullmatch(cell) is not None and abs(float(cell)) < _LARGEST
 
 
-def doubts(metadata: Metadata, rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def doubts(metadata: Metadata, rows: Sequence[Row]) -> Iterator[str]:
     """Return what is odd about the columns of the training images, a line each."""
     for position, column in enumerate(metadata.columns):
         filled = [cells[position] for cells in rows if cells[position]]

@@ -12,14 +12,10 @@ from finetune.config.sections import HeadConfig, StageConfig
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
 from finetune.data.loading.balance import balance_line, class_weights, positive_weights
-from finetune.data.loading.loaders import (
-    ImageLoader,
-    build_eval_loader,
-    build_train_loader,
-    choose_workers,
-    fit_batch_size,
-)
+from finetune.data.loading.dataset import EvalImages, TrainImages
+from finetune.data.loading.loaders import ImageLoader, build_eval_loader, build_train_loader, fit_batch_size
 from finetune.data.loading.transforms import eval_transform, train_transform
+from finetune.data.loading.workers import choose_workers
 from finetune.data.metadata import Metadata
 from finetune.display import Display
 from finetune.errors import ConfigError, RunError, WeightsError
@@ -176,11 +172,10 @@ def metadata_inputs(head: HeadConfig, metadata: Metadata) -> MetadataInputs:
 def build_loaders(experiment: Experiment) -> Loaders:
     """Build the training and validation loaders of an experiment."""
     data, index, device = experiment.config.data, experiment.index, experiment.device
+    transform = train_transform(data.augment, experiment.model.preprocessing)
     return Loaders(
         train=build_train_loader(
-            index,
-            experiment.limits,
-            train_transform(data.augment, experiment.model.preprocessing),
+            TrainImages(index, experiment.limits, transform),
             batch_size=data.batch_size,
             seed=experiment.config.seed,
             workers=loader_workers(experiment),
@@ -195,11 +190,9 @@ def build_loaders(experiment: Experiment) -> Loaders:
 def build_val_loader(experiment: Experiment, most_images: int | None = None) -> ImageLoader:
     """Build the loader of the validation images, or of at most `most_images` of them, evenly spaced."""
     index = experiment.index if most_images is None else experiment.index.thinned("val", most_images)
+    transform = eval_transform(experiment.model.preprocessing)
     return build_eval_loader(
-        index,
-        experiment.limits,
-        eval_transform(experiment.model.preprocessing),
-        split="val",
+        EvalImages(index, experiment.limits, transform, split="val"),
         batch_size=experiment.config.data.batch_size,
         workers=loader_workers(experiment),
         pin_memory=experiment.device.type == "cuda",

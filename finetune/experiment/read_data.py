@@ -7,7 +7,6 @@ from finetune.data.images import ImageLimits, parse_colour
 from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import index_images
 from finetune.data.indexing.hold_out import group_shares
-from finetune.data.metadata import CategoryColumn
 from finetune.data.quality.scan import check_images
 from finetune.data.split import Fold
 from finetune.data.table import Columns
@@ -82,5 +81,4 @@ def metadata_lines(index: ImageIndex) -> list[str]:
 
 def column_kinds(index: ImageIndex) -> dict[str, Kind]:
     """Return what each metadata column was taken for."""
-    columns = () if index.metadata is None else index.metadata.columns
-    return {c.name: "category" if isinstance(c, CategoryColumn) else "number" for c in columns}
+    return {} if index.metadata is None else index.metadata.kinds

@@ -92,7 +92,7 @@ def look_at_all(experiment: Experiment, display: Display) -> tuple[dict[str, Loo
                 reasons[sample] = look
             else:
                 looks[sample.name] = look
-                memory.remember(sample.name, path, look.facts)
+                memory.remember(sample.name, path, look.info)
             bar.advance_by(1)
     memory.save()
     return looks, reasons

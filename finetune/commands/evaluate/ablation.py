@@ -10,7 +10,7 @@ from torch import Tensor
 from finetune.choices import Monitor
 from finetune.commands.evaluate.evaluate import eval_loader
 from finetune.data.index import ImageIndex
-from finetune.data.loading.loaders import stack_facts
+from finetune.data.metadata import metadata_tensors
 from finetune.display import Display
 from finetune.metrics.score import Scores, score
 from finetune.runs.trained_model import Trained
@@ -44,16 +44,16 @@ def ablate_metadata(trained: Trained, index: ImageIndex, display: Display) -> li
     cases: list[tuple[str, ...]] = [(name,) for name in metadata.names]
     cases += [metadata.names] if len(metadata.names) > 1 else []
     left = [[name not in case for name in metadata.names] for case in cases]
-    cells, logits, targets = index.facts("val"), [list[Tensor]() for _ in cases], list[Tensor]()
-    with torch.inference_mode(), display.bar("without metadata", len(cells)) as bar:
+    rows, logits, targets = index.metadata_rows("val"), [list[Tensor]() for _ in cases], list[Tensor]()
+    with torch.inference_mode(), display.bar("without metadata", len(rows)) as bar:
         done = 0
         for images, *_, batch_targets in eval_loader(trained, index, "val"):
             features = trained.model.features(images.to(trained.device, non_blocking=True))
-            batch = cells[done : done + len(images)]
+            batch = rows[done : done + len(images)]
             for kept, of_case in zip(left, logits, strict=True):
-                facts = stack_facts([metadata.encode(_blanked(row, kept)) for row in batch])
-                told = (fact.to(trained.device) for fact in facts)
-                of_case.append(trained.model.head(features, *told).cpu())
+                tensors = metadata_tensors(metadata, [_blanked(row, kept) for row in batch])
+                beside = (tensor.to(trained.device) for tensor in tensors)
+                of_case.append(trained.model.head(features, *beside).cpu())
             targets.append(batch_targets)
             done += len(images)
             bar.advance_to(done)

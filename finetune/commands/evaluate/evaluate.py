@@ -7,8 +7,10 @@ from finetune.choices import DeviceName, Split
 from finetune.data.images import ImageLimits
 from finetune.data.index import LABEL_JOINT, ImageIndex, Sample
 from finetune.data.indexing.match_classes import match_classes
-from finetune.data.loading.loaders import ImageLoader, build_eval_loader, choose_workers
+from finetune.data.loading.dataset import EvalImages
+from finetune.data.loading.loaders import ImageLoader, build_eval_loader
 from finetune.data.loading.transforms import eval_transform
+from finetune.data.loading.workers import choose_workers
 from finetune.data.quality.scan import check_images
 from finetune.display import Display
 from finetune.errors import DataError
@@ -71,11 +73,9 @@ def evaluate_split(trained: Trained, index: ImageIndex, split: Split, display: D
 
 def eval_loader(trained: Trained, index: ImageIndex, split: Split) -> ImageLoader:
     """Build the loader of a split's images, as a trained model takes them."""
+    transform = eval_transform(trained.model.preprocessing)
     return build_eval_loader(
-        index,
-        trained.limits,
-        eval_transform(trained.model.preprocessing),
-        split=split,
+        EvalImages(index, trained.limits, transform, split=split),
         batch_size=trained.batch_size,
         workers=choose_workers("auto", index.count(split), device_type=trained.device.type),
         pin_memory=trained.device.type == "cuda",

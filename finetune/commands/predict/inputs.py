@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from finetune.data.indexing.find_images import find_images
-from finetune.data.indexing.fit_metadata import cells_by_name, check_numbers, unseen_lines, untold_lines
+from finetune.data.indexing.fit_metadata import NewCells, rows_of_new_images
 from finetune.data.table import Columns, Table, image_names, is_table, read_table
 from finetune.display import Display
 from finetune.errors import ConfigError, DataError
@@ -28,6 +28,8 @@ class PredictionInput:
     """where a table says so: `labels.csv, line 7`"""
     pixels: Image.Image | Tensor | None = None
     """the image itself, if it is in memory: any Pillow image, or uint8 (3, H, W); else `path` is read"""
+    metadata: tuple[str, ...] = ()
+    """the cells that the model takes, in its order; `add_metadata` puts them there"""
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,16 @@ def add_metadata(
     if trained.metadata is None:
         return list(asked)
     asked = [_with_metadata(one, told) for one in asked]
-    rows = [cells_by_name(one.cells, trained.metadata) for one in asked]
-    check_numbers(trained.metadata, zip(map(_called, asked), rows, strict=True))
     names = {name for one in asked for name in one.cells}
-    for line in untold_lines(trained.metadata, sorted(names), "what was given"):
-        display.warn(f"{line} (--metadata gives it)")
+    given = [NewCells(_called(one), one.cells) for one in asked]
+    source = "what was given (--metadata gives it)"
+    rows, lines = rows_of_new_images(trained.metadata, given, names, source)
+    for line in lines:
+        display.warn(line)
     unlisted = sum(os.path.abspath(one.path) not in told.of_some for one in asked) if told.of_some else 0
     if unlisted:
         display.warn(f"{unlisted:,} of {len(asked):,} images are not in the tables of --metadata")
-    for line in unseen_lines(trained.metadata, rows, "images"):
-        display.warn(line)
-    return asked
+    return [replace(one, metadata=row) for one, row in zip(asked, rows, strict=True)]
 
 
 def images_of(given: Path, trained: Trained) -> list[PredictionInput]:

@@ -12,9 +12,8 @@ from torch import Tensor
 from finetune.choices import DeviceName
 from finetune.commands.predict.inputs import PredictionInput, find_asked
 from finetune.data.images import ImageError, convert_image, read_image
-from finetune.data.indexing.fit_metadata import cells_by_name
-from finetune.data.loading.loaders import stack_facts
 from finetune.data.loading.transforms import eval_transform
+from finetune.data.metadata import metadata_tensors
 from finetune.display import Display
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.multi_label import label_probabilities
@@ -197,9 +196,7 @@ def _answers(
     if not good:
         return []
     inputs = [torch.stack([image for image, _ in good])]
-    if trained.metadata is not None:
-        cells = [cells_by_name(one.cells, trained.metadata) for _, one in good]
-        inputs += stack_facts([trained.metadata.encode(of_one) for of_one in cells])
+    inputs += metadata_tensors(trained.metadata, [one.metadata for _, one in good])
     with torch.inference_mode():
         logits = trained.model(*(one.to(trained.device) for one in inputs))
     names, thresholds = trained.class_names, trained.thresholds

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import torch
 
-from finetune.data.loading.loaders import worker_failure
+from finetune.data.loading.workers import worker_failure
 from finetune.errors import DivergenceError, FinetuneError, Interrupted, ResourceError, Stopped
 from finetune.machine.signals import StopSignals
 from finetune.runs import Run

@@ -69,7 +69,7 @@ class ImageLimits:
 
 
 @dataclass(frozen=True)
-class ImageFacts:
+class ImageInfo:
     """What the scan remembers of a readable file."""
 
     width: int
@@ -86,7 +86,7 @@ THUMBNAIL_SIDE = 16
 class Look:
     """What a thorough look at a readable file gives."""
 
-    facts: ImageFacts
+    info: ImageInfo
     mode: str
     """Pillow's name of how the file stores a pixel: `RGB`, `L`, `P`, `CMYK`, `RGBA`, `I;16` and others"""
     thumbnail: bytes
@@ -144,7 +144,7 @@ def convert_image(image: Image.Image, limits: ImageLimits, *, name: str) -> Imag
             raise ImageError(name, str(error)) from error
 
 
-def inspect_image(path: Path, limits: ImageLimits) -> ImageFacts:
+def inspect_image(path: Path, limits: ImageLimits) -> ImageInfo:
     """Decode a file completely, as `read_image` will, and keep only its facts.
 
     JPEGs are decoded at an eighth of their size, which still reads every byte and is much faster.
@@ -156,7 +156,7 @@ def inspect_image(path: Path, limits: ImageLimits) -> ImageFacts:
         size = image.size
         image.draft(None, (1, 1))
         _to_rgb(_upright(image), limits)
-        return ImageFacts(*size, _is_animated(image))
+        return ImageInfo(*size, _is_animated(image))
 
 
 def look_at_image(path: Path, limits: ImageLimits) -> Look:
@@ -171,7 +171,7 @@ def look_at_image(path: Path, limits: ImageLimits) -> Look:
         grey = _to_rgb(_upright(image), limits).convert("L")
         side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
         small = grey.resize(side, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        return Look(ImageFacts(*size, _is_animated(image)), mode, small.tobytes())
+        return Look(ImageInfo(*size, _is_animated(image)), mode, small.tobytes())
 
 
 def parse_colour(written: str) -> tuple[int, int, int]:

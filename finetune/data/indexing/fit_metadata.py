@@ -1,61 +1,86 @@
-"""What the metadata of a data set means, learned from its training images."""
+"""What the metadata of a data set means, learned from its training images, and whether other data fits it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from finetune.data.index import ImageIndex, Sample
-from finetune.data.metadata import Metadata, doubts, fit_metadata
+from finetune.data.metadata import Metadata, Row, doubts, first_non_number, fit_metadata, metadata_row
 from finetune.errors import DataError
 from finetune.text import printable
 
 _LISTED = 5
 
 
+class NewCells(NamedTuple):
+    """The metadata of an image that was not trained on."""
+
+    image: str
+    """what the image is called in a message"""
+    cells: Mapping[str, str]
+    """by the name of the column; those of other columns count as missing"""
+
+
 def learn_metadata(index: ImageIndex) -> ImageIndex:
-    """Return the index with the meaning of its metadata, as its training images have it, and what is odd.
+    """Return the index with the meaning of its metadata, learned from its training images, and warnings.
 
     Raises:
         DataError: a cell that is no number in a column of numbers.
     """
     if not index.columns.metadata:
         return index
-    train = index.facts("train")
+    train = index.metadata_rows("train")
     metadata = fit_metadata(index.columns.metadata, train)
-    check_numbers(metadata, map(_cells_of, index.samples))
-    lines = [*doubts(metadata, train), *unseen_lines(metadata, index.facts("val"), "validation images")]
+    _check_numbers(metadata, ((_name_of(sample), sample.metadata) for sample in index.samples))
+    lines = [*doubts(metadata, train)]
+    lines += _unseen_lines(metadata, index.metadata_rows("val"), "validation images")
     return replace(index, metadata=metadata, warnings=(*index.warnings, *lines))
 
 
-def apply_metadata(index: ImageIndex, told: Sequence[str], metadata: Metadata, source: str) -> ImageIndex:
-    """Return the index of new images with the metadata of a trained model, and what to warn of.
+def apply_metadata(index: ImageIndex, columns: Sequence[str], metadata: Metadata, source: str) -> ImageIndex:
+    """Return the index of new images with the metadata of a trained model, and warnings.
 
     Args:
-        index: its samples have the cells that the data tells.
-        told: the names of these columns; those of other columns count as missing.
+        index: its samples have the cells of `columns`.
+        columns: the names of the metadata columns that the data has.
         metadata: what the model has learned.
         source: what the data is called.
 
     Raises:
         DataError: a cell that is no number in a column of numbers.
     """
-    samples = tuple(
-        sample._replace(metadata=cells_by_name(dict(zip(told, sample.metadata, strict=True)), metadata))
+    given = [
+        NewCells(_name_of(sample), dict(zip(columns, sample.metadata, strict=True)))
         for sample in index.samples
-    )
-    check_numbers(metadata, map(_cells_of, samples))
-    lines = [*untold_lines(metadata, told, source)]
-    lines += unseen_lines(metadata, [sample.metadata for sample in samples], "images")
+    ]
+    rows, lines = rows_of_new_images(metadata, given, columns, source)
+    samples = tuple(s._replace(metadata=row) for s, row in zip(index.samples, rows, strict=True))
     return replace(index, samples=samples, metadata=metadata, warnings=(*index.warnings, *lines))
 
 
-def cells_by_name(cells: Mapping[str, str], metadata: Metadata) -> tuple[str, ...]:
-    """Return cells in the order of the columns, empty where there is none."""
-    return tuple(cells.get(name, "") for name in metadata.names)
+def rows_of_new_images(
+    metadata: Metadata, given: Sequence[NewCells], columns: Collection[str], source: str
+) -> tuple[list[Row], list[str]]:
+    """Return the metadata of images as a trained model takes it, and warnings of what is missing or new.
+
+    Args:
+        metadata: what the model has learned.
+        given: the cells of each image.
+        columns: the names of the columns that the data has.
+        source: what the data is called.
+
+    Raises:
+        DataError: a cell that is no number in a column of numbers.
+    """
+    rows = [metadata_row(metadata.names, cells) for _, cells in given]
+    _check_numbers(metadata, ((image, row) for (image, _), row in zip(given, rows, strict=True)))
+    lines = [*_missing_lines(metadata, columns, source), *_unseen_lines(metadata, rows, "images")]
+    return rows, lines
 
 
-def untold_lines(metadata: Metadata, told: Sequence[str], source: str) -> list[str]:
-    """Tell which columns the data does not have."""
-    absent = [repr(name) for name in metadata.names if name not in told]
+def _missing_lines(metadata: Metadata, columns: Collection[str], source: str) -> list[str]:
+    """Return a warning of the columns that the data does not have."""
+    absent = [repr(name) for name in metadata.names if name not in columns]
     if not absent:
         return []
     one = len(absent) == 1
@@ -63,32 +88,32 @@ def untold_lines(metadata: Metadata, told: Sequence[str], source: str) -> list[s
     return [f"{what} not in {source}; the model takes {'it' if one else 'them'} for missing"]
 
 
-def check_numbers(metadata: Metadata, told: Iterable[tuple[str, Sequence[str]]]) -> None:
+def _check_numbers(metadata: Metadata, rows: Iterable[tuple[str, Row]]) -> None:
     """Refuse cells that are no numbers in columns of numbers.
 
     Args:
         metadata: what the columns are.
-        told: of each image what it is called, and its cells.
+        rows: of each image what it is called, and its cells.
 
     Raises:
         DataError: there are some.
     """
-    wrong = [(what, found) for what, cells in told if (found := metadata.no_number(cells))]
+    wrong = [(image, found) for image, row in rows if (found := first_non_number(metadata.kinds, row))]
     if wrong:
-        what, (name, cell) = wrong[0]
+        image, (name, cell) = wrong[0]
         raise DataError(
-            f"{what}: {name} {cell!r} is no number, as the column has in training"
+            f"{image}: {name} {cell!r} is no number, as the column has in training"
             f"{f', and {len(wrong) - 1} more' * (len(wrong) > 1)}; leave a cell empty if it is not known."
         )
 
 
-def _cells_of(sample: Sample) -> tuple[str, Sequence[str]]:
+def _name_of(sample: Sample) -> str:
     where = f"{sample.place}: " if sample.place else ""
-    return f"{where}{printable(sample.name)}", sample.metadata
+    return f"{where}{printable(sample.name)}"
 
 
-def unseen_lines(metadata: Metadata, rows: Sequence[Sequence[str]], images: str) -> list[str]:
-    """Tell of categories that training has not seen, a line for each column.
+def _unseen_lines(metadata: Metadata, rows: Sequence[Row], images: str) -> list[str]:
+    """Return warnings of categories that training has not seen, one for each column.
 
     Args:
         metadata: what training has seen.

@@ -45,7 +45,7 @@ def match_classes(
         path: the folder or table.
         class_names: the classes of the model.
         columns: names of the table's columns, where they were given.
-        metadata: what the model knows of facts beside an image; None if nothing. What the data does not
+        metadata: what the model knows of metadata beside an image; None if nothing. What the data does not
             tell counts as missing, and is warned of.
         split: which rows of a table that has a split column, or which folder of one with `train/` and `val/`.
 

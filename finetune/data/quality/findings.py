@@ -93,7 +93,7 @@ def find_bad(
 def find_odd(looks: Mapping[str, Look]) -> list[Finding]:
     """Tell of pictures that can be read and are odd: animated, tiny, slim, not stored as 8-bit colour."""
     findings = []
-    for odd in odd_images({name: look.facts for name, look in looks.items()}):
+    for odd in odd_images({name: look.info for name, look in looks.items()}):
         items = tuple(Item((name,), _size(looks[name])) for name in odd.names)
         message = f"{odd.what}: {len(items):,}"
         findings.append(Finding("warning", odd.kind, message, _ODD_ADVICE[odd.kind], items))
@@ -220,7 +220,7 @@ def _repeats(kind: str, groups: Sequence[tuple[str, ...]], index: ImageIndex) ->
 
 
 def _size(look: Look) -> str:
-    return f"{look.facts.width} × {look.facts.height}"
+    return f"{look.info.width} × {look.info.height}"
 
 
 def _images(number: int) -> str:

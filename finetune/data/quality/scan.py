@@ -7,7 +7,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from finetune.choices import OnBad
-from finetune.data.images import ImageError, ImageFacts, ImageLimits, inspect_image
+from finetune.data.images import ImageError, ImageInfo, ImageLimits, inspect_image
 from finetune.data.index import BadImage, ImageIndex, Sample
 from finetune.data.quality.scan_cache import ScanMemory
 from finetune.errors import DataError
@@ -55,10 +55,10 @@ def check_images(
     """
     if index.root is None:
         return index
-    facts: dict[str, ImageFacts] = {}
+    facts: dict[str, ImageInfo] = {}
     bad: dict[Sample, str] = {}
     for done, (sample, result) in enumerate(_scan(index, limits), start=1):
-        if isinstance(result, ImageFacts):
+        if isinstance(result, ImageInfo):
             facts[sample.name] = result
         else:
             bad[sample] = result
@@ -70,13 +70,13 @@ def check_images(
     return replace(index, warnings=(*index.warnings, *remarks))
 
 
-def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, ImageFacts | str]]:
+def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, ImageInfo | str]]:
     """Return facts or the reason against each sample, in order, reading in threads (Pillow lets them run)."""
     root = index.root
     assert root is not None
     memory = ScanMemory(root, limits)
 
-    def look(sample: Sample) -> ImageFacts | str:
+    def look(sample: Sample) -> ImageInfo | str:
         path = root / sample.name
         known = memory.recall(sample.name, path)
         if known is not None:
@@ -141,9 +141,9 @@ class OddImages(NamedTuple):
     names: tuple[str, ...]
 
 
-def odd_images(facts: Mapping[str, ImageFacts]) -> list[OddImages]:
+def odd_images(facts: Mapping[str, ImageInfo]) -> list[OddImages]:
     """Find images that can be read and are odd, by the way in which they are."""
-    kinds: list[tuple[str, str, Callable[[ImageFacts], bool]]] = [
+    kinds: list[tuple[str, str, Callable[[ImageInfo], bool]]] = [
         ("animated", "are animated or have several pages; the first picture is used", lambda f: f.animated),
         ("tiny", f"are less than {_SMALL} pixels wide or high", lambda f: min(f.width, f.height) < _SMALL),
         (

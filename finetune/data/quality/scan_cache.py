@@ -13,7 +13,7 @@ from typing import Any
 
 import PIL
 
-from finetune.data.images import ImageFacts, ImageLimits
+from finetune.data.images import ImageInfo, ImageLimits
 
 
 class ScanMemory:
@@ -27,14 +27,14 @@ class ScanMemory:
         self._facts: dict[str, list[Any]] = _load(self._file)
         self._changed = False
 
-    def recall(self, name: str, path: Path) -> ImageFacts | None:
+    def recall(self, name: str, path: Path) -> ImageInfo | None:
         """Return what is known of a file if it has not changed."""
         match self._facts.get(name):
             case [int(), int(), int(width), int(height), bool(animated)] as row if row[:2] == _stamp(path):
-                return ImageFacts(width, height, animated)
+                return ImageInfo(width, height, animated)
         return None
 
-    def remember(self, name: str, path: Path, facts: ImageFacts) -> None:
+    def remember(self, name: str, path: Path, facts: ImageInfo) -> None:
         """Note a good file."""
         stamp = _stamp(path)
         if stamp is not None:

@@ -31,7 +31,7 @@ class Columns:
     split: str | None = None
     group: str | None = None
     metadata: Mapping[str, Kind] = field(default_factory=dict)
-    """facts beside the image, and what kind they are"""
+    """the columns of metadata, and of which kind each is"""
     label_separator: str | None = None
     """what stands between the names of classes in one cell; None where a cell is one class"""
 
@@ -89,15 +89,15 @@ def find_named(table: Table, role: str, name: str) -> int:
     )
 
 
-def find_metadata(table: Table, columns: Columns, used: Iterable[tuple[Role, int]]) -> tuple[int, ...]:
-    """Return the positions of the columns with facts beside the image.
+def find_metadata(table: Table, columns: Columns, used: Iterable[tuple[Role, int]]) -> dict[str, int]:
+    """Return the positions of the metadata columns by name.
 
     Raises:
         ConfigError: one is not there, or says what is to be found out.
     """
-    positions = tuple(find_named(table, "metadata", name) for name in columns.metadata)
+    positions = {name: find_named(table, "metadata", name) for name in columns.metadata}
     for role, position in used:
-        if role in ("image", "label", "split") and position in positions:
+        if role in ("image", "label", "split") and position in positions.values():
             raise ConfigError(
                 f"data.columns.metadata: {table.header[position]!r} is the column for the {role} of {table}; "
                 "leave it out, or the model would learn from what it is to tell."

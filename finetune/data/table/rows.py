@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune.choices import Split, split_of
-from finetune.data.metadata import is_number
+from finetune.data.metadata import first_non_number, metadata_row
 from finetune.data.table.columns import ROLES, Columns, Role, find_column, find_metadata, unused_columns
-from finetune.data.table.labels import find_label_cells
+from finetune.data.table.labels import LabelCells, find_label_cells
 from finetune.data.table.reader import Table
 
 
@@ -26,7 +26,7 @@ class ImageRow(NamedTuple):
     place: str
     """`line 7`"""
     metadata: tuple[str, ...] = ()
-    """cells of the columns with facts beside the image, without blanks around them"""
+    """cells of the metadata columns, without blanks around them"""
 
 
 def read_rows(
@@ -51,43 +51,68 @@ def read_rows(
         DataError: a required column is missing; or empty cells, splits that are none, images that stand in
             several rows, whether these agree or not.
     """
-    several = find_label_cells(table, columns) if columns.multilabel and "label" in wanted else None
-    places: dict[Role, int | None] = {
-        role: find_column(table, role, columns, required=role in required)
-        for role in wanted
-        if role != "label" or several is None
-    }
-    used = {role: position for role, position in places.items() if position is not None}
-    of_labels = () if several is None else several.positions
-    facts = find_metadata(table, columns, [*used.items(), *(("label", position) for position in of_labels)])
+    found = _find_columns(table, columns, required, wanted)
     faults: list[str] = []
     rows: dict[str, ImageRow] = {}
     for number, cells in enumerate(table.rows):
-        said = {role: cells[position] for role, position in used.items()}
-        labels = _label_of(said) if several is None else several.names(cells)
-        row = _image_row(said, labels, root, table.place(number))
-        row = row._replace(metadata=tuple(cells[position].strip() for position in facts))
-        wrong = (
-            _cell_faults(said)
-            or (several and several.fault(cells))
-            or _repetition(row, rows.get(row.name))
-            or number_fault(columns, row.metadata)
-        )
+        row, wrong = _read_row(cells, found, root, table.place(number))
+        wrong = wrong or _repetition(row, rows.get(row.name)) or _number_fault(columns, row.metadata)
         if wrong:
             faults.append(f"{row.place}: {wrong}")
         else:
             rows[row.name] = row
     if faults:
         table.refuse(faults)
-    return list(rows.values()), unused_columns(table, {*used.values(), *of_labels, *facts})
+    return list(rows.values()), unused_columns(table, found.positions)
 
 
-def number_fault(columns: Columns, cells: Sequence[str]) -> str | None:
-    """Say which of the cells beside an image is no number though its column is one of numbers."""
-    for (name, kind), cell in zip(columns.metadata.items(), cells, strict=True):
-        if kind == "number" and cell and not is_number(cell):
-            return f"{name} {cell!r} is no number; leave a cell empty if it is not known"
-    return None
+class _FoundColumns(NamedTuple):
+    """Where the columns of a table are that are read."""
+
+    roles: Mapping[Role, int]
+    several: LabelCells | None
+    """the labels of images that may have several classes; None where a label is one class"""
+    metadata: Mapping[str, int]
+
+    @property
+    def positions(self) -> set[int]:
+        """Return the positions of all of them."""
+        labels = () if self.several is None else self.several.positions
+        return {*self.roles.values(), *labels, *self.metadata.values()}
+
+
+def _find_columns(
+    table: Table, columns: Columns, required: tuple[Role, ...], wanted: Iterable[Role]
+) -> _FoundColumns:
+    several = find_label_cells(table, columns) if columns.multilabel and "label" in wanted else None
+    roles = {
+        role: position
+        for role in wanted
+        if role != "label" or several is None
+        if (position := find_column(table, role, columns, required=role in required)) is not None
+    }
+    labels: list[tuple[Role, int]] = [] if several is None else [("label", p) for p in several.positions]
+    return _FoundColumns(roles, several, find_metadata(table, columns, [*roles.items(), *labels]))
+
+
+def _read_row(
+    cells: Sequence[str], found: _FoundColumns, root: Path, place: str
+) -> tuple[ImageRow, str | None]:
+    """Return what a row says, and what is wrong with its cells, if anything is."""
+    said = {role: cells[position] for role, position in found.roles.items()}
+    labels = _label_of(said) if found.several is None else found.several.names(cells)
+    metadata = {name: cells[position] for name, position in found.metadata.items()}
+    row = _image_row(said, labels, root, place)._replace(metadata=metadata_row(metadata, metadata))
+    wrong = _cell_faults(said)
+    if wrong is None and found.several is not None:
+        wrong = found.several.fault(cells)
+    return row, wrong
+
+
+def _number_fault(columns: Columns, row: tuple[str, ...]) -> str | None:
+    """Say which cell of metadata is no number though its column is one of numbers."""
+    found = first_non_number(columns.metadata, row)
+    return found and f"{found[0]} {found[1]!r} is no number; leave a cell empty if it is not known"
 
 
 def image_names(table: Table, root: Path, columns: Columns) -> list[str]:

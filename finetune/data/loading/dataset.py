@@ -1,0 +1,115 @@
+"""Images of an index as torch data sets: loaded, augmented, and put together to batches.
+
+The data sets hold nothing that changes, so neither workers nor skipped batches can change what a batch holds.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from finetune.choices import Split
+from finetune.data.images import ImageError, ImageLimits
+from finetune.data.index import ImageIndex, load_sample
+from finetune.data.loading.sampler import TrainKey
+from finetune.data.loading.transforms import Transform
+from finetune.data.metadata import EncodedRow, stack_metadata
+
+
+class Unreadable(NamedTuple):
+    """Takes the place of an image that cannot be read (any more), up to the main process.
+
+    An exception would arrive there as another one, with a worker's traceback for a message.
+    """
+
+    name: str
+    reason: str
+
+
+Target = int | list[float]
+"""A class, or for images that may have several 0 and 1 for each of them."""
+
+
+class Item(NamedTuple):
+    """One image as it is loaded."""
+
+    image: Tensor
+    """(3, H, W), uint8"""
+    metadata: EncodedRow | None
+    """None where there is none"""
+    target: Target
+
+
+class TrainImages(Dataset[Item | Unreadable]):
+    """The training images, augmented as the seed in the key says."""
+
+    def __init__(self, index: ImageIndex, limits: ImageLimits, transform: Transform) -> None:
+        self.index, self.limits, self.transform = index, limits, transform
+        self.samples = index.of_split("train")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: TrainKey) -> Item | Unreadable:
+        # Not `torch.manual_seed` in `fork_rng`: that also reseeds every GPU, and takes 90 times as long.
+        state = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(key.seed)
+        try:
+            return _load(self, key.position)
+        finally:
+            torch.default_generator.set_state(state)
+
+
+class EvalImages(Dataset[Item | Unreadable]):
+    """The images of a split, in order."""
+
+    def __init__(
+        self, index: ImageIndex, limits: ImageLimits, transform: Transform, *, split: Split = "val"
+    ) -> None:
+        self.index, self.limits, self.transform = index, limits, transform
+        self.samples = index.of_split(split)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, position: int) -> Item | Unreadable:
+        return _load(self, position)
+
+
+def collate(items: Sequence[Item | Unreadable]) -> tuple[Tensor, ...] | Unreadable:
+    """Put images together to a batch: images (N, 3, H, W), metadata where there is any, and targets."""
+    for item in items:
+        if isinstance(item, Unreadable):
+            return item
+    images, metadata, targets = zip(*items, strict=True)
+    # In a worker this stacks straight into shared memory.
+    return default_collate(list(images)), *stack_metadata(metadata), torch.tensor(targets)
+
+
+def _load(images: TrainImages | EvalImages, position: int) -> Item | Unreadable:
+    sample = images.samples[position]
+    try:
+        image = load_sample(images.index, sample, images.limits, shrink_to=images.transform.shrink_to)
+    except ImageError as error:
+        return Unreadable(error.name, error.reason)
+    metadata = images.index.metadata
+    row = None if metadata is None else metadata.encode(sample.metadata)
+    with _one_thread():
+        return Item(images.transform(image), row, images.index.target(sample))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute as a worker does: the same sums in the same order.
+
+    For a single image more threads only cost time, up to a thousand times more where other programs are busy.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,65 @@
+"""The processes that load images: how many, how they start, and what their failures mean."""
+
+import re
+import signal
+from typing import Literal
+
+import torch
+
+from finetune.errors import ResourceError
+from finetune.machine.cores import usable_cores
+from finetune.machine.signals import ASKING
+
+WORKER_TIMEOUT = 300
+"""seconds without an answer after which a worker counts as stuck"""
+
+_MOST_WORKERS = 8
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*(is killed|exited unexpectedly)")
+_WORTH_WORKERS = 200  # images; fewer are read before the processes have started
+
+
+def choose_workers(
+    setting: int | Literal["auto"], n_images: int, *, device_type: str, cores: int | None = None
+) -> int:
+    """Decide how many processes load images.
+
+    Args:
+        setting: that many, or `auto`.
+        n_images: images in a pass; 0 or few small ones are not worth a process.
+        device_type: where the model computes; on `cpu` it needs the cores itself.
+        cores: cores that this process may use; `None` asks the system.
+    """
+    if setting != "auto":
+        return setting
+    if cores is None:
+        cores = usable_cores()
+    if n_images < _WORTH_WORKERS or cores <= (2 if device_type == "cpu" else 1):
+        return 0
+    return min(cores - 1, _MOST_WORKERS)
+
+
+def worker_failure(error: RuntimeError) -> ResourceError | None:
+    """Translate torch's complaint about a worker, `None` if the error is about something else.
+
+    torch raises it in the main process wherever that is when a worker dies, not only in the loader.
+    """
+    text = str(error)
+    if "DataLoader timed out" in text:
+        return ResourceError(
+            f"no data worker answered for {WORKER_TIMEOUT} s: the storage may hang, or memory "
+            "may have run out. Try again, with data.workers set lower."
+        )
+    if not _DEAD_WORKER.search(text):
+        return None
+    memory = "shared memory (/dev/shm)" if "shared memory" in text else "memory"
+    return ResourceError(
+        f"a data worker was killed, most likely for lack of {memory}; "
+        "set data.workers or data.batch_size lower."
+    )
+
+
+def start_worker(worker: int) -> None:
+    """Leave signals to the main process, which stops workers when it has saved."""
+    torch.set_num_threads(1)
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)
