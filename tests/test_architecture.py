@@ -132,9 +132,7 @@ STILL_OVER: dict[str, int] = {
     "data/loading/loaders.py: parameters of build_train_loader": 8,
     "data/table/rows.py: lines of read_rows": 51,
     "experiment/build.py": 316,
-    "experiment/lr_search.py: lines of find_lr": 47,
     "model/head.py: lines of __init__": 46,
-    "optim/build.py: lines of build_optimizer": 41,
 }
 
 

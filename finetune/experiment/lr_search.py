@@ -51,11 +51,10 @@ def find_lr(
     with no_trace(experiment.model):
         trial = build_trial(experiment, number, loaders, max(how.steps + 1, race_steps), display)
         curves = _sweep(trial, experiment.config, display)
-        curve, league = mean_curve(curves), None
+        curve = mean_curve(curves)
         suggestions = suggest(curve)
-        if how.pick == "race":
-            entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
-            league = _race(trial, experiment, entries, race_steps, display)
+        entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
+        league = _race(trial, experiment, entries, race_steps, display) if how.pick == "race" else None
         lr, by = decide(suggestions, league, how.pick)
         if lr is not None and league is None:  # a race compares its candidates with chance by itself
             reason = judge_against_chance(curve, _loss_of_guessing(trial, experiment))

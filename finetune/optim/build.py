@@ -15,6 +15,8 @@ from finetune.optim.update_rules import UPDATE_RULES, Settings
 
 NO_SETTINGS = Settings()
 
+_ADAMS: dict[str, type[NAdam | RAdam]] = {"nadam": NAdam, "radam": RAdam, "ranger": Ranger}
+
 
 def build_optimizer(
     param_groups: Sequence[dict[str, Any]],
@@ -51,8 +53,7 @@ def build_optimizer(
             adam = AdamW if decoupled or name == "adamw" else Adam
             return adam(groups, betas=betas, eps=eps, fused=True)
         case "nadam" | "radam" | "ranger":
-            kind: type[NAdam | RAdam] = {"nadam": NAdam, "radam": RAdam, "ranger": Ranger}[name]
-            return kind(groups, betas=betas, eps=eps, decoupled_weight_decay=decoupled, foreach=True)
+            return _ADAMS[name](groups, betas=betas, eps=eps, decoupled_weight_decay=decoupled, foreach=True)
         case "lamb":
             return Lamb(groups, betas=betas, eps=eps, decoupled_weight_decay=decoupled)
         case "lion":
