@@ -4,12 +4,16 @@ import csv
 import json
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from conftest import run_finetune, write_small_config
 
 from finetune.errors import CheckpointError
-from finetune.runs.digests import check_file, read_checked, write_covered
+from finetune.runs import create_run, open_run
+from finetune.runs.digests import read_checked, write_covered
 
 
 @pytest.fixture
@@ -96,8 +100,8 @@ class KilledError(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("writes", range(4))
-def test_a_kill_between_two_writes_leaves_valid_digests(tmp_path, monkeypatch, writes):
+@pytest.mark.parametrize("writes", range(3))
+def test_a_kill_at_any_moment_leaves_files_that_belong_together(tmp_path, monkeypatch, writes):
     write_covered(tmp_path, {"classes.json": b"old", "split.csv": b"old"})
     replace, made = os.replace, []
 
@@ -110,9 +114,49 @@ def test_a_kill_between_two_writes_leaves_valid_digests(tmp_path, monkeypatch, w
     monkeypatch.setattr("os.replace", killed)
     with pytest.raises(KilledError):
         write_covered(tmp_path, {"classes.json": b"new", "split.csv": b"new"})
-    for name in ("classes.json", "split.csv"):
-        assert read_checked(tmp_path / name) in (b"old", b"new")
-        check_file(tmp_path / name)
+    contents = [read_checked(tmp_path / name) for name in ("classes.json", "split.csv")]
+    assert contents == ([b"old"] * 2 if writes == 0 else [b"new"] * 2)
+    monkeypatch.setattr("os.replace", replace)
+    write_covered(tmp_path, {"files.csv": b"more"})
+    assert contents == [(tmp_path / name).read_bytes() for name in ("classes.json", "split.csv")]
+
+
+def test_a_kill_while_files_are_staged_leaves_the_old_ones(tmp_path, monkeypatch):
+    write_covered(tmp_path, {"classes.json": b"old", "split.csv": b"old"})
+    flush, made = os.fsync, []
+
+    def killed(descriptor):
+        if made:
+            raise KilledError
+        made.append(descriptor)
+        flush(descriptor)
+
+    monkeypatch.setattr("os.fsync", killed)
+    with pytest.raises(KilledError):
+        write_covered(tmp_path, {"classes.json": b"new", "split.csv": b"new"})
+    assert [read_checked(tmp_path / name) for name in ("classes.json", "split.csv")] == [b"old"] * 2
+
+
+def test_a_model_read_while_a_better_one_is_saved_is_one_of_the_two(tmp_path):
+    with create_run(tmp_path / "run", parent=tmp_path, name="x") as run, ThreadPoolExecutor() as threads:
+        run.save_model({"a": torch.full((100_000,), 0.0)}, {"epoch": 0})
+
+        def save_better_models():
+            for number in range(30):
+                run.save_model({"a": torch.full((100_000,), float(number))}, {"epoch": number})
+                time.sleep(0.05)
+
+        saved = threads.submit(save_better_models)
+        while not saved.done():
+            tensors, description = open_run(run.directory).load_model()
+            assert tensors["a"][0] == description["epoch"]
+
+
+def test_a_missing_file_of_the_list_is_named(run):
+    (run / "model.safetensors").unlink()
+    result = run_finetune("evaluate", run)
+    assert result.exit_code == 5
+    assert f"{run / 'model.safetensors'} is missing.\nRestore the file from a copy" in result.stderr
 
 
 def test_what_a_kill_left_is_forgotten_by_the_next_write(tmp_path):

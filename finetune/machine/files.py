@@ -41,17 +41,48 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: temporary name, flush, rename, flush the folder."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Write a file atomically: temporary name, flush, rename, flush the folder.
+
+    Raises:
+        ResourceError: the system refuses; what was at `path` before is still there.
+    """
+    stage_bytes(path, content)
+    publish(path)
+
+
+def staged(path: Path) -> Path:
+    """Return the temporary name under which the next content of a file is written."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def stage_bytes(path: Path, content: bytes) -> None:
+    """Write what a file is to hold next under its temporary name, until it has reached the disk.
+
+    Raises:
+        ResourceError: the system refuses.
+    """
     with reported_disk_errors(path):
         try:
-            with open(temporary, "wb") as file:
+            with open(staged(path), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            staged(path).unlink(missing_ok=True)
+            raise
+
+
+def publish(path: Path) -> None:
+    """Rename what was staged for a file to its name.
+
+    Raises:
+        ResourceError: the system refuses.
+    """
+    with reported_disk_errors(path):
+        try:
+            os.replace(staged(path), path)
+        except OSError:
+            staged(path).unlink(missing_ok=True)
             raise
         _flush_folder(path.parent)
 

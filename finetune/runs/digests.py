@@ -2,37 +2,55 @@
 
 A file that was damaged, or edited by hand, would otherwise give another answer without a word: two class
 names that change places are still a valid file.
+
+Files that belong together change together, although a system can only rename them one by one: their new
+contents are staged under temporary names, then the list is replaced, then they get their names. So the list
+decides. A process that is killed before it is replaced leaves the old files; one that is killed afterwards
+leaves the new ones, some perhaps under their temporary names, where they are found.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from finetune.errors import CheckpointError
-from finetune.machine.files import write_bytes, write_json
+from finetune.errors import CheckpointError, ResourceError
+from finetune.machine.files import publish, stage_bytes, staged, write_json
 from finetune.runs.names import CLASSES, DIGESTS, FILES, MODEL, SPLIT, STARTED, WEIGHTS
 
 COVERED = (WEIGHTS, MODEL, CLASSES, SPLIT, FILES, STARTED)
 """Files in the list, in the order in which those that change together are written."""
 
-# A file and the list may change while they are read: a training saves its best model beside an evaluation.
-_TRIES = 5
-_WAIT = 0.2  # seconds
+TRIES = 5
+"""How often to look at a file that may be changing: a training saves its best model beside an evaluation."""
+WAIT = 0.2  # seconds between two of them
 
 
 def write_covered(directory: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files of the list with their digests; killed at any moment, every file still has a valid digest.
+    """Write files of the list, all or none of them, with their digests.
 
-    In between, the digests of the old and of the new content of a file are both valid.
+    Raises:
+        ResourceError: the system refuses; the files are those from before.
     """
-    old = _read_list(directory) if (directory / DIGESTS).exists() else {}
-    new = {name: [hashlib.sha256(contents[name]).hexdigest()] for name in COVERED if name in contents}
-    write_json(directory / DIGESTS, old | {name: new[name] + old.get(name, []) for name in new})
-    for name in new:
-        write_bytes(directory / name, contents[name])
-    write_json(directory / DIGESTS, old | new)
+    old = read_list(directory) if (directory / DIGESTS).exists() else {}
+    for name, digest in old.items():  # what a kill left staged would be lost by staging anew
+        if staged(directory / name).exists() and _digest(staged(directory / name)) == digest:
+            publish(directory / name)
+    names = [name for name in COVERED if name in contents]
+    try:
+        for name in names:
+            stage_bytes(directory / name, contents[name])
+        new = {name: hashlib.sha256(contents[name]).hexdigest() for name in names}
+        write_json(directory / DIGESTS, old | new)
+    except ResourceError:
+        for name in names:
+            with suppress(OSError):
+                staged(directory / name).unlink(missing_ok=True)
+        raise
+    for name in names:
+        publish(directory / name)
 
 
 def read_checked(path: Path) -> bytes:
@@ -42,42 +60,55 @@ def read_checked(path: Path) -> bytes:
         CheckpointError: it is not what the run wrote.
         OSError: it is not there, or cannot be read.
     """
-    for _ in range(_TRIES):
-        content = path.read_bytes()
-        if path.name not in COVERED or _is_valid(path, hashlib.sha256(content).hexdigest()):
-            return content
-        time.sleep(_WAIT)
+    if path.name not in COVERED:
+        return path.read_bytes()
+    for _ in range(TRIES):
+        valid = find_valid(path)
+        with suppress(FileNotFoundError):  # what was staged has just got its name
+            return valid.read_bytes()
     raise _altered(path)
 
 
-def check_file(path: Path) -> None:
-    """Make sure that a file of the list is what the run wrote, without holding it in memory.
+def find_valid(path: Path) -> Path:
+    """Return where the content of a file of the list is: at its name, or staged by a killed process.
 
     Raises:
-        CheckpointError: it is not.
-        OSError: it is not there, or cannot be read.
+        CheckpointError: it is not what the run wrote, or is gone.
+        OSError: it was never written, or cannot be read.
     """
-    for _ in range(_TRIES):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if _is_valid(path, digest):
-            return
-        time.sleep(_WAIT)
+    for _ in range(TRIES):
+        if path.exists() or staged(path).exists():
+            listed = read_list(path.parent)
+            for candidate in (path, staged(path)):
+                with suppress(FileNotFoundError):
+                    if _digest(candidate) == listed.get(path.name):
+                        return candidate
+        elif not (path.parent / DIGESTS).exists() or path.name not in read_list(path.parent):
+            raise FileNotFoundError(path)
+        time.sleep(WAIT)
     raise _altered(path)
 
 
-def _is_valid(path: Path, digest: str) -> bool:
-    return digest in _read_list(path.parent).get(path.name, [])
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _altered(path: Path) -> CheckpointError:
+    if not path.exists():
+        return CheckpointError(f"{path} is missing.\nRestore the file from a copy, or train again.")
     return CheckpointError(
         f"{path} is damaged or was changed: its SHA-256 is not the one in {DIGESTS}.\n"
         "Restore the file from a copy, or train again; the files of a run cannot be edited."
     )
 
 
-def _read_list(directory: Path) -> dict[str, list[str]]:
+def read_list(directory: Path) -> dict[str, str]:
+    """Read the digests by file name.
+
+    Raises:
+        CheckpointError: the list is missing or damaged.
+    """
     path = directory / DIGESTS
     try:
         listed = json.loads(path.read_bytes())
@@ -88,6 +119,6 @@ def _read_list(directory: Path) -> dict[str, list[str]]:
         ) from None
     except ValueError:
         listed = None
-    if not isinstance(listed, dict) or not all(isinstance(digests, list) for digests in listed.values()):
+    if not isinstance(listed, dict) or not all(isinstance(digest, str) for digest in listed.values()):
         raise CheckpointError(f"{path} is damaged.\nRestore the file from a copy, or train again.")
     return listed

@@ -29,7 +29,7 @@ from finetune.machine.files import (
 )
 from finetune.runs.checkpoints import CheckpointFolder
 from finetune.runs.checksummed import dump_checksummed, load_checksummed
-from finetune.runs.digests import check_file, read_checked, write_covered
+from finetune.runs.digests import TRIES, WAIT, find_valid, read_checked, read_list, write_covered
 from finetune.runs.names import (
     CHECKPOINTS,
     CLASSES,
@@ -234,11 +234,7 @@ class Run:
         write_file(self / REPORT_PAGE, page)
 
     def save_model(self, state: Mapping[str, torch.Tensor], description: Mapping[str, object]) -> None:
-        """Save the weights, and all that is needed to rebuild the model and its preprocessing.
-
-        A process that is killed between the two files leaves the new weights with the description of the best
-        epoch before: the same model, with thresholds that are an epoch old.
-        """
+        """Save the weights and all that is needed to rebuild the model and its preprocessing, or neither."""
         contents = {WEIGHTS: dump_checksummed(state), MODEL: json_bytes(description)}
         write_covered(self.directory, contents)
 
@@ -249,12 +245,25 @@ class Run:
             RunError: not the directory of a run that has a model.
             CheckpointError: the files are damaged, or were changed.
         """
-        path, description = self / WEIGHTS, self.read_json(MODEL)
-        try:
-            check_file(path)
-            return load_checksummed(path)[0], description
-        except FileNotFoundError:
-            raise RunError(f"{path} is missing: the run ended before its first epoch was done.") from None
+        path = self / WEIGHTS
+        for attempt in range(TRIES):
+            time.sleep(WAIT * (attempt > 0))
+            description = self.read_json(MODEL)
+            listed = read_list(self.directory)
+            if path.name not in listed:
+                raise RunError(f"{path} is missing: the run ended before its first epoch was done.")
+            # A training that saves a better model meanwhile must not give this one half of each.
+            try:
+                tensors, _ = load_checksummed(find_valid(path))
+            except FileNotFoundError:  # it has just got its name
+                continue
+            except CheckpointError:
+                if read_list(self.directory) == listed:
+                    raise
+                continue
+            if read_list(self.directory) == listed and self.read_json(MODEL) == description:
+                return tensors, description
+        raise CheckpointError(f"{path} changes all the time.\nTry again when the training has ended.")
 
     def read_config(self) -> str:
         """Read the resolved config's text."""
