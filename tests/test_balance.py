@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_result import result_of
 from test_guards import stopped
-from test_learner import make_loaders, make_model
+from test_loop import make_loaders, make_model
 from test_resume import CONFIG, as_if_killed_at
 
 from finetune.config.config import Config

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from test_learner import InOrder, Seen, fit, make_loaders, make_model
+from test_loop import InOrder, Seen, fit, make_loaders, make_model
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_guards import stopped
-from test_learner import make_loaders, make_model
+from test_loop import make_loaders, make_model
 from torch.nn import functional
 
 from finetune.data.loading.balance import positive_weights
@@ -99,4 +99,4 @@ def test_a_negative_loss_stops_training_and_says_what_to_give():
     error = str(stopped(make_model(), with_targets(1.0), loss=Negated()))
     assert "cross-entropy is never negative" in error
     assert "Targets or outputs are of the wrong kind" in error
-    assert "Give logits and targets from 0 to 1" in error
+    assert "The loss needs logits and targets from 0 to 1" in error
