@@ -65,6 +65,8 @@ def test_a_value_that_is_no_number_is_never_a_gain(metric):
     assert first_stop([math.nan, math.nan], metric=metric) == 2
     assert first_stop([math.nan, 0.5, math.nan, math.nan], metric=metric) == 4
     assert "val_loss was no finite number in 2 epochs" in str(stop_of([math.nan, math.nan]))
+    assert "val_loss was no finite number in 1 epoch\n" in str(stop_of([math.nan], patience=1))
+    assert stop_of([math.nan, math.nan]).stage == "unfrozen"
 
 
 def test_epochs_in_which_the_rate_rises_are_not_counted():

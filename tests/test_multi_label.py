@@ -54,6 +54,17 @@ def test_average_precision_counts_equal_probabilities_as_scikit_learn_does(pairs
     assert float(average_precisions(probabilities, targets)) == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_class_of_one_image_and_one_of_all_but_one_have_their_whole_recall():
+    targets = torch.tensor([[1, 1], [0, 1], [0, 0]])
+    scores = score(20.0 * targets - 10, targets, NAMES[:2])
+    assert [(row.support, row.precision, row.recall, row.f1) for row in scores.per_class] == [
+        (1, 1, 1, 1),
+        (2, 1, 1, 1),
+    ]
+    wrong = score(10.0 - 20 * targets[:, :1], targets[:, :1], NAMES[:1], [0.5])
+    assert wrong.balanced_accuracy == 0
+
+
 def f1_at(pairs, threshold):
     hits = sum(p >= threshold and there for p, there in pairs)
     return 2 * hits / (sum(p >= threshold for p, _ in pairs) + sum(there for _, there in pairs))

@@ -93,6 +93,13 @@ def test_fewer_images_per_class_are_a_subset_of_more():
     assert all(limit_per_class(NAMES, TARGETS, limit=1000, seed=1))
 
 
+def test_another_seed_keeps_other_images_and_deals_other_folds():
+    few = [limit_per_class(NAMES, TARGETS, limit=5, seed=seed) for seed in (1, 2)]
+    folds = [stratified_folds(NAMES, TARGETS, folds=4, seed=seed) for seed in (1, 2)]
+    assert few[0] != few[1]
+    assert folds[0] != folds[1]
+
+
 # Folds
 
 
