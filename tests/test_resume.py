@@ -451,7 +451,7 @@ MOMENTS = {
     "validation": ("finetune.commands.train.stages._Watch.val_batch", 2),
     "end of an epoch": ("finetune.commands.train.stages._Watch.epoch", 3),
     "range test": ("finetune.experiment.lr_search.range_test", 1),
-    "race": ("finetune.experiment.lr_search.race", 1),
+    "race": ("finetune.experiment.lr_search.run_race", 1),
     "rate found": ("finetune.commands.train.stages.draw_png", 1),
     "write of a checkpoint": ("finetune.runs.checkpointer.Checkpointer._write", 6),
     "last epoch": ("finetune.commands.train.stages._Watch.epoch", 4),
