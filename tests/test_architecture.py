@@ -124,13 +124,11 @@ LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS = 300, 40, 7
 # What is over a limit, with its size. An entry shrinks or goes with what it names; none is added.
 STILL_OVER: dict[str, int] = {
     "api/train.py: lines of train": 50,
-    "commands/train/finish.py: lines of write_outcome": 47,
     "config/yaml_reader.py": 304,
     "data/images/decode.py": 307,
     "data/indexing/build.py: lines of index_images": 52,
     "experiment/build.py": 316,
     "model/head.py: lines of __init__": 46,
-    "runs/directory.py": 308,
 }
 
 
@@ -251,6 +249,7 @@ TESTED_IN = {
     "runs/checksummed.py": "test_resume.py",
     "runs/opening.py": "test_directory.py",
     "runs/recorder.py": "test_directory.py",
+    "runs/tables.py": "test_directory.py",
     "training/events.py": "test_loop.py",
     "training/features.py": "test_race.py",
     "training/inference.py": "test_evaluate.py",

@@ -27,6 +27,11 @@ def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_a_file_that_was_never_written_is_not_called_intact(tmp_path):
+    with pytest.raises(ResourceError, match=r"none/f: No such file or directory\.$"):
+        write_bytes(tmp_path / "none" / "f", b"new")
+
+
 def test_json_holds_no_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "f", float("nan"))

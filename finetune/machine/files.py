@@ -93,9 +93,9 @@ def reported_disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ResourceError(
-            f"Cannot write {path}: {error.strerror or error}. What was saved before is intact."
-        ) from None
+        # Where nothing was saved before, that it is intact would mislead.
+        before = " What was saved before is intact." if path.exists() else ""
+        raise ResourceError(f"Cannot write {path}: {error.strerror or error}.{before}") from None
 
 
 def _flush_folder(folder: Path) -> None:

@@ -10,16 +10,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self, cast, get_args
+from typing import IO, Any, Self
 
 import torch
 
-from finetune.choices import Split
-from finetune.data.index import SPLIT_HEADER
 from finetune.data.quality.fingerprint import Fingerprint
 from finetune.errors import CheckpointError, RunError
 from finetune.machine.files import (
-    csv_bytes,
     json_bytes,
     reported_disk_errors,
     write_bytes,
@@ -48,19 +45,7 @@ from finetune.runs.names import (
     STATUS,
     WEIGHTS,
 )
-from finetune.text import protect_cell, unprotect_cell
-
-FILES_HEADER = ("image", *Fingerprint._fields)
-
-
-class SplitRow(NamedTuple):
-    """One image in the record of a split."""
-
-    name: str
-    split: Split
-    class_name: str
-    metadata: tuple[str, ...]
-    """cells of facts beside the image"""
+from finetune.runs.tables import SplitRow, files_bytes, parse_files, parse_split, split_bytes
 
 
 class Run:
@@ -112,27 +97,20 @@ class Run:
             started: the config as it was given, and the environment. Its file is written last: where it is,
                 there is a run to resume.
         """
-        header, rows = split
-        marks = ([protect_cell(name), *mark] for name, mark in files.items())
         write_covered(
             self.directory,
             {
                 CLASSES: json_bytes(list(class_names)),
-                SPLIT: csv_bytes(header, ([protect_cell(cell) for cell in row] for row in rows)),
-                FILES: csv_bytes(FILES_HEADER, marks),
+                SPLIT: split_bytes(*split),
+                FILES: files_bytes(files),
                 STARTED: json_bytes(started),
             },
         )
 
     def read_files(self) -> dict[str, Fingerprint]:
         """Read the fingerprint of every image by name."""
-        rows = csv.reader(io.StringIO(self._read(FILES)))
-        next(rows, None)
         try:
-            return {
-                unprotect_cell(name): Fingerprint(int(size), int(modified), digest)
-                for name, size, modified, digest in rows
-            }
+            return parse_files(self._read(FILES))
         except ValueError:
             raise RunError(f"{self / FILES} is not what a run wrote; was it changed by hand?") from None
 
@@ -148,15 +126,12 @@ class Run:
         """Read image name, split, class and metadata of every image.
 
         Raises:
-            RunError: the file is missing or not what `write_split` wrote.
+            RunError: the file is missing or not what a run wrote.
         """
-        header, *rows = [
-            tuple(map(unprotect_cell, row)) for row in csv.reader(io.StringIO(self._read(SPLIT)))
-        ] or [()]
-        begins_well = header[: len(SPLIT_HEADER)] == SPLIT_HEADER
-        if not begins_well or not all(len(r) == len(header) and r[1] in get_args(Split) for r in rows):
-            raise RunError(f"{self / SPLIT} is not the split of a run; was it changed by hand?")
-        return [SplitRow(name, cast(Split, split), of, tuple(cells)) for name, split, of, *cells in rows]
+        try:
+            return parse_split(self._read(SPLIT))
+        except ValueError:
+            raise RunError(f"{self / SPLIT} is not the split of a run; was it changed by hand?") from None
 
     def write_history(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Write one row per epoch; all rows have the keys of the first. Without rows there is no file."""

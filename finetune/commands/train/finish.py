@@ -1,7 +1,7 @@
 """The last page of the story of `finetune train`: judge the run by its curves, write its report, show it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
@@ -12,6 +12,7 @@ from finetune.commands.train.stages import TrainingRun, resolved_config
 from finetune.display import Display, duration
 from finetune.experiment.build import Experiment
 from finetune.experiment.task import resolved
+from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
 from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose
 from finetune.report.html_page import report_page
@@ -82,7 +83,7 @@ def _in_order(steps: Mapping[int, Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 def write_outcome(training: TrainingRun, experiment: Experiment, display: Display) -> Outcome:
     """Write the report of the best model, and show it."""
-    run, recorder, seconds = training.run, training.recorder, training.checkpointer.seconds
+    run, recorder = training.run, training.recorder
     scores = {"val": recorder.best_scores}
     ablations: list[Ablation] = []
     if experiment.index.count("test") or experiment.index.metadata is not None:
@@ -90,22 +91,8 @@ def write_outcome(training: TrainingRun, experiment: Experiment, display: Displa
         if experiment.index.count("test"):
             scores["test"] = evaluate_split(trained, experiment.index, "test", display)
         ablations = ablate_metadata(trained, experiment.index, display)
-    metric = resolved(experiment.config.monitor)
     findings = diagnose_run(training, experiment)
-    report = {
-        "run_dir": str(run.directory),
-        "best": asdict(recorder.best),
-        "epochs": len(recorder.history),
-        "seconds": round(seconds, 3),
-        **({"inexact": list(training.inexact)} if training.inexact else {}),
-        "train_images": experiment.index.count("train"),
-        "bad_images": [image._asdict() for image in experiment.index.bad],
-        "early_stops": [asdict(stop) for stop in recorder.early_stops],
-        "diagnosis": [asdict(finding) for finding in findings],
-        "monitor": metric,
-        "ablations": [one.to_dict(metric) for one in ablations],
-        **{split: of_split.to_dict() for split, of_split in scores.items()},
-    }
+    report = build_report(training, experiment, scores, ablations, findings)
     run.write_report(report)
     page = report_page(
         report,
@@ -122,10 +109,10 @@ def write_outcome(training: TrainingRun, experiment: Experiment, display: Displa
         best = f"best model (stage {recorder.best.stage}, epoch {recorder.best.epoch})"
         display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
         show_scores(display, of_split)
-    show_ablations(ablations, recorder.best_scores, metric, display)
+    show_ablations(ablations, recorder.best_scores, resolved(experiment.config.monitor), display)
     if findings:
         display.say("\n" + "\n".join(["diagnosis:", *map(str, findings)]))
-    display.say(f"\ndone in {duration(seconds)}: {run.directory}")
+    display.say(f"\ndone in {duration(report['seconds'])}: {run.directory}")
     return outcome_of(run, report)
 
 
@@ -139,6 +126,31 @@ def about_run(experiment: Experiment) -> dict[str, str]:
         "Data": f"{config.data.path} ({numbers} images)",
         "Classes": f"{len(index.class_names):,}",
         "Finished": time.strftime("%Y-%m-%d %H:%M %Z"),
+    }
+
+
+def build_report(
+    training: TrainingRun,
+    experiment: Experiment,
+    scores: Mapping[str, Scores],
+    ablations: Sequence[Ablation],
+    findings: Sequence[Finding],
+) -> dict[str, Any]:
+    """Return the content of report.json; `scores` are those of the best model, by split."""
+    recorder, metric = training.recorder, resolved(experiment.config.monitor)
+    return {
+        "run_dir": str(training.run.directory),
+        "best": asdict(recorder.best),
+        "epochs": len(recorder.history),
+        "seconds": round(training.checkpointer.seconds, 3),
+        **({"inexact": list(training.inexact)} if training.inexact else {}),
+        "train_images": experiment.index.count("train"),
+        "bad_images": [image._asdict() for image in experiment.index.bad],
+        "early_stops": [asdict(stop) for stop in recorder.early_stops],
+        "diagnosis": [asdict(finding) for finding in findings],
+        "monitor": metric,
+        "ablations": [one.to_dict(metric) for one in ablations],
+        **{split: of_split.to_dict() for split, of_split in scores.items()},
     }
 
 
