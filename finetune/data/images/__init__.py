@@ -6,15 +6,14 @@ from finetune.data.images.decode import (
     THUMBNAIL_SIDE,
     ImageError,
     ImageInfo,
-    ImageLimits,
     Look,
     convert_image,
     inspect_image,
     look_at_image,
-    parse_colour,
     read_image,
 )
 from finetune.data.images.diagnose import file_reason
+from finetune.data.images.limits import ImageLimits, parse_colour
 from finetune.data.images.parallel import look_at_images
 
 __all__ = [

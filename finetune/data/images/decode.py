@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor
+from PIL import Image
 
-from finetune.choices import SixteenBit
 from finetune.data.images.diagnose import decoder_reason, file_reason, too_big
+from finetune.data.images.limits import ImageLimits
 from finetune.errors import DataError
 from finetune.text import printable
 
@@ -54,18 +54,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-@dataclass(frozen=True)
-class ImageLimits:
-    """What a file may be, and how the unusual ones become RGB."""
-
-    max_pixels: int = 50_000_000
-    """most pixels (width × height) of a file, read from its header before anything is decoded"""
-    sixteen_bit: SixteenBit = "scale"
-    """16-bit grey: scaled from its full range to 0–255, or refused"""
-    background: tuple[int, int, int] = (255, 255, 255)
-    """colour, 0–255 each, that shows through transparent pixels"""
 
 
 @dataclass(frozen=True)
@@ -172,16 +160,6 @@ def look_at_image(path: Path, limits: ImageLimits) -> Look:
         side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
         small = grey.resize(side, Image.Resampling.BICUBIC, reducing_gap=3.0)
         return Look(ImageInfo(*size, _is_animated(image)), mode, small.tobytes())
-
-
-def parse_colour(written: str) -> tuple[int, int, int]:
-    """Read a colour such as `#ffffff` or `white`.
-
-    Raises:
-        ValueError: no such colour.
-    """
-    red, green, blue, *_ = ImageColor.getrgb(written)
-    return red, green, blue
 
 
 def _is_animated(image: Image.Image) -> bool:

@@ -46,9 +46,8 @@ def index_images(
         path: a folder of class folders; one with `train/`, and perhaps `val/` and `test/`, that hold class
             folders; a table of images and labels; `builtin:digits`; or `builtin:turned-digits`, a table.
         val: the fraction of each class to validate on (0–1); a fold; the name of the folder to validate on;
-            the path of a table that says what each image is for; or `auto`: the folder `val`, `valid` or
-            `validation` beside `train`, or the rows that the table's split column says, if there are any,
-            else 0.2.
+            the path of a table that says what each image is for; or `auto`: the folder of validation images
+            beside `train`, or the val rows of the table, if there are any, else 0.2.
         seed: decides a split by fraction or folds, and which images `images_per_class` keeps.
         images_per_class: how many training images to keep of each class; `None` for all.
         case_variants: whether class names may differ in case only.
@@ -59,29 +58,42 @@ def index_images(
         DataError: no images, fewer than two classes, or classes and splits that do not fit each other.
         ConfigError: a built-in data set or a column that does not exist, or a folder asked of one.
     """
-    builtin = str(path) == _BUILTIN_TABLE
-    is_tabular = builtin or is_table(path)
-    if is_tabular:
-        table = _builtin_table() if builtin else read_table(path)
-        root = None if builtin else table_root(path, image_folder)
-        index = index_table(table, root, columns, case_variants=case_variants)
+    if is_table(path) or str(path) == _BUILTIN_TABLE:
+        index = _index_any_table(path, image_folder, columns, case_variants)
         _check_table_val(index, str(path), val)
-    elif str(path).startswith(_BUILTIN):
-        index = _index_builtin(str(path), val)
     else:
-        parts, warnings = find_parts(existing_folder(path), val)
-        index = _join(parts, warnings, case_variants)
-    if not is_tabular:
+        index = _index_without_table(path, val, case_variants)
         index = _warn_of_table_keys(index, columns, image_folder)
-    if index.multilabel and images_per_class is not None:
-        raise ConfigError(
-            f"data.images_per_class: the images of {path} may have several classes each, and cannot be "
-            "counted out by class; leave it out."
-        )
+    if images_per_class is not None:
+        _check_countable(index, path)
     index = hold_out(index, val, seed)
     if images_per_class is not None:
         index = keep_per_class(index, images_per_class, seed)
     return learn_metadata(index)
+
+
+def _check_countable(index: ImageIndex, path: str | Path) -> None:
+    if index.multilabel:
+        raise ConfigError(
+            f"data.images_per_class: the images of {path} may have several classes each, and cannot be "
+            "counted out by class; leave it out."
+        )
+
+
+def _index_any_table(
+    path: str | Path, image_folder: str | None, columns: Columns, case_variants: CaseVariants
+) -> ImageIndex:
+    builtin = str(path) == _BUILTIN_TABLE
+    table = _builtin_table() if builtin else read_table(path)
+    root = None if builtin else table_root(path, image_folder)
+    return index_table(table, root, columns, case_variants=case_variants)
+
+
+def _index_without_table(path: str | Path, val: Validation, case_variants: CaseVariants) -> ImageIndex:
+    if str(path).startswith(_BUILTIN):
+        return _index_builtin(str(path), val)
+    parts, warnings = find_parts(existing_folder(path), val)
+    return _join(parts, warnings, case_variants)
 
 
 def _builtin_table() -> Table:
