@@ -1,7 +1,14 @@
+import io
 import json
 import shutil
 
+import pytest
+import torch
 from conftest import draw_images, rewrite, run_finetune
+
+from finetune.display import Display
+from finetune.metrics.score import score
+from finetune.report.scores import show_scores
 
 
 def scores_of(*arguments):
@@ -50,8 +57,42 @@ def test_the_screen_shows_classes_and_confusions(small_run):
     result = run_finetune("evaluate", small_run)
     assert result.exit_code == 0
     assert "accuracy 100.00%" in result.stdout
-    assert "balanced accuracy 100.00%, the mean over the classes" in result.stdout
+    assert "balanced accuracy 100.00% (mean recall over classes)" in result.stdout
     assert "true \\ predicted" in result.stdout
+
+
+def test_a_class_that_is_never_predicted_has_no_precision_on_screen():
+    logits = torch.tensor([[2.0, 0.0, 0.0]] * 2)
+    stream = io.StringIO()
+    show_scores(Display(stream), score(logits, torch.tensor([0, 1]), ("ant", "bee", "wasp")))
+    table = stream.getvalue().split("true")[0]
+    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
+    assert rows["ant"] == ["0.5000", "1.0000", "0.6667", "1"]
+    assert rows["bee"] == ["–", "0.0000", "0.0000", "1"]
+    assert rows["wasp"] == ["–", "–", "–", "0"]
+
+
+@pytest.mark.parametrize("state", ["stopped", "interrupted", "diverged", "failed", "running"])
+def test_a_run_that_is_not_done_is_evaluated_and_predicted_with_a_warning(small_run, images, tmp_path, state):
+    copy = shutil.copytree(small_run, tmp_path / "run")
+    (copy / "status.json").write_text(json.dumps({"state": state}))
+    image = next(images.rglob("*.png"))
+    for arguments in (("evaluate", copy, "--json"), ("predict", copy, image, "--json")):
+        result = run_finetune(*arguments)
+        assert result.exit_code == 0
+        assert f"is not done (status: {state})" in " ".join(result.stderr.split())
+        assert json.loads(result.stdout)
+
+
+def test_nothing_is_said_of_a_status_that_is_done_or_missing_and_a_damaged_one_is_no_failure(
+    small_run, tmp_path
+):
+    copy = shutil.copytree(small_run, tmp_path / "run")
+    assert "is not done" not in scores_of(copy)[1]
+    (copy / "status.json").write_text("{")
+    assert "status: unreadable" in " ".join(scores_of(copy)[1].split())
+    (copy / "status.json").unlink()
+    assert "is not done" not in scores_of(copy)[1]
 
 
 def test_what_is_no_run_is_said_so(tmp_path):

@@ -406,7 +406,7 @@ def test_the_table_gives_labels_then_what_comes_next(run, data, tmp_path):
     )
     assert result.exit_code == 3
     head, all_three, none, broken = result.stdout.splitlines()[:4]
-    assert head.split() == ["image", "labels", "then"]
+    assert head.split() == ["image", "labels", "next", "most", "probable"]
     assert all(colour in all_three for colour in COLOURS)
     assert " –  " in none
     assert "not an image" in broken

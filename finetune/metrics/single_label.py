@@ -56,6 +56,13 @@ class SingleLabelScores:
         present = [scores.f1 for scores in self.per_class if scores.support]
         return sum(present) / len(present)
 
+    @property
+    def never_predicted(self) -> frozenset[str]:
+        """Return the classes without a prediction, whose precision is 0 / 0."""
+        columns = zip(*self.confusion_matrix, strict=True)
+        pairs = zip(self.class_names, columns, strict=True)
+        return frozenset(name for name, column in pairs if not any(column))
+
     def to_dict(self) -> dict[str, object]:
         """Return the scores as the JSON that `evaluate --json` and `report.json` document."""
         values = asdict(self) | {"balanced_accuracy": self.balanced_accuracy, "macro_f1": self.macro_f1}

@@ -54,7 +54,7 @@ def report_page(
         duration=duration(sum(row.seconds for row in history)),
         charts=_charts(history, best, val),
         several_labels=isinstance(val, MultiLabelScores),
-        never_predicted=_never_predicted(val),
+        never_predicted=val.never_predicted if isinstance(val, SingleLabelScores) else (),
         confused=most_confused(val, _MOST_CONFUSIONS) if isinstance(val, SingleLabelScores) else [],
         config=config,
         lr_finds=[(found, b64encode(picture).decode()) for found, picture in lr_finds],
@@ -74,11 +74,3 @@ def _charts(history: Sequence[EpochRow], best: EpochRow, scores: Scores) -> dict
         best=history.index(best),
     )
     return {"wide": draw_history(plot), "narrow": draw_history(plot, narrow=True)}
-
-
-def _never_predicted(scores: Scores) -> set[str]:
-    """Return the classes without a prediction, whose precision is not defined."""
-    if not isinstance(scores, SingleLabelScores):
-        return set()
-    columns = zip(*scores.confusion_matrix, strict=True)
-    return {name for name, column in zip(scores.class_names, columns, strict=True) if not any(column)}

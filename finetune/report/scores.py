@@ -24,13 +24,19 @@ def _show_one_label(display: Display, scores: SingleLabelScores) -> None:
         f"accuracy {scores.accuracy:.2%}{top}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
         f"({scores.images:,} images)"
     )
-    display.say(f"balanced accuracy {scores.balanced_accuracy:.2%}, the mean over the classes")
+    display.say(f"balanced accuracy {scores.balanced_accuracy:.2%} (mean recall over classes)")
     rows = sorted(scores.per_class, key=lambda row: row.f1) if _too_many(scores) else scores.per_class
     display.say("")
     display.table(
         ("class", "precision", "recall", "F1", "images"),
         [
-            (row.name, f"{row.precision:.4f}", f"{row.recall:.4f}", f"{row.f1:.4f}", row.support)
+            (
+                row.name,
+                "–" if row.name in scores.never_predicted else f"{row.precision:.4f}",
+                f"{row.recall:.4f}" if row.support else "–",
+                "–" if not row.support and row.name in scores.never_predicted else f"{row.f1:.4f}",
+                row.support,
+            )
             for row in rows[:_CLASSES_ON_SCREEN]
         ],
         title=_title(scores),
@@ -43,7 +49,7 @@ def _show_one_label(display: Display, scores: SingleLabelScores) -> None:
         )
     else:
         confusions = most_confused(scores, 10)
-        display.table(("true class", "taken for", "images"), confusions, title="most frequent confusions")
+        display.table(("true class", "predicted as", "images"), confusions, title="most frequent confusions")
 
 
 def _show_several_labels(display: Display, scores: MultiLabelScores) -> None:
@@ -60,7 +66,10 @@ def _show_several_labels(display: Display, scores: MultiLabelScores) -> None:
             (
                 row.name,
                 "–" if row.average_precision is None else f"{row.average_precision:.4f}",
-                *(f"{value:.4f}" for value in (row.threshold, row.precision, row.recall, row.f1)),
+                f"{row.threshold:.4f}",
+                f"{row.precision:.4f}",
+                f"{row.recall:.4f}" if row.support else "–",
+                f"{row.f1:.4f}",
                 row.support,
             )
             for row in rows[:_CLASSES_ON_SCREEN]

@@ -14,7 +14,7 @@ from finetune.data.metadata import Metadata
 from finetune.data.table import Columns
 from finetune.errors import CheckpointError
 from finetune.model import ImageClassifier, ModelSpec, Weights, rebuild_classifier
-from finetune.runs import MODEL, Run, open_run
+from finetune.runs import MODEL, STATUS, Run, open_run
 from finetune.version import VERSION
 
 _FORMAT = 3
@@ -72,6 +72,27 @@ def load_trained(directory: Path, device: torch.device) -> Trained:
     state, description = _read_model(run)
     with _reported_damage(run):
         return _rebuild(run, state, description, device)
+
+
+def unfinished_warning(trained: Trained) -> str | None:
+    """Return what to warn of where the training of a model has not ended as planned; None where it has.
+
+    A directory without status.json is a copy of the model alone, of which nothing more is known.
+    """
+    run = trained.run
+    if not (run / STATUS).exists():
+        return None
+    try:
+        status = run.read_json(STATUS)
+    except CheckpointError:  # no answer depends on this file, so a damaged one is no reason to refuse
+        status = None
+    state = status.get("state") if isinstance(status, dict) else "unreadable"
+    if state == "done":
+        return None
+    return (
+        f"the training of {run.directory} is not done (status: {state}); "
+        f"this is its best model so far ({trained.best})"
+    )
 
 
 def load_run_weights(directory: Path) -> Weights:

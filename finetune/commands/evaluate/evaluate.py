@@ -16,7 +16,7 @@ from finetune.display import Display
 from finetune.errors import DataError
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.score import Scores, score
-from finetune.runs.trained_model import Trained, load_trained
+from finetune.runs.trained_model import Trained, load_trained, unfinished_warning
 from finetune.training.inference import compute_logits
 
 
@@ -38,7 +38,10 @@ def evaluate(
         DataError: images that are missing, unreadable, or of no class that the model knows.
     """
     keep_large_buffers()
-    return evaluate_trained(load_trained(run_dir, choose_device(device)), data, split=split, display=display)
+    trained = load_trained(run_dir, choose_device(device))
+    if warning := unfinished_warning(trained):
+        display.warn(warning)
+    return evaluate_trained(trained, data, split=split, display=display)
 
 
 def evaluate_trained(trained: Trained, data: Path | None, *, split: Split, display: Display) -> Scores:

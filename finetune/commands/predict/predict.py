@@ -17,7 +17,7 @@ from finetune.data.metadata import metadata_tensors
 from finetune.display import Display
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.multi_label import label_probabilities
-from finetune.runs.trained_model import Trained, load_trained
+from finetune.runs.trained_model import Trained, load_trained, unfinished_warning
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def csv_header(predictions: Sequence[Prediction]) -> list[str]:
 def table_header(predictions: Sequence[Prediction]) -> tuple[str, ...]:
     """Return the headings of the table on screen."""
     if any(prediction.multilabel for prediction in predictions):
-        return "image", "labels", "then"
-    return "image", "class", "probability", "then"
+        return "image", "labels", "next most probable"
+    return "image", "class", "probability", "next most probable"
 
 
 def predict(
@@ -131,6 +131,8 @@ def predict(
     """
     keep_large_buffers()
     trained = load_trained(run_dir, choose_device(device))
+    if warning := unfinished_warning(trained):
+        display.warn(warning)
     asked = find_asked(inputs, trained, metadata, display)
     return classify(trained, asked, top_k=top_k, display=display)
 
