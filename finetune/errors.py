@@ -1,6 +1,6 @@
 """The errors a user can cause, each with the exit code that scripts rely on.
 
-Every message says what was wrong with which value, what was expected, and how to mend it, in one or
+Every message says what was wrong with which value, what was expected, and how to fix it, in one or
 two lines. Anything that is not a `FinetuneError` is a bug of ours and shows its traceback.
 """
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 
 
 class FinetuneError(Exception):
-    """A mistake that the user can mend; the command line prints it and exits with `exit_code`."""
+    """A mistake that the user can fix; the command line prints it and exits with `exit_code`."""
 
     exit_code: ClassVar[int] = 1
 
@@ -49,7 +49,7 @@ class ResourceError(FinetuneError):
 
 
 class MachineError(FinetuneError):
-    """Something this machine lacks: the GPU asked for, the network, the pretrained weights."""
+    """Something this machine lacks: the requested GPU, the network, the pretrained weights."""
 
     exit_code = 7
 
@@ -65,7 +65,7 @@ class RunError(FinetuneError):
 
 
 class Stopped(FinetuneError):
-    """A signal stopped the training, and it can be gone on with."""
+    """A signal stopped the training, and it can be resumed."""
 
     exit_code = 75
 

@@ -255,7 +255,7 @@ def test_an_interrupt_is_a_keyboard_interrupt_that_says_how_to_continue():
 
 def test_another_signal_is_an_error_of_ours():
     with pytest.raises(Stopped, match=r"Stopped by SIGTERM .*\n.*resume=True"), python_terms():
-        raise Stopped("Stopped by SIGTERM and saved.\nGo on with: finetune train --resume runs/a")
+        raise Stopped("Stopped by SIGTERM and saved.\nResume with: finetune train --resume runs/a")
 
 
 def test_options_in_messages_become_arguments():

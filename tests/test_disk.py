@@ -58,7 +58,7 @@ def test_a_full_disk_costs_a_checkpoint_and_nothing_that_was_saved(config, small
     run = disk / "run"
     said = " ".join(result.output.split())
     assert "No space left on device" in said
-    assert "Training goes on without this checkpoint." in said
+    assert "Training continues without this checkpoint." in said
     assert result.exit_code in (0, 6), result.output
     assert not list((run / "checkpoints").glob(".*"))
     assert run_finetune("evaluate", run, "--json").exit_code == 0

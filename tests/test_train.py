@@ -241,6 +241,14 @@ def test_fewer_images_than_a_batch_lower_the_batch_size_aloud(images, tmp_path):
     assert load_config(run / "config.yaml").data.batch_size == 30
 
 
+def test_a_dry_run_downloads_nothing(images, tmp_path, hub_folder):
+    config = write_small_config(tmp_path, images)
+    result = run_finetune("train", config, "model.weights=default", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "the weights are not on this machine" in result.output
+    assert not hub_folder.exists()
+
+
 def test_a_dry_run_trains_nothing(images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run_finetune("train", write_small_config(tmp_path, images), "--dry-run")

@@ -1,4 +1,4 @@
-"""When a training is saved, and with what, so that it can go on from there as if it had never stopped."""
+"""When a training is saved, and with what, so that it can be resumed as if it had never stopped."""
 
 import math
 import shlex
@@ -50,10 +50,10 @@ class CheckpointSchedule:
     share: float = SHARE
 
     def due(self, moment: Moment, *, seconds: float, steps: int, cost: float) -> bool:
-        """Tell whether it is time for the next one.
+        """Return whether it is time for the next one.
 
-        After an epoch there is one if `seconds` are enough for the share. Who counts steps has asked for
-        certain checkpoints, and gets the same ones each time, those after epochs among them.
+        After an epoch there is one if `seconds` are enough for the share. A schedule by steps
+        always gives the same checkpoints, those after epochs among them.
 
         Args:
             moment: what has just ended.
@@ -80,7 +80,7 @@ class Checkpointer:
         warn: Callable[[str], None],
     ) -> None:
         self._run, self._model, self._recorder = run, model, recorder
-        self._rhythm, self._stop, self._warn = schedule, stop, warn
+        self._schedule, self._stop, self._warn = schedule, stop, warn
         self._started = self._last = time.perf_counter()
         self._cost, self._steps = 0.0, 0
         self._stage, self._lrs = 0, tuple[LearningRate, ...]()
@@ -125,7 +125,7 @@ class Checkpointer:
         """
         size = sum(t.numel() * t.element_size() for t in self._model.state_dict().values())
         # A checkpoint holds the weights and up to two values of the optimizer for each.
-        needed = 2 * size + (self._rhythm.keep + 1) * 3 * size
+        needed = 2 * size + (self._schedule.keep + 1) * 3 * size
         free = shutil.disk_usage(self._run.directory).free
         if free < needed:
             raise ResourceError(
@@ -135,7 +135,7 @@ class Checkpointer:
             )
 
     def start_stage(self, number: int, name: str, lrs: tuple[LearningRate, ...]) -> None:
-        """Say which stage begins, or goes on, and at which rate; it has no optimizer yet."""
+        """Set which stage begins, or is resumed, and at which rates; it has no optimizer yet."""
         self._stage, self.stage_name, self._lrs, self._optimizer = number, name, lrs, None
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
@@ -146,14 +146,14 @@ class Checkpointer:
         """Tell, after each step, validation batch and epoch, whether it is time to save."""
         self._steps += moment == "step"
         waited = time.perf_counter() - self._last
-        return self._stop.received is not None or self._rhythm.due(
+        return self._stop.received is not None or self._schedule.due(
             moment, seconds=waited, steps=self._steps, cost=self._cost
         )
 
     def save(self, reached: Reached = START) -> None:
-        """Save the training as it stands, and stop it if a signal has asked for that.
+        """Save the training as it stands, and stop it if a signal came.
 
-        If the disk takes no more, that is told, training goes on, and the next time may go better.
+        If the disk is full, that is reported, and training continues: the next time may succeed.
 
         Raises:
             Stopped: a signal came; everything is saved.
@@ -165,7 +165,7 @@ class Checkpointer:
         except ResourceError as error:
             if self._stop.received is not None:
                 raise
-            self._warn(f"{error} Training goes on without this checkpoint.")
+            self._warn(f"{error} Training continues without this checkpoint.")
         self._last, self._steps = time.perf_counter(), 0
         self._cost = self._last - began
         if self._stop.received is not None:
@@ -184,13 +184,13 @@ class Checkpointer:
         }
         name = f"{self._stage:02}-{reached.epoch:06}-{reached.batch:09}"
         tensors = training_tensors(self._model, self._optimizer)
-        self._run.checkpoints.save(Stored(name, tensors, state), keep=self._rhythm.keep)
+        self._run.checkpoints.save(Stored(name, tensors, state), keep=self._schedule.keep)
         self._run.write_status("running", 0, resumable=True, last_checkpoint=name, **self._recorder.place())
 
 
 def how_to_resume(run: Run) -> str:
-    """Return the line that says how to go on."""
-    return f"Go on with: finetune train --resume {shlex.quote(str(run.directory))}"
+    """Return the line that says how to resume a run."""
+    return f"Resume with: finetune train --resume {shlex.quote(str(run.directory))}"
 
 
 def _where(reached: Reached) -> str:

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: a few states of a training, newest last, each in one sealed file."""
+"""The checkpoints of a run: a few states of a training, newest last, each in one checksummed file."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ class CheckpointFolder:
         """Write a checkpoint, then remove all but the last `keep`.
 
         Raises:
-            ResourceError: the disk takes no more; those that were there are intact.
+            ResourceError: the disk is full; earlier checkpoints are intact.
         """
         with reported_disk_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
@@ -60,7 +60,7 @@ class CheckpointFolder:
     def load_newest(self, warn: Callable[[str], None]) -> Stored | None:
         """Return the newest checkpoint that is whole; None if there has been none.
 
-        Damaged ones are set aside, and `warn` is told.
+        Damaged ones are set aside and reported to `warn`.
 
         Raises:
             CheckpointError: there are checkpoints, and none is whole.
@@ -78,7 +78,7 @@ class CheckpointFolder:
             return Stored(name, tensors, json.loads(text))
         if names:
             raise CheckpointError(
-                f"All {len(names)} checkpoints in {self.folder} are damaged; training cannot go on.\n"
+                f"All {len(names)} checkpoints in {self.folder} are damaged; training cannot be resumed.\n"
                 "Start again without --resume; the best model so far is untouched."
             )
         return None

@@ -20,20 +20,20 @@ _SEAL = "seal"
 
 
 def dump_checksummed(tensors: Mapping[str, Tensor], text: str = "") -> bytes:
-    """Return the content of a sealed file; tensors may lie on any device, in any layout."""
+    """Return the content of a checksummed file; tensors may lie on any device, in any layout."""
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # One entry, because safetensors writes several in an order of chance.
     return save(held, metadata={_SEAL: f"{_digest(held, text)} {text}"})
 
 
 def load_checksummed(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Read a sealed file: its tensors, on the CPU, and its text.
+    """Read a checksummed file: its tensors, on the CPU, and its text.
 
     Raises:
-        CheckpointError: the file is torn, altered, or not a sealed one.
+        CheckpointError: the file is torn, altered, or has no checksum.
         OSError: there is no such file, or it cannot be read.
     """
-    path.stat()  # safetensors tells a missing file as any other error
+    path.stat()  # safetensors reports a missing file as any other error
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -20,7 +20,7 @@ def create_run(
     """Make a new run directory and hold it.
 
     Args:
-        directory: the directory asked for, or None for `parent/<name>-<time>`.
+        directory: the directory to make, or None for `parent/<name>-<time>`.
         parent: folder of the unnamed runs.
         name: what an unnamed run is called after.
         overwrite: move a directory that is in the way to `<directory>.old-<time>`.
@@ -38,8 +38,8 @@ def create_run(
         directory.mkdir(parents=True, exist_ok=True)
         if is_occupied(directory) and not (resume and _has_only_a_beginning(directory)):
             raise RunError(
-                f"{directory} is not empty; results are never overwritten unasked.\n"
-                "Name another --run-dir, add --resume to go on with it, or --overwrite to move it aside."
+                f"{directory} is not empty; results are not overwritten without --overwrite.\n"
+                "Name another --run-dir, add --resume to continue it, or --overwrite to move it aside."
             )
         run.hold(_hold(directory))
     except OSError as error:
@@ -48,7 +48,7 @@ def create_run(
 
 
 def resume_run(directory: Path) -> Run:
-    """Hold the directory of a run that is to be gone on with.
+    """Hold the directory of a run that is to be resumed.
 
     Raises:
         RunError: not a run's directory, held by another process, or cannot be written.

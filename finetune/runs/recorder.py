@@ -155,7 +155,7 @@ class RunRecorder:
         self._run.write_history([])
 
     def add_resume(self, where: str, changes: Sequence[str]) -> None:
-        """Record that training goes on after it was stopped, from where, and what is not as it was."""
+        """Record that training was resumed, from where, and what has changed since it began."""
         self._run.append_events([{"event": "resume", "from": where, "changes": list(changes)}])
 
     def start_stage(self, stage: str, groups: Sequence[Mapping[str, object]]) -> None:

@@ -34,7 +34,7 @@ def check(config: Config, display: Display) -> Report:
         index = read_index(config)
         experiment = assemble(at_hand, device, index, image_limits(config), display)
     except DataError as error:
-        advice = "The images were not looked at; mend this first."
+        advice = "The images were not looked at; fix this first."
         return Report((*findings, Finding("error", "layout", str(error), advice)))
     findings += [Finding("warning", "layout", line) for line in index.warnings]
     if lowered_batch(config, experiment):

@@ -1,4 +1,4 @@
-"""What has changed since a run began, and whether it can be gone on with all the same."""
+"""What has changed since a run began, and whether it can be resumed all the same."""
 
 import hashlib
 import sys
@@ -31,7 +31,7 @@ _FORMAT = 3  # of what a run holds for resuming it
 def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str]) -> dict[str, object]:
     """Return what a run begins with: the config as it was given, and what computes.
 
-    `inexact` is what had changed when the run was gone on with, now and before.
+    `inexact` is what had changed when the run was resumed, now and before.
     """
     return {
         "format": _FORMAT,
@@ -77,16 +77,16 @@ def config_as_given(run: Run, overrides: Sequence[str | Override] = ()) -> Confi
     started = run.read_json(STARTED)
     if started.get("format") != _FORMAT:
         raise CheckpointError(
-            f"{run.directory} was begun by another version of finetune, which keeps other things.\n"
-            f"Go on with that version, or start again without --resume; this is {VERSION}."
+            f"{run.directory} was begun by another version of finetune, whose runs hold other things.\n"
+            f"Resume it with that version, or start again without --resume; this is {VERSION}."
         )
     return parse_config(started["config"], str(run / STARTED), overrides)
 
 
 def check_config(before: Config, now: Config) -> list[str]:
-    """Compare a config with the one that a run was started with; give what would change the result.
+    """Compare a config with the one that a run was started with; return what would change the result.
 
-    More stages at the end change nothing that was trained: the run goes on with them.
+    More stages at the end change nothing that was trained: the run continues with them.
     """
     if before.stages == now.stages[: len(before.stages)]:
         now = now.model_copy(update={"stages": before.stages})
@@ -127,12 +127,12 @@ def check_classes(run: Run, index: ImageIndex) -> None:
     gone, new = [n for n in before if n not in now], [n for n in now if n not in before]
     raise CheckpointError(
         f"The classes of the data have changed: {_names(gone, '−')}{_names(new, '+')}.\n"
-        f"{run.directory} cannot be gone on with; restore them, or start again without --resume."
+        f"{run.directory} cannot be resumed; restore them, or start again without --resume."
     )
 
 
 def check_data(run: Run, index: ImageIndex, files: Mapping[str, Fingerprint]) -> list[str]:
-    """Compare the images with those that a run was started with; give what has changed, in a line a kind."""
+    """Compare the images with those that a run was started with; return a line for each kind of change."""
     before = {name: (split, of_class, *cells) for name, split, of_class, cells in run.read_split()}
     now = {name: tuple(rest) for name, *rest in index.rows()}
     kept = before.keys() & now.keys()
@@ -153,7 +153,7 @@ def check_data(run: Run, index: ImageIndex, files: Mapping[str, Fingerprint]) ->
 
 
 def check_environment(run: Run, experiment: Experiment) -> list[str]:
-    """Compare what computes with what computed when the run began; give what differs."""
+    """Compare what computes with what computed when the run began; return what differs."""
     before, now = run.read_json(STARTED)["world"], describe_environment(experiment)
     return [
         f"{name} {before.get(name)}, now {value}" for name, value in now.items() if before.get(name) != value
@@ -161,18 +161,18 @@ def check_environment(run: Run, experiment: Experiment) -> list[str]:
 
 
 def refuse_or_note(
-    run: Run, differences: Sequence[str], what: str, *, force: bool, how_to_mend: str
+    run: Run, differences: Sequence[str], what: str, *, force: bool, how_to_fix: str
 ) -> list[str]:
-    """Refuse to go on with something else than the run was started with, unless that is wanted.
+    """Refuse to resume with anything that differs from how the run was started, unless forced.
 
     Raises:
-        CheckpointError: there are differences, and `force` was not asked for.
+        CheckpointError: there are differences, and `force` is not set.
     """
     if differences and not force:
         lines = "\n".join(f"  {line}" for line in differences)
         raise CheckpointError(
             f"{run.directory} was started with {what}:\n{lines}\n"
-            f"{how_to_mend}, start again without --resume, or add --force to go on all the same."
+            f"{how_to_fix}, start again without --resume, or add --force to resume all the same."
         )
     return list(differences)
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from finetune.commands.check.check import use_weights_at_hand
 from finetune.commands.train.finish import Outcome, finished_outcome, write_outcome
 from finetune.commands.train.resume import (
     check_classes,
@@ -51,21 +52,21 @@ def train(
         run_dir: the run directory, or None for a new one in `output.dir`; with `resume`, for the newest one
             there that is called after `name`.
         overwrite: move aside what `run_dir` holds.
-        resume: go on with the run in the directory, if it holds one.
-        force: go on although the config or the data have changed.
+        resume: resume the run in the directory, if it holds one.
+        force: resume although the config or the data have changed.
         display: where to tell how it goes.
 
     Raises:
-        FinetuneError: whatever the user can mend, or a signal; the run directory's status says so too.
+        FinetuneError: whatever the user can fix, or a signal; the run directory's status says so too.
     """
     parent = Path(config.output.dir)
     begun = run_dir or find_run(parent, name) if resume else None
     with StopSignals() as stop, before_the_beginning(stop):
         if begun is not None and (begun / STARTED).exists():
             with resume_run(begun) as run:
-                return go_on(run, config, stop, force=force, display=display)
+                return resume_training(run, config, stop, force=force, display=display)
         if resume:
-            display.say(f"nothing to go on with in {run_dir or parent}; starting a new run")
+            display.say(f"nothing to resume in {run_dir or parent}; starting a new run")
         with create_run(run_dir, parent=parent, name=name, overwrite=overwrite, resume=resume) as run:
             return begin(run, config, stop, display)
 
@@ -74,7 +75,7 @@ def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outc
     """Train from the beginning."""
     experiment = prepare(config, display)
     files = fingerprint(experiment, {}, display)
-    training = start_work(run, experiment, stop, display)
+    training = open_record(run, experiment, stop, display)
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         training.checkpointer.check_space()
         write_beginning(training, config, experiment, files)
@@ -82,15 +83,15 @@ def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outc
         return write_outcome(training, experiment, display)
 
 
-def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: Display) -> Outcome:
-    """Train on from the newest checkpoint of a run; give the outcome if there is nothing left to do.
+def resume_training(run: Run, config: Config, stop: StopSignals, *, force: bool, display: Display) -> Outcome:
+    """Resume a run from its newest checkpoint; return its outcome if there is nothing left to do.
 
     Raises:
         CheckpointError: the config or the data would make it another training.
     """
     before = config_as_given(run)
     changes = refuse_or_note(
-        run, check_config(before, config), "another config", force=force, how_to_mend="Restore these values"
+        run, check_config(before, config), "another config", force=force, how_to_fix="Restore these values"
     )
     more_stages = len(config.stages) > len(before.stages)
     if run.read_json(STATUS)["state"] == "done" and not more_stages and not changes:
@@ -100,11 +101,11 @@ def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: 
     check_classes(run, experiment.index)
     files = fingerprint(experiment, run.read_files() if experiment.index.root else {}, display)
     changes += refuse_or_note(
-        run, check_data(run, experiment.index, files), "other data", force=force, how_to_mend="Restore them"
+        run, check_data(run, experiment.index, files), "other data", force=force, how_to_fix="Restore them"
     )
     changes += check_environment(run, experiment)
     inexact = (*earlier_changes(run), *changes)
-    training = replace(start_work(run, experiment, stop, display), inexact=inexact)
+    training = replace(open_record(run, experiment, stop, display), inexact=inexact)
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         run.write_status("running", 0, resumable=True)
         saved = training.checkpointer.resume()
@@ -118,7 +119,7 @@ def go_on(run: Run, config: Config, stop: StopSignals, *, force: bool, display: 
         return write_outcome(training, experiment, display)
 
 
-def start_work(run: Run, experiment: Experiment, stop: StopSignals, display: Display) -> TrainingRun:
+def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Display) -> TrainingRun:
     """Open the record of the training."""
     config = experiment.config
     description = describe_model(
@@ -141,7 +142,7 @@ def start_work(run: Run, experiment: Experiment, stop: StopSignals, display: Dis
 
 @contextmanager
 def before_the_beginning(stop: StopSignals) -> Iterator[None]:
-    """Say that nothing was trained if a signal comes before there is anything to go on with."""
+    """Say that nothing was trained if a signal comes before there is anything to resume."""
     try:
         yield
     except KeyboardInterrupt:
@@ -179,7 +180,7 @@ def show_resume(
     changes: Sequence[str],
     display: Display,
 ) -> None:
-    """Say where training goes on, and what is not as it was; record it."""
+    """Show and record where training resumes, and what has changed since it began."""
     if saved is None:
         where = "the beginning: nothing was saved yet"
     else:
@@ -194,8 +195,11 @@ def show_resume(
 
 
 def show_plan(config: Config, display: Display) -> None:
-    """Tell what training would do, and do none of it."""
-    experiment = prepare(config, display)
+    """Show what a training would do, and do none of it: nothing is downloaded either."""
+    at_hand, notes = use_weights_at_hand(config)
+    for note in notes:
+        display.say(f"note    {note.message}\n        {note.advice}")
+    experiment = prepare(at_hand, display)
     for warning in warnings_of_copies(experiment.index):
         display.warn(warning)
     for number, stage in enumerate(config.stages):
