@@ -1,7 +1,8 @@
 """Remember which images were good, so that only new and changed files are decoded again.
 
-A small JSON file per data set in the user's cache folder. It only saves time: one that is damaged, or cannot
-be written, is passed over.
+A small JSON file for each data set, in the cache folder of the user's system: `$XDG_CACHE_HOME/finetune` or
+`~/.cache/finetune` on Linux. It only saves time: a file that is damaged, or a folder that cannot be written,
+is ignored without a word.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import PIL
+from platformdirs import user_cache_path
 
 from finetune.data.images import ImageInfo, ImageLimits
 
@@ -74,5 +76,4 @@ def _stamp(path: Path) -> list[int] | None:
 
 
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "finetune")
+    return user_cache_path("finetune", appauthor=False)
