@@ -1,4 +1,8 @@
-"""The loss curve of a range test in the characters of a terminal."""
+"""The loss curve of a range test in the characters of a terminal.
+
+Not by plotext: importing it takes 0.37 s, it has no output for a terminal that knows ASCII alone nor letters
+that name several rates in one column, and its version 6 has none of the functions of version 5.
+"""
 
 import math
 from collections.abc import Sequence
