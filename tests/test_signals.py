@@ -143,7 +143,7 @@ def test_workers_do_not_outlive_a_run_that_was_killed(config):
         assert len(members(group)) >= 3
         training.process.kill()
         training.process.wait()
-        # The workers still hold the lock of the one that was killed.
+        # The workers still live, and do not hold the lock of the one that was killed.
         short = "stages=[{name: long, train: head, epochs: 1, lr: 1e-3}]"
         resumed = run_finetune("train", "--resume", training.run, short, "--force")
         assert resumed.exit_code == 0, resumed.output

@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import torch
+from filelock import BaseFileLock
 
 from finetune.data.quality.fingerprint import Fingerprint
 from finetune.errors import CheckpointError, RunError
@@ -53,9 +54,9 @@ class Run:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._lock: IO[str] | None = None
+        self._lock: BaseFileLock | None = None
 
-    def hold(self, lock: IO[str]) -> None:
+    def hold(self, lock: BaseFileLock) -> None:
         """Keep the lock on the directory until the run is left."""
         self._lock = lock
 
@@ -66,7 +67,7 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
         if not is_occupied(self.directory):  # nothing was begun: leave nothing behind
             (self / LOCK).unlink(missing_ok=True)
             with contextlib.suppress(OSError):

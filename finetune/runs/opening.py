@@ -3,15 +3,14 @@
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from finetune.errors import RunError
 from finetune.runs.directory import Run, is_occupied
 from finetune.runs.names import CLASSES, CONFIG, DIGESTS, FILES, LOCK, SPLIT, STARTED, STATUS
-
-_WORKERS_LEAVE = 30.0
-"""seconds in which the loader workers of a killed process have gone; they look every five"""
 
 
 def create_run(
@@ -33,7 +32,7 @@ def create_run(
     run = Run(directory)
     try:
         if overwrite and is_occupied(directory):
-            _hold(directory).close()
+            _hold(directory).release()
             directory.rename(_unused(directory.with_name(f"{directory.name}.old-{_stamp()}")))
         directory.mkdir(parents=True, exist_ok=True)
         if is_occupied(directory) and not (resume and _has_only_a_beginning(directory)):
@@ -78,53 +77,31 @@ def open_run(directory: Path) -> Run:
     return Run(directory)
 
 
-def _hold(directory: Path) -> IO[str]:
+def _hold(directory: Path) -> FileLock:
     """Lock the directory for this process; the lock vanishes with the process, however it ends.
 
-    Loader workers of a process that was killed hold its lock until they notice, for some seconds.
+    Processes that were forked while it was held, such as loader workers, do not hold it: a run that was
+    killed can be resumed at once, though they take some seconds to notice.
     """
-    file = open(directory / LOCK, "a+", encoding="utf-8")  # noqa: SIM115  (held as long as the run)
-    deadline = time.monotonic() + _WORKERS_LEAVE
-    while not _locked(file):
-        file.seek(0)
-        holder = file.read().strip()
-        if _lives(holder) or time.monotonic() > deadline:
-            file.close()
-            raise RunError(
-                f"{directory} is in use by {holder or 'another process'}. "
-                "Wait for it, or name another --run-dir."
-            )
-        time.sleep(0.1)
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {_machine()}")
-    file.flush()
-    return file
-
-
-def _locked(file: IO[str]) -> bool:
-    if os.name != "posix":
-        return True
-    import fcntl
-
+    path = directory / LOCK
+    # Not of one thread: the Python API may be left from another one than it was entered from.
+    lock = FileLock(path, thread_local=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(
+            f"{directory} is in use by {_holder(path)}. Wait for it, or name another --run-dir."
+        ) from None
+    # For the message of others. Windows lets nobody write to what is locked, the holder included.
+    with suppress(PermissionError):
+        path.write_text(f"process {os.getpid()} on {_machine()}", encoding="utf-8")
+    return lock
 
 
-def _lives(holder: str) -> bool:
-    """Tell whether the process that a lock names still runs; of one on another machine it is believed."""
-    match = re.fullmatch(r"process (\d+) on (.*)", holder)
-    if match is None or match[2] != _machine():
-        return True
-    try:
-        os.kill(int(match[1]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def _holder(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8").strip() or "another process"
+    return "another process"
 
 
 def _machine() -> str:
