@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.data.images import ImageFacts, ImageLimits
+from finetune.data.images import ImageInfo, ImageLimits
 from finetune.data.quality.scan_cache import ScanMemory
 
 
@@ -15,14 +15,14 @@ def image(tmp_path):
 
 def remembered(image):
     memory = ScanMemory(image.parent, ImageLimits())
-    memory.remember("x.png", image, ImageFacts(8, 9, False))
+    memory.remember("x.png", image, ImageInfo(8, 9, False))
     memory.save()
     return ScanMemory(image.parent, ImageLimits()).recall("x.png", image)
 
 
 def test_what_was_good_is_remembered_in_the_cache_folder_of_the_user(image, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert remembered(image) == ImageFacts(8, 9, False)
+    assert remembered(image) == ImageInfo(8, 9, False)
     assert len(list(tmp_path.glob("cache/**/scans/*.json"))) == 1
 
 
@@ -37,5 +37,5 @@ def test_a_relative_cache_folder_is_none(image, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert remembered(image) == ImageFacts(8, 9, False)
+    assert remembered(image) == ImageInfo(8, 9, False)
     assert not Path("relative").exists()
