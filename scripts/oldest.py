@@ -19,10 +19,10 @@ def oldest(requirements: Iterable[str]) -> Iterator[str]:
         ValueError: a requirement has no lower bound, so that nobody can say which release is the oldest.
     """
     for requirement in requirements:
-        found = re.match(r"([\w.-]+)\s*(\[[\w,-]+\])?[^;]*?>=\s*([\w.]+)", requirement)
+        found = re.match(r"([\w.-]+)\s*(?:\[[\w,-]+\])?[^;]*?>=\s*([\w.]+)", requirement)
         if found is None:
             raise ValueError(f"{requirement!r} has no lower bound")
-        yield f"{found[1]}{found[2] or ''}=={found[3]}"
+        yield f"{found[1]}=={found[2]}"
 
 
 def main() -> None:
