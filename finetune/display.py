@@ -17,6 +17,8 @@ _WIDE = 10_000
 
 # In a log, a long epoch says that it is alive this often, in seconds.
 _LOG_INTERVAL = 30.0
+# A notebook's output has no width that could be asked for; more than this and its lines wrap.
+_NOTEBOOK_COLUMNS = 110
 # A notebook's bar moves at most this often, in seconds: each time is a message to the browser.
 _NOTEBOOK_INTERVAL = 0.2
 
@@ -35,7 +37,7 @@ class Display:
             file=stream,
             highlight=False,
             soft_wrap=True,
-            width=None if terminal else _WIDE,
+            width=_NOTEBOOK_COLUMNS if self._notebook else None if terminal else _WIDE,
             force_jupyter=False,
         )
 

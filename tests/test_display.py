@@ -1,5 +1,7 @@
+import builtins
 import io
 import sys
+from types import ModuleType
 
 import pytest
 from rich.text import Text
@@ -72,3 +74,60 @@ def test_a_quiet_display_prints_warnings_alone(capsys):
     assert capsys.readouterr().out == ""
     display.warn("two images are copies")
     assert capsys.readouterr().out == "warning: two images are copies\n"
+
+
+class ZMQInteractiveShell:
+    """What rich knows a notebook by."""
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """Put a notebook's `display` in place, and return what it was handed: the bar's text at each time."""
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, content, *, raw):
+            assert raw
+            shown.append(content["text/plain"])
+
+    def display(content, *, raw, display_id):
+        assert "<progress" in content["text/html"]
+        Handle().update(content, raw=raw)
+        return Handle()
+
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    module = ModuleType("IPython.display")
+    module.display = display
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    return shown
+
+
+def test_a_notebook_gets_a_bar_that_moves_and_vanishes(notebook, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    stream = io.StringIO()
+    with Display(stream).bar("frozen", 100) as bar:
+        for done in range(0, 40, 10):
+            now += 0.15
+            bar.advance_to(done, "loss 1.5")
+    assert notebook == [
+        "frozen 0/100 images, 0/s",
+        "frozen 10/100 images, 33/s, 2.7 s left  loss 1.5",
+        "frozen 30/100 images, 50/s, 1.4 s left  loss 1.5",
+        "",
+    ]
+    assert stream.getvalue() == ""
+
+
+def test_a_bar_leaves_the_notebook_when_its_work_fails(notebook):
+    with pytest.raises(KeyboardInterrupt), Display(io.StringIO()).bar("frozen", 100):
+        raise KeyboardInterrupt
+    assert notebook[-1] == ""
+
+
+def test_a_notebook_gets_lines_as_text(notebook):
+    stream = io.StringIO()
+    Display(stream).say("data    photos: 3 classes")
+    assert stream.getvalue() == "data    photos: 3 classes\n"
+    assert notebook == []
