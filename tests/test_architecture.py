@@ -226,6 +226,7 @@ CLAIMS = {
     "fuzz_config",
     "oldest",
     "payload",
+    "python_examples",
     "several_labels",
 }
 
