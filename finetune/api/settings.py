@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from finetune.commands.init import config_name, default_config
+from finetune.commands import settings
 from finetune.config.config import Config
-from finetune.config.load import config_from_values, load_config, parse_config
+from finetune.config.load import config_from_values
 from finetune.config.overrides import key_parts
 from finetune.config.python_values import Override
-from finetune.data.table import is_table
 from finetune.errors import ConfigError
 
 ConfigSource = str | os.PathLike[str] | Mapping[str, object] | Config
@@ -26,11 +25,7 @@ def read_settings(source: ConfigSource, overrides: list[Override]) -> tuple[Conf
         DataError: a folder or table that is no data set.
     """
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if path.is_dir() or is_table(path):
-            text = default_config(path)
-            return parse_config(text, f"the config for {path}", overrides), Path(config_name(path)).stem
-        return load_config(path, overrides), path.stem
+        return settings.read_settings(Path(source), overrides)
     if not isinstance(source, Mapping | Config):
         raise ConfigError(
             f"expected a path, a dictionary or a finetune.Config to train from, got {type(source).__name__}"

@@ -8,11 +8,12 @@ from pathlib import Path
 from finetune.api.run import Run
 from finetune.api.settings import ConfigSource, read_overrides, read_settings
 from finetune.api.terms import python_terms
+from finetune.commands.settings import is_run
 from finetune.commands.train.resume import config_as_given
 from finetune.commands.train.train import train as train_command
 from finetune.display import Display
 from finetune.errors import ConfigError
-from finetune.runs import STARTED, open_run
+from finetune.runs import open_run
 
 
 def train(
@@ -81,4 +82,4 @@ def _run_in(source: ConfigSource) -> Path | None:
     """Return the run directory that is to be continued, if it is one."""
     if not isinstance(source, str | os.PathLike):
         return None
-    return Path(source) if (Path(source) / STARTED).is_file() else None
+    return Path(source) if is_run(Path(source)) else None

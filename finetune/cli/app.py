@@ -38,7 +38,12 @@ class DeviceChoice(StrEnum):
     mps = "mps"
 
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file.", show_default=False)]
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG|DATA", help="A YAML file, or a folder or table of images.", show_default=False
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(

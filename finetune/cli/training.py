@@ -1,6 +1,7 @@
 """Commands about a config: train it, find its rates, show its groups, check its images."""
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,8 +9,9 @@ from typing import Annotated
 import typer
 
 from finetune.cli.app import AsJson, ConfigFile, Overrides, app, check_plot_path, display_for, reported_errors
+from finetune.commands.settings import is_data, is_run, read_settings
 from finetune.config.editor import check_stage_lr, write_stage_lr
-from finetune.config.load import load_config
+from finetune.display import Display
 from finetune.errors import ConfigError
 from finetune.machine.signals import StopSignals
 
@@ -19,7 +21,9 @@ def train(
     config: Annotated[
         Path,
         typer.Argument(
-            metavar="CONFIG", help="The YAML file; with --resume also a run directory.", show_default=False
+            metavar="CONFIG|DATA",
+            help="A YAML file, or a folder or table of images; with --resume also a run directory.",
+            show_default=False,
         ),
     ],
     overrides: Overrides = None,
@@ -30,11 +34,12 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the run in --run-dir, or the newest one of CONFIG; start one if there is none.",
+            help="Resume the run in --run-dir, or the newest one of CONFIG; start one if there is none.",
         ),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="With --resume: go on though the config or the data have changed.")
+        bool,
+        typer.Option("--force", help="With --resume: accept a changed config or changed data."),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Move aside what --run-dir already holds.")
@@ -48,13 +53,15 @@ def train(
     with reported_errors():
         check_resume(config, run_dir, resume=resume, force=force, overwrite=overwrite)
         display = display_for(as_json)
-        if resume and config.is_dir():
+        name, begun = config.stem, resume and is_run(config)
+        if begun:
             from finetune.commands.train.resume import config_as_given
             from finetune.runs import open_run
 
             settings, run_dir = config_as_given(open_run(config), overrides or []), config
         else:
-            settings = load_config(config, overrides or [])
+            settings, name = read_settings(config, overrides or [])
+        say_defaults(config, display, run=begun)
         from finetune.commands.train import train as story
 
         if dry_run:
@@ -62,7 +69,7 @@ def train(
             return
         outcome = story.train(
             settings,
-            name=config.stem,
+            name=name,
             run_dir=run_dir,
             overwrite=overwrite,
             resume=resume,
@@ -80,13 +87,35 @@ def check_resume(config: Path, run_dir: Path | None, *, resume: bool, force: boo
         ConfigError: they do not.
     """
     if force and not resume:
-        raise ConfigError("--force is for --resume: it goes on though the config or the data have changed.")
+        raise ConfigError("--force is for --resume: it resumes though the config or the data have changed.")
     if overwrite and resume:
-        raise ConfigError("--resume goes on with a run, --overwrite moves it aside; leave out one of them.")
-    if resume and config.is_dir() and run_dir is not None:
-        raise ConfigError(f"{config} is the run to go on with; leave out --run-dir.")
-    if config.is_dir() and not resume:
-        raise ConfigError(f"{config} is a folder; name a YAML file, or add --resume if it is a run.")
+        raise ConfigError("--resume resumes a run, --overwrite moves it aside; leave out one of them.")
+    if is_run(config) and run_dir is not None:
+        raise ConfigError(f"{config} is the run to resume; leave out --run-dir.")
+    if is_run(config) and not resume:
+        raise ConfigError(f"{config} is a run; add --resume to resume it, or name a config or images.")
+
+
+def check_has_file(config: Path) -> None:
+    """Refuse to write into a config that is not in a file.
+
+    Raises:
+        ConfigError: only the data was named.
+    """
+    if is_data(config):
+        raise ConfigError(
+            f"--write: {config} is data, and its config is in no file.\n"
+            f"Write one first: finetune init {shlex.quote(str(config))}"
+        )
+
+
+def say_defaults(config: Path, display: Display, *, run: bool = False) -> None:
+    """Say which config is used where only the data was named."""
+    if not run and is_data(config):
+        display.say(
+            f"config  the defaults for {config}, in config.yaml of the run; to change them: "
+            f"finetune init {shlex.quote(str(config))}"
+        )
 
 
 @app.command("lr-find")
@@ -111,12 +140,14 @@ def lr_find(
 ) -> None:
     """Find a learning rate for a stage of CONFIG; train nothing."""
     with reported_errors():
-        display, settings = display_for(as_json), load_config(config, overrides or [])
+        display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
+        say_defaults(config, display)
         from finetune.commands import lr_find as story
 
         stage = story.choose_stage(settings, stage, from_run=run is not None)
         check_plot_path(plot)
         if write:
+            check_has_file(config)
             check_stage_lr(config, stage)
         answer = story.lr_find(settings, stage, run_dir=run, display=display)
         story.show_answer(answer, display)
@@ -143,7 +174,7 @@ def groups(
 ) -> None:
     """Show the model as layer groups: shapes, rates, what is frozen."""
     with reported_errors():
-        display, settings = display_for(as_json), load_config(config, overrides or [])
+        display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
         from finetune.commands.groups import describe_groups
         from finetune.optim.param_groups import TABLE_COLUMNS
 
@@ -168,7 +199,7 @@ def check(
 ) -> None:
     """Look for faults in the images, and tell what training will do and take."""
     with reported_errors(), StopSignals():
-        display, settings = display_for(as_json), load_config(config, overrides or [])
+        display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
         from finetune.commands.check import check as story
         from finetune.commands.check.report import show
 

@@ -1,0 +1,42 @@
+"""What to train, by a path: a config file, or the data alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from finetune.config.config import Config
+from finetune.config.load import load_config, parse_config
+from finetune.config.python_values import Override
+from finetune.data.table import is_table
+
+
+def is_data(path: Path) -> bool:
+    """Tell whether a path is a folder or table of images rather than a config file."""
+    return path.is_dir() or is_table(path)
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a path is a run directory, finished or not."""
+    if not path.is_dir():
+        return False
+    from finetune.runs import STARTED  # torch comes with it, which errors of a config do not wait for
+
+    return (path / STARTED).is_file()
+
+
+def read_settings(path: Path, overrides: Sequence[str | Override] = ()) -> tuple[Config, str]:
+    """Return a checked config, and the name that its run directory is called after.
+
+    Args:
+        path: a config file; or a folder or table of images, for the config that `finetune init` writes.
+        overrides: values in place of those of the config.
+
+    Raises:
+        ConfigError: it does not describe an experiment.
+        DataError: a folder or table that is no data set.
+    """
+    if is_data(path):
+        from finetune.commands.init import config_name, default_config  # it loads Pillow and NumPy
+
+        config = parse_config(default_config(path), f"the config for {path}", overrides)
+        return config, Path(config_name(path)).stem
+    return load_config(path, overrides), path.stem
