@@ -59,7 +59,7 @@ def write_tables(folder: Path, seed: int) -> None:
     splits = split_by_class([label for _, label, _ in rows], chance)
     (folder / turned_digits.FOLDER).mkdir()
     for name, _, _ in rows:
-        turned_digits.picture(name).save(folder / f"{name}.png")
+        turned_digits.load_image(name).save(folder / f"{name}.png")
     for state, cells in columns.items():
         with open(folder / f"{state}.csv", "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)

@@ -527,9 +527,9 @@ def test_a_stage_takes_all_its_steps_and_its_validation(images, tmp_path):
 def test_strict_says_why_it_fails(tmp_path, data):
     config = write_small_config(tmp_path, data)
     (data / "cat" / "loop").symlink_to(data)
-    assert "1 warning: nothing must be mended" in run_finetune("check", config).stdout
+    assert "1 warning: nothing has to be fixed" in run_finetune("check", config).stdout
     result = run_finetune("check", config, "--strict")
-    assert (result.exit_code, "1 warning: to be mended, as --strict says" in result.stdout) == (3, True)
+    assert (result.exit_code, "1 warning: to be fixed, as --strict says" in result.stdout) == (3, True)
 
 
 def test_levels_are_shown_gravest_last():

@@ -393,7 +393,7 @@ def test_odd_images_are_pointed_out_once_with_a_count(tmp_path):
     Image.new("L", (10, 201)).save(root / "b" / "slim.png")
     index = check_images(index_images(root, seed=1), LIMITS)
     assert index.warnings == (
-        "images that are animated or have several pages; the first picture is used: 2, first a/anim1.gif",
+        "images that are animated or have several pages; the first image is used: 2, first a/anim1.gif",
         "images that are less than 8 pixels wide or high: 1, first b/small.png",
         "images that are more than 20 times as long as wide: 1, first b/slim.png",
     )

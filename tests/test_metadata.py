@@ -166,7 +166,7 @@ def test_sixes_and_nines_of_the_built_in_table_are_told_apart_by_the_site_alone(
     upright = {}
     for name, label, site in turned_digits.rows():
         if label in "69":
-            picture = turned_digits.picture(name)
+            picture = turned_digits.load_image(name)
             upright.setdefault((label, turned_digits.TURNED[site] > 0.5), []).append(np.asarray(picture))
     six, turned_six = np.mean(upright["6", False], axis=0), np.mean(upright["6", True], axis=0)
     nine, turned_nine = np.mean(upright["9", False], axis=0), np.mean(upright["9", True], axis=0)

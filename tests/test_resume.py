@@ -386,7 +386,7 @@ def test_another_torch_is_told_and_goes_on(uninterrupted, tmp_path):
     run = tmp_path / "run"
     as_if_killed_at(MIDDLE, uninterrupted, run)
     other = {"torch": "1.0", "device": "CPU, 96 threads"}
-    rewrite(run, "started.json", lambda started: started["world"].update(other))
+    rewrite(run, "started.json", lambda started: started["environment"].update(other))
     result = run_finetune("train", "--resume", run)
     assert result.exit_code == 0
     assert "torch 1.0, now" in result.output
@@ -425,8 +425,8 @@ def test_if_all_checkpoints_are_damaged_nothing_is_guessed(uninterrupted, tmp_pa
     ("arguments", "code", "words"),
     [
         (["nowhere.yaml", "--resume"], 2, "nowhere.yaml"),
-        (["empty", "--resume"], 8, "is not a"),
-        (["empty"], 2, "add --resume"),
+        (["empty", "--resume"], 8, "empty is neither a run nor a folder of images"),
+        (["empty"], 3, "no images in"),
         (["small.yaml", "--force"], 2, "--force is for --resume"),
         (["small.yaml", "--resume", "--overwrite"], 2, "leave out one"),
     ],

@@ -10,9 +10,10 @@ import typer
 
 from finetune.cli.app import AsJson, ConfigFile, Overrides, app, check_plot_path, display_for, reported_errors
 from finetune.commands.settings import is_data, is_run, read_settings
+from finetune.config.config import Config
 from finetune.config.editor import check_stage_lr, write_stage_lr
 from finetune.display import Display
-from finetune.errors import ConfigError
+from finetune.errors import ConfigError, DataError, RunError
 from finetune.machine.signals import StopSignals
 
 
@@ -60,7 +61,7 @@ def train(
 
             settings, run_dir = config_as_given(open_run(config), overrides or []), config
         else:
-            settings, name = read_settings(config, overrides or [])
+            settings, name = read_to_train(config, overrides or [], resume=resume)
         say_defaults(config, display, run=begun)
         from finetune.commands.train import train as story
 
@@ -94,6 +95,20 @@ def check_resume(config: Path, run_dir: Path | None, *, resume: bool, force: boo
         raise ConfigError(f"{config} is the run to resume; leave out --run-dir.")
     if is_run(config) and not resume:
         raise ConfigError(f"{config} is a run; add --resume to resume it, or name a config or images.")
+
+
+def read_to_train(config: Path, overrides: list[str], *, resume: bool) -> tuple[Config, str]:
+    """Return what to train, and its name.
+
+    Raises:
+        RunError: with `--resume`, a folder that is neither a run nor data.
+    """
+    try:
+        return read_settings(config, overrides)
+    except DataError as error:
+        if not (resume and config.is_dir()):
+            raise
+        raise RunError(f"{config} is neither a run nor a folder of images to train on: {error}") from None
 
 
 def check_has_file(config: Path) -> None:

@@ -150,7 +150,7 @@ def config_text(data: Path, target: Path, survey: Survey) -> str:
             f"{str(data)!r}: the name is not UTF-8, so no config can hold it; rename it"
         ) from None
     frozen, unfrozen = _epochs(survey.n_train)
-    facts = label_line(survey.separator) + metadata_lines(survey.unused)
+    keys = label_line(survey.separator) + metadata_lines(survey.unused)
     return f"""\
 # {survey}. Written by finetune init, to be changed at will.
 # Run it with:  finetune train {write_value(str(target))}
@@ -159,7 +159,7 @@ seed: 42                      # decides everything random; another seed gives an
 data:
   path: {write_value(str(data))}
 {f"  val: {write_value(survey.val)}":<29} # validation: a fraction of each class, or what holds it
-{facts}{f"  batch_size: {_batch_size(survey.n_train)}":<29} # images per step; less if memory runs out
+{keys}{f"  batch_size: {_batch_size(survey.n_train)}":<29} # images per step; less if memory runs out
   augment: standard           # none, light (digits, text), standard or strong (few images, many epochs)
   image_size: null            # pixels; null is what the pretrained weights were made for
 model:
@@ -188,7 +188,7 @@ def metadata_lines(unused: Sequence[str]) -> str:
     if not names:
         return ""
     return (
-        "  # facts beside the images that the model may see, if they are known of new images too:\n"
+        "  # metadata that the model may use, if it is known of new images too:\n"
         f"  # columns: {{metadata: {write_value(names)}}}\n"
     )
 

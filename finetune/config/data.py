@@ -34,7 +34,7 @@ class ColumnsConfig(Section):
     on both sides of the split. Usual names: `group`, `group_id`. The column may be missing."""
 
     metadata: MetadataColumns = {}  # noqa: RUF012  (pydantic copies it)
-    """Columns with facts that the model sees beside the image: `[site, age]`. Each is a `category`, which
+    """Columns with metadata that the model sees beside the image: `[site, age]`. Each is a `category`, which
     enters the head through an embedding, or a `number`; `auto` takes one for numbers if all cells are, and
     some have a fraction or more than 20 are different. `{site: category, age: number}` says which. Their
     cells may be empty. See docs/metadata.md."""

@@ -139,7 +139,7 @@ class ImageIndex:
 def load_sample(
     index: ImageIndex, sample: Sample, limits: ImageLimits, *, shrink_to: int | None = None
 ) -> Image.Image:
-    """Load the picture of a sample as upright RGB.
+    """Load the image of a sample as upright RGB.
 
     Args:
         index: the index that the sample is from.
@@ -151,7 +151,7 @@ def load_sample(
         ImageError: the file cannot be read (any more).
     """
     if index.root is None and sample.name.startswith(turned_digits.FOLDER):
-        return turned_digits.picture(sample.name)
+        return turned_digits.load_image(sample.name)
     if index.root is None:
         return digits.digit_image(_digit_positions()[sample.name])
     return read_image(index.root / sample.name, limits, shrink_to=shrink_to)

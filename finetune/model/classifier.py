@@ -49,22 +49,22 @@ class ImageClassifier(nn.Module):
         if spec.memory_format == "channels_last":
             self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor, *facts: Tensor) -> Tensor:
+    def forward(self, images: Tensor, *metadata: Tensor) -> Tensor:
         """Turn images (N, 3, H, W), uint8 or float in 0–255, into float32 logits (N, C).
 
-        `facts` is what the head takes beside features, see `Head.forward`; nothing without metadata.
+        `metadata` is what the head takes beside features, see `Head.forward`; nothing without metadata.
         """
         features = self._backbone_features(images)
         # The head is small, and rounding its logits to bfloat16 would round the loss as well.
         with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.head(features, *facts)
+            logits: Tensor = self.head(features, *metadata)
         return logits
 
     def features(self, images: Tensor) -> Tensor:
         """Turn images (N, 3, H, W) into what the head sees of them: pooled float32 features (N, D).
 
-        `head(features(images), *facts)` is `forward(images, *facts)`. Under a frozen backbone they can be
-        kept.
+        `head(features(images), *metadata)` is `forward(images, *metadata)`. Under a frozen backbone they can
+        be reused.
         """
         return self.head.pooled(self._backbone_features(images).float())
 
@@ -128,7 +128,7 @@ def build_classifier(
         spec: what to build; the model's own `spec` has everything filled in that comes with the weights.
         weights: what `model.weights` says, see `load_weights`; or loaded weights, such as those of a run.
         seed: the seed of the experiment. The head drawn from it does not depend on the weights.
-        say: told before a download, and of anything doubtful.
+        say: called with a line before a download, and about anything doubtful.
 
     Raises:
         ConfigError: architecture, weights, image size, head or number of groups are not possible.

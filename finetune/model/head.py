@@ -97,18 +97,18 @@ class Head(nn.Module):
             _draw_by_source(first.weight, [widths[0] - metadata.width, metadata.width])
         self.embeddings = nn.ModuleList(_embedding(rows, width) for rows, width in metadata.embeddings)
 
-    def forward(self, features: Tensor, *facts: Tensor) -> Tensor:
+    def forward(self, features: Tensor, *metadata: Tensor) -> Tensor:
         """Turn features (N, C, h, w) or (N, D) into logits (N, classes).
 
         A head with metadata takes two more: categories (N, K), int64, 0 where one is missing or unseen; and
         numbers (N, 2M), M values, 0 where one is missing, then M flags, 1 where one is missing.
         """
         inputs = [self.pooled(features.float())]
-        if facts:
+        if metadata:
             drops = self.training and self.metadata_dropout > 0
-            categories, numbers = self._dropped(*facts) if drops else facts
+            categories, numbers = self._dropped(*metadata) if drops else metadata
             inputs += [table(categories[:, k]) for k, table in enumerate(self.embeddings)] + [numbers]
-        logits: Tensor = self.layers(torch.cat(inputs, dim=1) if facts else inputs[0])
+        logits: Tensor = self.layers(torch.cat(inputs, dim=1) if metadata else inputs[0])
         return logits
 
     def _dropped(self, categories: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:

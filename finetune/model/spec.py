@@ -43,7 +43,7 @@ class ModelSpec:
     """Whether GoogLeNet or Inception rescale their input, which also comes with the weights."""
 
     def resolved(self, preprocessing: Preprocessing, *, transform_input: bool) -> Self:
-        """Fill in what came with the weights; an image size that was asked for prevails."""
+        """Fill in what came with the weights; an image size of the config prevails."""
         if self.image_size is not None:
             preprocessing = preprocessing.scaled_to(self.image_size)
         return replace(

@@ -34,12 +34,12 @@ _BUFFERS = (
 )
 
 
-def read_tensors(path: Path, *, mend: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path, *, advice: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a file of weights: its tensors by name, and the metadata of a safetensors file.
 
     Args:
         path: a `.safetensors` file, or a state dict that torch saved.
-        mend: what to do about a damaged file, a sentence for the error.
+        advice: what to do about a damaged file, a sentence for the error.
 
     Raises:
         WeightsError: there is no such file, it is damaged, or it holds more than tensors.
@@ -47,8 +47,8 @@ def read_tensors(path: Path, *, mend: str) -> tuple[dict[str, Tensor], dict[str,
     if not path.is_file():
         raise WeightsError(f"model.weights: there is no file {path}.")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path, mend)
-    return _state_dict(_unpickle_tensors(path, mend), path), {}
+        return _read_safetensors(path, advice)
+    return _state_dict(_unpickle_tensors(path, advice), path), {}
 
 
 def copy_weights(
@@ -74,15 +74,15 @@ def copy_weights(
             wanted[name].copy_(tensor)
 
 
-def _read_safetensors(path: Path, mend: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_safetensors(path: Path, advice: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged ({_first_sentence(error)}). {mend}") from None
+        raise WeightsError(f"{path} is damaged ({_first_sentence(error)}). {advice}") from None
 
 
-def _unpickle_tensors(path: Path, mend: str) -> object:
+def _unpickle_tensors(path: Path, advice: str) -> object:
     """Load with torch's restricted unpickler, which builds tensors and plain containers only."""
     try:
         with warnings.catch_warnings():
@@ -94,10 +94,10 @@ def _unpickle_tensors(path: Path, mend: str) -> object:
                 f"{path} holds more than tensors ({found[1]}), and finetune executes nothing from a file. "
                 "Save only the model's state_dict()."
             ) from None
-        raise WeightsError(f"{path} is damaged or not a file of weights. {mend}") from None
+        raise WeightsError(f"{path} is damaged or not a file of weights. {advice}") from None
     except _TORN as error:
         raise WeightsError(
-            f"{path} is damaged or not a file of weights ({_first_sentence(error)}). {mend}"
+            f"{path} is damaged or not a file of weights ({_first_sentence(error)}). {advice}"
         ) from None
 
 

@@ -56,7 +56,7 @@ def load_weights(name: str, arch: Architecture, say: Say | None = None) -> Weigh
         name: `default`; a torchvision name such as `IMAGENET1K_V2`; a `.safetensors` or `.pth` file;
             `builtin:NAME`; or `none` for random weights.
         arch: the architecture they are for.
-        say: told before a download, and of anything doubtful; by default it is logged.
+        say: called with a line before a download, and about anything doubtful; by default it is logged.
 
     Raises:
         ConfigError: there are no weights of that name, or they are another architecture's.
@@ -131,8 +131,8 @@ def _find_entry(name: str, arch: Architecture) -> WeightsEnum:
     enum = weights_enum(arch.name)
     if owner and owner != enum.__name__:
         theirs = [other.name for other in architectures() if weights_enum(other.name).__name__ == owner]
-        mend = f"set model.arch: {theirs[0]}" if theirs else "no architecture has them"
-        raise ConfigError(f"model.weights: {name} is not for {arch.name}; {mend}.")
+        advice = f"set model.arch: {theirs[0]}" if theirs else "no architecture has them"
+        raise ConfigError(f"model.weights: {name} is not for {arch.name}; {advice}.")
     if entry not in enum.__members__:
         raise ConfigError(
             f"model.weights: {arch.name} has no weights called {name!r}; there is default, "
@@ -143,7 +143,7 @@ def _find_entry(name: str, arch: Architecture) -> WeightsEnum:
 
 
 def _load_file(path: Path, arch: Architecture, say: Say, *, rescaled: bool) -> Weights:
-    tensors, metadata = read_tensors(path, mend="Restore it, or name other weights.")
+    tensors, metadata = read_tensors(path, advice="Restore it, or name other weights.")
     made_for = metadata.get("arch", arch.name)
     if made_for != arch.name:
         raise ConfigError(
@@ -186,7 +186,7 @@ def _load_torchvision(entry: WeightsEnum, arch: Architecture, say: Say) -> Weigh
         _fetch(entry, path, say)
     elif not _has_named_hash(path):
         say(f"{path} is not the file that torchvision published (its sha256 differs); using it all the same.")
-    tensors, _ = read_tensors(path, mend="Delete it, and it is fetched again.")
+    tensors, _ = read_tensors(path, advice="Delete it, and it is fetched again.")
     preprocessing = Preprocessing.from_weights(entry.transforms())
     return Weights(path.name, preprocessing, tensors, transform_input=arch.family in _RESCALED)
 

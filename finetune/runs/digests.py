@@ -32,8 +32,11 @@ def write_covered(directory: Path, contents: Mapping[str, bytes]) -> None:
     """Write files of the list, all or none of them, with their digests.
 
     Raises:
+        ValueError: a file that is not in the list.
         ResourceError: the system refuses; the files are those from before.
     """
+    if unlisted := contents.keys() - set(COVERED):
+        raise ValueError(f"not in the list of files with digests: {', '.join(sorted(unlisted))}")
     old = read_list(directory) if (directory / DIGESTS).exists() else {}
     for name, digest in old.items():  # what a kill left staged would be lost by staging anew
         if staged(directory / name).exists() and _digest(staged(directory / name)) == digest:

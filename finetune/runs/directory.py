@@ -197,9 +197,9 @@ class Run:
                 events.append(json.loads(line))
         return events
 
-    def write_status(self, state: str, exit_code: int, **facts: object) -> None:
+    def write_status(self, state: str, exit_code: int, **details: object) -> None:
         """Write how the run stands or ended; the file launchers look at."""
-        write_json(self / STATUS, {"state": state, "exit_code": exit_code, **facts, "time": _now()})
+        write_json(self / STATUS, {"state": state, "exit_code": exit_code, **details, "time": _now()})
 
     def write_report(self, report: Mapping[str, object]) -> None:
         """Write the outcome for programs."""

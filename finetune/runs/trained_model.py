@@ -35,7 +35,7 @@ class Trained:
     columns: Columns
     """The columns of its table that the config named."""
     metadata: Metadata | None
-    """What it has learned of facts beside an image; None if it takes none."""
+    """What it has learned of the metadata of an image; None if it takes none."""
     best: str
     """When its weights were the best: `stage unfrozen, epoch 4`."""
     thresholds: tuple[float, ...] | None = None

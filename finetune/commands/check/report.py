@@ -38,7 +38,7 @@ class Report:
         return sum(finding.level == level for finding in self.findings)
 
     def exit_code(self, *, strict: bool) -> int:
-        """Return 3 where something must be mended, else 0; with `strict`, warnings must be mended too."""
+        """Return 3 where something has to be fixed, else 0; with `strict`, warnings count as well."""
         return DataError.exit_code if self.count("error") or (strict and self.count("warning")) else 0
 
     def to_dict(self, *, strict: bool) -> dict[str, Any]:
@@ -82,14 +82,14 @@ def show(report: Report, display: Display, *, strict: bool) -> None:
             if finding.level == level:
                 show_finding(finding, display)
     numbers = [(report.count(level), level) for level in LEVELS]
-    told = ", ".join(f"{number} {level}{'s' * (number != 1)}" for number, level in numbers if number)
+    counted = ", ".join(f"{number} {level}{'s' * (number != 1)}" for number, level in numbers if number)
     if report.count("error"):
         must = "the errors keep a training from starting"
     else:
         must = (
-            "to be mended, as --strict says" if report.exit_code(strict=strict) else "nothing must be mended"
+            "to be fixed, as --strict says" if report.exit_code(strict=strict) else "nothing has to be fixed"
         )
-    display.say(f"\n{told + ': ' if told else ''}{must}")
+    display.say(f"\n{counted + ': ' if counted else ''}{must}")
 
 
 def show_classes(index: ImageIndex, display: Display) -> None:

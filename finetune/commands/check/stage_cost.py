@@ -54,7 +54,7 @@ class StageCost:
 
 
 def stage_cost_loaders(experiment: Experiment) -> Loaders:
-    """Build loaders that read in this process, so that the time of reading can be told apart."""
+    """Build loaders that read in this process, so that the time of reading can be measured by itself."""
     data = experiment.config.data.model_copy(update={"workers": 0})
     config = experiment.config.model_copy(update={"data": data})
     alone = replace(experiment, config=config)

@@ -29,14 +29,15 @@ _FORMAT = 3  # of what a run holds for resuming it
 
 
 def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str]) -> dict[str, object]:
-    """Return what a run begins with: the config as it was given, and what computes.
+    """Return what a run begins with: the config as it was given, and the environment.
 
     `inexact` is what had changed when the run was resumed, now and before.
     """
     return {
         "format": _FORMAT,
         "config": dump_config(config),
-        "world": describe_environment(experiment),
+        "precision": experiment.config.precision,
+        "environment": describe_environment(experiment),
         "inexact": list(dict.fromkeys(inexact)),
     }
 
@@ -154,7 +155,7 @@ def check_data(run: Run, index: ImageIndex, files: Mapping[str, Fingerprint]) ->
 
 def check_environment(run: Run, experiment: Experiment) -> list[str]:
     """Compare what computes with what computed when the run began; return what differs."""
-    before, now = run.read_json(STARTED)["world"], describe_environment(experiment)
+    before, now = run.read_json(STARTED)["environment"], describe_environment(experiment)
     return [
         f"{name} {before.get(name)}, now {value}" for name, value in now.items() if before.get(name) != value
     ]

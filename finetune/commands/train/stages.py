@@ -1,4 +1,4 @@
-"""The stages of a training, one after the other: find the rate if asked, freeze, fit one cycle, save."""
+"""The stages of a training, one after the other: find the rate if it is auto, freeze, fit one cycle, save."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress

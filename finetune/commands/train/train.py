@@ -20,7 +20,6 @@ from finetune.commands.train.resume import (
 from finetune.commands.train.stages import TrainingRun, resolved_config, run_stages, show_stage, with_rates
 from finetune.commands.train.status import recorded_status
 from finetune.config.config import Config
-from finetune.config.load import parse_config
 from finetune.data.quality.findings import warnings_of_copies
 from finetune.data.quality.fingerprint import Fingerprint, take_fingerprints
 from finetune.display import Display
@@ -169,7 +168,7 @@ def with_precision_of(run: Run, config: Config) -> Config:
     """Return the config with the precision that was chosen when the run began: another machine may differ."""
     if config.precision != "auto":
         return config
-    chosen = parse_config(run.read_config(), str(run.directory)).precision
+    chosen = run.read_json(STARTED)["precision"]
     return config.model_copy(update={"precision": chosen})
 
 

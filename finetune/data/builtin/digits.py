@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits as a data set of pictures: 1797 images of 8 × 8, ten classes.
+"""scikit-learn's handwritten digits as a data set of images: 1797 images of 8 × 8, ten classes.
 
 They come with scikit-learn (the test part of the UCI set "Optical Recognition of Handwritten Digits"), so
 nothing is downloaded. Each began as a bitmap of 32 × 32 whose set pixels were counted in blocks of 4 × 4:

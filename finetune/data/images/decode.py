@@ -1,7 +1,7 @@
 """Read an image file of unknown quality into RGB pixels.
 
-Training, evaluation, prediction and the scan before a run all read through here, so that a picture means the
-same pixels everywhere. Colour profiles are ignored. Of files that hold several pictures the first is read.
+Training, evaluation, prediction and the scan before a run all read through here, so that an image means the
+same pixels everywhere. Colour profiles are ignored. Of files that hold several images the first is read.
 """
 
 import os
@@ -63,7 +63,7 @@ class ImageInfo:
     width: int
     height: int
     animated: bool
-    """holds several pictures, of which only the first is used"""
+    """holds several images, of which only the first is used"""
 
 
 THUMBNAIL_SIDE = 16
@@ -78,7 +78,7 @@ class Look:
     mode: str
     """Pillow's name of how the file stores a pixel: `RGB`, `L`, `P`, `CMYK`, `RGBA`, `I;16` and others"""
     thumbnail: bytes
-    """the upright picture in 16 × 16 grey pixels, row by row"""
+    """the upright image in 16 × 16 grey pixels, row by row"""
 
 
 class ImageError(DataError):
@@ -133,7 +133,7 @@ def convert_image(image: Image.Image, limits: ImageLimits, *, name: str) -> Imag
 
 
 def inspect_image(path: Path, limits: ImageLimits) -> ImageInfo:
-    """Decode a file completely, as `read_image` will, and keep only its facts.
+    """Decode a file completely, as `read_image` will, and return only what is known of it.
 
     JPEGs are decoded at an eighth of their size, which still reads every byte and is much faster.
 
@@ -148,7 +148,7 @@ def inspect_image(path: Path, limits: ImageLimits) -> ImageInfo:
 
 
 def look_at_image(path: Path, limits: ImageLimits) -> Look:
-    """Decode a file completely, as `inspect_image` does, and also keep what two pictures are compared by.
+    """Decode a file completely, as `inspect_image` does, and also return what two images are compared by.
 
     Raises:
         ImageError: as `read_image`.
@@ -163,11 +163,11 @@ def look_at_image(path: Path, limits: ImageLimits) -> Look:
 
 
 def _is_animated(image: Image.Image) -> bool:
-    """Tell whether there is more than the picture that was decoded; to be asked after that.
+    """Tell whether there is more than the image that was decoded; call it after decoding.
 
     Pillow looks for a second one, and stumbles over one that is damaged. It is there, and is not used.
     """
-    if image.format == "MPO":  # cameras put previews and depth maps behind a JPEG's picture
+    if image.format == "MPO":  # cameras put previews and depth maps behind a JPEG's image
         return False
     try:
         return bool(getattr(image, "is_animated", False))
@@ -222,7 +222,7 @@ def _check_header(name: str, image: Image.Image, limits: ImageLimits) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn a picture the way its EXIF orientation says.
+    """Rotate an image the way its EXIF orientation says.
 
     `ImageOps.exif_transpose` also rewrites the rest of the EXIF data, and fails where that is damaged. Data
     that cannot be read at all says nothing about orientation.

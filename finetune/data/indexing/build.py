@@ -56,7 +56,7 @@ def index_images(
 
     Raises:
         DataError: no images, fewer than two classes, or classes and splits that do not fit each other.
-        ConfigError: a built-in data set or a column that does not exist, or a folder asked of one.
+        ConfigError: a built-in data set or a column that does not exist, or a folder named in one.
     """
     if is_table(path) or str(path) == _BUILTIN_TABLE:
         index = _index_any_table(path, image_folder, columns, case_variants)

@@ -54,9 +54,9 @@ def match_classes(
         DataError: no image of a class that the model knows.
     """
     table = read_table(path) if is_table(path) else None
-    told = _told(columns, () if table is None else table.header)
+    present = _present(columns, () if table is None else table.header)
     if table is not None:
-        found = _match_table(table, class_names, told, split)
+        found = _match_table(table, class_names, present, split)
     elif columns.multilabel:
         raise DataError(
             f"{printable(str(path))} is no table: the model gives an image several classes, and folders say "
@@ -67,10 +67,10 @@ def match_classes(
     if metadata is None:
         return found
     source = printable(str(path))
-    return replace(found, index=apply_metadata(found.index, list(told.metadata), metadata, source))
+    return replace(found, index=apply_metadata(found.index, list(present.metadata), metadata, source))
 
 
-def _told(columns: Columns, header: Sequence[str]) -> Columns:
+def _present(columns: Columns, header: Sequence[str]) -> Columns:
     """Return the columns with those of metadata that the data really has."""
     return replace(
         columns, metadata={name: kind for name, kind in columns.metadata.items() if name in header}

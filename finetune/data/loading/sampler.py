@@ -45,7 +45,7 @@ class EpochSampler(Sampler[TrainKey]):
         self._start = None
         order, times = self.order(derive(self.seed, "order", stage, epoch)), Counter[int]()
         for number, position in enumerate(order):
-            # An image that comes again in an epoch is another picture each time.
+            # An image that comes again in an epoch is augmented in another way each time.
             again = (times[position],) if times[position] else ()
             times[position] += 1
             if number >= first_batch * self.batch_size:

@@ -1,4 +1,4 @@
-"""From a picture to the pixels that enter the model: uint8 (3, H, W), normalised later, inside the model.
+"""From an image to the pixels that enter the model: uint8 (3, H, W), normalised later, inside the model.
 
 Evaluation follows torchvision's preset for its weights: resize, then centre crop. Training draws all its
 randomness from torch's CPU generator, which the data set seeds for each image.
@@ -20,10 +20,10 @@ from finetune.model.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class Transform:
-    """What happens to a picture between file and model."""
+    """What happens to an image between file and model."""
 
     steps: v2.Compose
-    """from an RGB picture, or its pixels, to uint8 (3, H, W)"""
+    """from an RGB image, or its pixels, to uint8 (3, H, W)"""
     shrink_to: int
     """shortest side in pixels that big photos may be decoded at; pass it to `read_image`"""
 
@@ -70,7 +70,7 @@ def train_transform(level: Augment, preprocessing: Preprocessing) -> Transform:
 
 
 class RandomNudge(nn.Module):
-    """Turn, shift and scale a picture a little; what comes in at the border continues its edge.
+    """Turn, shift and scale an image a little; what comes in at the border continues its edge.
 
     `v2.RandomAffine` fills the border with one colour, which no photo has; padding before it costs three
     times as much.
@@ -81,7 +81,7 @@ class RandomNudge(nn.Module):
         self.degrees = degrees
         """largest angle to either side"""
         self.shift = shift
-        """largest shift to either side, as a part of the picture's side"""
+        """largest shift to either side, as a part of the image's side"""
         self.scale = scale
         """smallest and largest magnification"""
 
@@ -92,7 +92,7 @@ class RandomNudge(nn.Module):
         angle = math.radians(self.degrees * turn)
         zoom = (high + low) / 2 + (high - low) / 2 * size
         cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
-        # A picture spans -1 … 1 for affine_grid, hence the 2.
+        # An image spans -1 … 1 for affine_grid, hence the 2.
         theta = torch.tensor([[[cos, sin, 2 * self.shift * right], [-sin, cos, 2 * self.shift * down]]])
         grid = F.affine_grid(theta, [1, *image.shape], align_corners=False)
         moved = F.grid_sample(image[None].float(), grid, padding_mode="border", align_corners=False)

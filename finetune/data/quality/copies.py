@@ -37,7 +37,7 @@ def _groups(names: Iterable[str], key: Callable[[str], Hashable]) -> list[tuple[
 
 def _size(path: Path) -> int | None:
     try:
-        return path.stat().st_size or None  # empty files are no copies of a picture
+        return path.stat().st_size or None  # empty files are no copies of an image
     except OSError:
         return None
 

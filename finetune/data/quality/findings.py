@@ -1,4 +1,4 @@
-"""What a thorough look at a data set finds: each finding with its images, how grave it is, how to mend it."""
+"""What a thorough look at a data set finds: each finding with its images, its level, and how to fix it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ FEW = 10
 _MODES = {"1": "black and white", "L": "grey", "P": "palette", "CMYK": "CMYK", "YCbCr": "YCbCr", "LAB": "Lab"}
 
 _ODD_ADVICE = {
-    "animated": "Save the pictures that matter as single files, if it is not the first.",
+    "animated": "Save the images that matter as single files, unless it is the first.",
     "tiny": "Training enlarges them to data.image_size; remove them if they are thumbnails or icons.",
     "slim": "Training sees a square cut out of them; crop them to what matters.",
 }
@@ -49,7 +49,7 @@ class Finding:
     message: str
     """what is wrong"""
     advice: str = ""
-    """how to mend it"""
+    """how to fix it"""
     items: tuple[Item, ...] = ()
 
     def to_dict(self, samples: Mapping[str, Sample], index: ImageIndex) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def find_bad(
     message = f"{_images(len(items))} of {len(index.samples):,} cannot be read"
     try:
         kept = leave_out_bad(index, reasons, on_bad, max_bad_fraction)
-        advice = "data.on_bad_image: skip leaves them out; mend or remove them."
+        advice = "data.on_bad_image: skip leaves them out; fix or remove them."
         return kept, [Finding("warning", "unreadable", message, advice, items)]
     except BadImagesError as error:
         kept = replace(index, samples=tuple(s for s in index.samples if s not in reasons))
@@ -91,7 +91,7 @@ def find_bad(
 
 
 def find_odd(looks: Mapping[str, Look]) -> list[Finding]:
-    """Tell of pictures that can be read and are odd: animated, tiny, slim, not stored as 8-bit colour."""
+    """Find images that can be read and are odd: animated, tiny, slim, not stored as 8-bit colour."""
     findings = []
     for odd in odd_images({name: look.info for name, look in looks.items()}):
         items = tuple(Item((name,), _size(looks[name])) for name in odd.names)
@@ -158,7 +158,7 @@ def _copies(index: ImageIndex) -> list[tuple[str, ...]]:
 
 
 class _Group:
-    """Images that are the same picture."""
+    """Files that hold the same image."""
 
     def __init__(self, names: Sequence[str], samples: Mapping[str, Sample]) -> None:
         self.samples = [samples[name] for name in names]
@@ -188,7 +188,7 @@ class _Group:
         )
 
 
-_REPEATS = {"copies": "the same file", "lookalikes": "pictures that look alike"}
+_REPEATS = {"copies": "the same file", "lookalikes": "images that look alike"}
 
 _HARMS = {
     "two-labels": ("with two labels", "Keep the right one; the other teaches what is wrong."),

@@ -1,4 +1,4 @@
-"""Find pictures that look alike: a photo and the same photo resized, recompressed, brightened.
+"""Find images that look alike: a photograph and the same one resized, recompressed, brightened.
 
 Pictures are compared by thumbnails of grey pixels, without regard to brightness and contrast: their
 correlation, which is the cosine of the angle between two vectors. Candidates come from a perceptual hash, the
@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALIKE = 0.98
-"""least correlation of two thumbnails that count as the same picture, see benchmarks/lookalikes.py"""
+"""least correlation of two thumbnails that count as the same image, see benchmarks/lookalikes.py"""
 
 # 24 tables of 24 bits: a pair at the very threshold meets in one of them with probability
 # 1 − (1 − (1 − θ/π)²⁴)²⁴ = 99.6 %, one at 0.995 always. Pictures of different things hardly ever meet.
 _TABLES, _BITS = 24, 24
-_NEIGHBOURS = 8  # with the same bits that each picture is compared with, so that time grows with the number
+_NEIGHBOURS = 8  # with the same bits that each image is compared with, so that time grows with the number
 _LEAST_CONTRAST = 4.0  # standard deviation in grey levels; below, noise decides what is alike
 
 
@@ -44,7 +44,7 @@ def find_lookalikes(thumbnails: NDArray[np.uint8]) -> list[tuple[int, ...]]:
 
 def _pairs(vectors: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
     """Return the pairs of unit vectors (N, P) that are alike, as far as the hash brings them together."""
-    random = np.random.default_rng(0)  # a constant of the hash: the same pictures meet on every machine
+    random = np.random.default_rng(0)  # a constant of the hash: the same images meet on every machine
     weights = 1 << np.arange(_BITS)
     for _ in range(_TABLES):
         planes = random.standard_normal((vectors.shape[1], _BITS), dtype=np.float32)

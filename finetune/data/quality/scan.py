@@ -55,23 +55,23 @@ def check_images(
     """
     if index.root is None:
         return index
-    facts: dict[str, ImageInfo] = {}
+    infos: dict[str, ImageInfo] = {}
     bad: dict[Sample, str] = {}
     for done, (sample, result) in enumerate(_scan(index, limits), start=1):
         if isinstance(result, ImageInfo):
-            facts[sample.name] = result
+            infos[sample.name] = result
         else:
             bad[sample] = result
         if progress is not None:
             progress(done, len(index.samples))
     if bad:
         index = leave_out_bad(index, bad, on_bad, max_bad_fraction)
-    remarks = [f"{odd.what}: {len(odd.names)}, first {printable(odd.names[0])}" for odd in odd_images(facts)]
+    remarks = [f"{odd.what}: {len(odd.names)}, first {printable(odd.names[0])}" for odd in odd_images(infos)]
     return replace(index, warnings=(*index.warnings, *remarks))
 
 
 def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, ImageInfo | str]]:
-    """Return facts or the reason against each sample, in order, reading in threads (Pillow lets them run)."""
+    """Return what is known of each sample or the reason against it, read in threads."""
     root = index.root
     assert root is not None
     memory = ScanMemory(root, limits)
@@ -82,11 +82,11 @@ def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, Imag
         if known is not None:
             return known
         try:
-            facts = inspect_image(path, limits)
+            info = inspect_image(path, limits)
         except ImageError as error:
             return error.reason
-        memory.remember(sample.name, path, facts)
-        return facts
+        memory.remember(sample.name, path, info)
+        return info
 
     try:
         yield from in_threads(look, index.samples)
@@ -141,10 +141,10 @@ class OddImages(NamedTuple):
     names: tuple[str, ...]
 
 
-def odd_images(facts: Mapping[str, ImageInfo]) -> list[OddImages]:
+def odd_images(infos: Mapping[str, ImageInfo]) -> list[OddImages]:
     """Find images that can be read and are odd, by the way in which they are."""
     kinds: list[tuple[str, str, Callable[[ImageInfo], bool]]] = [
-        ("animated", "are animated or have several pages; the first picture is used", lambda f: f.animated),
+        ("animated", "are animated or have several pages; the first image is used", lambda f: f.animated),
         ("tiny", f"are less than {_SMALL} pixels wide or high", lambda f: min(f.width, f.height) < _SMALL),
         (
             "slim",
@@ -154,7 +154,7 @@ def odd_images(facts: Mapping[str, ImageInfo]) -> list[OddImages]:
     ]
     found = []
     for kind, what, is_odd in kinds:
-        names = tuple(name for name, fact in facts.items() if is_odd(fact))
+        names = tuple(name for name, info in infos.items() if is_odd(info))
         if names:
             found.append(OddImages(kind, f"images that {what}", names))
     return found

@@ -26,21 +26,21 @@ class ScanMemory:
         key = "\0".join(("1", PIL.__version__, repr(limits), os.path.realpath(root)))
         digest = hashlib.blake2b(os.fsencode(key), digest_size=16).hexdigest()
         self._file = _cache_folder() / "scans" / f"{digest}.json"
-        self._facts: dict[str, list[Any]] = _load(self._file)
+        self._known: dict[str, list[Any]] = _load(self._file)
         self._changed = False
 
     def recall(self, name: str, path: Path) -> ImageInfo | None:
         """Return what is known of a file if it has not changed."""
-        match self._facts.get(name):
+        match self._known.get(name):
             case [int(), int(), int(width), int(height), bool(animated)] as row if row[:2] == _stamp(path):
                 return ImageInfo(width, height, animated)
         return None
 
-    def remember(self, name: str, path: Path, facts: ImageInfo) -> None:
+    def remember(self, name: str, path: Path, info: ImageInfo) -> None:
         """Note a good file."""
         stamp = _stamp(path)
         if stamp is not None:
-            self._facts[name] = [*stamp, facts.width, facts.height, facts.animated]
+            self._known[name] = [*stamp, info.width, info.height, info.animated]
             self._changed = True
 
     def save(self) -> None:
@@ -52,7 +52,7 @@ class ScanMemory:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self._file.parent, delete=False) as file:
                 temporary = file.name
-                json.dump(self._facts, file)
+                json.dump(self._known, file)
             os.replace(temporary, self._file)
         except OSError:
             if temporary is not None and os.path.exists(temporary):
@@ -61,10 +61,10 @@ class ScanMemory:
 
 def _load(file: Path) -> dict[str, list[Any]]:
     try:
-        facts = json.loads(file.read_bytes())
+        known = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    return known if isinstance(known, dict) else {}
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -18,7 +18,7 @@ class ImageRow(NamedTuple):
     name: str
     """POSIX path relative to the folder of the images, without detours; absolute if it lies outside"""
     labels: tuple[str, ...] | None
-    """one, unless an image may have several; None if labels were not asked for"""
+    """one, unless an image may have several; None if labels are not read"""
     split: Split | None
     """None if the table has no column for it"""
     group: str | None

@@ -92,7 +92,7 @@ def _overfitting(stages: Sequence[StageCurves], knobs: Knobs) -> Finding | None:
     if not (apart and learned and rising):
         return None
     stage = stages[-1]
-    # Not fewer epochs: a shorter cycle is another training, and may be told that it is still improving.
+    # Not fewer epochs: a shorter cycle is another training, and may end still improving.
     less = "early_stopping.patience=3" if lowest.stage == stage.name else f"leaving out stage {stage.name}"
     return Finding(
         "overfitting",
