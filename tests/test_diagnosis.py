@@ -349,7 +349,7 @@ DECAY = "optimizer={name: momentum, weight_decay: 0.9}"
         ((HEAD.format(epochs=4, lr=0.3), DECAY), ["underfitting"]),
         ((*FEW, "stages.frozen.epochs=20", "stages.unfrozen.epochs=40"), ["overfitting"]),
         ((HEAD.format(epochs=2, lr=0.3),), ["rate too high"]),
-        ((HEAD.format(epochs=2, lr=3e-6),), ["nothing learned"]),
+        ((HEAD.format(epochs=4, lr=3e-6),), ["rate too low"]),
         ((HEAD.format(epochs=1, lr=3e-3),), ["still improving"]),
     ],
     ids=["well", "decay", "twenty images", "rate x 100", "rate / 1000", "one epoch"],

@@ -4,17 +4,18 @@ import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from finetune.cli.app import AsJson, ConfigFile, Overrides, app, check_plot_path, display_for, reported_errors
 from finetune.commands.settings import is_data, is_run, read_settings
-from finetune.config.config import Config
-from finetune.config.editor import check_stage_lr, write_stage_lr
 from finetune.display import Display
 from finetune.errors import ConfigError, DataError, RunError
 from finetune.machine.signals import StopSignals
+
+if TYPE_CHECKING:  # pydantic and the sections of a config take time that --help does not have
+    from finetune.config.config import Config
 
 
 @app.command()
@@ -97,7 +98,7 @@ def check_resume(config: Path, run_dir: Path | None, *, resume: bool, force: boo
         raise ConfigError(f"{config} is a run; add --resume to resume it, or name a config or images.")
 
 
-def read_to_train(config: Path, overrides: list[str], *, resume: bool) -> tuple[Config, str]:
+def read_to_train(config: Path, overrides: list[str], *, resume: bool) -> "tuple[Config, str]":
     """Return what to train, and its name.
 
     Raises:
@@ -161,6 +162,8 @@ def lr_find(
 
         stage = story.choose_stage(settings, stage, from_run=run is not None)
         check_plot_path(plot)
+        from finetune.config.editor import check_stage_lr, write_stage_lr
+
         if write:
             check_has_file(config)
             check_stage_lr(config, stage)

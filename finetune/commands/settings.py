@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from finetune.config.config import Config
-from finetune.config.load import load_config, parse_config
-from finetune.config.python_values import Override
-from finetune.data.table import is_table
+if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not have
+    from finetune.config.config import Config
+    from finetune.config.python_values import Override
 
 
 def is_data(path: Path) -> bool:
     """Tell whether a path is a folder or table of images rather than a config file."""
+    from finetune.data.table import is_table
+
     return path.is_dir() or is_table(path)
 
 
@@ -23,7 +25,7 @@ def is_run(path: Path) -> bool:
     return (path / STARTED).is_file()
 
 
-def read_settings(path: Path, overrides: Sequence[str | Override] = ()) -> tuple[Config, str]:
+def read_settings(path: Path, overrides: "Sequence[str | Override]" = ()) -> "tuple[Config, str]":
     """Return a checked config, and the name that its run directory is called after.
 
     Args:
@@ -34,6 +36,8 @@ def read_settings(path: Path, overrides: Sequence[str | Override] = ()) -> tuple
         ConfigError: it does not describe an experiment.
         DataError: a folder or table that is no data set.
     """
+    from finetune.config.load import load_config, parse_config
+
     if is_data(path):
         from finetune.commands.init import config_name, default_config  # it loads Pillow and NumPy
 

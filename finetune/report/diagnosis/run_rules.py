@@ -155,7 +155,9 @@ def _underfitting(stage: StageCurves, knobs: Knobs) -> Finding | None:
     if len(stage.steps) < ENOUGH_STEPS or not stage.thirds or not _is_high(last, knobs):
         return None
     _, middle, end = stage.thirds
-    if middle.loss - end.loss > _WORTH_MORE_EPOCHS * knobs.chance_loss:
+    # What still falls may only need time, unless a strong weight decay is known to hold it up.
+    falling = middle.loss - end.loss > _WORTH_MORE_EPOCHS * knobs.chance_loss
+    if falling and knobs.weight_decay <= _MUCH_DECAY:
         return None
     return Finding(
         "underfitting",
