@@ -553,7 +553,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_a_word_no_traceback_and_no_process_left(tmp_path, data, how):
     noise(1, (1500, 2000)).save(data / "cat" / "big.png")
     for number in range(400):

@@ -247,7 +247,8 @@ def test_groups_show_a_rate_that_is_still_to_be_found(images, tmp_path):
     assert [group["lr"] for group in json.loads(result.stdout)["groups"]] == ["auto/100", "auto/10", "auto"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_search_with_130_and_leaves_nothing(number, images, tmp_path):
     config = write_small_config(tmp_path, images)
     command = [

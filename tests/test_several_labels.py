@@ -504,6 +504,7 @@ def test_a_rate_is_found_by_the_loss_and_accuracy_of_the_task(data, tmp_path):
     assert all(0 <= racer["val_accuracy"] <= 1 for racer in racers)
 
 
+@pytest.mark.slow
 def test_training_goes_on_bit_for_bit(data, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG.format(path=data))

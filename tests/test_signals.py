@@ -125,6 +125,7 @@ def test_a_signal_in_the_scan_of_the_data_leaves_nothing(images, tmp_path):
     assert not training.run.exists()
 
 
+@pytest.mark.slow
 def test_the_whole_group_gets_the_signal_and_no_worker_outlives_the_run(config):
     with Training(config, LONG, "data.workers=2") as training:
         training.wait_for("model.safetensors")
