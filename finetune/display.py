@@ -1,10 +1,12 @@
 """What a person sees while a command runs: live bars on a terminal or in a notebook, plain lines in a log."""
 
 import html
+import io
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +25,51 @@ _NOTEBOOK_COLUMNS = 110
 _NOTEBOOK_INTERVAL = 0.2
 
 
+class _Heedless:
+    """A stream whose reader may leave, or whose disk may fill: what is then printed goes nowhere.
+
+    A training is worth more than its log. rich ends the process on a broken pipe, so it must not see one.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream, self._lost = stream, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, unless the stream has been lost."""
+        if not self._lost:
+            try:
+                return self._stream.write(text)
+            except OSError:
+                self._lose()
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered, unless the stream has been lost."""
+        if not self._lost:
+            try:
+                self._stream.flush()
+            except OSError:
+                self._lose()
+
+    def _lose(self) -> None:
+        self._lost = True
+        discard(self._stream)
+
+
+def discard(stream: IO[str]) -> None:
+    """Let a stream that failed write to nothing: Python flushes it once more at its exit."""
+    try:
+        number = stream.fileno()
+    except (OSError, io.UnsupportedOperation):
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, number)
+    os.close(nothing)
+
+
 class Display:
     """Prints to one stream; bars move where that stream is a terminal, and in a notebook."""
 
@@ -34,7 +81,7 @@ class Display:
         self._notebook = Console(file=stream).is_jupyter
         # In a file or a pipe nothing is wrapped: whoever reads it has a width of their own.
         self._console = Console(
-            file=stream,
+            file=cast(IO[str], _Heedless(stream)),
             highlight=False,
             soft_wrap=True,
             width=_NOTEBOOK_COLUMNS if self._notebook else None if terminal else _WIDE,

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from conftest import run_finetune, write_small_config
 
 from finetune.cli import app
+from finetune.machine.signals import StopSignals
 from finetune.version import VERSION
 
 COMMANDS = (
@@ -176,3 +178,35 @@ def test_output_into_a_closed_pipe_ends_quietly(small_run, images):
     assert result.stdout == "image,rank,class,probability,error\n"
     assert "Traceback" not in result.stderr
     assert "BrokenPipe" not in result.stderr
+
+
+def test_a_stop_is_acknowledged_before_the_step_ends(capfd):
+    with StopSignals() as stop, stop.deferred():
+        signal.raise_signal(signal.SIGINT)
+        assert capfd.readouterr().err == "SIGINT: stopping after this step; press again to stop at once\n"
+
+
+def test_no_architecture_of_a_name_is_an_error():
+    result = run_finetune("models", "xyz")
+    assert result.exit_code == 2
+    assert "xyz: no architecture has such a name" in result.stderr
+
+
+@pytest.mark.parametrize("to", ["| head -1", ">&-", ">/dev/full"])
+@pytest.mark.parametrize("command", ["models", "models --json", "schema"])
+def test_a_lost_reader_is_no_traceback(command, to):
+    line = f"set -o pipefail; {sys.executable} -m finetune {command} {to}"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    full = to == ">/dev/full" and command != "models"
+    assert result.returncode == (6 if full else 0)
+    assert result.stderr.startswith("error: The result could not be printed: ") if full else not result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["| head -1", ">&-", ">/dev/full"])
+def test_a_training_goes_on_when_nobody_reads_it(images, tmp_path, to):
+    config, run = write_small_config(tmp_path, images), tmp_path / "run"
+    line = f"set -o pipefail; {sys.executable} -m finetune train {config} --run-dir {run} {to}"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads((run / "status.json").read_text())["state"] == "done"

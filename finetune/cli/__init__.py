@@ -3,6 +3,7 @@
 torch takes seconds to import, so each command imports its story itself; help and config errors come at once.
 """
 
+import os
 import sys
 
 # In the order in which `finetune --help` lists them.
@@ -14,6 +15,11 @@ __all__ = ["app", "main", "starting", "training", "using"]
 
 def main() -> None:
     """Run the command line."""
+    # Python has None for a stream that was closed before it started (`>&-`).
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     # Names of files may hold bytes that are no text; they must not break what we print.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -1,6 +1,5 @@
 """The application, and what its commands share: options, errors, and where output goes."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from finetune.display import Display
-from finetune.errors import ConfigError, FinetuneError, Interrupted
+from finetune.display import Display, discard
+from finetune.errors import ConfigError, FinetuneError, Interrupted, ResourceError, Stopped
 from finetune.machine.signals import heeding_sigterm
 from finetune.text import printable
 from finetune.version import VERSION
@@ -75,15 +74,35 @@ def reported_errors() -> Iterator[None]:
         with heeding_sigterm():
             yield
     except FinetuneError as error:
-        print("error:", printable(str(error), keep="\n"), file=sys.stderr)
+        wanted = isinstance(error, Stopped | Interrupted)
+        print("" if wanted else "error: ", printable(str(error), keep="\n"), sep="", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(Interrupted.exit_code) from None
     except BrokenPipeError:
         # Whoever read our output has seen enough. Keep Python from complaining again at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         raise typer.Exit(0) from None
+
+
+def print_result(text: str, *, end: str = "\n") -> None:
+    """Print what a command was run for; unlike a log, it must arrive.
+
+    Raises:
+        ResourceError: the disk is full, for instance.
+        BrokenPipeError: nobody reads it any more.
+    """
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard(sys.stdout)
+        raise ResourceError(
+            f"The result could not be printed: {error.strerror}.\n"
+            "The command itself is complete, and a run that it trained is done; print to another place."
+        ) from None
 
 
 def display_for(stdout_has_data: bool) -> Display:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from finetune.cli.app import AsJson, app, check_plot_path, display_for, reported_errors
+from finetune.cli.app import AsJson, app, check_plot_path, display_for, print_result, reported_errors
 from finetune.errors import ConfigError
 
 
@@ -26,8 +26,12 @@ def models(
         from finetune.model.catalogue import architectures
 
         found = architectures(pattern)
+        if not found:
+            raise ConfigError(
+                f"{pattern}: no architecture has such a name.\nList all of them: finetune models"
+            )
         if as_json:
-            print(json.dumps([asdict(architecture) for architecture in found]))
+            print_result(json.dumps([asdict(architecture) for architecture in found]))
             return
         display_for(False).table(
             ("architecture", "parameters", "image size", "weights"),
@@ -60,7 +64,7 @@ def optimizers(
         from finetune.commands.optimizers import list as story
 
         if as_json:
-            print(json.dumps(story.list_optimizers()))
+            print_result(json.dumps(story.list_optimizers()))
         else:
             story.show_optimizers(display_for(False))
 
@@ -71,7 +75,7 @@ def _race_optimizers(steps: int, plot: Path | None, *, as_json: bool) -> None:
     display = display_for(as_json)
     result = story.race(steps, display)
     if as_json:
-        print(json.dumps(result.to_dict()))
+        print_result(json.dumps(result.to_dict()))
     else:
         story.show_race(result, display)
     if plot is not None:
@@ -100,6 +104,7 @@ def init(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of the config, for editors."""
-    from finetune.config.reference import schema_text
+    with reported_errors():
+        from finetune.config.reference import schema_text
 
-    print(schema_text(), end="")
+        print_result(schema_text(), end="")

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from finetune.cli.app import AsJson, ConfigFile, Overrides, app, check_plot_path, display_for, reported_errors
+from finetune.cli.app import (
+    AsJson,
+    ConfigFile,
+    Overrides,
+    app,
+    check_plot_path,
+    display_for,
+    print_result,
+    reported_errors,
+)
 from finetune.commands.settings import is_data, is_run, read_settings
 from finetune.display import Display
 from finetune.errors import ConfigError, DataError, RunError
@@ -79,7 +88,7 @@ def train(
             display=display,
         )
         if as_json:
-            print(json.dumps(asdict(outcome)))
+            print_result(json.dumps(asdict(outcome)))
 
 
 def check_resume(config: Path, run_dir: Path | None, *, resume: bool, force: bool, overwrite: bool) -> None:
@@ -173,7 +182,7 @@ def lr_find(
             story.write_plot(answer.found, plot)
             display.say(f"plot    {plot}")
         if as_json:
-            print(json.dumps(answer.to_dict()))
+            print_result(json.dumps(answer.to_dict()))
         if answer.lr is None:
             raise story.refusal(answer.found)
         if write:
@@ -198,7 +207,7 @@ def groups(
 
         plans = describe_groups(settings, stage, display)
         if as_json:
-            print(json.dumps({"groups": [plan.to_dict() for plan in plans]}))
+            print_result(json.dumps({"groups": [plan.to_dict() for plan in plans]}))
             return
         for plan in plans:
             display.table(
@@ -223,7 +232,7 @@ def check(
 
         report = story.check(settings, display)
         if as_json:
-            print(json.dumps(report.to_dict(strict=strict)))
+            print_result(json.dumps(report.to_dict(strict=strict)))
         else:
             show(report, display, strict=strict)
         raise typer.Exit(report.exit_code(strict=strict))

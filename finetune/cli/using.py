@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from finetune.cli.app import AsJson, Device, DeviceChoice, RunDirectory, app, display_for, reported_errors
+from finetune.cli.app import (
+    AsJson,
+    Device,
+    DeviceChoice,
+    RunDirectory,
+    app,
+    display_for,
+    print_result,
+    reported_errors,
+)
 from finetune.errors import ConfigError
 
 
@@ -46,7 +55,7 @@ def evaluate(
         display = display_for(as_json)
         scores = story(run, data, split=split.value, device=device.value, display=display)
         if as_json:
-            print(json.dumps(scores.to_dict()))
+            print_result(json.dumps(scores.to_dict()))
         else:
             show_scores(display, scores)
 
@@ -91,7 +100,7 @@ def predict(
             run, images, metadata=metadata or (), top_k=top_k, device=device.value, display=display
         )
         if as_json:
-            print(json.dumps([answer.to_dict() for answer in answers]))
+            print_result(json.dumps([answer.to_dict() for answer in answers]))
         elif as_csv:
             writer = csv.DictWriter(sys.stdout, csv_header(answers), lineterminator="\n")
             writer.writeheader()

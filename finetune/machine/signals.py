@@ -1,9 +1,10 @@
 """Signals that ask a training to stop: noticed everywhere, and in a step only after it."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Self
 
@@ -54,6 +55,7 @@ class StopSignals:
             self.received = signal.Signals(number).name
             if self._deferred:
                 self._set_alarm(GRACE)
+                _acknowledge(self.received)
                 return
         else:
             self.insisted = True
@@ -68,6 +70,14 @@ class StopSignals:
 
     def _too_late(self, number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
+
+
+def _acknowledge(name: str) -> None:
+    """Say at once that a signal came: a step may take long, and who hears nothing presses again."""
+    text = f"{name}: stopping after this step; press again to stop at once\n"
+    with suppress(OSError):
+        # Not through sys.stderr: the signal may have come in the midst of a print. The codes clear a bar.
+        os.write(2, (("\r\x1b[2K" if os.isatty(2) else "") + text).encode())
 
 
 @contextmanager
