@@ -4,15 +4,16 @@ import html
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.text import Text
 
+from finetune.layout import table_lines, wrap_sentence
 from finetune.text import printable
 
 _WIDE = 10_000
@@ -102,25 +103,60 @@ class Display:
         """Print a line (or several) as it is."""
         if self._quiet:
             return
-        self._console.print(printable(text, keep="\n"), markup=False)
+        self._print(printable(text, keep="\n"))
 
     def warn(self, text: str) -> None:
         """Print a line that the user should not miss."""
-        self._console.print("[yellow]warning:[/]", escape(printable(text, keep="\n")))
+        self._print("warning: " + printable(text, keep="\n"), yellow=len("warning:"))
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
-        """Print a table; columns whose first cell is a number are aligned to the right."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        *,
+        title: str = "",
+        paths: Collection[str] = (),
+        least_important: Sequence[str] = (),
+    ) -> None:
+        """Print a table; columns whose first cell is a number are aligned to the right.
+
+        Args:
+            columns: their headings.
+            rows: their cells.
+            title: a line above the table.
+            paths: headings of columns that hold paths, which are shortened from the left.
+            least_important: headings in the order in which columns go if there is no room for all.
+        """
         if self._quiet:
             return
         if title:
-            self._console.print(f"[bold]{escape(printable(title))}[/]")
-        table = Table(box=None, pad_edge=False)
-        for number, name in enumerate(columns):
-            numeric = bool(rows) and isinstance(rows[0][number], int | float)
-            table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(escape(printable(_cell(value))) for value in row))
-        self._console.print(table, soft_wrap=False)
+            self._print(printable(title), bold=True)
+        head, body, left_out = table_lines(
+            [printable(name) for name in columns],
+            [[printable(_cell(value)) for value in row] for row in rows],
+            self._console.width,
+            right=[number for number in range(len(columns)) if rows and _is_number(rows[0][number])],
+            paths=paths,
+            least_important=least_important,
+        )
+        self._print("\n".join(head), bold=True)
+        if body:
+            self._console.print(Text("\n".join(body)))
+        if left_out:
+            self._print(f"no room for: {', '.join(left_out)}")
+
+    def _print(self, text: str, *, bold: bool = False, yellow: int = 0) -> None:
+        """Print lines, on a terminal wrapped at blanks; the first `yellow` characters in that colour."""
+        if self._console.is_terminal:
+            # A command stays in one piece, as it is there to be copied.
+            lines = [
+                [line] if "finetune " in line else wrap_sentence(line, self._console.width)
+                for line in text.split("\n")
+            ]
+            text = "\n".join(part for wrapped in lines for part in wrapped)
+        styled = Text(text, style="bold" if bold else "")
+        styled.stylize("yellow", 0, yellow)
+        self._console.print(styled)
 
     @contextmanager
     def bar(self, label: str, total: int, unit: str = "images") -> Iterator["Bar"]:
@@ -243,3 +279,7 @@ def duration(seconds: float) -> str:
 
 def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)

@@ -20,7 +20,7 @@ FLOORS = (
     {"data", "optim"},
     {"model", "machine", "display"},
     {"metrics"},
-    {"errors", "choices", "seed", "text", "version"},
+    {"errors", "choices", "seed", "text", "layout", "version"},
 )
 
 # The rooms that may know a config; every other takes plain values.

@@ -203,7 +203,7 @@ def groups(
     with reported_errors():
         display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
         from finetune.commands.groups import describe_groups
-        from finetune.optim.param_groups import TABLE_COLUMNS
+        from finetune.optim.param_groups import LEAST_IMPORTANT_COLUMNS, TABLE_COLUMNS
 
         plans = describe_groups(settings, stage, display)
         if as_json:
@@ -214,7 +214,8 @@ def groups(
                 ("layer", "type", "affine", "shape", "parameters"), plan.layer_table(), title=plan.title
             )
             display.say("")
-        display.table(TABLE_COLUMNS, [plan.row() for plan in plans])
+        rows = [plan.row() for plan in plans]
+        display.table(TABLE_COLUMNS, rows, least_important=LEAST_IMPORTANT_COLUMNS)
 
 
 @app.command()

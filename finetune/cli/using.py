@@ -107,7 +107,7 @@ def predict(
             for answer in answers:
                 writer.writerows(answer.csv_rows())
         else:
-            display.table(table_header(answers), [answer.table_row() for answer in answers])
+            display.table(table_header(answers), [answer.table_row() for answer in answers], paths=("image",))
         unread = [answer for answer in answers if answer.error is not None]
         if unread:
             display.warn(f"{len(unread)} of {len(answers)} images could not be read")

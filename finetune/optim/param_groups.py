@@ -105,6 +105,8 @@ class GroupPlan:
 
 
 TABLE_COLUMNS = ("group", "name", "layers", "parameters", "state", "peak lr", "weight decay", "decayed")
+# The order in which they go where a terminal has no room for all.
+LEAST_IMPORTANT_COLUMNS = ("decayed", "weight decay", "layers", "parameters")
 
 
 def find_stage(names: Sequence[str], name: str | None, *, default: int) -> int:

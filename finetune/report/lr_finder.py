@@ -24,6 +24,7 @@ def show_found(found: LrFindResult, display: Display) -> None:
             ("rate", "val loss", "±", "accuracy", "suggested by", ""),
             found.league_rows(),
             title=f"race, {found.race_steps} steps each",
+            least_important=("suggested by", "±", "accuracy"),
         )
         for note in found.league_notes():
             display.say(note)

@@ -27,7 +27,7 @@ from finetune.lr_finder.result import StartingWeights
 from finetune.machine.signals import StopSignals
 from finetune.metrics.score import score
 from finetune.optim.learning_rates import LearningRate
-from finetune.optim.param_groups import TABLE_COLUMNS, GroupPlan
+from finetune.optim.param_groups import LEAST_IMPORTANT_COLUMNS, TABLE_COLUMNS, GroupPlan
 from finetune.report.lr_finder import curve_plot, refusal, show_found
 from finetune.report.plot import draw_png
 from finetune.runs import Run
@@ -183,8 +183,10 @@ class _Watch:
         usual = ["val_map"] if experiment.index.multilabel else []
         names = dict.fromkeys([*usual, experiment.config.monitor])
         self._shown = [_MONITORED[name] for name in names if name in _MONITORED]
+        self._spare = self._spare_columns(display.width)
         headings = "".join(f"  {heading:>8}" for heading, _ in self._shown)
-        display.say(f"   epoch  train loss  val loss  accuracy{headings}      time  images/s")
+        spare = "".join(f"  {heading:>8}" for heading in self._spare)
+        display.say(f"   epoch  train loss  val loss  accuracy{headings}{spare}")
 
     def step(self, step: Step) -> None:
         self._recorder.add_step(self._stage.name, step)
@@ -198,15 +200,22 @@ class _Watch:
         row = self._recorder.add_epoch(self._stage.name, epoch, scores, self._experiment.model)
         count, accuracy = f"{row.epoch}/{self._stage.epochs}", f"{row.val_accuracy:.2%}"
         shown = "".join(f"  {format(*value(row)):>8}" for _, value in self._shown)
+        cells = {"time": duration(row.seconds), "images/s": f"{row.images_per_second:.0f}"}
+        spare = "".join(f"  {cells[heading]:>8}" for heading in self._spare)
         self._display.say(
-            f"{count:>8}  {row.train_loss:>10.4f}  {row.val_loss:>8.4f}  {accuracy:>8}{shown}  "
-            f"{duration(row.seconds):>8}  {row.images_per_second:>8.0f}"
+            f"{count:>8}  {row.train_loss:>10.4f}  {row.val_loss:>8.4f}  {accuracy:>8}{shown}{spare}"
             + ("  best" if self._recorder.best is row else "")
         )
         stop = self._recorder.early_stop_of(self._stage.name)
         if stop is not None:
             self._display.say(str(stop))
         return stop is not None
+
+    def _spare_columns(self, width: int) -> tuple[str, ...]:
+        """Return the last columns that a terminal has room for: a line that wraps is no table."""
+        column = len("  accuracy")
+        used = len("   epoch  train loss  val loss  accuracy") + column * len(self._shown) + len("  best")
+        return ("time", "images/s")[: max((width - used) // column, 0)]
 
 
 def show_stage(
@@ -216,7 +225,12 @@ def show_stage(
     plural = "epoch" if stage.epochs == 1 else "epochs"
     title = f"stage {number + 1} of {stages}: {stage.name}, {stage.epochs} {plural}, lr {stage.lr}"
     display.say("")
-    display.table(TABLE_COLUMNS, [plan.row() for plan in plans], title=title)
+    display.table(
+        TABLE_COLUMNS,
+        [plan.row() for plan in plans],
+        title=title,
+        least_important=LEAST_IMPORTANT_COLUMNS,
+    )
 
 
 def resolved_config(experiment: Experiment) -> str:

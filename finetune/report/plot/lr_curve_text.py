@@ -103,7 +103,9 @@ def _tick_line(ticks: Sequence[tuple[int, str]], width: int) -> str:
     every = math.ceil((max(len(name) for _, name in ticks) + 2) / gap)
     line = ""
     for place, name in ticks[::every]:
-        line = line.ljust(max(0, min(place - (len(name) - 1) // 2, width - len(name)))) + name
+        start = max(0, min(place - (len(name) - 1) // 2, width - len(name)))
+        if not line or start > len(line):  # the last name is moved to the left, where another may stand
+            line = line.ljust(start) + name
     return line
 
 

@@ -1,0 +1,121 @@
+"""Real tables at several widths: nothing is wider than the terminal, and no number or word is cut in two."""
+
+import io
+import re
+import sys
+from contextlib import contextmanager
+
+import pytest
+from conftest import write_small_config
+from rich.text import Text
+from typer.main import get_command
+
+from finetune.cli.app import app
+from finetune.display import Bar, Display
+from finetune.layout import table_lines, text_width, wrap_sentence
+
+WIDTHS = (50, 60, 80, 120)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@contextmanager
+def still_bar(self, label, total, unit="images"):
+    yield Bar()
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Return a function that runs a command and returns the lines that a stream of some width gets."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(Display, "bar", still_bar)
+
+    def run(*arguments, width):
+        """Run the command on a terminal, or into a file where `width` is None."""
+        stream = io.StringIO() if width is None else Terminal()
+        monkeypatch.setenv("COLUMNS", str(width or 80))
+        monkeypatch.setattr(sys, "stdout", stream)
+        get_command(app)([str(argument) for argument in arguments], standalone_mode=False)
+        return Text.from_ansi(stream.getvalue()).plain.splitlines()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def commands(images, small_run, tmp_path_factory):
+    """Return the command lines whose tables are looked at, by name."""
+    folder = tmp_path_factory.mktemp("widths")
+    config = write_small_config(folder, images)
+    image = next(images.rglob("*.png"))
+    return {
+        "train": ("train", config, "--run-dir", folder / "run", "--overwrite"),
+        "lr-find": ("lr-find", config, "lr_finder.steps=30", "lr_finder.pick=race", "lr_finder.race_steps=4"),
+        "groups": ("groups", config),
+        "check": ("check", config),
+        "evaluate": ("evaluate", small_run),
+        "predict": ("predict", small_run, image, images),
+        "models": ("models",),
+        "optimizers": ("optimizers",),
+    }
+
+
+NAMES = ["train", "lr-find", "groups", "check", "evaluate", "predict", "models", "optimizers"]
+
+
+def pieces(lines):
+    """Return the words and numbers of a text, but for its charts."""
+    return {word for line in lines if not re.search("[─-╿⠁-⣿]", line) for word in line.split()}
+
+
+# Differ from one time to the next: durations, rates, memory, and what follows from them.
+_CHANGING = re.compile(r"\d+(\.\d+)?(e[-+]\d+)?|\d+:\d\d")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_line_is_wider_than_the_terminal_and_no_number_or_word_is_cut(shown, commands, name, width):
+    whole = {_CHANGING.sub("0", word) for word in pieces(shown(*commands[name], width=None))}
+    lines = shown(*commands[name], width=width)
+    for line in lines:
+        path = any("/" in word and len(word) > width - 20 for word in line.split())
+        assert text_width(line) <= width or path or "finetune " in line, line
+        assert line == line.rstrip()
+    parts = {_CHANGING.sub("0", word) for word in pieces(lines) if "…" not in word}
+    assert parts - whole <= {"no", "room", "for:", *(f"{word}," for word in whole)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_gets_no_trailing_blanks(shown, commands, name):
+    lines = shown(*commands[name], width=None)
+    assert lines == [line.rstrip() for line in lines]
+
+
+def test_a_path_is_shortened_from_the_left():
+    rows = [("/home/me/photos/validation/ants/0003.jpg", "ants", "98.89%")]
+    _, body, _ = table_lines(("image", "class", "probability"), rows, 40, paths=("image",))
+    assert body == ["…ation/ants/0003.jpg  ants   98.89%"]
+
+
+def test_the_least_important_columns_go_first_and_are_named():
+    rows = [("1", "309,920", "1.00e-03", "0.98765")]
+    head, body, left_out = table_lines(
+        ("a", "parameters", "rate", "loss"), rows, 20, least_important=("rate",)
+    )
+    assert body == ["1  309,920   0.98765"]
+    assert head == ["a  paramet…  loss"]
+    assert left_out == ["rate"]
+
+
+def test_text_wraps_at_blanks_and_keeps_a_number_with_its_unit():
+    rows = [("a", "falls by 3% only, within the noise of batches")]
+    _, body, _ = table_lines(("x", "why"), rows, 20)
+    assert body == ["a  falls by 3% only,", "   within the noise", "   of batches"]
+    assert wrap_sentence("  takes about 12 s in all", 14) == ["  takes about", "  12 s in all"]
+
+
+def test_wide_characters_take_two_columns():
+    _, body, _ = table_lines(("class", "images"), [("蟻蜂", "1"), ("abcd", "2")], 40)
+    assert body == ["蟻蜂   1", "abcd   2"]
