@@ -19,6 +19,10 @@ class ConfigError(FinetuneError):
     exit_code = 2
 
 
+class InvalidConfigError(ConfigError):
+    """A config with mistakes: one in each line of the message."""
+
+
 class DataError(FinetuneError):
     """Images, folders or classes that cannot be trained on or predicted from."""
 

@@ -194,7 +194,7 @@ def test_a_run_is_continued_with_more_epochs(images, tmp_path):
         ({"overwite": True}, "keyword 'overwite': no argument or key of a config; did you mean 'overwrite'"),
         (
             {"stages__frozen__epochs": 1.5},
-            r"keyword 'stages__frozen__epochs' stages\[0\].epochs: expected a whole",
+            r"keyword 'stages__frozen__epochs' stages.frozen.epochs: expected a whole",
         ),
         ({"overrides": {"optimizer.name": "adan"}}, r"overrides\['optimizer.name'\] .* did you mean 'adam'"),
         ({"overrides": {"": 1}}, "expected a key such as seed, data.batch_size"),

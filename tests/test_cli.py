@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,8 +84,15 @@ def test_a_config_with_mistakes_is_refused_without_torch(tmp_path):
     result = shell("train", "bad.yaml", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith("error: bad.yaml:1 data.batchsize: ")
-    assert "bad.yaml:2 seed: " in result.stderr
+    assert "\nerror: bad.yaml:2 seed: " in result.stderr  # every mistake is marked as one
     assert "Traceback" not in result.stderr
+
+
+def test_no_summary_of_a_command_is_cut_at_80_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    summaries = run_finetune("--help").stdout.partition("Commands:")[2]
+    assert "predict" in summaries
+    assert not re.search(r"\.\.\.|…", summaries)
 
 
 def test_the_version_is_told():

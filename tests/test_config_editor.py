@@ -328,19 +328,19 @@ def test_a_number_that_is_not_finite_elsewhere_is_no_hindrance(pets: Path):
         (
             PETS.replace(", lr: 1e-3", ""),
             "frozen",
-            "pets.yaml:4 stages[0].lr: there is no value that --write could replace.\n"
+            "pets.yaml:4 stages.frozen.lr: there is no value that --write could replace.\n"
             "Write it by hand: lr: 0.0032",
         ),
         (
             PETS.replace("lr: slice(1e-5, 1e-3)", "lr: # to be found"),
             "unfrozen",
-            "pets.yaml:8 stages[1].lr: there is no value that --write could replace.\n"
+            "pets.yaml:8 stages.unfrozen.lr: there is no value that --write could replace.\n"
             "Write it by hand: lr: 0.0032",
         ),
         (
             PETS.replace("lr: 1e-3", "lr: [1e-3]"),
             "frozen",
-            "pets.yaml:4 stages[0].lr: there is no value that --write could replace.\n"
+            "pets.yaml:4 stages.frozen.lr: there is no value that --write could replace.\n"
             "Write it by hand: lr: 0.0032",
         ),
         (PETS + "seed: [", "frozen", "pets.yaml:9:8: a value is missing here, or a bracket is not closed"),

@@ -254,7 +254,7 @@ def test_a_file_without_permission_is_refused(tmp_path: Path):
         ("model: {head: {hidden: [512, x]}}", "model.head.hidden[1]: expected a whole number, got x"),
         ("one_cycle: {moms: [0.9]}", "one_cycle.moms: expected a list of 3 numbers, got 1"),
         ("one_cycle: {moms: [0.9, 0.8, 0.9, 0.8]}", "one_cycle.moms: expected a list of at most 3"),
-        ("epochs: 3", "epochs: unknown key here; it belongs to stages[0].epochs"),
+        ("epochs: 3", "epochs: unknown key here; it belongs to stages.NAME.epochs"),
         ("optimizer: {clip_norm: 0}", "optimizer.clip_norm: expected a number greater than 0, got 0"),
         ("optimiser: {name: adam}", "optimiser: unknown key; did you mean 'optimizer'?"),
         ("loss: {smoothing: 0.1}", "loss.smoothing: unknown key; did you mean 'label_smoothing'?"),
@@ -271,14 +271,14 @@ def test_a_mistake_is_told_with_line_key_value_and_what_was_expected(line: str, 
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ('epochs: "3", lr: 1e-3', 'stages[0].epochs: expected a whole number, got "3"'),
-        ("epochs: 3.0, lr: 1e-3", "stages[0].epochs: expected a whole number, got 3.0"),
-        ("epoch: 3, epochs: 3, lr: 1e-3", "stages[0].epoch: unknown key; did you mean 'epochs'?"),
-        ("epochs: 3", "stages[0].lr: is missing; expected: Peak learning rate"),
-        ("epochs: 3, lr: fast", "stages[0].lr: 'fast' is not a rate; write 1e-3, slice(1e-3)"),
+        ('epochs: "3", lr: 1e-3', 'stages.a.epochs: expected a whole number, got "3"'),
+        ("epochs: 3.0, lr: 1e-3", "stages.a.epochs: expected a whole number, got 3.0"),
+        ("epoch: 3, epochs: 3, lr: 1e-3", "stages.a.epoch: unknown key; did you mean 'epochs'?"),
+        ("epochs: 3", "stages.a.lr: is missing; expected: Peak learning rate"),
+        ("epochs: 3, lr: fast", "stages.a.lr: 'fast' is not a rate; write 1e-3, slice(1e-3)"),
         (
             'epochs: 3, lr: "slice(1e-3, 1e-5)"',
-            "stages[0].lr: slice(1e-3, 1e-5) goes down; the first rate must not exceed the last",
+            "stages.a.lr: slice(1e-3, 1e-5) goes down; the first rate must not exceed the last",
         ),
     ],
 )
@@ -323,6 +323,25 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file():
         ["6", "foo"],
     ]
     assert len(places) == 8
+
+
+def test_mistakes_are_listed_by_line_of_the_file_and_then_as_the_arguments_were_given():
+    found = mistakes("data: {path: x}\nseed: x", "stages.late.lr=1", "sed=1", "stages.0.epochs=0", "seed.x=1")
+    assert [line.partition(":")[0] for line in found] == [
+        "pets.yaml",
+        "argument 'stages.late.lr=1'",
+        "argument 'sed=1' sed",
+        "argument 'stages.0.epochs=0' stages.frozen.epochs",
+        "argument 'seed.x=1'",
+    ]
+
+
+def test_a_stage_without_a_name_of_its_own_is_called_by_its_index():
+    stages = (
+        "stages:\n  - {name: 3, train: head, epochs: 0, lr: 1}\n  - {name: b, train: x, epochs: 1, lr: 1}"
+    )
+    keys = [line.split(" ")[1].rstrip(":") for line in mistakes(f"data: {{path: x}}\n{stages}\n")]
+    assert keys == ["stages[0].name", "stages[0].epochs", "stages.b.train"]
 
 
 def test_a_message_is_short_and_cannot_play_with_the_terminal():
@@ -420,7 +439,7 @@ def test_an_override_can_mend_the_file():
         ("seed=", "argument 'seed=' seed: expected a whole number, got nothing"),
         (
             "stages.0.epochs=0",
-            "argument 'stages.0.epochs=0' stages[0].epochs: expected a number of at least 1, got 0",
+            "argument 'stages.0.epochs=0' stages.frozen.epochs: expected a number of at least 1, got 0",
         ),
         ("data.path=[a", "argument 'data.path=[a': a list that is not closed"),
         (

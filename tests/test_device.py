@@ -23,7 +23,7 @@ def test_the_cpu_is_always_there():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_an_error_and_no_fallback():
-    with pytest.raises(MachineError, match=r"device: cuda was asked for, and torch finds none"):
+    with pytest.raises(MachineError, match=r"device: CUDA was requested, but torch sees none"):
         choose_device("cuda")
 
 

@@ -277,7 +277,7 @@ def run(collection):
     assert result.exit_code == 0, result.output
     assert "metadata site: 3 categories" in result.stdout
     assert "metadata age: a number, 39 ± 10.3" in result.stdout
-    assert "what metadata is worth, on validation images" in result.stdout
+    assert "metadata ablation, on validation images" in result.stdout
     assert "without site, age" in result.stdout
     return collection / "run"
 

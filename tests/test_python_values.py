@@ -45,7 +45,7 @@ def test_all_mistakes_are_reported_at_once_each_with_its_place():
         "unfrozen",
         "config data.batchsize: unknown key; did you mean 'batch_size'?",
         "config seed: expected a whole number, got 1.5",
-        "overrides['stages.frozen.epochs'] stages[0].epochs: expected a whole number, got '3'; "
+        "overrides['stages.frozen.epochs'] stages.frozen.epochs: expected a whole number, got '3'; "
         "write it without quotes and leading zeros",
         "overrides['optimizer.name'] optimizer.name: expected one of sgd, momentum, nesterov, adagrad, "
         "rmsprop, adadelta, adam, adamw, nadam, radam, ranger, lamb, lion; got 'adan'; did you mean 'adam'?",

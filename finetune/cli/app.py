@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from finetune.display import Display, discard
-from finetune.errors import ConfigError, FinetuneError, Interrupted, ResourceError, Stopped
+from finetune.errors import (
+    ConfigError,
+    FinetuneError,
+    Interrupted,
+    InvalidConfigError,
+    ResourceError,
+    Stopped,
+)
 from finetune.machine.signals import heeding_sigterm
 from finetune.text import printable
 from finetune.version import VERSION
@@ -47,7 +54,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY=VALUE",
-        help="Override any key, for instance model.arch=resnet50 stages.0.epochs=3.",
+        help="Override any key, for instance model.arch=resnet50 stages.frozen.epochs=3.",
         show_default=False,
     ),
 ]
@@ -75,7 +82,10 @@ def reported_errors() -> Iterator[None]:
             yield
     except FinetuneError as error:
         wanted = isinstance(error, Stopped | Interrupted)
-        print("" if wanted else "error: ", printable(str(error), keep="\n"), sep="", file=sys.stderr)
+        text = printable(str(error), keep="\n")
+        # What stands below the first line is advice, except where each line is a mistake of its own.
+        text = text.replace("\n", "\nerror: ") if isinstance(error, InvalidConfigError) else text
+        print("" if wanted else "error: ", text, sep="", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -52,7 +52,7 @@ def optimizers(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the optimizers with their update rules and settings, or race them."""
+    """List the optimizers with rules and settings, or race them."""
     with reported_errors():
         if not race and (steps is not None or plot is not None):
             option = "--plot" if steps is None else "--steps"

@@ -225,7 +225,7 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 for warnings as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look for faults in the images, and tell what training will do and take."""
+    """Check the images and the plan: faults, steps, time and memory."""
     with reported_errors(), StopSignals():
         display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
         from finetune.commands.check import check as story

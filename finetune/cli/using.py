@@ -88,7 +88,10 @@ def predict(
         bool, typer.Option("--csv", help="Print CSV on stdout; all else goes to stderr.")
     ] = False,
 ) -> None:
-    """Return the most probable classes of images, or all classes of a model that gives several."""
+    """Return the most probable classes of images.
+
+    A model of images with several classes gives all that reach their thresholds.
+    """
     with reported_errors():
         if as_json and as_csv:
             raise ConfigError("--json and --csv cannot both go to stdout; choose one.")

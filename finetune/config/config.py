@@ -33,7 +33,7 @@ from finetune.config.sections import (
     SliceConfig,
     StageConfig,
 )
-from finetune.errors import ConfigError
+from finetune.errors import InvalidConfigError
 from finetune.optim.learning_rates import LearningRate
 
 WITH_MARKS = "marks"
@@ -154,10 +154,10 @@ class Config(Section):
             if info.context == WITH_MARKS:
                 raise
             # Here, because that module takes the names of all keys from this class.
-            from finetune.config.problems import describe
+            from finetune.config.problems import describe, in_order
             from finetune.config.python_values import read_values
 
-            raise ConfigError("\n".join(describe(error, read_values(values, "Config").marks))) from None
+            raise InvalidConfigError(in_order(describe(error, read_values(values, "Config")))) from None
 
     @field_validator("stages")
     @classmethod

@@ -36,8 +36,8 @@ class ColumnsConfig(Section):
     metadata: MetadataColumns = {}  # noqa: RUF012  (pydantic copies it)
     """Columns with metadata that the model sees beside the image: `[site, age]`. Each is a `category`, which
     enters the head through an embedding, or a `number`; `auto` takes one for numbers if all cells are, and
-    some have a fraction or more than 20 are different. `{site: category, age: number}` says which. Their
-    cells may be empty. See docs/metadata.md."""
+    some have decimals or there are more than 20 distinct values. `{site: category, age: number}` says
+    which. Their cells may be empty. See docs/metadata.md."""
 
 
 class DataConfig(Section):

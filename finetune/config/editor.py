@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from finetune.config.overrides import unnamed_stages
+from finetune.config.problems import dotted, stage_names
 from finetune.config.sections import StageConfig
 from finetune.config.yaml_reader import Document, decode, load_bytes, read_yaml, shown
 from finetune.config.yaml_writer import write_value
@@ -79,7 +80,8 @@ def _find_lr(document: Document, index: int, lr: float | str) -> tuple[int, int]
     mark = document.marks.get(path, document.marks[path[:-1]])
     start, end = mark.span or (0, 0)
     if start == end:  # not there, nothing behind the colon, or a list
-        problem = f"{mark.place} stages[{index}].lr: there is no value that --write could replace"
+        key = dotted(path, stage_names(document.value))
+        problem = f"{mark.place} {key}: there is no value that --write could replace"
         raise ConfigError(f"{problem}.\nWrite it by hand: lr: {write_value(lr)}")
     return start, end
 

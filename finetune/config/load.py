@@ -7,12 +7,12 @@ from pydantic import ValidationError
 
 from finetune.config.config import WITH_MARKS, Config
 from finetune.config.editor import check_stage_lr, write_stage_lr
-from finetune.config.overrides import apply_override, set_value
-from finetune.config.problems import describe
+from finetune.config.overrides import apply_override, set_value, source_of
+from finetune.config.problems import Mistake, argument_mistake, describe, in_order
 from finetune.config.python_values import Override, read_values
 from finetune.config.yaml_reader import Document, decode, load_bytes, read_yaml
 from finetune.config.yaml_writer import dump_config, write_value
-from finetune.errors import ConfigError
+from finetune.errors import ConfigError, InvalidConfigError
 
 __all__ = [
     "check_stage_lr",
@@ -66,21 +66,25 @@ def _check(document: Document, overrides: Sequence[str | Override]) -> Config:
     try:
         config = Config.model_validate(document.value, context=WITH_MARKS)
     except ValidationError as error:
-        problems += describe(error, document.marks)
+        problems += describe(
+            error,
+            document,
+            [source_of(override) for override in overrides],
+        )
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise InvalidConfigError(in_order(problems))
     return config
 
 
-def _apply_all(document: Document, overrides: Sequence[str | Override]) -> list[str]:
-    """Apply every override and return the messages of those that cannot be."""
+def _apply_all(document: Document, overrides: Sequence[str | Override]) -> list[Mistake]:
+    """Apply every override and return the mistakes of those that cannot be."""
     problems = []
-    for override in overrides:
+    for number, override in enumerate(overrides):
         try:
             if isinstance(override, str):
                 apply_override(document, override)
             else:
                 set_value(document, override.key, override.document(), override.source)
         except ConfigError as error:
-            problems.append(str(error))
+            problems.append(argument_mistake(number, str(error)))
     return problems

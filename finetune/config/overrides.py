@@ -8,6 +8,7 @@ from typing import Any
 from finetune.config.config import Config, default_stages
 from finetune.config.data import DataConfig
 from finetune.config.problems import dotted
+from finetune.config.python_values import Override
 from finetune.config.sections import StageConfig
 from finetune.config.yaml_reader import Document, Mark, Path, read_yaml
 from finetune.errors import ConfigError
@@ -24,12 +25,17 @@ def apply_override(document: Document, argument: str) -> None:
     Raises:
         ConfigError: no `key=value`, a value that is not YAML, or a key that leads nowhere.
     """
-    source = f"argument {argument!r}"
+    source = source_of(argument)
     key, equals, text = argument.partition("=")
     parts = key_parts(key)
     if not equals or not all(parts):
         raise ConfigError(f"{source}: expected key=value, for instance seed=1 or data.batch_size=32")
     set_value(document, parts, read_yaml(text, source, lines=False), source)
+
+
+def source_of(override: str | Override) -> str:
+    """Return what messages call an override."""
+    return f"argument {override!r}" if isinstance(override, str) else override.source
 
 
 def key_parts(key: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Say what is wrong with a config: pydantic's errors as sentences, each with its file and line."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from finetune.config.config import Config
-from finetune.config.yaml_reader import Mark, Path, shown
+from finetune.config.yaml_reader import AFTER_ALL_LINES, Document, Mark, Path, shown
 
 MAX_LINES = 20
 
@@ -29,24 +30,63 @@ _EXPECTED = {
 }
 
 
-def describe(error: ValidationError, marks: Mapping[Path, Mark]) -> list[str]:
-    """Return one line per mistake, in the order of the file."""
+Mistake = tuple[tuple[int, int], str]
+"""Where it stands among others, the line of the file and then the number of the argument; its message."""
+
+
+def describe(error: ValidationError, document: Document, sources: Sequence[str] = ()) -> list[Mistake]:
+    """Return every mistake that the check of a document has found.
+
+    Args:
+        error: what the check has raised.
+        document: what was checked.
+        sources: what messages call the arguments, in the order given.
+    """
+    names, marks = stage_names(document.value), document.marks
     problems: list[tuple[Path, str]] = []
     for detail in error.errors(include_url=False):
         problems += _problems(detail, marks)
-    located = [(_mark(path, marks), path, text) for path, text in problems]
-    located.sort(key=lambda item: item[0].line)
-    lines = list(
-        dict.fromkeys(f"{mark.place}{' ' * bool(path)}{dotted(path)}: {text}" for mark, path, text in located)
-    )
+    found = []
+    for path, text in problems:
+        mark = _mark(path, marks)
+        argument = sources.index(mark.place) if mark.place in sources else 0
+        key = dotted(path, names)
+        found.append(((mark.line, argument), f"{mark.place}{' ' * bool(path)}{key}: {text}"))
+    return found
+
+
+def argument_mistake(number: int, message: str) -> Mistake:
+    """Return the mistake of an argument that could not be applied; arguments are counted from 0."""
+    return (AFTER_ALL_LINES, number), message
+
+
+def in_order(mistakes: Sequence[Mistake]) -> str:
+    """Return a line per mistake: first those of the file, by line, then those of arguments, as given."""
+    lines = list(dict.fromkeys(text for _, text in sorted(mistakes, key=lambda mistake: mistake[0])))
     more = [f"and {len(lines) - MAX_LINES} more mistakes"] if len(lines) > MAX_LINES else []
-    return lines[:MAX_LINES] + more
+    return "\n".join(lines[:MAX_LINES] + more)
 
 
-def dotted(path: Path) -> str:
-    """Write a path as users do: ("stages", 1, "lr") is stages[1].lr."""
+def dotted(path: Path, stages: Mapping[int, str] | None = None) -> str:
+    """Write a path as users do: ("stages", 1, "lr") is stages.unfrozen.lr, or stages[1].lr without a name."""
+    if len(path) > 1 and path[0] == "stages" and isinstance(path[1], int) and path[1] in (stages or {}):
+        path = ("stages", (stages or {})[path[1]], *path[2:])
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in path)
     return text.removeprefix(".")
+
+
+def stage_names(values: object) -> dict[int, str]:
+    """Return the names of stages by position, as far as each is a name and that of one stage only."""
+    stages = values.get("stages") if isinstance(values, Mapping) else None
+    items = stages if isinstance(stages, list) else []
+    given = [item.get("name") if isinstance(item, Mapping) else None for item in items]
+    names = {
+        number: name
+        for number, name in enumerate(given)
+        if isinstance(name, str) and re.fullmatch("[a-z0-9_-]{1,64}", name) and not name.isdigit()
+    }
+    counts = Counter(names.values())
+    return {number: name for number, name in names.items() if counts[name] == 1}
 
 
 def _mark(path: Path, marks: Mapping[Path, Mark]) -> Mark:
@@ -157,4 +197,4 @@ def _all_keys(section: type[BaseModel], above: Path = ()) -> Iterator[Path]:
         path = (*above, name)
         yield path
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _all_keys(inner, (*path, 0) if inner is not field.annotation else path)
+            yield from _all_keys(inner, (*path, "NAME") if inner is not field.annotation else path)

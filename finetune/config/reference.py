@@ -35,8 +35,8 @@ Every key that a config can hold, with its default. Only `data.path` is required
 data: {path: photos}
 ```
 
-Any key can be set for one run: `finetune train photos.yaml data.batch_size=32 stages.0.lr=1e-3`; a stage is
-found by its index or by its name (`stages.frozen.lr=1e-3`). Paths are relative to the current directory.
+Any key can be set for one run: `finetune train photos.yaml data.batch_size=32 stages.frozen.lr=1e-3`; a
+stage is found by its name, or by its index (`stages.0.lr=1e-3`). Paths are relative to the current directory.
 Numbers are decimal (`1e-3`, not `"1e-3"`), switches are `true` or `false`; anchors, tags and several
 documents are refused. A config that does not fit this page is refused before anything else happens, with the
 line of every mistake.

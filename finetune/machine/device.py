@@ -22,7 +22,7 @@ class LateNumbers:
     """Numbers that a device is still computing, read when they are there.
 
     A GPU runs behind the CPU that gives it work. Reading a number at once makes the CPU wait for all the work
-    given so far, and then the GPU for more of it; so the copy is asked for now, and looked at a step later.
+    given so far, and then the GPU for more of it; so the copy is requested now, and looked at a step later.
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -53,8 +53,8 @@ def choose_device(name: DeviceName) -> torch.device:
     if not present[name]:
         found = ", ".join(kind for kind, there in present.items() if there)
         raise MachineError(
-            f"device: {name} was asked for, and torch finds none on this machine (it finds: {found}).\n"
-            "Set device=auto to take what is there, or mend the driver or the torch build."
+            f"device: {name.upper()} was requested, but torch sees none on this machine (it sees: {found}).\n"
+            "Set device=auto to use what is there, or fix the driver or the torch build."
         )
     return torch.device(name)
 

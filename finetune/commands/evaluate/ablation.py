@@ -76,7 +76,7 @@ def show_ablations(
     display.table(
         ("metadata", *shown),
         [(told, *(f"{one.value(name):.4f}" for name in shown)) for told, one in rows],
-        title="what metadata is worth, on validation images",
+        title="metadata ablation, on validation images",
     )
 
 
