@@ -9,9 +9,9 @@
 Importing this package imports nothing else: torch takes seconds, so each name is looked up when it is used.
 """
 
-from typing import TYPE_CHECKING
-
 from finetune.version import VERSION
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` would take most of the time of this import
 
 if TYPE_CHECKING:
     from finetune.api.evaluate import evaluate

@@ -232,6 +232,7 @@ CLAIMS = {
 
 # Modules that are tested through what uses them, and by which file; errors and choices hold no behaviour.
 TESTED_IN = {
+    "__main__.py": "test_signals.py",
     "commands/groups.py": "test_layer_groups.py",
     "experiment/build.py": "test_train.py",
     "experiment/read_data.py": "test_train.py",

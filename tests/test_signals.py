@@ -1,11 +1,16 @@
 """Signals that stop a training: real ones, to real processes, in every phase."""
 
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
+from pathlib import Path
 
 import pytest
 from conftest import SMALL_CONFIG, run_finetune
@@ -212,3 +217,90 @@ def test_two_runs_do_not_share_a_directory(config):
         second = run_finetune("train", "--resume", training.run)
         assert second.exit_code == 8
         assert f"in use by process {training.process.pid}" in second.stderr
+
+
+# Sends itself Ctrl-C when a module begins to load.
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == MODULE:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+from finetune.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["finetune.cli", "typer.core", "rich.console", "pydantic", "torch"])
+def test_ctrl_c_while_modules_load_is_one_line_and_130(module, config):
+    program = INTERRUPTED_IMPORT.replace("MODULE", repr(module))
+    command = [sys.executable, "-c", program, "train", config, "--run-dir", config.parent / "run"]
+    ended = subprocess.run(command, capture_output=True, text=True, preexec_fn=heed_ctrl_c)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+    assert not (config.parent / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("milliseconds", range(300, 3000, 300))
+def test_ctrl_c_at_any_moment_of_the_start_shows_no_traceback(milliseconds, config):
+    with Training(config) as training:
+        time.sleep(milliseconds / 1000)
+        training.process.send_signal(signal.SIGINT)
+        training.end()
+    assert training.process.returncode in (130, 75)
+
+
+def test_both_ways_to_start_the_program_heed_early_signals():
+    pyproject = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert 'finetune = "finetune.__main__:main"' in pyproject
+
+
+def own_terminal():
+    """Make the terminal on stdin that of the process, so that its keys send signals."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def shown_by(written):
+    """Return the lines of a terminal to which this was written."""
+    lines, row, column = [[]], 0, 0
+    for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|.|\n", written):
+        if token == "\n":
+            row += 1
+            lines += [[]] if row == len(lines) else []
+        elif token == "\r":
+            column = 0
+        elif token.endswith("2K") and len(token) > 1:
+            lines[row] = []
+        elif token.endswith("A") and len(token) > 1:
+            row -= int(token[2:-1] or 1)
+        elif len(token) == 1:
+            lines[row] += " " * (column - len(lines[row]))
+            lines[row][column : column + 1] = token
+            column += 1
+    return ["".join(line).rstrip() for line in lines]
+
+
+def test_a_stop_leaves_no_bar_on_the_terminal_and_is_no_error(config):
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "finetune", "train", config, "--run-dir", config.parent / "run", LONG]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        command, stdin=its, stdout=its, stderr=its, preexec_fn=own_terminal, env=environment
+    )
+    os.close(its)
+    written, pressed = "", False
+    while True:
+        try:
+            written += os.read(ours, 65536).decode()
+        except OSError:  # Linux, when the other end is closed
+            break
+        if "images/s" in written and "━" in written and not pressed:
+            os.write(ours, b"\x03")
+            pressed = True
+    os.close(ours)
+    assert process.wait() == 75
+    lines = shown_by(written)
+    assert not [line for line in lines if "━" in line or "error" in line]
+    assert [line for line in lines if line.startswith("Stopped by SIGINT and saved: stage long")]

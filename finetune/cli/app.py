@@ -18,7 +18,7 @@ from finetune.errors import (
     ResourceError,
     Stopped,
 )
-from finetune.machine.signals import heeding_sigterm
+from finetune.machine.signals import heeding_interrupts
 from finetune.text import printable
 from finetune.version import VERSION
 
@@ -78,7 +78,7 @@ def _version(
 def reported_errors() -> Iterator[None]:
     """Turn a user's mistake into a line on stderr and an exit code; a bug of ours shows its traceback."""
     try:
-        with heeding_sigterm():
+        with heeding_interrupts():
             yield
     except FinetuneError as error:
         wanted = isinstance(error, Stopped | Interrupted)

@@ -226,12 +226,13 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check the images and the plan: faults, steps, time and memory."""
-    with reported_errors(), StopSignals():
+    with reported_errors():
         display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
         from finetune.commands.check import check as story
         from finetune.commands.check.report import show
 
-        report = story.check(settings, display)
+        with StopSignals():
+            report = story.check(settings, display)
         if as_json:
             print_result(json.dumps(report.to_dict(strict=strict)))
         else:

@@ -81,13 +81,39 @@ def _acknowledge(name: str) -> None:
 
 
 @contextmanager
-def heeding_sigterm() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, through everything that cleans up after it."""
+def heeding_interrupts() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, through everything that cleans up after it.
+
+    Only the first signal raises, as who presses twice would break the clean-up. Within an import none does:
+    libraries swallow what interrupts theirs, and the command would go on.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        at_start = before[signal.SIGINT]
+        if callable(at_start) and is_importing(frame):
+            at_start(number, frame)
+        raise KeyboardInterrupt
+
+    for number, handler in before.items():
+        if number == signal.SIGTERM or handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def is_importing(frame: FrameType | None) -> bool:
+    """Tell whether a module is being loaded."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
