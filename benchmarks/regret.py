@@ -39,6 +39,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from finetune.commands.prepare import prepare
 from finetune.config.config import Config
 from finetune.config.load import parse_config
 from finetune.data.builtin import digits
@@ -54,7 +55,6 @@ from finetune.experiment.build import (
     fit_stage,
     freeze_for_stage,
     plan_groups,
-    prepare,
 )
 from finetune.experiment.lr_search import build_trial, find_lr
 from finetune.lr_finder.heuristics import ORDER
@@ -190,7 +190,7 @@ def search(experiment: Experiment, number: int, loaders: Loaders, settings: dict
     config = experiment.config
     finder = config.lr_finder.model_copy(update=settings)
     experiment = replace(experiment, config=config.model_copy(update={"lr_finder": finder}))
-    return find_lr(experiment, number, loaders, display=quiet())
+    return find_lr(experiment, number, loaders)
 
 
 def train_at(
@@ -238,7 +238,7 @@ def over_features(experiment: Experiment, number: int, loaders: Loaders) -> Load
     """Return loaders of the features of a frozen backbone in place of those of its images."""
     of_model = _FEATURES.setdefault(experiment.model, {})
     if number not in of_model:
-        trial = build_trial(experiment, number, loaders, 10**6, quiet())
+        trial = build_trial(experiment, number, loaders, 10**6)
         of_model[number] = Loaders(trial.train, [tuple(batch) for batch in trial.val], loaders.device)  # type: ignore[arg-type]
     return of_model[number]
 

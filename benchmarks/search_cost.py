@@ -16,9 +16,10 @@ from io import StringIO
 
 from regret import fit
 
+from finetune.commands.prepare import prepare
 from finetune.config.load import parse_config
 from finetune.display import Display
-from finetune.experiment.build import build_loaders, prepare
+from finetune.experiment.build import build_loaders
 from finetune.experiment.lr_search import find_lr
 from finetune.lr_finder.trial import no_trace
 
@@ -41,8 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     config = parse_config(CONFIG, "config", [f"model.arch={arguments.arch}"])
-    display = Display(StringIO())
-    experiment = prepare(config, display)
+    experiment = prepare(config, Display(StringIO()))
     loaders = build_loaders(experiment)
     for number, stage in enumerate(config.stages):
         epochs, searches = [], []
@@ -51,7 +51,7 @@ def main() -> None:
             with no_trace(experiment.model):
                 fit(experiment, number, loaders, 1e-3)
             epochs.append((time.perf_counter() - started) / stage.epochs)
-            found = find_lr(experiment, number, loaders, display=display)
+            found = find_lr(experiment, number, loaders)
             searches.append(found.seconds)
         ratio = statistics.median(one / other for one, other in zip(searches, epochs, strict=True))
         epoch, search = statistics.median(epochs), statistics.median(searches)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from regret import Task, fit, quiet, start
+from regret import Task, fit, start
 
 from finetune.errors import DivergenceError
 from finetune.experiment.lr_search import find_lr
@@ -39,7 +39,7 @@ def measure(job: tuple[str, str, int]) -> dict[str, Any]:
     if decay in UPDATE_RULES[name].decays:  # type: ignore[index]
         overrides = (*overrides, f"optimizer.decay={decay}")
     experiment, loaders = start(Task(overrides), seed)
-    found = find_lr(experiment, 0, loaders, display=quiet())
+    found = find_lr(experiment, 0, loaders)
     outcomes: dict[float, tuple[float, float] | None] = {}
     for weight_decay in DECAYS if found.lr is not None else ():
         config = experiment.config

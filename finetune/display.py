@@ -4,7 +4,7 @@ import html
 import io
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
@@ -14,6 +14,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from finetune.layout import table_lines, wrap_sentence
+from finetune.notes import Note
+from finetune.progress import Bar
 from finetune.text import printable
 
 _WIDE = 10_000
@@ -109,6 +111,11 @@ class Display:
         """Print a line that the user should not miss."""
         self._print("warning: " + printable(text, keep="\n"), yellow=len("warning:"))
 
+    def show(self, notes: Iterable[Note]) -> None:
+        """Print what was noticed, warnings as such."""
+        for note in notes:
+            (self.warn if note.warning else self.say)(note.text)
+
     def table(
         self,
         columns: Sequence[str],
@@ -159,7 +166,7 @@ class Display:
         self._console.print(styled)
 
     @contextmanager
-    def bar(self, label: str, total: int, unit: str = "images") -> Iterator["Bar"]:
+    def bar(self, label: str, total: int, unit: str = "images") -> Iterator[Bar]:
         """Show how far `total` units of work have come; a bar that moves vanishes at the end."""
         if self._quiet:
             yield Bar()
@@ -184,26 +191,6 @@ class Display:
                 yield _LiveBar(progress, task)
         else:
             yield _LogBar(self, label, total, unit)
-
-
-class Bar:
-    """Progress of one piece of work; this one shows nothing."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._advanced = 0
-
-    def rate(self, done: int) -> float:
-        """Return the units per second so far."""
-        return done / max(time.perf_counter() - self._started, 1e-9)
-
-    def advance_to(self, done: int | None, note: str = "") -> None:
-        """Say that `done` units are done (None: as many as before); `note` stands beside the bar."""
-
-    def advance_by(self, more: int) -> None:
-        """Say that `more` units are done than at the last call of this."""
-        self._advanced += more
-        self.advance_to(self._advanced)
 
 
 class _LiveBar(Bar):

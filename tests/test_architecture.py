@@ -20,11 +20,14 @@ FLOORS = (
     {"data", "optim"},
     {"model", "machine", "display"},
     {"metrics"},
-    {"errors", "choices", "seed", "text", "layout", "version"},
+    {"errors", "choices", "seed", "text", "layout", "notes", "progress", "version"},
 )
 
 # The rooms that may know a config; every other takes plain values.
 CONFIG_HOLDERS = {"__init__", "cli", "api", "commands", "experiment"}
+
+# The rooms that a person reads; every other returns notes, and takes what starts a bar.
+SHOWS = {"cli", "api", "commands", "report"}
 
 DOORS = {
     "fastai": {"training"},
@@ -106,6 +109,10 @@ def test_each_library_has_one_door(library):
 def test_only_what_prepares_an_experiment_holds_a_config():
     holders = {room(path) for path in FILES if "config" in rooms_imported(path)}
     assert holders <= CONFIG_HOLDERS
+
+
+def test_only_commands_and_reports_show_anything():
+    assert {room(path) for path in FILES if "display" in rooms_imported(path)} <= SHOWS
 
 
 @pytest.mark.parametrize(
@@ -234,6 +241,7 @@ CLAIMS = {
 TESTED_IN = {
     "__main__.py": "test_signals.py",
     "commands/groups.py": "test_layer_groups.py",
+    "commands/prepare.py": "test_train.py",
     "experiment/build.py": "test_train.py",
     "experiment/read_data.py": "test_train.py",
     "experiment/task.py": "test_several_labels.py",
@@ -243,6 +251,8 @@ TESTED_IN = {
     "model/preprocessing.py": "test_transforms.py",
     "model/spec.py": "test_classifier.py",
     "model/tensors.py": "test_weights.py",
+    "notes.py": "test_display.py",
+    "progress.py": "test_display.py",
     "report/lr_finder.py": "test_lr_find.py",
     "report/scores.py": "test_evaluate.py",
     "runs/checkpoints.py": "test_resume.py",

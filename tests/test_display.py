@@ -7,6 +7,8 @@ import pytest
 from rich.text import Text
 
 from finetune.display import Display, duration
+from finetune.notes import Note, as_warnings
+from finetune.progress import no_bar
 
 
 class Terminal(io.StringIO):
@@ -30,6 +32,25 @@ def test_a_log_gets_plain_lines_without_escape_codes():
     assert len(lines) == 6  # work that is done in an instant needs no lines
     assert "\x1b" not in log.getvalue()
     assert "\r" not in log.getvalue()
+
+
+def test_notes_are_shown_in_order_and_warnings_as_such():
+    log = io.StringIO()
+    notes = [
+        Note("data    photos: 3 classes"),
+        *as_warnings(["two images are copies"]),
+        Note("model   resnet18"),
+    ]
+    Display(log).show(notes)
+    lines = ["data    photos: 3 classes", "warning: two images are copies", "model   resnet18"]
+    assert log.getvalue().splitlines() == lines
+
+
+def test_work_that_nobody_watches_needs_no_display(capsys):
+    with no_bar("work", 10) as bar:
+        bar.advance_to(5, "loss 1.5")
+        bar.advance_by(1)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_long_piece_of_work_says_that_it_is_alive(monkeypatch):

@@ -11,8 +11,9 @@ from rich.text import Text
 from typer.main import get_command
 
 from finetune.cli.app import app
-from finetune.display import Bar, Display
+from finetune.display import Display
 from finetune.layout import table_lines, text_width, wrap_sentence
+from finetune.progress import Bar
 
 WIDTHS = (50, 60, 80, 120)
 

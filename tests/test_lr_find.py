@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from io import StringIO
 
 import numpy as np
 import pytest
@@ -17,11 +16,13 @@ from conftest import draw_images, run_finetune, write_small_config
 from PIL import Image
 from safetensors.torch import load_file
 
-from finetune.commands.lr_find import prepare_from_run
+from finetune.commands.lr_find import start_from, with_backbone_of
 from finetune.config.load import load_config
-from finetune.display import Display
+from finetune.experiment.build import build_experiment
+from finetune.experiment.read_data import read_data
 from finetune.lr_finder.heuristics import ORDER
 from finetune.optim.learning_rates import LearningRate
+from finetune.runs.trained_model import load_trained
 
 # The three classes differ in colour by far more than their noise, so that some rate learns them in six steps
 # whatever the processor; and the sweep goes on to its end, where a rate of 10 destroys any model, so that
@@ -137,7 +138,9 @@ def test_a_later_stage_can_be_swept_from_a_runs_weights(small_run, images, tmp_p
 
 def test_the_runs_weights_are_in_the_model_that_is_swept(small_run, images, tmp_path):
     config = load_config(write_small_config(tmp_path, images))
-    experiment, _ = prepare_from_run(config, small_run, Display(StringIO()))
+    device = torch.device("cpu")
+    experiment = build_experiment(with_backbone_of(config, small_run), device, read_data(config))
+    start_from(experiment, load_trained(small_run, device), pretrained="none")
     swept, trained = experiment.model.state_dict(), load_file(small_run / "model.safetensors")
     assert swept.keys() == trained.keys()
     assert all(torch.equal(swept[name], trained[name]) for name in trained)

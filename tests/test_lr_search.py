@@ -3,7 +3,6 @@
 import json
 import random
 from dataclasses import replace
-from io import StringIO
 from itertools import pairwise
 
 import numpy as np
@@ -12,9 +11,9 @@ import torch
 from conftest import run_finetune, write_small_config
 
 from finetune.config.load import load_config
-from finetune.display import Display
-from finetune.experiment.build import build_loaders, prepare
+from finetune.experiment.build import build_experiment, build_loaders
 from finetune.experiment.lr_search import build_trial, find_lr
+from finetune.experiment.read_data import read_data
 from finetune.lr_finder.heuristics import ORDER
 from finetune.lr_finder.race import Candidate
 from finetune.lr_finder.trial import Trial
@@ -26,13 +25,13 @@ from finetune.training.losses import ClassificationLoss
 FAST = ("lr_finder.steps=30", "lr_finder.race_steps=6", "lr_finder.start=1e-5", "lr_finder.stop=1e9")
 
 
-def quiet():
-    return Display(StringIO())
+def prepare(config):
+    return build_experiment(config, torch.device("cpu"), read_data(config))
 
 
 def experiment_of(folder, path, *overrides):
     config = load_config(write_small_config(folder, path), [*FAST, *overrides])
-    return prepare(config, quiet())
+    return prepare(config)
 
 
 def everything(model):
@@ -61,7 +60,7 @@ def test_a_search_leaves_no_trace(images, tmp_path, number, workers):
     experiment.model.train()
     loaders = build_loaders(experiment)
     before = everything(experiment.model)
-    found = find_lr(experiment, number, loaders, display=quiet())
+    found = find_lr(experiment, number, loaders)
     assert len(found.curve.lrs) > 10
     assert_same(before, everything(experiment.model))
 
@@ -82,7 +81,7 @@ def test_a_search_that_is_broken_off_leaves_no_trace(images, tmp_path, monkeypat
 
     monkeypatch.setattr(ClassificationLoss, "forward", breaking(ClassificationLoss.forward, break_off))
     with pytest.raises(error):
-        find_lr(experiment, number, loaders, display=quiet())
+        find_lr(experiment, number, loaders)
     assert taken == 17
     assert_same(before, everything(experiment.model))
 
@@ -99,7 +98,7 @@ def test_without_putting_back_the_trace_would_be_seen(images, tmp_path):
     """Guard the tests above: the same steps outside a search change weights and statistics."""
     experiment = experiment_of(tmp_path, images)
     before = everything(experiment.model)
-    trial = build_trial(experiment, 1, build_loaders(experiment), 5, quiet())
+    trial = build_trial(experiment, 1, build_loaders(experiment), 5)
     for _ in trial.steps([(1e-2, 0.9)] * 3):
         pass
     after = everything(experiment.model)
@@ -123,8 +122,8 @@ def test_a_trial_takes_the_steps_of_a_stage_that_clips_gradients(images, tmp_pat
     assert sum(step["clip"] < 1 for step in steps) > 2
 
     def losses(*overrides):
-        experiment = prepare(load_config(config, [*settings, *overrides]), quiet())
-        trial = build_trial(experiment, 0, build_loaders(experiment), 3, quiet())
+        experiment = prepare(load_config(config, [*settings, *overrides]))
+        trial = build_trial(experiment, 0, build_loaders(experiment), 3)
         return list(trial.steps([(step["lrs"][-1], None) for step in steps]))
 
     told = [step["loss"] for step in steps]
@@ -214,7 +213,7 @@ def test_the_groups_of_a_slice_keep_their_ratios_in_the_sweep(images, tmp_path, 
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    find_lr(experiment, 1, build_loaders(experiment), display=quiet())
+    find_lr(experiment, 1, build_loaders(experiment))
     sweep = seen[:20]
     for rates, after in pairwise(sweep):
         assert rates[-1] / rates[0] == pytest.approx(100)  # slice(1e-4, 1e-2)
@@ -226,7 +225,7 @@ def test_the_groups_of_a_slice_keep_their_ratios_in_the_sweep(images, tmp_path, 
 def test_features_give_the_losses_that_the_whole_model_gives(images, tmp_path):
     experiment = experiment_of(tmp_path, images, "data.augment=none", "model.head.dropout=0.0")
     loaders = build_loaders(experiment)
-    cached = build_trial(experiment, 0, loaders, 20, quiet())
+    cached = build_trial(experiment, 0, loaders, 20)
     assert cached.module is experiment.model.head
     whole = replace(cached, module=experiment.model, train=loaders.train, val=loaders.val)
     course = [(1e-3, 0.9)] * 3  # the epoch whose batches were cached, in their order
@@ -268,7 +267,7 @@ def test_a_frozen_search_looks_at_each_image_once(images, tmp_path, monkeypatch)
         return forward(self, batch)
 
     monkeypatch.setattr(type(experiment.model.backbone), "forward", counting)
-    found = find_lr(experiment, 0, build_loaders(experiment), display=quiet())
+    found = find_lr(experiment, 0, build_loaders(experiment))
     assert len(found.candidates) > 2
     assert seen == 24 + 6  # three full batches of 8 of the 30 training images, and 6 for validation
 
@@ -276,7 +275,7 @@ def test_a_frozen_search_looks_at_each_image_once(images, tmp_path, monkeypatch)
 def test_batch_norm_that_trains_forbids_cached_features(images, tmp_path):
     stage = "stages=[{name: frozen, train: head, epochs: 1, lr: 1e-2, batch_norm: train}]"
     experiment = experiment_of(tmp_path, images, stage)
-    assert build_trial(experiment, 0, build_loaders(experiment), 5, quiet()).module is experiment.model
+    assert build_trial(experiment, 0, build_loaders(experiment), 5).module is experiment.model
 
 
 def test_a_rate_that_cannot_be_found_stops_the_training_and_is_recorded(images, tmp_path):
@@ -294,8 +293,8 @@ def test_a_rate_that_cannot_be_found_stops_the_training_and_is_recorded(images, 
 
 def test_the_race_is_run_from_one_start_with_the_same_batches(images, tmp_path):
     experiment = experiment_of(tmp_path, images)
-    found = find_lr(experiment, 0, build_loaders(experiment), display=quiet())
-    again = find_lr(experiment, 0, build_loaders(experiment), display=quiet())
+    found = find_lr(experiment, 0, build_loaders(experiment))
+    again = find_lr(experiment, 0, build_loaders(experiment))
     assert found.candidates == again.candidates
     assert all(isinstance(racer, Candidate) for racer in found.candidates)
     assert found.lr in {float(f"{candidate.lr:.3g}") for candidate in found.candidates}

@@ -1,13 +1,10 @@
 """What a stage will do to each layer group: planned without touching the model."""
 
-from io import StringIO
-
 import pytest
 from conftest import run_finetune, write_small_config
 
 from finetune.commands.groups import describe_groups
 from finetune.config.load import load_config
-from finetune.display import Display
 from finetune.experiment.build import build_model, freeze_for_stage, plan_groups
 from finetune.experiment.read_data import read_index
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
@@ -76,7 +73,7 @@ def test_everything_is_decayed_where_the_rule_says_so(model):
 
 def test_planning_a_stage_of_a_config_does_not_freeze_and_freezing_does(images, tmp_path):
     config = load_config(write_small_config(tmp_path, images))
-    model = build_model(config, read_index(config), "float32", _quiet())
+    model = build_model(config, read_index(config), "float32")
     before = state_of(model)
     for stage in config.stages:
         plan_groups(config, stage, model)
@@ -93,12 +90,8 @@ def test_groups_shows_a_frozen_stage_of_a_model_that_is_not_frozen(images, tmp_p
 
     monkeypatch.setattr(ImageClassifier, "freeze", refuse)
     config = write_small_config(tmp_path, images)
-    plans = describe_groups(load_config(config), "frozen", _quiet())
+    plans, _ = describe_groups(load_config(config), "frozen")
     assert [plan.lr for plan in plans] == [None, None, 0.01]
     result = run_finetune("train", config, "--dry-run")
     assert result.exit_code == 0, result.output
     assert "Nothing was trained" in result.stdout
-
-
-def _quiet():
-    return Display(StringIO())

@@ -24,6 +24,7 @@ from finetune.display import Display
 from finetune.errors import ConfigError, DataError
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.score import Scores
+from finetune.notes import as_warnings
 from finetune.runs.trained_model import Trained, load_trained
 
 _LISTED = 5
@@ -161,8 +162,9 @@ class Model:
         display = Display(sys.stdout, quiet=quiet or one)
         with python_terms():
             inputs, options = apply_metadata(find_images(images, self._trained), metadata, self._trained)
-            inputs = add_metadata(inputs, options, self._trained, display)
-            answers = classify(self._trained, inputs, top_k=top_k or len(self.classes), display=display)
+            inputs, warnings = add_metadata(inputs, options, self._trained)
+            display.show(as_warnings(warnings))
+            answers = classify(self._trained, inputs, top_k=top_k or len(self.classes), new_bar=display.bar)
         predictions = [from_command(answer) for answer in answers]
         if on_bad_image == "stop":
             _refuse_unreadable(predictions)

@@ -73,7 +73,7 @@ def _race_optimizers(steps: int, plot: Path | None, *, as_json: bool) -> None:
     from finetune.commands.optimizers import race as story
 
     display = display_for(as_json)
-    result = story.race(steps, display)
+    result = story.race(steps, display.bar)
     if as_json:
         print_result(json.dumps(result.to_dict()))
     else:

@@ -19,9 +19,9 @@ from finetune.cli.app import (
     reported_errors,
 )
 from finetune.commands.settings import is_data, is_run, read_settings
-from finetune.display import Display
 from finetune.errors import ConfigError, DataError, RunError
 from finetune.machine.signals import StopSignals
+from finetune.notes import Note
 
 if TYPE_CHECKING:  # pydantic and the sections of a config take time that --help does not have
     from finetune.config.config import Config
@@ -72,7 +72,7 @@ def train(
             settings, run_dir = config_as_given(open_run(config), overrides or []), config
         else:
             settings, name = read_to_train(config, overrides or [], resume=resume)
-        say_defaults(config, display, run=begun)
+        display.show([] if begun else defaults_notes(config))
         from finetune.commands.train import train as story
 
         if dry_run:
@@ -134,13 +134,12 @@ def check_has_file(config: Path) -> None:
         )
 
 
-def say_defaults(config: Path, display: Display, *, run: bool = False) -> None:
+def defaults_notes(config: Path) -> list[Note]:
     """Say which config is used where only the data was named."""
-    if not run and is_data(config):
-        display.say(
-            f"config  the defaults for {config}, in config.yaml of the run; to change them: "
-            f"finetune init {shlex.quote(str(config))}"
-        )
+    if not is_data(config):
+        return []
+    how_to_change = f"to change them: finetune init {shlex.quote(str(config))}"
+    return [Note(f"config  the defaults for {config}, in config.yaml of the run; {how_to_change}")]
 
 
 @app.command("lr-find")
@@ -166,7 +165,7 @@ def lr_find(
     """Find a learning rate for a stage of CONFIG; train nothing."""
     with reported_errors():
         display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
-        say_defaults(config, display)
+        display.show(defaults_notes(config))
         from finetune.commands import lr_find as story
 
         stage = story.choose_stage(settings, stage, from_run=run is not None)
@@ -205,7 +204,8 @@ def groups(
         from finetune.commands.groups import describe_groups
         from finetune.optim.param_groups import LEAST_IMPORTANT_COLUMNS, TABLE_COLUMNS
 
-        plans = describe_groups(settings, stage, display)
+        plans, notes = describe_groups(settings, stage)
+        display.show(notes)
         if as_json:
             print_result(json.dumps({"groups": [plan.to_dict() for plan in plans]}))
             return

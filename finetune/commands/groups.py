@@ -1,14 +1,14 @@
-"""The stories of `finetune groups` and `finetune models`: what a model is made of, and which there are."""
+"""The story of `finetune groups`: what a model is made of."""
 
 from finetune.config.config import Config
-from finetune.display import Display
 from finetune.experiment.build import build_model, plan_groups
 from finetune.experiment.read_data import metadata_lines, read_index
+from finetune.notes import Note
 from finetune.optim.param_groups import GroupPlan, find_stage
 
 
-def describe_groups(config: Config, stage_name: str | None, display: Display) -> list[GroupPlan]:
-    """Return each layer group's part in a stage of a config; the last stage where none is named.
+def describe_groups(config: Config, stage_name: str | None) -> tuple[list[GroupPlan], list[Note]]:
+    """Return each layer group's part in a stage of a config, the last where none is named; and what to note.
 
     The model is built without its pretrained weights, which change no shape: nothing is downloaded.
 
@@ -18,9 +18,7 @@ def describe_groups(config: Config, stage_name: str | None, display: Display) ->
     """
     stage = config.stages[find_stage(config.stage_names, stage_name, default=-1)]
     index = read_index(config)
-    for line in metadata_lines(index):
-        display.say(line)
     untrained = config.model.model_copy(update={"weights": "none"})
     config = config.model_copy(update={"model": untrained})
-    model = build_model(config, index, "float32", display)
-    return plan_groups(config, stage, model)
+    model = build_model(config, index, "float32")
+    return plan_groups(config, stage, model), [Note(line) for line in metadata_lines(index)]

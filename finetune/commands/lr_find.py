@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune.commands.prepare import prepare
 from finetune.config.config import Config
 from finetune.config.yaml_writer import write_value
 from finetune.data.quality.findings import warnings_of_copies
 from finetune.display import Display
 from finetune.errors import CheckpointError
-from finetune.experiment.build import Experiment, build_loaders, prepare
+from finetune.experiment.build import Experiment, build_loaders
 from finetune.experiment.lr_search import find_lr
 from finetune.lr_finder.result import LrFindResult, StartingWeights
 from finetune.machine.device import choose_device
+from finetune.notes import as_warnings
 from finetune.optim.learning_rates import LearningRate
 from finetune.optim.param_groups import find_stage
 from finetune.report.lr_finder import curve_plot, refusal, show_found, write_plot
@@ -64,25 +66,28 @@ def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Displa
     if run_dir is None:
         experiment = prepare(config, display)
     else:
-        experiment, weights = prepare_from_run(config, run_dir, display)
-    for warning in warnings_of_copies(experiment.index):
-        display.warn(warning)
+        trained = load_trained(run_dir, choose_device(config.device))
+        experiment = prepare(with_backbone_of(config, run_dir), display)
+        weights = start_from(experiment, trained, pretrained=config.model.weights)
+    display.show(as_warnings(warnings_of_copies(experiment.index)))
     display.say(f"sweep   stage {config.stages[number].name}, from {weights}")
-    found = find_lr(experiment, number, build_loaders(experiment), weights=weights, display=display)
+    found = find_lr(experiment, number, build_loaders(experiment), weights=weights, new_bar=display.bar)
     return Answer(found, None if found.lr is None else config.stages[number].lr.peaking_at(found.lr))
 
 
-def prepare_from_run(config: Config, run_dir: Path, display: Display) -> tuple[Experiment, StartingWeights]:
-    """Prepare an experiment whose model has the best weights of a run; say which they are.
+def with_backbone_of(config: Config, run_dir: Path) -> Config:
+    """Return a config whose pretrained weights are a run's, so that its own need not be fetched."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"weights": str(run_dir)})})
+
+
+def start_from(experiment: Experiment, trained: Trained, *, pretrained: str) -> StartingWeights:
+    """Put the best weights of a run into a model, head and all; return which they are.
+
+    `pretrained` are the weights that the config names.
 
     Raises:
-        RunError: not a run, or one without a model.
-        CheckpointError: damaged, or not the model and the classes of the config.
+        CheckpointError: the run is not of the model and the classes of the experiment.
     """
-    trained = load_trained(run_dir, choose_device(config.device))
-    # The run has the backbone's preprocessing too, so the pretrained weights are not needed again.
-    model = config.model.model_copy(update={"weights": str(run_dir)})
-    experiment = prepare(config.model_copy(update={"model": model}), display)
     if trained.class_names != experiment.index.class_names:
         raise _other_run(trained, "its classes are not those of the config's data")
     if trained.metadata != experiment.index.metadata:
@@ -91,7 +96,7 @@ def prepare_from_run(config: Config, run_dir: Path, display: Display) -> tuple[E
     if {name: t.shape for name, t in ours.items()} != {name: t.shape for name, t in theirs.items()}:
         raise _other_run(trained, "not the model of the config")
     experiment.model.load_state_dict(theirs)
-    return experiment, StartingWeights(config.model.weights, run=str(run_dir), epoch=str(trained.best))
+    return StartingWeights(pretrained, run=str(trained.run.directory), epoch=str(trained.best))
 
 
 def _other_run(trained: Trained, difference: str) -> CheckpointError:

@@ -1,6 +1,7 @@
 """Make an experiment out of a config: its data, its model, and what each stage does to the model."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,13 +18,14 @@ from finetune.data.loading.loaders import ImageLoader, build_eval_loader, build_
 from finetune.data.loading.transforms import eval_transform, train_transform
 from finetune.data.loading.workers import choose_workers
 from finetune.data.metadata import Metadata
-from finetune.display import Display
 from finetune.errors import ConfigError, RunError, WeightsError
-from finetune.experiment.read_data import column_kinds, read_data, resolve_auto
+from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto
 from finetune.experiment.task import resolved
-from finetune.machine.device import choose_device, choose_precision, describe, keep_large_buffers
+from finetune.machine.device import choose_precision, describe
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, Weights, build_classifier
 from finetune.model.head import MetadataInputs, embedding_width
+from finetune.model.weights import Say
+from finetune.notes import Note
 from finetune.optim.build import build_optimizer, has_momentum
 from finetune.optim.param_groups import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.optim.schedule import OneCycle
@@ -46,44 +48,46 @@ class Experiment:
     index: ImageIndex
     limits: ImageLimits
     model: ImageClassifier
+    notes: tuple[Note, ...] = ()
+    """What building it has shown."""
 
 
-def prepare(config: Config, display: Display) -> Experiment:
-    """Read the data, build the model, and decide everything that the config leaves to us.
-
-    Raises:
-        FinetuneError: images, weights, names or a device that are not as the config says.
-    """
-    keep_large_buffers()
-    device = choose_device(config.device)
-    index, limits = read_data(config, display)
-    experiment = assemble(config, device, index, limits, display)
-    if lowered_batch(config, experiment):
-        display.warn(lowered_batch(config, experiment))
-    if config.data.balance != "none":
-        weights, what = balance_weights(config, index), "a positive" if index.multilabel else "an image"
-        display.say(balance_line(config.data.balance, index.class_names, weights, what))
-    display.say(model_line(experiment))
-    return experiment
-
-
-def assemble(
-    config: Config, device: torch.device, index: ImageIndex, limits: ImageLimits, display: Display
+def build_experiment(
+    config: Config, device: torch.device, data: ImageData, *, say: Say | None = None
 ) -> Experiment:
     """Build the model for data that is there, and decide everything that the config leaves to us.
+
+    Args:
+        config: the experiment.
+        device: where to compute.
+        data: what `read_data` gave.
+        say: called at once with a line about the pretrained weights: a download may take minutes.
 
     Raises:
         FinetuneError: weights or names that are not as the config says.
     """
+    index, asked = data.index, config
     precision = choose_precision(config.precision, device)
-    model = build_model(config, index, precision, display).to(device)
+    model = build_model(config, index, precision, say=say).to(device)
     batch_size = fit_batch_size(index.count("train"), config.data.batch_size)
     size = model.preprocessing.image_size
     columns = config.data.columns.model_copy(update={"metadata": column_kinds(index)})
     update = {"batch_size": batch_size, "image_size": size, "columns": columns}
-    data = config.data.model_copy(update=update)
-    config = resolve_auto(config, index).model_copy(update={"data": data, "precision": precision})
-    return Experiment(config, device, index, limits, model)
+    section = config.data.model_copy(update=update)
+    config = resolve_auto(config, index).model_copy(update={"data": section, "precision": precision})
+    experiment = Experiment(config, device, index, data.limits, model)
+    return replace(experiment, notes=tuple(_notes(asked, experiment)))
+
+
+def _notes(asked: Config, experiment: Experiment) -> Iterator[Note]:
+    """Return what is worth a line in a log; `asked` is the config as it was given."""
+    config, index = experiment.config, experiment.index
+    if lowered := lowered_batch(asked, experiment):
+        yield Note(lowered, warning=True)
+    if config.data.balance != "none":
+        weights, what = balance_weights(config, index), "a positive" if index.multilabel else "an image"
+        yield Note(balance_line(config.data.balance, index.class_names, weights, what))
+    yield Note(model_line(experiment))
 
 
 def lowered_batch(config: Config, experiment: Experiment) -> str:
@@ -104,7 +108,9 @@ def model_line(experiment: Experiment) -> str:
     )
 
 
-def build_model(config: Config, index: ImageIndex, precision: Precision, display: Display) -> ImageClassifier:
+def build_model(
+    config: Config, index: ImageIndex, precision: Precision, *, say: Say | None = None
+) -> ImageClassifier:
     """Build the model that a config describes for some data, with its pretrained weights."""
     head = config.model.head
     spec = ModelSpec(
@@ -122,7 +128,7 @@ def build_model(config: Config, index: ImageIndex, precision: Precision, display
         memory_format=config.memory_format,
     )
     weights = find_weights(config.model.weights, config.model.arch)
-    return build_classifier(spec, weights=weights, seed=config.seed, say=display.say)
+    return build_classifier(spec, weights=weights, seed=config.seed, say=say)
 
 
 def find_weights(name: str, arch: str) -> str | Weights:

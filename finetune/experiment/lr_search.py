@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from finetune.config.config import Config
-from finetune.display import Display
 from finetune.experiment.build import (
     Experiment,
     balance_weights,
@@ -26,6 +25,7 @@ from finetune.lr_finder.result import LrFindResult, StartingWeights, decide
 from finetune.lr_finder.sweep import Range, mean_curve, range_test
 from finetune.lr_finder.trial import Trial, no_trace
 from finetune.metrics.score import judge
+from finetune.progress import NewBar, no_bar
 from finetune.training.events import Loaders
 from finetune.training.features import compute_features, feature_batches
 
@@ -38,7 +38,7 @@ def find_lr(
     loaders: Loaders,
     *,
     weights: StartingWeights | None = None,
-    display: Display,
+    new_bar: NewBar = no_bar,
 ) -> LrFindResult:
     """Find the peak rate of a stage, from the weights that the model holds now, and leave no trace.
 
@@ -49,12 +49,12 @@ def find_lr(
     how, stage = experiment.config.lr_finder, experiment.config.stages[number]
     race_steps = min(how.race_steps, stage.epochs * len(loaders.train))
     with no_trace(experiment.model):
-        trial = build_trial(experiment, number, loaders, max(how.steps + 1, race_steps), display)
-        curves = _sweep(trial, experiment.config, display)
+        trial = build_trial(experiment, number, loaders, max(how.steps + 1, race_steps), new_bar)
+        curves = _sweep(trial, experiment.config, new_bar)
         curve = mean_curve(curves)
         suggestions = suggest(curve)
         entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
-        league = _race(trial, experiment, entries, race_steps, display) if how.pick == "race" else None
+        league = _race(trial, experiment, entries, race_steps, new_bar) if how.pick == "race" else None
         lr, by = decide(suggestions, league, how.pick)
         if lr is not None and league is None:  # a race compares its candidates with chance by itself
             reason = judge_against_chance(curve, _loss_of_guessing(trial, experiment))
@@ -103,7 +103,7 @@ def _loss_of_guessing(trial: Trial, experiment: Experiment) -> float:
 
 
 def build_trial(
-    experiment: Experiment, number: int, loaders: Loaders, most_batches: int, display: Display
+    experiment: Experiment, number: int, loaders: Loaders, most_batches: int, new_bar: NewBar = no_bar
 ) -> Trial:
     """Prepare a stage to be trained in miniature, each time for at most `most_batches` steps.
 
@@ -113,7 +113,7 @@ def build_trial(
     val = build_val_loader(experiment, most_batches * experiment.config.data.batch_size)
     trial = stage_trial(experiment, number, Loaders(loaders.train, val, loaders.device))
     only_head = experiment.model.only_head_learns
-    return _over_features(experiment, trial, most_batches, display) if only_head else trial
+    return _over_features(experiment, trial, most_batches, new_bar) if only_head else trial
 
 
 def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
@@ -137,12 +137,12 @@ def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
     )
 
 
-def _over_features(experiment: Experiment, trial: Trial, most_batches: int, display: Display) -> Trial:
+def _over_features(experiment: Experiment, trial: Trial, most_batches: int, new_bar: NewBar) -> Trial:
     model, device, data = experiment.model, experiment.device, experiment.config.data
     model.train()  # what is frozen stays in eval mode
     passes = min(len(trial.train), most_batches)
     to_look_at = data.batch_size * passes + min(experiment.index.count("val"), most_batches * data.batch_size)
-    with display.bar("features", to_look_at) as bar:
+    with new_bar("features", to_look_at) as bar:
         trial.train.sampler.start_epoch(trial.stage, 0)  # type: ignore[attr-defined]
         train = compute_features(
             model.features, trial.train, device=device, most_batches=passes, progress=bar.advance_by
@@ -152,10 +152,10 @@ def _over_features(experiment: Experiment, trial: Trial, most_batches: int, disp
     return replace(trial, module=model.head, train=batches, val=[val])
 
 
-def _sweep(trial: Trial, config: Config, display: Display) -> list[Curve]:
+def _sweep(trial: Trial, config: Config, new_bar: NewBar) -> list[Curve]:
     how, moms = config.lr_finder, stage_cycle(config, trial.new_optimizer()).moms
     sweep = Range(how.start, how.end, how.steps, how.stop, how.smoothing)
-    with display.bar("range test", (how.steps + 1) * how.repeats, "steps") as bar:
+    with new_bar("range test", (how.steps + 1) * how.repeats, "steps") as bar:
         return range_test(
             trial,
             sweep,
@@ -166,8 +166,8 @@ def _sweep(trial: Trial, config: Config, display: Display) -> list[Curve]:
 
 
 def _race(
-    trial: Trial, experiment: Experiment, entries: Sequence[Entry], steps: int, display: Display
+    trial: Trial, experiment: Experiment, entries: Sequence[Entry], steps: int, new_bar: NewBar
 ) -> League:
     cycle, guess = stage_cycle(experiment.config, trial.new_optimizer()), guess_of(experiment)
-    with display.bar("race", steps * (len(entries) + 2), "steps") as bar:  # two in a second round
+    with new_bar("race", steps * (len(entries) + 2), "steps") as bar:  # two in a second round
         return run_race(trial, entries, steps=steps, cycle=cycle, guess=guess, tick=lambda: bar.advance_by(1))

@@ -1,5 +1,7 @@
 """Read the data of a config: which images there are, what they are, and whether they can be read."""
 
+from dataclasses import dataclass
+
 from finetune.choices import Kind
 from finetune.config.config import Config
 from finetune.config.values import FoldConfig
@@ -10,15 +12,31 @@ from finetune.data.indexing.hold_out import group_shares
 from finetune.data.quality.scan import check_images
 from finetune.data.split import Fold
 from finetune.data.table import Columns
-from finetune.display import Display
 from finetune.experiment.task import Task
+from finetune.notes import Note, as_warnings
+from finetune.progress import NewBar, no_bar
 from finetune.text import printable
 
 
-def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits]:
-    """Index the images, look at each of them once, and say what was found."""
+@dataclass(frozen=True)
+class ImageData:
+    """The images of a config, each of them known to be readable."""
+
+    index: ImageIndex
+    limits: ImageLimits
+    notes: tuple[Note, ...] = ()
+    """What was found."""
+
+
+def read_data(config: Config, new_bar: NewBar = no_bar) -> ImageData:
+    """Index the images, and look at each of them once.
+
+    Raises:
+        ConfigError: it asks for what these data cannot have.
+        DataError: no images of classes, or some that cannot be read.
+    """
     data, limits, index = config.data, image_limits(config), read_index(config)
-    with display.bar("checking images", len(index.samples)) as bar:
+    with new_bar("checking images", len(index.samples)) as bar:
         index = check_images(
             index,
             limits,
@@ -26,17 +44,17 @@ def read_data(config: Config, display: Display) -> tuple[ImageIndex, ImageLimits
             max_bad_fraction=data.max_bad_fraction,
             progress=lambda done, total: bar.advance_to(done),
         )
-    for warning in index.warnings:
-        display.warn(warning)
-    for line in metadata_lines(index):
-        display.say(line)
+    return ImageData(index, limits, (*as_warnings(index.warnings), *map(Note, data_lines(config, index))))
+
+
+def data_lines(config: Config, index: ImageIndex) -> list[str]:
+    """Say what the data are: the metadata, how many images of how many classes, and how they are split."""
     counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]
     labels = f", {index.labels_per_image:.2g} an image" if index.multilabel else ""
-    display.say(f"data    {data.path}: {len(index.class_names)} classes{labels}, images: {', '.join(counts)}")
+    classes = f"{len(index.class_names)} classes{labels}"
+    lines = [*metadata_lines(index), f"data    {config.data.path}: {classes}, images: {', '.join(counts)}"]
     shares = group_shares(index)
-    if shares is not None:
-        display.say(f"split   by group: {shares}")
-    return index, limits
+    return lines if shares is None else [*lines, f"split   by group: {shares}"]
 
 
 def image_limits(config: Config) -> ImageLimits:

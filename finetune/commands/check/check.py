@@ -12,10 +12,11 @@ from finetune.data.quality.findings import Finding, find_bad, find_few, find_odd
 from finetune.data.quality.scan_cache import ScanMemory
 from finetune.display import Display
 from finetune.errors import DataError
-from finetune.experiment.build import Experiment, assemble, lowered_batch
-from finetune.experiment.read_data import image_limits, read_index
+from finetune.experiment.build import Experiment, build_experiment, lowered_batch
+from finetune.experiment.read_data import ImageData, image_limits, read_index
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.model import find_architecture, pending_download
+from finetune.progress import NewBar
 
 
 def check(config: Config, display: Display) -> Report:
@@ -32,7 +33,9 @@ def check(config: Config, display: Display) -> Report:
     at_hand, findings = use_weights_at_hand(config)
     try:
         index = read_index(config)
-        experiment = assemble(at_hand, device, index, image_limits(config), display)
+        experiment = build_experiment(
+            at_hand, device, ImageData(index, image_limits(config)), say=display.say
+        )
     except DataError as error:
         advice = "The images were not looked at; fix this first."
         return Report((*findings, Finding("error", "layout", str(error), advice)))
@@ -41,10 +44,10 @@ def check(config: Config, display: Display) -> Report:
         findings.append(Finding("warning", "batch-size", lowered_batch(config, experiment)))
     findings += find_few(index)
     if index.root is not None:
-        kept, found = look_at_data(experiment, display)
+        kept, found = look_at_data(experiment, display.bar)
         findings += found
         experiment = replace(experiment, index=kept)
-    stages, found = try_stages(experiment, display)
+    stages, found = try_stages(experiment, display.bar)
     findings += found
     original = experiment.config.model_copy(update={"model": config.model})
     return Report(tuple(findings), index, replace(experiment, config=original), tuple(stages))
@@ -65,15 +68,15 @@ def use_weights_at_hand(config: Config) -> tuple[Config, list[Finding]]:
     return config.model_copy(update=sections), [Finding("note", "weights", message, advice)]
 
 
-def look_at_data(experiment: Experiment, display: Display) -> tuple[ImageIndex, list[Finding]]:
+def look_at_data(experiment: Experiment, new_bar: NewBar) -> tuple[ImageIndex, list[Finding]]:
     """Decode every image and compare them all; give the index without the bad ones, and what was found."""
     index, data = experiment.index, experiment.config.data
-    looks, reasons = look_at_all(experiment, display)
+    looks, reasons = look_at_all(experiment, new_bar)
     kept, findings = find_bad(index, reasons, data.on_bad_image, data.max_bad_fraction)
     return kept, [*findings, *find_repeats(kept, looks), *find_odd(looks)]
 
 
-def look_at_all(experiment: Experiment, display: Display) -> tuple[dict[str, Look], dict[Sample, str]]:
+def look_at_all(experiment: Experiment, new_bar: NewBar) -> tuple[dict[str, Look], dict[Sample, str]]:
     """Decode every image; give the looks at the good ones, and what is wrong with the others.
 
     The good ones are remembered, so that a training after it does not decode them again.
@@ -84,7 +87,7 @@ def look_at_all(experiment: Experiment, display: Display) -> tuple[dict[str, Loo
     reasons: dict[Sample, str] = {}
     memory = ScanMemory(index.root, experiment.limits)
     paths = [index.root / sample.name for sample in index.samples]
-    with display.bar("looking at images", len(paths)) as bar:
+    with new_bar("looking at images", len(paths)) as bar:
         for sample, path, look in zip(
             index.samples, paths, look_at_images(paths, experiment.limits), strict=True
         ):
@@ -98,13 +101,13 @@ def look_at_all(experiment: Experiment, display: Display) -> tuple[dict[str, Loo
     return looks, reasons
 
 
-def try_stages(experiment: Experiment, display: Display) -> tuple[list[StageCost], list[Finding]]:
+def try_stages(experiment: Experiment, new_bar: NewBar) -> tuple[list[StageCost], list[Finding]]:
     """Take a few steps of each stage; give what they take, or what keeps them from being taken."""
     stages: list[StageCost] = []
     names = [stage.name for stage in experiment.config.stages]
     try:
         loaders = stage_cost_loaders(experiment)
-        with display.bar("trying stages", len(names), "stages") as bar:
+        with new_bar("trying stages", len(names), "stages") as bar:
             for number in range(len(names)):
                 stages.append(measure_stage_costs(experiment, number, loaders))
                 bar.advance_to(number + 1)

@@ -13,6 +13,7 @@ from finetune.data.index import ImageIndex
 from finetune.data.metadata import metadata_tensors
 from finetune.display import Display
 from finetune.metrics.score import Scores, score
+from finetune.progress import NewBar
 from finetune.runs.trained_model import Trained
 
 
@@ -33,7 +34,7 @@ class Ablation:
         return {"without": list(self.without), "val_loss": self.scores.loss, metric: self.value(metric)}
 
 
-def ablate_metadata(trained: Trained, index: ImageIndex, display: Display) -> list[Ablation]:
+def ablate_metadata(trained: Trained, index: ImageIndex, new_bar: NewBar) -> list[Ablation]:
     """Score a model on the validation images of an index without each column, and without all of them.
 
     The backbone sees each image once; only the head is asked again. A model without metadata has no columns.
@@ -45,7 +46,7 @@ def ablate_metadata(trained: Trained, index: ImageIndex, display: Display) -> li
     cases += [metadata.names] if len(metadata.names) > 1 else []
     left = [[name not in case for name in metadata.names] for case in cases]
     rows, logits, targets = index.metadata_rows("val"), [list[Tensor]() for _ in cases], list[Tensor]()
-    with torch.inference_mode(), display.bar("without metadata", len(rows)) as bar:
+    with torch.inference_mode(), new_bar("without metadata", len(rows)) as bar:
         done = 0
         for images, *_, batch_targets in eval_loader(trained, index, "val"):
             features = trained.model.features(images.to(trained.device, non_blocking=True))

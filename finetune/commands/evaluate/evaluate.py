@@ -16,6 +16,8 @@ from finetune.display import Display
 from finetune.errors import DataError
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.score import Scores, score
+from finetune.notes import as_warnings
+from finetune.progress import NewBar
 from finetune.runs.trained_model import Trained, load_trained, unfinished_warning
 from finetune.training.inference import compute_logits
 
@@ -47,24 +49,25 @@ def evaluate(
 def evaluate_trained(trained: Trained, data: Path | None, *, split: Split, display: Display) -> Scores:
     """Score a model that is loaded; arguments and errors are those of `evaluate`."""
     if data is None:
-        return evaluate_split(trained, own_index(trained), split, display)
+        return evaluate_split(trained, own_index(trained), split, display.bar)
     found = match_classes(
         data, trained.class_names, columns=trained.columns, metadata=trained.metadata, split=split
     )
-    index = look_at_images(found.index, trained.limits, display)
+    index = look_at_images(found.index, trained.limits, display.bar)
+    display.show(as_warnings(index.warnings))
     if found.unknown:
         display.warn(f"left out, not among the model's classes: {_counted(found.unknown)}")
     if found.missing:
         display.warn(f"classes of the model without an image here: {', '.join(found.missing)}")
-    return evaluate_split(trained, index, "test", display)
+    return evaluate_split(trained, index, "test", display.bar)
 
 
-def evaluate_split(trained: Trained, index: ImageIndex, split: Split, display: Display) -> Scores:
+def evaluate_split(trained: Trained, index: ImageIndex, split: Split, new_bar: NewBar) -> Scores:
     """Score a model on one split of an index whose targets are the model's classes."""
     images = index.count(split)
     if not images:
         raise DataError(f"The run has no {split} images; it has {_splits(index)}.")
-    with display.bar(f"evaluating {split}", images) as bar:
+    with new_bar(f"evaluating {split}", images) as bar:
         logits, targets = compute_logits(
             trained.model,
             eval_loader(trained, index, split),
@@ -85,17 +88,14 @@ def eval_loader(trained: Trained, index: ImageIndex, split: Split) -> ImageLoade
     )
 
 
-def look_at_images(index: ImageIndex, limits: ImageLimits, display: Display) -> ImageIndex:
-    """Decode every image once and pass on what there is to warn of.
+def look_at_images(index: ImageIndex, limits: ImageLimits, new_bar: NewBar) -> ImageIndex:
+    """Decode every image once, and return the index with what there is to warn of.
 
     Raises:
         DataError: images that cannot be read.
     """
-    with display.bar("checking images", len(index.samples)) as bar:
-        index = check_images(index, limits, progress=lambda done, total: bar.advance_to(done))
-    for warning in index.warnings:
-        display.warn(warning)
-    return index
+    with new_bar("checking images", len(index.samples)) as bar:
+        return check_images(index, limits, progress=lambda done, total: bar.advance_to(done))
 
 
 def own_index(trained: Trained) -> ImageIndex:

@@ -20,6 +20,7 @@ from finetune.display import Display
 from finetune.errors import ConfigError
 from finetune.machine.files import write_bytes
 from finetune.optim.update_rules import UPDATE_RULES
+from finetune.progress import NewBar, no_bar
 from finetune.report.plot import Family, Landmark, Panel, PathPlot, Trail, draw_paths
 
 LANDSCAPES = (SADDLE, RAVINE)
@@ -67,7 +68,7 @@ class Race:
         return {"steps": self.steps, "rates": RATES, "functions": functions}
 
 
-def race(steps: int, display: Display) -> Race:
+def race(steps: int, new_bar: NewBar = no_bar) -> Race:
     """Let every optimizer go down both landscapes, each at its own best rate.
 
     Raises:
@@ -76,7 +77,7 @@ def race(steps: int, display: Display) -> Race:
     if not 1 <= steps <= MOST_STEPS:
         raise ConfigError(f"--steps {steps}: expected a whole number from 1 to {MOST_STEPS}.")
     descents: dict[str, dict[OptimizerName, Descent]] = {landscape.name: {} for landscape in LANDSCAPES}
-    with display.bar("race", len(LANDSCAPES) * len(UPDATE_RULES), unit="paths") as bar:
+    with new_bar("race", len(LANDSCAPES) * len(UPDATE_RULES), unit="paths") as bar:
         for landscape in LANDSCAPES:
             for name in UPDATE_RULES:
                 descents[landscape.name][name] = best_descent(landscape, name, steps=steps)

@@ -11,7 +11,6 @@ from torch import Tensor
 from finetune.data.indexing.find_images import find_images
 from finetune.data.indexing.fit_metadata import NewCells, rows_of_new_images
 from finetune.data.table import Columns, Table, image_names, is_table, read_table
-from finetune.display import Display
 from finetune.errors import ConfigError, DataError
 from finetune.runs.trained_model import Trained
 from finetune.text import printable
@@ -42,9 +41,9 @@ class MetadataOptions:
 
 
 def find_asked(
-    inputs: Sequence[Path], trained: Trained, given: Sequence[str], display: Display
-) -> list[PredictionInput]:
-    """Return images, all images below folders, and those that tables list, in the order given.
+    inputs: Sequence[Path], trained: Trained, given: Sequence[str]
+) -> tuple[list[PredictionInput], list[str]]:
+    """Return images, all images below folders, and those that tables list, in the order given; and warnings.
 
     `column=value` is said of all images, and goes before what the tables of `--metadata` tell; that goes
     before the table that lists an image.
@@ -53,7 +52,6 @@ def find_asked(
         inputs: images, folders and tables.
         trained: the run that is to classify them.
         given: what `--metadata` was given: tables, or `column=value`.
-        display: where to tell which metadata is missing or new.
 
     Raises:
         DataError: a folder or table without images, or a cell that is no number in a column of numbers.
@@ -61,30 +59,28 @@ def find_asked(
     """
     told = read_metadata_options(given, trained)
     asked = [one for path in inputs for one in images_of(path, trained)]
-    return add_metadata(asked, told, trained, display)
+    return add_metadata(asked, told, trained)
 
 
 def add_metadata(
-    asked: Sequence[PredictionInput], told: MetadataOptions, trained: Trained, display: Display
-) -> list[PredictionInput]:
-    """Return the images with their metadata, and warn of what is missing or new.
+    asked: Sequence[PredictionInput], told: MetadataOptions, trained: Trained
+) -> tuple[list[PredictionInput], list[str]]:
+    """Return the images with their metadata, and warnings of what is missing or new.
 
     Raises:
         DataError: a cell that is no number in a column of numbers.
     """
     if trained.metadata is None:
-        return list(asked)
+        return list(asked), []
     asked = [_with_metadata(one, told) for one in asked]
     names = {name for one in asked for name in one.cells}
     given = [NewCells(_called(one), one.cells) for one in asked]
     source = "what was given (--metadata gives it)"
-    rows, lines = rows_of_new_images(trained.metadata, given, names, source)
-    for line in lines:
-        display.warn(line)
+    rows, warnings = rows_of_new_images(trained.metadata, given, names, source)
     unlisted = sum(os.path.abspath(one.path) not in told.of_some for one in asked) if told.of_some else 0
     if unlisted:
-        display.warn(f"{unlisted:,} of {len(asked):,} images are not in the tables of --metadata")
-    return [replace(one, metadata=row) for one, row in zip(asked, rows, strict=True)]
+        warnings.append(f"{unlisted:,} of {len(asked):,} images are not in the tables of --metadata")
+    return [replace(one, metadata=row) for one, row in zip(asked, rows, strict=True)], warnings
 
 
 def images_of(given: Path, trained: Trained) -> list[PredictionInput]:

@@ -17,6 +17,8 @@ from finetune.data.metadata import metadata_tensors
 from finetune.display import Display
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.multi_label import label_probabilities
+from finetune.notes import as_warnings
+from finetune.progress import NewBar, no_bar
 from finetune.runs.trained_model import Trained, load_trained, unfinished_warning
 
 
@@ -133,16 +135,17 @@ def predict(
     trained = load_trained(run_dir, choose_device(device))
     if warning := unfinished_warning(trained):
         display.warn(warning)
-    asked = find_asked(inputs, trained, metadata, display)
-    return classify(trained, asked, top_k=top_k, display=display)
+    asked, warnings = find_asked(inputs, trained, metadata)
+    display.show(as_warnings(warnings))
+    return classify(trained, asked, top_k=top_k, new_bar=display.bar)
 
 
 def classify(
-    trained: Trained, asked: Sequence[PredictionInput], *, top_k: int, display: Display
+    trained: Trained, asked: Sequence[PredictionInput], *, top_k: int, new_bar: NewBar = no_bar
 ) -> list[Prediction]:
     """Classify images, in the order given, with a model that is loaded; `top_k` as for `predict`."""
     predictions: list[Prediction] = []
-    with display.bar("predicting", len(asked)) as bar, ThreadPoolExecutor() as readers:
+    with new_bar("predicting", len(asked)) as bar, ThreadPoolExecutor() as readers:
         for batch in _batches(asked, trained.batch_size):
             predictions += _predict_batch(trained, batch, top_k, readers)
             bar.advance_to(len(predictions))

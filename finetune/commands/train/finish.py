@@ -9,7 +9,7 @@ from finetune.choices import Split
 from finetune.commands.evaluate.ablation import Ablation, ablate_metadata, show_ablations
 from finetune.commands.evaluate.evaluate import evaluate_split
 from finetune.commands.train.stages import TrainingRun, resolved_config
-from finetune.display import Display, duration
+from finetune.display import duration
 from finetune.experiment.build import Experiment
 from finetune.experiment.task import resolved
 from finetune.metrics.score import Scores
@@ -81,16 +81,16 @@ def _in_order(steps: Mapping[int, Mapping[str, Any]]) -> list[Mapping[str, Any]]
     return [steps[number] for number in sorted(steps)]
 
 
-def write_outcome(training: TrainingRun, experiment: Experiment, display: Display) -> Outcome:
+def write_outcome(training: TrainingRun, experiment: Experiment) -> Outcome:
     """Write the report of the best model, and show it."""
-    run, recorder = training.run, training.recorder
+    run, recorder, display = training.run, training.recorder, training.display
     scores = {"val": recorder.best_scores}
     ablations: list[Ablation] = []
     if experiment.index.count("test") or experiment.index.metadata is not None:
         trained = best_model(training, experiment)
         if experiment.index.count("test"):
-            scores["test"] = evaluate_split(trained, experiment.index, "test", display)
-        ablations = ablate_metadata(trained, experiment.index, display)
+            scores["test"] = evaluate_split(trained, experiment.index, "test", display.bar)
+        ablations = ablate_metadata(trained, experiment.index, display.bar)
     findings = diagnose_run(training, experiment)
     report = build_report(training, experiment, scores, ablations, findings)
     run.write_report(report)

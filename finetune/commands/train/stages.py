@@ -11,7 +11,7 @@ from finetune.config.config import Config
 from finetune.config.sections import StageConfig
 from finetune.config.yaml_writer import dump_config
 from finetune.data.loading.loaders import end_workers
-from finetune.display import Bar, Display, duration
+from finetune.display import Display, duration
 from finetune.errors import ResourceError
 from finetune.experiment.build import (
     Experiment,
@@ -26,8 +26,10 @@ from finetune.experiment.lr_search import find_lr
 from finetune.lr_finder.result import StartingWeights
 from finetune.machine.signals import StopSignals
 from finetune.metrics.score import score
+from finetune.notes import Note
 from finetune.optim.learning_rates import LearningRate
 from finetune.optim.param_groups import LEAST_IMPORTANT_COLUMNS, TABLE_COLUMNS, GroupPlan
+from finetune.progress import Bar
 from finetune.report.lr_finder import curve_plot, refusal, show_found
 from finetune.report.plot import draw_png
 from finetune.runs import Run
@@ -39,21 +41,20 @@ from finetune.training.state import restore_optimizer
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a training is written down with."""
+    """What a training is written down and shown with."""
 
     run: Run
     recorder: RunRecorder
     checkpointer: Checkpointer
     stop: StopSignals
+    display: Display
     inexact: tuple[str, ...] = ()
     """What has changed since the run began, so that its result may not be that of an uninterrupted one."""
     lr_finds: dict[str, tuple[dict[str, Any], bytes]] = field(default_factory=dict)
     """How the rate of a stage was found, by the stage's name: the numbers and the plot."""
 
 
-def run_stages(
-    training: TrainingRun, experiment: Experiment, saved: Saved | None, display: Display
-) -> Experiment:
+def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | None) -> Experiment:
     """Train stage by stage; return the experiment as it was trained, with every rate that was found.
 
     The best model of all stages is in the recorder, and in the run directory, afterwards.
@@ -65,8 +66,8 @@ def run_stages(
         for number in range(first, len(stages)):
             over = training.recorder.early_stop_of(stages[number].name) is not None
             if reached.epoch < stages[number].epochs and not over:
-                experiment = with_found_lr(training, experiment, number, loaders, display)
-                run_stage(training, experiment, number, loaders, reached, tensors, display)
+                experiment = with_found_lr(training, experiment, number, loaders)
+                run_stage(training, experiment, number, loaders, reached, tensors)
             reached, tensors = START, {}
     finally:
         with suppress(ResourceError):
@@ -86,22 +87,21 @@ def with_rates(experiment: Experiment, lrs: Sequence[LearningRate]) -> Experimen
     return replace(experiment, config=experiment.config.model_copy(update={"stages": tuple(stages)}))
 
 
-def with_found_lr(
-    training: TrainingRun, experiment: Experiment, number: int, loaders: Loaders, display: Display
-) -> Experiment:
+def with_found_lr(training: TrainingRun, experiment: Experiment, number: int, loaders: Loaders) -> Experiment:
     """Find the rate of a stage that says `lr: auto`, and write down how; give the experiment that has it.
 
     Raises:
         DivergenceError: no rate that can be answered for.
     """
-    config, stage, run = experiment.config, experiment.config.stages[number], training.run
+    config, stage = experiment.config, experiment.config.stages[number]
+    run, display = training.run, training.display
     training.checkpointer.start_stage(number, stage.name, tuple(stage.lr for stage in config.stages))
     if not stage.lr.auto:
         return experiment
     trained = tuple(before.name for before in config.stages[:number])
     before = StartingWeights(config.model.weights, trained_stages=trained)
     display.say(f"\nfinding the rate of stage {stage.name}, from {before}")
-    found = find_lr(experiment, number, loaders, weights=before, display=display)
+    found = find_lr(experiment, number, loaders, weights=before, new_bar=display.bar)
     training.lr_finds[stage.name] = found.to_dict(), draw_png(curve_plot(found))
     run.write_lr_find(stage.name, *training.lr_finds[stage.name])
     training.recorder.add_lr_find(stage.name, lr=found.lr, by=found.by, seconds=found.seconds)
@@ -124,10 +124,9 @@ def run_stage(
     loaders: Loaders,
     reached: Reached,
     tensors: Mapping[str, Tensor],
-    display: Display,
 ) -> None:
     """Fit one cycle to the learning parameters of a stage, from where it was saved if it was."""
-    config, stage = experiment.config, experiment.config.stages[number]
+    config, stage, display = experiment.config, experiment.config.stages[number], training.display
     plans = plan_groups(config, stage, experiment.model)
     freeze_for_stage(stage, experiment.model)
     show_stage(number, stage, plans, len(config.stages), display)
@@ -136,8 +135,7 @@ def run_stage(
     optimizer = build_stage_optimizer(config, plans)
     restore_optimizer(optimizer, tensors)
     training.checkpointer.follow(optimizer)
-    for note in schedule_notes(config, stage_cycle(config, optimizer).moms):
-        display.say(note)
+    display.show(schedule_notes(config, stage_cycle(config, optimizer).moms))
     images = len(loaders.train) * config.data.batch_size * stage.epochs
     with display.bar(stage.name, images) as bar, training.stop.deferred():
         watch = _Watch(experiment, stage, training.recorder, display, bar)
@@ -152,7 +150,7 @@ def run_stage(
         fit_stage(experiment, optimizer, loaders, position, hooks, epochs=stage.epochs)
 
 
-def schedule_notes(config: Config, moms: tuple[float, float, float] | None) -> list[str]:
+def schedule_notes(config: Config, moms: tuple[float, float, float] | None) -> list[Note]:
     """Say where the schedule of a stage is not the usual one, a moving rate and a moving momentum."""
     name, notes = config.optimizer.name, []
     if moms is None:
@@ -161,7 +159,7 @@ def schedule_notes(config: Config, moms: tuple[float, float, float] | None) -> l
         notes.append(f"the momentum stays at {config.optimizer.momentum:g}; only the rate follows the cycle")
     if name == "adadelta":
         notes.append("adadelta finds its own rate; lr is a factor on it, and 1 is the usual one")
-    return notes
+    return [Note(note) for note in notes]
 
 
 # What is monitored and has no column of its own: its heading, and its value in a row with the format.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetune.commands.check.check import use_weights_at_hand
+from finetune.commands.prepare import prepare
 from finetune.commands.train.finish import Outcome, finished_outcome, write_outcome
 from finetune.commands.train.resume import (
     check_classes,
@@ -20,13 +21,15 @@ from finetune.commands.train.resume import (
 from finetune.commands.train.stages import TrainingRun, resolved_config, run_stages, show_stage, with_rates
 from finetune.commands.train.status import recorded_status
 from finetune.config.config import Config
+from finetune.data.index import ImageIndex
 from finetune.data.quality.findings import warnings_of_copies
 from finetune.data.quality.fingerprint import Fingerprint, take_fingerprints
 from finetune.display import Display
 from finetune.errors import Stopped
-from finetune.experiment.build import Experiment, early_stopping, plan_groups, prepare
+from finetune.experiment.build import Experiment, early_stopping, plan_groups
 from finetune.experiment.task import resolved
 from finetune.machine.signals import StopSignals
+from finetune.notes import Note, as_warnings
 from finetune.runs import STARTED, STATUS, Run, create_run, find_run, resume_run
 from finetune.runs.checkpointer import Checkpointer, CheckpointSchedule, Saved
 from finetune.runs.recorder import RunRecorder
@@ -73,13 +76,13 @@ def train(
 def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outcome:
     """Train from the beginning."""
     experiment = prepare(config, display)
-    files = fingerprint(experiment, {}, display)
+    files = fingerprint(experiment.index, {}, display)
     training = open_record(run, experiment, stop, display)
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         training.checkpointer.check_space()
         write_beginning(training, config, experiment, files)
-        experiment = run_stages(training, experiment, None, display)
-        return write_outcome(training, experiment, display)
+        experiment = run_stages(training, experiment, None)
+        return write_outcome(training, experiment)
 
 
 def resume_training(run: Run, config: Config, stop: StopSignals, *, force: bool, display: Display) -> Outcome:
@@ -98,7 +101,7 @@ def resume_training(run: Run, config: Config, stop: StopSignals, *, force: bool,
         return finished_outcome(run)
     experiment = prepare(with_precision_of(run, config), display)
     check_classes(run, experiment.index)
-    files = fingerprint(experiment, run.read_files() if experiment.index.root else {}, display)
+    files = fingerprint(experiment.index, run.read_files() if experiment.index.root else {}, display)
     changes += refuse_or_note(
         run, check_data(run, experiment.index, files), "other data", force=force, how_to_fix="Restore them"
     )
@@ -111,11 +114,11 @@ def resume_training(run: Run, config: Config, stop: StopSignals, *, force: bool,
         if saved is not None:
             experiment = with_rates(experiment, saved.lrs)
             training.lr_finds.update(run.read_lr_finds(stage.name for stage in config.stages))
-        show_resume(training, experiment, saved, changes, display)
+        show_resume(training, experiment, saved, changes)
         if changes or more_stages:
             write_beginning(training, config, experiment, files)
-        experiment = run_stages(training, experiment, saved, display)
-        return write_outcome(training, experiment, display)
+        experiment = run_stages(training, experiment, saved)
+        return write_outcome(training, experiment)
 
 
 def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Display) -> TrainingRun:
@@ -136,7 +139,7 @@ def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Di
     checkpointer = Checkpointer(
         run, experiment.model, recorder, schedule=schedule, stop=stop, warn=display.warn
     )
-    return TrainingRun(run, recorder, checkpointer, stop)
+    return TrainingRun(run, recorder, checkpointer, stop, display)
 
 
 @contextmanager
@@ -154,13 +157,12 @@ def before_the_beginning(stop: StopSignals) -> Iterator[None]:
 
 
 def fingerprint(
-    experiment: Experiment, known: Mapping[str, Fingerprint], display: Display
+    index: ImageIndex, known: Mapping[str, Fingerprint], display: Display
 ) -> dict[str, Fingerprint]:
     """Take the fingerprint of every image, and warn of those that are copies."""
-    with display.bar("fingerprints of images", len(experiment.index.samples)) as bar:
-        files = take_fingerprints(experiment.index, known, bar.advance_to)
-    for warning in warnings_of_copies(experiment.index, files):
-        display.warn(warning)
+    with display.bar("fingerprints of images", len(index.samples)) as bar:
+        files = take_fingerprints(index, known, bar.advance_to)
+    display.show(as_warnings(warnings_of_copies(index, files)))
     return files
 
 
@@ -177,7 +179,6 @@ def show_resume(
     experiment: Experiment,
     saved: Saved | None,
     changes: Sequence[str],
-    display: Display,
 ) -> None:
     """Show and record where training resumes, and what has changed since it began."""
     if saved is None:
@@ -187,20 +188,18 @@ def show_resume(
         batch = f", batch {saved.reached.batch}" if saved.reached.batch else ""
         where = f"stage {stage.name}, after epoch {saved.reached.epoch} of {stage.epochs}{batch}"
     training.recorder.add_resume(where, changes)
-    display.say(f"resume  {training.run.directory} from {where}")
+    training.display.say(f"resume  {training.run.directory} from {where}")
     if changes:
         lines = "".join(f"\n  {change}" for change in changes)
-        display.warn(f"the result will not be exactly that of an uninterrupted run:{lines}")
+        training.display.warn(f"the result will not be exactly that of an uninterrupted run:{lines}")
 
 
 def show_plan(config: Config, display: Display) -> None:
     """Show what a training would do, and do none of it: nothing is downloaded either."""
     at_hand, notes = use_weights_at_hand(config)
-    for note in notes:
-        display.say(f"note    {note.message}\n        {note.advice}")
+    display.show(Note(f"note    {note.message}\n        {note.advice}") for note in notes)
     experiment = prepare(at_hand, display)
-    for warning in warnings_of_copies(experiment.index):
-        display.warn(warning)
+    display.show(as_warnings(warnings_of_copies(experiment.index)))
     for number, stage in enumerate(config.stages):
         plans = plan_groups(experiment.config, stage, experiment.model)
         show_stage(number, stage, plans, len(config.stages), display)

@@ -1,0 +1,22 @@
+"""What `train` and `lr-find` begin with: the data, the model, and what was noticed of them."""
+
+from finetune.config.config import Config
+from finetune.display import Display
+from finetune.experiment.build import Experiment, build_experiment
+from finetune.experiment.read_data import read_data
+from finetune.machine.device import choose_device, keep_large_buffers
+
+
+def prepare(config: Config, display: Display) -> Experiment:
+    """Read the data, build the model, and show what was noticed: of the data before a download begins.
+
+    Raises:
+        FinetuneError: images, weights, names or a device that are not as the config says.
+    """
+    keep_large_buffers()
+    device = choose_device(config.device)
+    data = read_data(config, display.bar)
+    display.show(data.notes)
+    experiment = build_experiment(config, device, data, say=display.say)
+    display.show(experiment.notes)
+    return experiment
