@@ -88,6 +88,30 @@ def test_a_config_with_mistakes_is_refused_without_torch(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("command", ["train", "lr-find", "check"])
+def test_the_first_line_comes_before_pytorch_is_loaded(command, images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    program = (
+        "import sys\n"
+        "from finetune.display import Display\n"
+        "from finetune.cli import app\n"
+        "said = Display.say\n"
+        "def say(self, text):\n"
+        "    said(self, f'{text}, {\"torch\" in sys.modules}')\n"
+        "    sys.stdout.flush()\n"
+        "    raise SystemExit\n"
+        "Display.say = say\n"
+        f"app([{command!r}, {str(config)!r}])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.splitlines() == [f"{command:<7} {config} (loading PyTorch), False"]
+
+
+def test_json_has_no_first_line(small_run):
+    result = run_finetune("train", "--resume", small_run, "--json")
+    assert "loading" not in result.output
+
+
 def test_no_summary_of_a_command_is_cut_at_80_columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     summaries = run_finetune("--help").stdout.partition("Commands:")[2]

@@ -272,7 +272,7 @@ def test_a_signal_ends_a_search_with_130_and_leaves_nothing(number, images, tmp_
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
-            assert process.stdout.readline().startswith("data ")
+            assert process.stdout.readline().startswith("lr-find ")
             while not process.stdout.readline().startswith("sweep "):
                 assert process.poll() is None
             time.sleep(3)

@@ -12,8 +12,9 @@ from PIL import Image
 from finetune.api.settings import ConfigSource, read_overrides, read_settings
 from finetune.api.terms import in_python, python_terms
 from finetune.choices import Heuristic
-from finetune.commands.lr_find import Answer, choose_stage
+from finetune.commands.lr_find import Answer
 from finetune.commands.lr_find import lr_find as lr_find_command
+from finetune.commands.settings import choose_stage
 from finetune.display import Display
 from finetune.errors import DivergenceError
 from finetune.lr_finder.heuristics import Curve

@@ -18,7 +18,8 @@ from finetune.cli.app import (
     print_result,
     reported_errors,
 )
-from finetune.commands.settings import is_data, is_run, read_settings
+from finetune.commands.settings import choose_stage, is_data, is_run, read_settings
+from finetune.display import Display
 from finetune.errors import ConfigError, DataError, RunError
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note
@@ -62,8 +63,11 @@ def train(
 ) -> None:
     """Train a classifier as CONFIG says."""
     with reported_errors():
-        check_resume(config, run_dir, resume=resume, force=force, overwrite=overwrite)
+        check_resume(resume=resume, force=force, overwrite=overwrite)
         display = display_for(as_json)
+        if config.is_dir():  # to tell a run from images takes PyTorch, too
+            announce("train", config, display, as_json=as_json)
+        check_run(config, run_dir, resume=resume)
         name, begun = config.stem, resume and is_run(config)
         if begun:
             from finetune.commands.train.resume import config_as_given
@@ -72,6 +76,8 @@ def train(
             settings, run_dir = config_as_given(open_run(config), overrides or []), config
         else:
             settings, name = read_to_train(config, overrides or [], resume=resume)
+        if not config.is_dir():
+            announce("train", config, display, as_json=as_json)
         display.show([] if begun else defaults_notes(config))
         from finetune.commands.train import train as story
 
@@ -91,7 +97,13 @@ def train(
             print_result(json.dumps(asdict(outcome)))
 
 
-def check_resume(config: Path, run_dir: Path | None, *, resume: bool, force: bool, overwrite: bool) -> None:
+def announce(command: str, config: Path, display: Display, *, as_json: bool) -> None:
+    """Say what begins before PyTorch is loaded: for seconds nothing else would appear in a log."""
+    if not as_json:
+        display.say(f"{command:<7} {config} (loading PyTorch)")
+
+
+def check_resume(*, resume: bool, force: bool, overwrite: bool) -> None:
     """Refuse options of `train` that do not go together.
 
     Raises:
@@ -101,6 +113,14 @@ def check_resume(config: Path, run_dir: Path | None, *, resume: bool, force: boo
         raise ConfigError("--force is for --resume: it resumes though the config or the data have changed.")
     if overwrite and resume:
         raise ConfigError("--resume resumes a run, --overwrite moves it aside; leave out one of them.")
+
+
+def check_run(config: Path, run_dir: Path | None, *, resume: bool) -> None:
+    """Refuse a run where a config is expected, and two names of a run.
+
+    Raises:
+        ConfigError: it is one of them.
+    """
     if is_run(config) and run_dir is not None:
         raise ConfigError(f"{config} is the run to resume; leave out --run-dir.")
     if is_run(config) and not resume:
@@ -165,16 +185,17 @@ def lr_find(
     """Find a learning rate for a stage of CONFIG; train nothing."""
     with reported_errors():
         display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
-        display.show(defaults_notes(config))
-        from finetune.commands import lr_find as story
-
-        stage = story.choose_stage(settings, stage, from_run=run is not None)
-        check_plot_path(plot)
         from finetune.config.editor import check_stage_lr, write_stage_lr
 
+        stage = choose_stage(settings, stage, from_run=run is not None)
+        check_plot_path(plot)
         if write:
             check_has_file(config)
             check_stage_lr(config, stage)
+        announce("lr-find", config, display, as_json=as_json)
+        display.show(defaults_notes(config))
+        from finetune.commands import lr_find as story
+
         answer = story.lr_find(settings, stage, run_dir=run, display=display)
         story.show_answer(answer, display)
         if plot is not None:
@@ -228,6 +249,7 @@ def check(
     """Check the images and the plan: faults, steps, time and memory."""
     with reported_errors():
         display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
+        announce("check", config, display, as_json=as_json)
         from finetune.commands.check import check as story
         from finetune.commands.check.report import show
 

@@ -4,7 +4,7 @@ from finetune.config.config import Config
 from finetune.experiment.build import build_model, plan_groups
 from finetune.experiment.read_data import metadata_lines, read_index
 from finetune.notes import Note
-from finetune.optim.param_groups import GroupPlan, find_stage
+from finetune.optim.param_groups import GroupPlan
 
 
 def describe_groups(config: Config, stage_name: str | None) -> tuple[list[GroupPlan], list[Note]]:
@@ -16,7 +16,7 @@ def describe_groups(config: Config, stage_name: str | None) -> tuple[list[GroupP
         ConfigError: no such stage, or a model that cannot be built.
         DataError: no data, so that the number of classes is not known.
     """
-    stage = config.stages[find_stage(config.stage_names, stage_name, default=-1)]
+    stage = config.stages[config.find_stage(stage_name, default=-1)]
     index = read_index(config)
     untrained = config.model.model_copy(update={"weights": "none"})
     config = config.model_copy(update={"model": untrained})

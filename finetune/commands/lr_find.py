@@ -16,13 +16,12 @@ from finetune.lr_finder.result import LrFindResult, StartingWeights
 from finetune.machine.device import choose_device
 from finetune.notes import as_warnings
 from finetune.optim.learning_rates import LearningRate
-from finetune.optim.param_groups import find_stage
 from finetune.report.lr_finder import curve_plot, refusal, show_found, write_plot
 from finetune.report.plot import draw_text
 from finetune.runs import MODEL
 from finetune.runs.trained_model import Trained, load_trained
 
-__all__ = ["Answer", "choose_stage", "lr_find", "refusal", "show_answer", "write_plot"]
+__all__ = ["Answer", "lr_find", "refusal", "show_answer", "write_plot"]
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,6 @@ class Answer:
         return {"written": None if self.lr is None else self.lr.written, **self.found.to_dict()}
 
 
-def choose_stage(config: Config, name: str | None, *, from_run: bool) -> str:
-    """Return the name of the stage to sweep: the one named, else the first, or the last from a run's weights.
-
-    Raises:
-        ConfigError: no such stage.
-    """
-    return config.stages[find_stage(config.stage_names, name, default=-1 if from_run else 0)].name
-
-
 def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Display) -> Answer:
     """Find the learning rate of a stage, show how, and change nothing.
 
@@ -60,7 +50,7 @@ def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Displa
         FinetuneError: whatever the user can fix in config, data or run. That no rate was found is no error
             here, see `report.lr_finder.refusal`.
     """
-    number = find_stage(config.stage_names, stage, default=0)
+    number = config.find_stage(stage, default=0)
     before = tuple(stage.name for stage in config.stages[:number])
     weights = StartingWeights(config.model.weights, untrained_stages=before)
     if run_dir is None:

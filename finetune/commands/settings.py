@@ -44,3 +44,12 @@ def read_settings(path: Path, overrides: "Sequence[str | Override]" = ()) -> "tu
         config = parse_config(default_config(path), f"the config for {path}", overrides)
         return config, Path(config_name(path)).stem
     return load_config(path, overrides), path.stem
+
+
+def choose_stage(config: "Config", name: str | None, *, from_run: bool) -> str:
+    """Return the name of the stage to sweep: the one named, else the first, or the last from a run's weights.
+
+    Raises:
+        ConfigError: no such stage.
+    """
+    return config.stages[config.find_stage(name, default=-1 if from_run else 0)].name

@@ -33,7 +33,7 @@ from finetune.config.sections import (
     SliceConfig,
     StageConfig,
 )
-from finetune.errors import InvalidConfigError
+from finetune.errors import ConfigError, InvalidConfigError
 from finetune.optim.learning_rates import LearningRate
 
 WITH_MARKS = "marks"
@@ -137,6 +137,19 @@ class Config(Section):
     def stage_names(self) -> list[str]:
         """The names of the stages, in order."""
         return [stage.name for stage in self.stages]
+
+    def find_stage(self, name: str | None, *, default: int) -> int:
+        """Return the position of the stage that `--stage` names, or `default`, which may count from the end.
+
+        Raises:
+            ConfigError: no such stage.
+        """
+        names = self.stage_names
+        if name is None:
+            return default % len(names)
+        if name not in names:
+            raise ConfigError(f"--stage {name}: there is no such stage; the config has {', '.join(names)}.")
+        return names.index(name)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from finetune.choices import BatchNorm, Spacing, TrainedPart
-from finetune.errors import ConfigError
 from finetune.model.layer_groups import LayerGroup, decayed_parameters, layer_rows, learning_parameters
 from finetune.optim.learning_rates import LearningRate, spread
 
@@ -107,19 +106,6 @@ class GroupPlan:
 TABLE_COLUMNS = ("group", "name", "layers", "parameters", "state", "peak lr", "weight decay", "decayed")
 # The order in which they go where a terminal has no room for all.
 LEAST_IMPORTANT_COLUMNS = ("decayed", "weight decay", "layers", "parameters")
-
-
-def find_stage(names: Sequence[str], name: str | None, *, default: int) -> int:
-    """Return the position of the stage that `--stage` names, or of the default one; negative from the end.
-
-    Raises:
-        ConfigError: no such stage.
-    """
-    if name is None:
-        return default % len(names)
-    if name not in names:
-        raise ConfigError(f"--stage {name}: there is no such stage; the config has {', '.join(names)}.")
-    return names.index(name)
 
 
 def trainable_groups(train: int | TrainedPart, n_groups: int) -> int:
