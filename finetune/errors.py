@@ -52,6 +52,12 @@ class ResourceError(FinetuneError):
     exit_code = 6
 
 
+class NotWritableError(ResourceError):
+    """A file or folder that may not be written; the exit code is that of a run directory in this state."""
+
+    exit_code = 8
+
+
 class MachineError(FinetuneError):
     """Something this machine lacks: the requested GPU, the network, the pretrained weights."""
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -127,7 +128,7 @@ def test_no_command_shows_the_help():
     assert "Usage: " in run_finetune().output
 
 
-@pytest.mark.parametrize("arguments", [["nope"], ["train"], ["train", "x.yaml", "--nope"], ["evaluate"]])
+@pytest.mark.parametrize("arguments", [["nope"], ["check"], ["train", "x.yaml", "--nope"], ["evaluate"]])
 def test_wrong_usage_exits_with_two(arguments):
     assert run_finetune(*arguments).exit_code == 2
 
@@ -242,3 +243,80 @@ def test_a_training_goes_on_when_nobody_reads_it(images, tmp_path, to):
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads((run / "status.json").read_text())["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (["--epochs", "3"], "stages.frozen.epochs=3"),
+        (["--lr=1e-3"], "stages.frozen.lr=1e-3"),
+        (["--device", "cpu"], "device=cpu"),
+        (["--batch-size", "16"], "data.batch_size=16"),
+        (["--batchsize", "16"], "data.batch_size=16"),
+        (["--model", "resnet50"], "model.arch=resnet50"),
+        (["--model.arch"], "model.arch=VALUE"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "lr-find", "groups", "check"])
+def test_a_key_that_was_given_as_an_option_is_hinted_at(command, given, hint):
+    result = run_finetune(command, "photos.yaml", *given)
+    assert result.exit_code == 2
+    option = given[0].partition("=")[0]
+    assert f"No such option: {option}. A key of the config is set without dashes: {hint}\n" in result.output
+
+
+def test_the_hint_names_a_stage_of_the_config():
+    Path("probe.yaml").write_text(
+        "data: {path: x}\nstages: [{name: probe, train: head, epochs: 3, lr: 1e-3}]\n"
+    )
+    result = run_finetune("train", "probe.yaml", "--epochs", "5", "--resume")
+    assert "stages.probe.epochs=5\n" in result.output
+
+
+def test_a_misspelt_option_gets_the_nearest_one():
+    assert "--resume" in run_finetune("train", "photos.yaml", "--resum").output
+
+
+def test_train_without_an_argument_says_what_to_type():
+    result = run_finetune("train")
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 2
+    assert "finetune train photos.yaml" in result.stderr
+    assert "finetune init photos" in result.stderr
+
+
+@pytest.fixture
+def protected(tmp_path, monkeypatch):
+    """Return a folder in which no file may be written; root may write everywhere, so the system is played."""
+    folder = tmp_path / "protected"
+    folder.mkdir()
+    real = Path.open
+
+    def refuse(path, mode="r", *arguments, **options):
+        if path.parent == folder and set(mode) & set("wax+"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    return folder
+
+
+def test_no_permission_to_write_is_8_before_any_work(protected, images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    inside = config.rename(protected / "small.yaml")
+    for arguments in (
+        ["lr-find", inside, "--plot", protected / "x.png"],
+        ["lr-find", inside, "--write"],
+        ["init", images, "-o", protected / "x.yaml"],
+        ["optimizers", "--race", "--plot", protected / "x.png"],
+    ):
+        result = run_finetune(*arguments)
+        assert (result.exit_code, result.stdout) == (8, ""), result.output
+        assert re.search(r"error: Cannot write \S+: Permission denied\.", result.stderr)
+
+
+def test_a_folder_is_no_file_for_a_plot(images, tmp_path):
+    (tmp_path / "x.png").mkdir()
+    result = run_finetune("lr-find", write_small_config(tmp_path, images), "--plot", tmp_path / "x.png")
+    assert result.exit_code == 2
+    assert "this is a folder; name a file in it" in result.stderr

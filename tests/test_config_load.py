@@ -172,15 +172,30 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path, raw: b
 # Files
 
 
-def test_a_missing_file_names_the_ones_beside_it_or_the_command_that_makes_one(tmp_path: Path):
+def test_a_missing_file_names_what_it_was_meant_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "configs" / "pets.yaml").write_text(PETS)
+    for written, meant in (
+        ("configs/pest.yaml", "configs/pets.yaml"),
+        ("configs/Pets.yml", "configs/pets.yaml"),
+        ("confgs/pets.yaml", "configs/pets.yaml"),
+        ("pets.yaml", "configs/pets.yaml"),
+        ("photo", "photos"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^{written}: no such .*; did you mean {meant}\?$"):
+            load_config(Path(written))
+
+
+def test_a_missing_file_is_not_taken_for_an_unrelated_one(tmp_path: Path):
+    (tmp_path / "pets.yaml").write_text(PETS)
     with pytest.raises(
         ConfigError, match=r"dogs\.yaml: no such config file; `finetune init FOLDER` writes one"
     ):
         load_config(tmp_path / "dogs.yaml")
-    (tmp_path / "pets.yaml").write_text(PETS)
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(ConfigError, match=r"dogs\.yaml: no such config file; there is \S*/pets\.yaml$"):
-        load_config(tmp_path / "dogs.yaml")
+    with pytest.raises(ConfigError, match=r"dogs: no such config file, or folder of images; `finetune init"):
+        load_config(tmp_path / "dogs")
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path: Path):

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from finetune.errors import ResourceError
-from finetune.machine.files import write_bytes, write_json
+from finetune.errors import NotWritableError, ResourceError, RunError
+from finetune.machine.files import try_writing, write_bytes, write_json
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -35,3 +35,26 @@ def test_a_file_that_was_never_written_is_not_called_intact(tmp_path):
 def test_json_holds_no_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "f", float("nan"))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_what_may_not_be_written_has_the_exit_code_of_a_run_directory_in_this_state(
+    tmp_path, monkeypatch, number
+):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(NotWritableError, match=os.strerror(number)) as raised:
+        write_bytes(tmp_path / "f", b"new")
+    assert raised.value.exit_code == RunError.exit_code == 8
+
+
+def test_a_trial_leaves_nothing_and_changes_nothing(tmp_path):
+    write_bytes(tmp_path / "f", b"old")
+    try_writing(tmp_path / "f")
+    try_writing(tmp_path / "g")
+    assert os.listdir(tmp_path) == ["f"]
+    assert (tmp_path / "f").read_bytes() == b"old"
+    with pytest.raises(ResourceError, match="Is a directory"):
+        try_writing(tmp_path)

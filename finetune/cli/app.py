@@ -18,6 +18,7 @@ from finetune.errors import (
     ResourceError,
     Stopped,
 )
+from finetune.machine.files import try_writing
 from finetune.machine.signals import heeding_interrupts
 from finetune.text import printable
 from finetune.version import VERSION
@@ -30,8 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 a bug, 2 usage or config, 3 data, 4 training diverged, 5 damaged files, "
-    "6 memory or disk, 7 device, network or weights, 8 run directory, 75 stopped, can be resumed, "
-    "130 interrupted.",
+    "6 memory or disk, 7 device, network or weights, 8 run directory or no permission to write, "
+    "75 stopped, can be resumed, 130 interrupted.",
 )
 
 
@@ -124,11 +125,25 @@ def check_plot_path(path: Path | None) -> None:
     """Refuse a file for a plot that cannot be written, before anything is computed.
 
     Raises:
-        ConfigError: another ending than .png, or no such folder.
+        ConfigError: another ending than .png, no such folder, or a folder itself.
+        ResourceError: the system refuses to write there.
+    """
+    if path is not None and path.suffix.lower() != ".png":
+        raise ConfigError(f"--plot {path}: the plot is a PNG picture; name a file that ends in .png.")
+    check_output_path("--plot", path)
+
+
+def check_output_path(option: str, path: Path | None) -> None:
+    """Refuse a file that cannot be written, before the work whose result it is to hold.
+
+    Raises:
+        ConfigError: no such folder, or a folder itself.
+        ResourceError: the system refuses to write there.
     """
     if path is None:
         return
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"--plot {path}: the plot is a PNG picture; name a file that ends in .png.")
+    if path.is_dir():
+        raise ConfigError(f"{option} {path}: this is a folder; name a file in it.")
     if not path.parent.is_dir():
-        raise ConfigError(f"--plot {path}: there is no folder {path.parent}.")
+        raise ConfigError(f"{option} {path}: there is no folder {path.parent}.")
+    try_writing(path)

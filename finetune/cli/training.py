@@ -18,6 +18,7 @@ from finetune.cli.app import (
     print_result,
     reported_errors,
 )
+from finetune.cli.keys import ConfigCommand
 from finetune.commands.settings import choose_stage, is_data, is_run, read_settings
 from finetune.display import Display
 from finetune.errors import ConfigError, DataError, RunError
@@ -28,16 +29,16 @@ if TYPE_CHECKING:  # pydantic and the sections of a config take time that --help
     from finetune.config.config import Config
 
 
-@app.command()
+@app.command(cls=ConfigCommand)
 def train(
     config: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="CONFIG|DATA",
             help="A YAML file, or a folder or table of images; with --resume also a run directory.",
             show_default=False,
         ),
-    ],
+    ] = None,
     overrides: Overrides = None,
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run directory.  [default: runs/CONFIG-TIME]")
@@ -63,6 +64,11 @@ def train(
 ) -> None:
     """Train a classifier as CONFIG says."""
     with reported_errors():
+        if config is None:
+            raise ConfigError(
+                "Name a config, or a folder or table of images: finetune train photos.yaml, or just photos.\n"
+                "To write a config for a folder of images: finetune init photos"
+            )
         check_resume(resume=resume, force=force, overwrite=overwrite)
         display = display_for(as_json)
         if config.is_dir():  # to tell a run from images takes PyTorch, too
@@ -162,7 +168,7 @@ def defaults_notes(config: Path) -> list[Note]:
     return [Note(f"config  the defaults for {config}, in config.yaml of the run; {how_to_change}")]
 
 
-@app.command("lr-find")
+@app.command("lr-find", cls=ConfigCommand)
 def lr_find(
     config: ConfigFile,
     overrides: Overrides = None,
@@ -210,7 +216,7 @@ def lr_find(
             display.say(f"written to {config}, stage {stage}")
 
 
-@app.command()
+@app.command(cls=ConfigCommand)
 def groups(
     config: ConfigFile,
     overrides: Overrides = None,
@@ -239,7 +245,7 @@ def groups(
         display.table(TABLE_COLUMNS, rows, least_important=LEAST_IMPORTANT_COLUMNS)
 
 
-@app.command()
+@app.command(cls=ConfigCommand)
 def check(
     config: ConfigFile,
     overrides: Overrides = None,

@@ -27,6 +27,7 @@ from finetune.data.table import (
     read_table,
 )
 from finetune.errors import ConfigError, DataError
+from finetune.machine.files import reported_disk_errors, try_writing
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,29 @@ def write_config(data: Path, target: Path) -> str:
 
     Raises:
         DataError: it does not look like a data set of at least two classes.
-        ConfigError: `target` exists, or cannot be written.
+        ConfigError: `target` exists, or its folder does not.
+        ResourceError: it cannot be written.
     """
+    check_target(target)
     survey = survey_data(data)
     text = config_text(data, target, survey)
-    try:
-        with target.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{target}: exists already and is left alone; name another file") from None
-    except OSError as error:
-        raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
+    with reported_disk_errors(target), target.open("x", encoding="utf-8", newline="\n") as file:
+        file.write(text)
     return f"wrote {target} for {survey}; next: finetune train {shlex.quote(str(target))}"
+
+
+def check_target(target: Path) -> None:
+    """Refuse a config that cannot be written, before the images are looked at.
+
+    Raises:
+        ConfigError: it exists, or its folder does not.
+        ResourceError: it cannot be written.
+    """
+    if target.exists():
+        raise ConfigError(f"{target}: exists already and is left alone; name another file")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target}: there is no folder {target.parent}")
+    try_writing(target)
 
 
 def default_config(data: Path) -> str:

@@ -10,7 +10,7 @@ from finetune.config.sections import StageConfig
 from finetune.config.yaml_reader import Document, decode, load_bytes, read_yaml, shown
 from finetune.config.yaml_writer import write_value
 from finetune.errors import ConfigError
-from finetune.machine.files import reported_disk_errors, write_bytes
+from finetune.machine.files import reported_disk_errors, try_writing, write_bytes
 
 _BLANK = " \r\n\x85\u2028\u2029"  # a space, and what PyYAML takes for the end of a line
 
@@ -50,6 +50,7 @@ def check_stage_lr(path: Path, stage: str) -> None:
     _find_lr(document, _find_stage(document, str(path), stage, "auto"), "auto")
     with reported_disk_errors(path):
         _refuse_protected(path.resolve())
+    try_writing(path.resolve())
 
 
 def _find_stage(document: Document, source: str, stage: str, lr: float | str) -> int:

@@ -191,6 +191,27 @@ def _length(path: Path) -> int:
     return len(get_args(_fields(path[:-1])[str(path[-1])].annotation))
 
 
+def all_keys() -> list[str]:
+    """Return every key that holds a value, dotted; those of a stage below `stages.NAME`."""
+    paths = list(_all_keys(Config))
+    return [dotted(path) for path in paths if not any(other[:-1] == path for other in paths)]
+
+
+def keys_called(name: str) -> list[str]:
+    """Return the keys that a name probably means: `epochs`, `batch-size`, `model`, `model.arch`."""
+    name, keys = name.lower().replace("-", "_"), all_keys()
+    last = {key: key.rpartition(".")[2] for key in keys}
+    for found in (
+        [key for key in keys if name in (key, last[key])],
+        [key for key in keys if key.startswith(f"{name}.")][:1],
+        [key for key in keys if last[key].startswith(f"{name}_")],
+        [key for key in keys if last[key] in get_close_matches(name, last.values(), n=1, cutoff=0.8)],
+    ):
+        if found:
+            return found
+    return []
+
+
 def _all_keys(section: type[BaseModel], above: Path = ()) -> Iterator[Path]:
     for name, field in section.model_fields.items():
         inner = _section(field.annotation)

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from finetune.config.near_paths import near_path
 from finetune.errors import ConfigError
 
 MAX_BYTES = 256 * 1024
@@ -63,25 +64,18 @@ def load_bytes(path: pathlib.Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would block for ever
             kind = "a folder; name a YAML file in it" if path.is_dir() else "not a regular file"
-            raise ConfigError(f"{path}: this is {kind}{_yaml_files(path)}")
+            raise ConfigError(f"{path}: this is {kind}")
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        found = _yaml_files(path.parent) or "; `finetune init FOLDER` writes one for a folder of images"
-        raise ConfigError(f"{path}: no such config file{found}") from None
+        near, what = near_path(path), "config file" if path.suffix else "config file, or folder of images"
+        advice = (
+            f"did you mean {near}?" if near else "`finetune init FOLDER` writes one for a folder of images"
+        )
+        raise ConfigError(f"{path}: no such {what}; {advice}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{path}: cannot be read: {reason}") from None
-
-
-def _yaml_files(folder: pathlib.Path) -> str:
-    """Name the config files of a folder, to choose from."""
-    try:
-        names = sorted(str(entry) for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml"))
-    except OSError:
-        return ""
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"; there is {', '.join(names[:8])}{more}" if names else ""
 
 
 def decode(raw: bytes, source: str) -> str:

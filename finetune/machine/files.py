@@ -2,13 +2,14 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from finetune.errors import ResourceError
+from finetune.errors import NotWritableError, ResourceError
 
 
 def write_file(path: Path, text: str) -> None:
@@ -55,6 +56,19 @@ def staged(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
+def try_writing(path: Path) -> None:
+    """Make sure that `write_bytes` can write a file, before the work whose result it is to hold.
+
+    Raises:
+        ResourceError: as `write_bytes`.
+    """
+    with reported_disk_errors(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        staged(path).open("ab").close()
+        staged(path).unlink()
+
+
 def stage_bytes(path: Path, content: bytes) -> None:
     """Write what a file is to hold next under its temporary name, until it has reached the disk.
 
@@ -89,13 +103,20 @@ def publish(path: Path) -> None:
 
 @contextlib.contextmanager
 def reported_disk_errors(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write `path` into a ResourceError."""
+    """Turn the system's refusal to write `path` into a ResourceError.
+
+    Raises:
+        NotWritableError: it may not be written.
+        ResourceError: any other refusal.
+    """
     try:
         yield
     except OSError as error:
         # Where nothing was saved before, that it is intact would mislead.
         before = " What was saved before is intact." if path.exists() else ""
-        raise ResourceError(f"Cannot write {path}: {error.strerror or error}.{before}") from None
+        refused = isinstance(error, PermissionError) or error.errno == errno.EROFS
+        kind = NotWritableError if refused else ResourceError
+        raise kind(f"Cannot write {path}: {error.strerror or error}.{before}") from None
 
 
 def _flush_folder(folder: Path) -> None:
