@@ -140,6 +140,31 @@ def test_a_table_with_more_columns_shows_how_the_model_can_see_them(tmp_path: Pa
     assert load_config(target).data.columns.metadata == {"site": "auto", "no: 1": "auto"}
 
 
+@pytest.mark.parametrize("name", ["patient", "Patient ID", "subject_id", "caseId", "plants", "camera"])
+def test_a_column_that_rows_have_in_common_is_proposed_as_group(tmp_path: Path, name: str):
+    rows = [f"{number}.png,{'cat' if number % 2 else 'dog'},p{number // 3},x{number}" for number in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join([f"image,label,{name},site", *rows]))
+    target = tmp_path / "labels.yaml"
+    write_config(tmp_path / "labels.csv", target)
+    text = target.read_text()
+    assert load_config(target).data.columns.group is None
+    target.write_text(text.replace("  # columns:", "  columns:"))
+    columns = load_config(target).data.columns
+    assert (columns.group, columns.metadata) == (name, {"site": "auto"})
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [("patient", 1), ("patient", 12), ("site", 3), ("outpatient", 3)],
+    ids=["a value for each row", "one value", "another name", "part of a word"],
+)
+def test_other_columns_are_proposed_as_metadata(tmp_path: Path, name: str, shared: int):
+    rows = [f"{n}.png,{'cat' if n % 2 else 'dog'},p{n // shared}" for n in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join([f"image,label,{name}", *rows]))
+    write_config(tmp_path / "labels.csv", tmp_path / "labels.yaml")
+    assert f"  # columns: {{metadata: [{name}]}}\n" in (tmp_path / "labels.yaml").read_text()
+
+
 def test_a_table_whose_cells_hold_several_classes_says_what_separates_them(tmp_path: Path):
     lines = ["image,label", "a.png,cat;dog", "b.png,dog", "c.png,cat", "d.png,", "e.png,dog"]
     (tmp_path / "labels.csv").write_text("\n".join(lines))

@@ -5,7 +5,6 @@ Only names and labels are looked at, no image is opened and torch is not loaded,
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from finetune.data.table import (
     USUAL_COLUMNS,
     Columns,
     find_column,
+    guess_group,
     guess_separator,
     is_table,
     read_rows,
@@ -44,6 +44,8 @@ class Survey:
     """columns of a table that hold something else"""
     separator: str | None = None
     """what stands between the classes of an image in a table, where it may have several"""
+    group: str | None = None
+    """the column of a table that says what images have in common, such as a patient"""
 
     def __str__(self) -> str:
         kind = "training images" if isinstance(self.val, str) else "images"
@@ -144,8 +146,14 @@ def survey_table(path: Path) -> Survey:
         named = " and ".join(map(repr, counts)) or "none"
         raise DataError(f"{table}: need at least 2 classes; the rows to train on have {named}.")
     held_out = any(row.split == "val" for row in rows)
+    group = guess_group(table, unused)
     return Survey(
-        dict(sorted(counts.items())), "auto" if held_out else DEFAULT_FRACTION, len(train), unused, separator
+        dict(sorted(counts.items())),
+        "auto" if held_out else DEFAULT_FRACTION,
+        len(train),
+        unused=tuple(name for name in unused if name != group),
+        separator=separator,
+        group=group,
     )
 
 
@@ -162,7 +170,7 @@ def config_text(data: Path, target: Path, survey: Survey) -> str:
             f"{str(data)!r}: the name is not UTF-8, so no config can hold it; rename it"
         ) from None
     frozen, unfrozen = _epochs(survey.n_train)
-    keys = label_line(survey.separator) + metadata_lines(survey.unused)
+    keys = label_line(survey.separator) + column_lines(survey)
     return f"""\
 # {survey}. Written by finetune init, to be changed at will.
 # Run it with:  finetune train {write_value(str(target))}
@@ -194,15 +202,20 @@ def label_line(separator: str | None) -> str:
     return f"{key:<29} # cells with several classes; without it each would be a class of its own\n"
 
 
-def metadata_lines(unused: Sequence[str]) -> str:
-    """Write, as a comment, which columns of a table the model could be shown; empty where there are none."""
-    names = [name for name in unused if name]
-    if not names:
-        return ""
-    return (
-        "  # metadata that the model may use, if it is known of new images too:\n"
-        f"  # columns: {{metadata: {write_value(names)}}}\n"
-    )
+def column_lines(survey: Survey) -> str:
+    """Write, as comments, what further columns of a table could be good for; empty where there are none."""
+    lines: list[str] = []
+    columns: dict[str, str | list[str]] = {}
+    if survey.group is not None:
+        lines.append(
+            "  # group: images that have it in common stay on one side of the split (no data leakage)"
+        )
+        columns["group"] = survey.group
+    if names := [name for name in survey.unused if name]:
+        lines.append("  # metadata that the model may use, if it is known of new images too")
+        columns["metadata"] = names
+    keys = ", ".join(f"{key}: {write_value(value)}" for key, value in columns.items())
+    return "".join(f"{line}\n" for line in [*lines, f"  # columns: {{{keys}}}"]) if columns else ""
 
 
 def _batch_size(n_train: int) -> int:

@@ -1,5 +1,6 @@
 """Which column of a table holds what: by the name that the config gives, or by the usual names."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -103,6 +104,30 @@ def find_metadata(table: Table, columns: Columns, used: Iterable[tuple[Role, int
                 "leave it out, or the model would learn from what it is to tell."
             )
     return positions
+
+
+# fmt: off
+_GROUP_WORDS = frozenset((
+    "patient", "subject", "person", "participant", "individual", "case", "animal", "specimen", "donor",
+    "plant", "tree", "plot", "field", "session", "visit", "study", "serie", "video", "sequence", "clip",
+    "scene", "slide", "camera", "product",
+))
+# fmt: on
+
+
+def guess_group(table: Table, names: Iterable[str]) -> str | None:
+    """Return the column that says what images probably have in common, such as a patient.
+
+    By its name, and by its values: each stands in two rows or more on average, and there are enough to split.
+    """
+    for name in names:
+        words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+        if not _GROUP_WORDS & {word.removesuffix("s") for word in words}:
+            continue
+        cells = [cell for cell in table.column(table.header.index(name)) if cell.strip()]
+        if 3 <= len(set(cells)) <= len(cells) / 2:
+            return name
+    return None
 
 
 def unused_columns(table: Table, used: set[int]) -> tuple[str, ...]:
