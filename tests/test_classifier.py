@@ -11,10 +11,10 @@ from finetune.errors import CheckpointError, ConfigError
 from finetune.model.catalogue import architectures, find_architecture
 from finetune.model.classifier import ImageClassifier, build_classifier, rebuild_classifier
 from finetune.model.head import Head
-from finetune.model.layer_groups import is_norm
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import HeadSpec, ModelSpec
 from finetune.model.surgery import build_network, cut
+from finetune.model.units import is_norm
 
 REPRESENTATIVES = [
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3",

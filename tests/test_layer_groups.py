@@ -14,12 +14,11 @@ from finetune.model.layer_groups import (
     build_groups,
     decayed_names,
     decayed_parameters,
-    depth,
-    find_units,
     layer_rows,
     split_into_groups,
 )
 from finetune.model.surgery import build_network, cut
+from finetune.model.units import depth, find_units
 
 # Blocks of torchvision whose input meets their output again, and branches that are joined.
 BLOCKS = {
@@ -71,7 +70,7 @@ def affine_weights_in_order_of_use(network: nn.Module, image_size: int) -> list[
 def test_three_groups_of_every_architecture(name):
     network, backbone = weightless(name)
     head = Head(8, 2)
-    groups = build_groups(backbone, head, 3)
+    groups = build_groups(find_units(backbone), head, 3)
     assert [group.name for group in groups] == ["early backbone", "late backbone", "head"]
     assert [group.index for group in groups] == [0, 1, 2]
 
@@ -140,7 +139,9 @@ def test_no_other_split_is_better():
 
 def test_groups_have_names_that_people_use():
     backbone = nn.Sequential(*(nn.Linear(1, 1) for _ in range(4)))
-    names = {n: [group.name for group in build_groups(backbone, nn.Linear(1, 2), n)] for n in (2, 3, 4)}
+    names = {
+        n: [group.name for group in build_groups(find_units(backbone), nn.Linear(1, 2), n)] for n in (2, 3, 4)
+    }
     assert names == {
         2: ["backbone", "head"],
         3: ["early backbone", "late backbone", "head"],
@@ -152,14 +153,14 @@ def test_groups_have_names_that_people_use():
 def test_an_impossible_number_of_groups_is_refused_with_the_possible_ones(n):
     backbone = nn.Sequential(*(nn.Linear(1, 1) for _ in range(4)))
     with pytest.raises(ConfigError, match=rf"layer_groups: {n} groups are not possible.*give 2 to 5"):
-        build_groups(backbone, nn.Linear(1, 2), n)
+        build_groups(find_units(backbone), nn.Linear(1, 2), n)
 
 
 def test_the_largest_possible_number_of_groups_works_on_a_real_network():
     _, backbone = weightless("resnet18")
     units = find_units(backbone)
     assert len(units) == 9  # the stem and eight residual blocks
-    groups = build_groups(backbone, Head(8, 2), len(units) + 1)
+    groups = build_groups(find_units(backbone), Head(8, 2), len(units) + 1)
     assert all(list(group.parameters()) for group in groups)
 
 
@@ -187,7 +188,7 @@ def test_what_comes_before_the_first_affine_layer_belongs_to_it():
 
 def test_rows_say_which_layers_are_affine_and_count_every_parameter():
     _, backbone = weightless("vit_b_32")
-    groups = build_groups(backbone, Head(768, 2, pool="none"), 2)
+    groups = build_groups(find_units(backbone), Head(768, 2, pool="none"), 2)
     rows = {row["name"]: row for row in layer_rows(groups[0])}
     assert rows["backbone.conv_proj"] == {
         "name": "backbone.conv_proj",
@@ -239,7 +240,7 @@ def test_what_a_block_holds_beside_its_layers_is_not_decayed(name, never):
 @pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "swin_t", "vit_b_32", "densenet121"])
 def test_every_parameter_is_decayed_or_not_and_matrices_are(name):
     _, backbone = weightless(name)
-    groups = build_groups(backbone, Head(8, 2), 3)
+    groups = build_groups(find_units(backbone), Head(8, 2), 3)
     pairs = [pair for group in groups for pair in decayed_parameters(group)]
     assert len(pairs) == len(list(backbone.parameters())) + 8
     assert all(parameter.ndim >= 2 for parameter, decayed in pairs if decayed)

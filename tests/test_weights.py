@@ -16,6 +16,7 @@ from torchvision.models.densenet import DenseNet121_Weights
 from torchvision.transforms._presets import ImageClassification
 
 from finetune.errors import ConfigError, WeightsError
+from finetune.model import download as download_module
 from finetune.model import weights as weights_module
 from finetune.model.catalogue import architectures, find_architecture
 from finetune.model.classifier import ImageClassifier, build_classifier
@@ -312,7 +313,7 @@ def test_every_entry_of_torchvision_can_be_named():
             entry = weights_module._find_entry(name, arch)
             assert weights_module._find_entry(str(entry), arch) is entry
             assert weights_module._find_entry(entry.name, arch) is entry
-            assert weights_module._named_hash(Path(entry.url)) is not None
+            assert download_module._named_hash(Path(entry.url)) is not None
 
 
 def test_cached_weights_are_used_without_the_network(hub_folder, resnet18_state, tmp_path, monkeypatch):

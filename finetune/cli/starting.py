@@ -35,7 +35,7 @@ def models(
             return
         display_for(False).table(
             ("architecture", "parameters", "image size", "weights"),
-            [(a.name, a.parameters, a.image_size, ", ".join(a.weights)) for a in found],
+            [(a.name, a.parameters or "–", a.image_size, ", ".join(a.weights)) for a in found],
         )
 
 

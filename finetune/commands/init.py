@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune.commands.proposed_architecture import architecture_lines
 from finetune.config.yaml_writer import write_value
 from finetune.data.indexing.class_folders import (
     DEFAULT_FRACTION,
@@ -183,8 +184,7 @@ data:
   augment: standard           # none, light (digits, text), standard or strong (few images, many epochs)
   image_size: null            # pixels; null is what the pretrained weights were made for
 model:
-  arch: resnet34              # any torchvision classification model: finetune models
-  weights: default            # pretrained weights; none starts from random ones
+{architecture_lines()}  weights: default            # pretrained weights; none starts from random ones
   head: {{hidden: [512]}}       # widths of the head's hidden layers; [] is a linear probe
   layer_groups: 3             # parts with learning rates of their own
 optimizer: {{name: adam, weight_decay: 0.01}}

@@ -75,12 +75,14 @@ class ModelConfig(Section):
     """The network: a pretrained backbone and a new head."""
 
     arch: Text = "resnet34"
-    """Any torchvision classification model, by its torchvision name; `finetune models` lists them."""
+    """Any classification model of torchvision, by its name there, or of timm, as `timm:NAME` or
+    `timm:NAME.TAG`; `finetune models` and `finetune models 'timm:*'` list them."""
 
     weights: Text = "default"
-    """Where training starts: `default` (torchvision's best weights for the architecture), the name of a
-    torchvision weights entry, a `.safetensors` or `.pth` file, the directory of an earlier run,
-    `builtin:glyphs`, or `none` for random weights."""
+    """Where training starts: `default` (torchvision's best weights for the architecture; timm's for its tag,
+    from an installed package if there is one), the name of a torchvision weights entry, a tag of timm's,
+    `hf-hub:OWNER/NAME` for timm's architectures, a `.safetensors` or `.pth` file, the directory of an
+    earlier run, `builtin:glyphs`, or `none` for random weights."""
 
     head: HeadConfig = HeadConfig()
     """The new layers that replace the pretrained network's classifier."""

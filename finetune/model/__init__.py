@@ -1,6 +1,7 @@
-"""The model: torchvision's pretrained networks, cut before their classifier and given a new head."""
+"""The model: pretrained networks of torchvision and timm, without their classifier, under a new head."""
 
-from finetune.model.catalogue import Architecture, architectures, find_architecture
+from finetune.model.architecture import Architecture
+from finetune.model.catalogue import architectures, find_architecture
 from finetune.model.classifier import ImageClassifier, build_classifier, rebuild_classifier
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import HeadSpec, ModelSpec

@@ -1,32 +1,15 @@
-"""The architectures that can be named in a config: every classification model of torchvision."""
+"""The architectures that can be named in a config: every classification model of torchvision and of timm."""
 
 import difflib
 import fnmatch
 import functools
-from dataclasses import dataclass
 
 import torchvision.models
 from torchvision.models import WeightsEnum
 
 from finetune.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What is known of an architecture without building it."""
-
-    name: str
-    """torchvision's name, such as `resnet34`."""
-    family: str
-    """The torchvision module it comes from, such as `resnet` or `vision_transformer`."""
-    parameters: int
-    """Number of parameters with torchvision's own 1000-class classifier."""
-    image_size: int
-    """Side in pixels of the square images its default weights were evaluated with."""
-    weights: tuple[str, ...]
-    """Names of the pretrained weights, such as `IMAGENET1K_V1`; the default one comes first."""
-    download_mb: float
-    """Size of the file of the default weights, in MB."""
+from finetune.model.architecture import TIMM, Architecture
+from finetune.model.timm_catalogue import find_timm_architecture, timm_architectures
 
 
 def weights_enum(name: str) -> type[WeightsEnum]:
@@ -61,6 +44,8 @@ def find_architecture(name: str) -> Architecture:
     Raises:
         ConfigError: there is none of that name; the message offers the nearest ones.
     """
+    if name.startswith(TIMM):
+        return find_timm_architecture(name)
     if name in _names():
         return _describe(name)
     near = difflib.get_close_matches(name.lower(), _names(), n=3, cutoff=0.5)
@@ -69,7 +54,12 @@ def find_architecture(name: str) -> Architecture:
 
 
 def architectures(pattern: str = "*") -> list[Architecture]:
-    """List the architectures whose name matches a shell pattern (or contains it, if it has no `*`)."""
+    """List the architectures whose name matches a shell pattern (or contains it, if it has no `*`).
+
+    They are torchvision's, or timm's if the pattern begins with `timm:`.
+    """
+    if pattern.startswith(TIMM):
+        return timm_architectures(pattern)
     if not any(sign in pattern for sign in "*?["):
         pattern = f"*{pattern}*"
     return [_describe(name) for name in _names() if fnmatch.fnmatchcase(name, pattern.lower())]

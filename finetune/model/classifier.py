@@ -8,28 +8,23 @@ from torch import Tensor, nn
 
 from finetune.choices import BatchNorm
 from finetune.errors import CheckpointError, ConfigError
+from finetune.model.backbone import backbone_units, build_backbone, check_size, undecayed_names
 from finetune.model.catalogue import find_architecture
+from finetune.model.download import Say
 from finetune.model.head import Head
-from finetune.model.layer_groups import LayerGroup, build_groups, is_norm, learning_parameters
+from finetune.model.layer_groups import LayerGroup, build_groups, learning_parameters
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import ModelSpec
-from finetune.model.surgery import (
-    build_network,
-    check_image_size,
-    cut,
-    feature_shape,
-    fit_positions,
-    torchvision_names,
-)
-from finetune.model.tensors import copy_weights
-from finetune.model.weights import Say, Weights, load_weights
+from finetune.model.surgery import feature_shape
+from finetune.model.units import is_norm
+from finetune.model.weights import Weights, load_weights
 from finetune.seed import derive
 
 
 class ImageClassifier(nn.Module):
     """Classify images; normalisation, precision and memory format are inside."""
 
-    def __init__(self, backbone: nn.Sequential, head: Head, spec: ModelSpec) -> None:
+    def __init__(self, backbone: nn.Module, head: Head, spec: ModelSpec) -> None:
         """Join a backbone and a head; `spec` says how images enter them."""
         super().__init__()
         if spec.preprocessing is None:
@@ -38,7 +33,9 @@ class ImageClassifier(nn.Module):
         self.preprocessing: Preprocessing = spec.preprocessing
         self.backbone = backbone
         self.head = head
-        self.layer_groups: list[LayerGroup] = build_groups(backbone, head, spec.layer_groups)
+        self.layer_groups: list[LayerGroup] = build_groups(
+            backbone_units(backbone), head, spec.layer_groups, undecayed=undecayed_names(backbone)
+        )
         self._frozen: list[LayerGroup] = []
         self._frozen_norms_learn = False
         self.mean: Tensor
@@ -136,7 +133,7 @@ def build_classifier(
     """
     arch = find_architecture(spec.arch)
     if spec.image_size is not None:
-        check_image_size(arch, spec.image_size)  # before anything is downloaded
+        check_size(arch, spec.image_size)  # before anything is downloaded
     found = load_weights(weights, arch, say) if isinstance(weights, str) else weights
     spec = spec.resolved(found.preprocessing, transform_input=found.transform_input)
     return _assemble(spec, seed, found)
@@ -168,10 +165,7 @@ def _assemble(spec: ModelSpec, seed: int, weights: Weights | None) -> ImageClass
     assert spec.image_size is not None  # ModelSpec.resolved and from_dict see to it
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "init", "backbone"))
-        network = build_network(arch, spec.image_size, transform_input=spec.transform_input)
-        backbone = cut(network)
-        if weights is not None and weights.tensors is not None:
-            _load_backbone(network, backbone, weights)
+        backbone = build_backbone(arch, spec.image_size, weights, transform_input=spec.transform_input)
         channels, *area = feature_shape(backbone, spec.image_size)
         torch.default_generator.manual_seed(derive(seed, "init", "head"))
         head = Head(
@@ -183,16 +177,6 @@ def _assemble(spec: ModelSpec, seed: int, weights: Weights | None) -> ImageClass
             metadata=spec.head.metadata,
         )
     return ImageClassifier(backbone, head, spec)
-
-
-def _load_backbone(network: nn.Module, backbone: nn.Sequential, weights: Weights) -> None:
-    tensors = weights.tensors or {}
-    if weights.of_run:
-        theirs = torchvision_names(network, backbone)
-        ours = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
-        tensors = {theirs.get(name, name): t for name, t in ours.items() if not name.startswith("head.")}
-    tensors = fit_positions(tensors, network)
-    copy_weights(tensors, network, backbone, origin=weights.origin)
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

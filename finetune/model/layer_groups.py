@@ -1,7 +1,6 @@
 """Layer groups: the model in depth order, cut into parts that can learn at different rates.
 
-A *unit* is the smallest part that a cut may leave whole: a residual block, or a convolution with the
-normalisation and activation behind it. Groups are runs of units, balanced by depth.
+Groups are runs of units (see `units.py`), balanced by depth.
 """
 
 import itertools
@@ -10,19 +9,10 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 
 from finetune.choices import BatchNorm
 from finetune.errors import ConfigError
-
-NamedModule = tuple[str, nn.Module]
-Unit = tuple[NamedModule, ...]
-
-NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
-
-# Maps y = A·x + b. Attention holds its first projection itself and its last one as a Linear below it.
-AFFINE_LAYERS = (nn.Linear, nn.Bilinear, _ConvNd, nn.MultiheadAttention)
+from finetune.model.units import AFFINE_LAYERS, NamedModule, Unit, depth, is_norm
 
 # A lookup in an embedding table is an affine map of a one-hot vector, so the table counts as a weight matrix.
 _DECAYED_LAYERS = (*AFFINE_LAYERS, nn.Embedding)
@@ -48,6 +38,8 @@ class LayerGroup:
     """What people call it: `early backbone`, `late backbone`, `head`."""
     units: tuple[NamedModule, ...]
     """Its modules in depth order, with their dotted names in the model."""
+    undecayed: frozenset[str] = frozenset()
+    """Dotted names of parameters that its library exempts from weight decay, beside those that all exempt."""
 
     def modules(self) -> Iterator[nn.Module]:
         """Return every module of the group, containers and their children."""
@@ -60,44 +52,25 @@ class LayerGroup:
             yield from module.parameters()
 
 
-def is_norm(module: nn.Module) -> bool:
-    """Tell whether a module is a normalisation layer of any kind."""
-    return isinstance(module, NORM_LAYERS)
-
-
-def depth(module: nn.Module) -> int:
-    """Count the affine layers in a module."""
-    return sum(isinstance(layer, AFFINE_LAYERS) for layer in module.modules())
-
-
-def find_units(backbone: nn.Sequential, prefix: str = "backbone") -> list[Unit]:
-    """Cut a sequence of modules into units, in depth order.
-
-    Plain `nn.Sequential` containers are opened, their subclasses and all other modules stay whole. Whatever
-    has no affine layer (activation, pooling, normalisation, tokens) joins the unit before it, so that no
-    cut falls between a convolution and its normalisation.
-    """
-    units: list[Unit] = []
-    leading: Unit = ()
-    for named in _open(prefix, backbone):
-        if depth(named[1]):
-            units.append((*leading, named))
-            leading = ()
-        elif units:
-            units[-1] = (*units[-1], named)
-        else:
-            leading = (*leading, named)
-    return units
-
-
-def build_groups(backbone: nn.Sequential, head: nn.Module, n: int) -> list[LayerGroup]:
+def build_groups(
+    units: Sequence[Unit], head: nn.Module, n: int, *, undecayed: frozenset[str] = frozenset()
+) -> list[LayerGroup]:
     """Split a model into `n` layer groups: `n − 1` parts of the backbone, and the head.
+
+    Args:
+        units: those of the backbone, in depth order.
+        head: the last group.
+        n: number of groups, at least 2.
+        undecayed: dotted names of parameters of the backbone that weight decay must leave alone.
 
     Raises:
         ConfigError: the backbone has too few units for that many groups, or `n` is below 2.
     """
-    parts = split_into_groups(find_units(backbone), n - 1)
-    groups = [LayerGroup(i, name, part) for i, (name, part) in enumerate(zip(_names(n), parts, strict=True))]
+    parts = split_into_groups(units, n - 1)
+    groups = [
+        LayerGroup(i, name, part, undecayed)
+        for i, (name, part) in enumerate(zip(_names(n), parts, strict=True))
+    ]
     return [*groups, LayerGroup(n - 1, "head", (("head", head),))]
 
 
@@ -151,8 +124,8 @@ def decayed_names(module: nn.Module) -> set[str]:
 def decayed_parameters(group: LayerGroup) -> list[tuple[nn.Parameter, bool]]:
     """Pair every parameter of a group with whether weight decay applies to it."""
     pairs = []
-    for _, module in group.units:
-        names = decayed_names(module)
+    for path, module in group.units:
+        names = {name for name in decayed_names(module) if f"{path}.{name}" not in group.undecayed}
         pairs += [(parameter, name in names) for name, parameter in module.named_parameters()]
     return pairs
 
@@ -168,16 +141,6 @@ def learning_parameters(group: LayerGroup, *, trainable: bool, batch_norm: Batch
         return []
     norms = (module for module in group.modules() if is_norm(module))
     return [parameter for module in norms for parameter in module.parameters(recurse=False)]
-
-
-def _open(name: str, module: nn.Module) -> Iterator[NamedModule]:
-    """Open plain sequences, except one that begins with a norm: that norm belongs to what follows it."""
-    children = list(module.named_children())
-    if type(module) is not nn.Sequential or not children or is_norm(children[0][1]):
-        yield name, module
-        return
-    for child_name, child in children:
-        yield from _open(f"{name}.{child_name}", child)
 
 
 def _names(n: int) -> list[str]:

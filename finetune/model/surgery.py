@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from finetune.errors import ConfigError
-from finetune.model.catalogue import Architecture
+from finetune.model.architecture import Architecture
 
 # Smallest side in pixels of which the network's strides and pooling leave anything; 1 where none is named.
 SMALLEST = {

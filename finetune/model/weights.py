@@ -1,33 +1,23 @@
 """Pretrained weights: find what `model.weights` names, fetch it if need be, and read it."""
 
-import hashlib
-import http.client
 import json
 import logging
-import re
-import socket
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
-import torch
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
 from finetune.errors import CheckpointError, ConfigError, WeightsError
-from finetune.model.catalogue import Architecture, architectures, weights_enum
+from finetune.model.architecture import Architecture
+from finetune.model.catalogue import architectures, weights_enum
+from finetune.model.download import Download, Say, cached_path, fetch, has_named_hash
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.tensors import SUFFIXES, read_tensors
-
-Say = Callable[[str], None]
-"""Tells the user one line."""
+from finetune.model.timm_weights import default_preprocessing, find_timm_weights
 
 _BUILTIN = Path(__file__).parents[1] / "data" / "builtin"
-
-_TIMEOUT = 30.0  # seconds without a byte, after which a download has failed
 
 _RESCALED = ("googlenet", "inception")
 
@@ -40,7 +30,7 @@ class Weights:
     """Where they came from, for messages."""
     preprocessing: Preprocessing
     tensors: dict[str, Tensor] | None
-    """By torchvision's names, or by ours for a run; None for random weights."""
+    """By the names of torchvision or timm, or by ours for a run; None for random weights."""
     transform_input: bool = False
     """Whether GoogLeNet and Inception rescale their input."""
     of_run: bool = False
@@ -53,8 +43,9 @@ def load_weights(name: str, arch: Architecture, say: Say | None = None) -> Weigh
     """Find and read the weights that `model.weights` names.
 
     Args:
-        name: `default`; a torchvision name such as `IMAGENET1K_V2`; a `.safetensors` or `.pth` file;
-            `builtin:NAME`; or `none` for random weights.
+        name: `default`; a torchvision name such as `IMAGENET1K_V2`, or a tag of timm's such as `a1_in1k`;
+            `hf-hub:OWNER/NAME` for timm's architectures; a `.safetensors` or `.pth` file; `builtin:NAME`; or
+            `none` for random weights.
         arch: the architecture they are for.
         say: called with a line before a download, and about anything doubtful; by default it is logged.
 
@@ -67,23 +58,22 @@ def load_weights(name: str, arch: Architecture, say: Say | None = None) -> Weigh
         return Weights(name, _default_preprocessing(arch), tensors=None)
     if name.startswith("builtin:"):
         return _load_file(_find_builtin(name), arch, say, rescaled=False)
+    if arch.of_timm and (published := find_timm_weights(name, arch)):
+        tensors, preprocessing = published.read(say)
+        return Weights(published.origin, preprocessing, tensors)
     entry = _torchvision_entry(name, arch)
     if entry is not None:
         return _load_torchvision(entry, arch, say)
     path = Path(name).expanduser()
     if path.suffix in SUFFIXES or path.is_file():
         return _load_file(path, arch, say, rescaled=arch.family in _RESCALED)
+    if arch.of_timm and "/" not in name:
+        raise ConfigError(
+            f"model.weights: {arch.name} has no weights called {name!r}; there is default, "
+            f"{', '.join(arch.weights)}, hf-hub:OWNER/NAME, a .safetensors or .pth file, a run folder, "
+            "or none."
+        )
     raise WeightsError(f"model.weights: there is no file or run folder {path}.")
-
-
-@dataclass(frozen=True)
-class Download:
-    """A file of torchvision's weights that is not on this machine yet."""
-
-    url: str
-    megabytes: float
-    image_size: int
-    """Side in pixels of the square images that the weights were made for."""
 
 
 def pending_download(name: str, arch: Architecture) -> Download | None:
@@ -92,15 +82,24 @@ def pending_download(name: str, arch: Architecture) -> Download | None:
     Raises:
         ConfigError: as `load_weights`.
     """
+    if arch.of_timm:
+        published = find_timm_weights(name, arch)
+        return None if published is None else published.pending()
     entry = _torchvision_entry(name, arch)
-    if entry is None or _cached(entry).exists():
+    if entry is None or cached_path(entry.url).exists():
         return None
+    return _download_of(entry)
+
+
+def _download_of(entry: WeightsEnum) -> Download:
     size = Preprocessing.from_weights(entry.transforms()).image_size
     return Download(entry.url, entry.meta["_file_size"], size)
 
 
 def _torchvision_entry(name: str, arch: Architecture) -> WeightsEnum | None:
     """Return the entry of torchvision's catalogue that a name means; None for all other weights."""
+    if arch.of_timm:
+        return None
     if name == "default":  # before paths: a folder may be called so as well
         default: WeightsEnum = weights_enum(arch.name)["DEFAULT"]
         return default
@@ -109,11 +108,9 @@ def _torchvision_entry(name: str, arch: Architecture) -> WeightsEnum | None:
     return None if elsewhere or path.exists() else _find_entry(name, arch)
 
 
-def _cached(entry: WeightsEnum) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(entry.url).path).name
-
-
 def _default_preprocessing(arch: Architecture) -> Preprocessing:
+    if arch.of_timm:
+        return default_preprocessing(arch)
     return Preprocessing.from_weights(weights_enum(arch.name)["DEFAULT"].transforms())
 
 
@@ -169,7 +166,7 @@ def _read_preprocessing(text: str, path: Path) -> Preprocessing:
 
 def _preprocessing_by_file_name(path: Path, arch: Architecture, say: Say) -> Preprocessing:
     """Take the preprocessing of the torchvision weights that the file is called after, else the default's."""
-    for weights in weights_enum(arch.name):
+    for weights in () if arch.of_timm else weights_enum(arch.name):
         if Path(urlparse(weights.url).path).name == path.name:
             return Preprocessing.from_weights(weights.transforms())
     preprocessing = _default_preprocessing(arch)
@@ -181,49 +178,11 @@ def _preprocessing_by_file_name(path: Path, arch: Architecture, say: Say) -> Pre
 
 
 def _load_torchvision(entry: WeightsEnum, arch: Architecture, say: Say) -> Weights:
-    path = _cached(entry)
+    path = cached_path(entry.url)
     if not path.exists():
-        _fetch(entry, path, say)
-    elif not _has_named_hash(path):
+        fetch(_download_of(entry), path, say)
+    elif not has_named_hash(path):
         say(f"{path} is not the file that torchvision published (its sha256 differs); using it all the same.")
     tensors, _ = read_tensors(path, advice="Delete it, and it is fetched again.")
     preprocessing = Preprocessing.from_weights(entry.transforms())
     return Weights(path.name, preprocessing, tensors, transform_input=arch.family in _RESCALED)
-
-
-def _fetch(entry: WeightsEnum, path: Path, say: Say) -> None:
-    """Download to a temporary name, check the hash that torchvision's file names end in, and rename."""
-    say(f"fetching {entry.url} ({entry.meta['_file_size']:.0f} MB) to {path.parent}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _socket_timeout(_TIMEOUT):
-            torch.hub.download_url_to_file(entry.url, str(path), _named_hash(path), sys.stderr.isatty())
-    except (OSError, http.client.HTTPException, RuntimeError) as error:  # RuntimeError: the hash is wrong
-        url = urlparse(entry.url)
-        raise WeightsError(
-            f"Weights {path.name} are not in {path.parent} and cannot be fetched from {url.netloc}{url.path} "
-            f"({error}).\nPut that file into that folder, or set model.weights to a file, to builtin:glyphs, "
-            "or to none for random weights."
-        ) from None
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Let a silent connection fail; torch's downloader would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _named_hash(path: Path) -> str | None:
-    found = re.search(r"-([0-9a-f]{8,})\.", path.name)
-    return found[1] if found else None
-
-
-def _has_named_hash(path: Path) -> bool:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return digest.startswith(_named_hash(path) or "")

@@ -58,7 +58,7 @@ def use_weights_at_hand(config: Config) -> tuple[Config, list[Finding]]:
     download = pending_download(config.model.weights, find_architecture(config.model.arch))
     if download is None:
         return config, []
-    message = f"the weights are not on this machine: {download.url} ({download.megabytes:.0f} MB)"
+    message = f"the weights are not on this machine: {download}"
     advice = "Training fetches them when it starts; below, random ones stand in for them."
     size = config.data.image_size or download.image_size
     sections = {

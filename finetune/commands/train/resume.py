@@ -28,6 +28,10 @@ _LISTED = 5
 _FORMAT = 3  # of what a run holds for resuming it
 
 
+# What is computed with; other versions may compute other bits.
+_LIBRARIES = ("torch", "torchvision", "fastai", "numpy", "pillow")
+
+
 def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str]) -> dict[str, object]:
     """Return what a run begins with: the config as it was given, and the environment.
 
@@ -53,7 +57,8 @@ def describe_environment(experiment: Experiment) -> dict[str, str]:
         "finetune": VERSION,
         "finetune's code": _digest_of_code(),
         "python": ".".join(map(str, sys.version_info[:3])),
-        **{name: version(name) for name in ("torch", "torchvision", "fastai", "numpy", "pillow")},
+        **{name: version(name) for name in _LIBRARIES},
+        **({"timm": version("timm")} if experiment.config.model.arch.startswith("timm:") else {}),
         "device": describe(experiment.device),
         "cuda": str(torch.version.cuda) if experiment.device.type == "cuda" else "none",
     }

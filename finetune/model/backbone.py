@@ -1,0 +1,84 @@
+"""Backbones: a network of torchvision or timm up to its classifier, with pretrained weights in it."""
+
+from torch import nn
+
+from finetune.model.architecture import Architecture
+from finetune.model.surgery import build_network, check_image_size, cut, fit_positions, torchvision_names
+from finetune.model.tensors import copy_weights
+from finetune.model.timm_network import TimmBackbone, build_timm_backbone
+from finetune.model.units import Unit, find_units
+from finetune.model.weights import Weights
+
+PREFIX = "backbone"
+"""Name of the backbone in an `ImageClassifier`."""
+
+
+def build_backbone(
+    arch: Architecture, image_size: int, weights: Weights | None = None, *, transform_input: bool = False
+) -> nn.Module:
+    """Build a backbone, which maps normalised images (N, 3, H, W) to a map (N, C, h, w) or to vectors (N, D).
+
+    Args:
+        arch: which one.
+        image_size: side of the square images in pixels.
+        weights: None, or weights without tensors, for random ones.
+        transform_input: whether torchvision's GoogLeNet and Inception rescale their input.
+
+    Raises:
+        ConfigError: the architecture cannot work with images of this size.
+        WeightsError: the weights are another architecture's, or hold numbers that are not finite.
+    """
+    if arch.of_timm:
+        return _build_timm(arch, image_size, weights)
+    network = build_network(arch, image_size, transform_input=transform_input)
+    backbone = cut(network)
+    if weights is not None and weights.tensors is not None:
+        _load(network, backbone, weights)
+    return backbone
+
+
+def check_size(arch: Architecture, image_size: int) -> None:
+    """Refuse a side in pixels that the architecture cannot work with, before anything is downloaded.
+
+    Raises:
+        ConfigError: says why, and which sizes are possible.
+    """
+    if not arch.of_timm:
+        check_image_size(arch, image_size)
+    elif image_size != arch.image_size:
+        build_timm_backbone(arch, image_size)
+
+
+def backbone_units(backbone: nn.Module) -> list[Unit]:
+    """Cut a backbone into its units, in depth order."""
+    if isinstance(backbone, TimmBackbone):
+        return backbone.units(PREFIX)
+    assert isinstance(backbone, nn.Sequential)
+    return find_units(backbone, PREFIX)
+
+
+def undecayed_names(backbone: nn.Module) -> frozenset[str]:
+    """Name the parameters of a backbone that its library exempts from weight decay."""
+    names = backbone.undecayed_names() if isinstance(backbone, TimmBackbone) else ()
+    return frozenset(f"{PREFIX}.{name}" for name in names)
+
+
+def _build_timm(arch: Architecture, image_size: int, weights: Weights | None) -> TimmBackbone:
+    if weights is None or weights.tensors is None:
+        return build_timm_backbone(arch, image_size)
+    tensors = weights.tensors
+    if weights.of_run:
+        own = f"{PREFIX}.network."
+        tensors = {name.removeprefix(own): tensor for name, tensor in tensors.items() if name.startswith(own)}
+    return build_timm_backbone(arch, image_size, tensors, origin=weights.origin)
+
+
+def _load(network: nn.Module, backbone: nn.Sequential, weights: Weights) -> None:
+    """Copy weights into one of torchvision's networks."""
+    tensors = weights.tensors or {}
+    if weights.of_run:
+        theirs = torchvision_names(network, backbone)
+        ours = {name.removeprefix(f"{PREFIX}."): tensor for name, tensor in tensors.items()}
+        tensors = {theirs.get(name, name): t for name, t in ours.items() if not name.startswith("head.")}
+    tensors = fit_positions(tensors, network)
+    copy_weights(tensors, network, backbone, origin=weights.origin)

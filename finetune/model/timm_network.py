@@ -1,0 +1,202 @@
+"""timm's image classifiers as backbones.
+
+timm's own methods say how a network is cut. `forward_features` is the backbone, `group_matcher` puts its
+parameters in depth order, and `no_weight_decay` names those that must not decay. Nothing here depends on the
+family of a network.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finetune.errors import ConfigError, WeightsError
+from finetune.model.architecture import Architecture
+from finetune.model.timm_catalogue import import_timm
+from finetune.model.timm_units import timm_units
+from finetune.model.units import Unit
+
+# What the conversion of a checkpoint raises on tensors of something else; and torch, on what does not fit.
+_MISFITS = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
+
+# How torch begins when shapes inside a network differ: no reason that a user could read.
+_TORCHS_WORDS = re.compile(r"Attempting to broadcast|shape '|Sizes of tensors|The size of tensor|Expected ")
+
+_MISFIT_KINDS = {
+    "missing": r"Missing key",
+    "unexpected": r"Unexpected key",
+    "of another shape": r"size mismatch",
+}
+
+
+class TimmBackbone(nn.Module):
+    """A timm network up to its classifier.
+
+    Networks whose features are a map give that map, channels first, so that the head pools it. All others
+    (tokens, several scales) pool in a way of their own, which is part of the backbone then.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """Take a network; what its features do not depend on should have been removed from it."""
+        super().__init__()
+        self.network: Any = network
+        self._channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn normalised images (N, 3, H, W) into a map (N, C, h, w), or into vectors (N, D)."""
+        features = self.network.forward_features(images)
+        if isinstance(features, Tensor) and features.ndim == 4:
+            return features.permute(0, 3, 1, 2) if self._channels_last else features
+        pooled: Tensor = self.network.forward_head(features, pre_logits=True)
+        return pooled
+
+    def units(self, prefix: str) -> list[Unit]:
+        """Cut the network into units in depth order, as its `group_matcher` says."""
+        return timm_units(self.network, f"{prefix}.network")
+
+    def undecayed_names(self) -> set[str]:
+        """Name the parameters that timm exempts from weight decay."""
+        exempt = getattr(self.network, "no_weight_decay", tuple)
+        return {f"network.{name}" for name in exempt()}
+
+
+def build_timm_backbone(
+    arch: Architecture, image_size: int, tensors: Mapping[str, Tensor] | None = None, *, origin: str = ""
+) -> TimmBackbone:
+    """Build a network without its classifier and without whatever else its features do not depend on.
+
+    timm converts checkpoints to its own names, and interpolates position embeddings to the image size.
+
+    Args:
+        arch: one of timm's architectures.
+        image_size: side of the square images in pixels.
+        tensors: its weights, by the names of timm or of a checkpoint that timm converts; None for random
+            ones. Those of the classifier may be missing, or be for other classes.
+        origin: where the weights are from, for messages.
+
+    Raises:
+        ConfigError: the network cannot take images of this size.
+        WeightsError: the weights are another architecture's, or hold numbers that are not finite.
+    """
+    network = _create(arch, image_size)
+    unused = _unused_modules(network, arch, image_size)
+    if tensors is not None:
+        network = _create_with(arch, image_size, tensors, _tensors_of(network, unused), origin)
+    for path in unused:
+        parent, _, own = path.rpartition(".")
+        setattr(network.get_submodule(parent), own, nn.Identity())
+    backbone = TimmBackbone(network)
+    if tensors is not None:
+        _check_finite(backbone, origin)
+    return backbone
+
+
+def _create(arch: Architecture, image_size: int, **options: Any) -> Any:
+    """Build a network for an image size; only some networks are told theirs, the others take any."""
+    timm, size, name = import_timm(), arch.image_size, arch.own_name
+    if image_size == size:
+        return timm.create_model(name, **options)
+    try:
+        timm.create_model(name, img_size=image_size)
+    except TypeError:  # it has no such argument: a convolutional network, which takes any size
+        return timm.create_model(name, **options)
+    except (AssertionError, ValueError, RuntimeError) as error:
+        raise _wrong_size(arch, image_size, str(error)) from None
+    return timm.create_model(name, img_size=image_size, **options)
+
+
+def _create_with(
+    arch: Architecture,
+    image_size: int,
+    tensors: Mapping[str, Tensor],
+    unused: Mapping[str, Tensor],
+    origin: str,
+) -> nn.Module:
+    """Build a network with weights; what they lack or have otherwise of what is `unused` is ignored."""
+    for name, tensor in tensors.items():
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            raise WeightsError(f"model.weights: {origin}: {name} is larger than the file that holds it.")
+    as_given = {"state_dict": dict(tensors)}
+    # timm drops the first class of weights that have one for the background; ours have none.
+    completed = {"state_dict": {**tensors, **unused}, "label_offset": 0}
+    first: Exception | None = None
+    for overlay in (as_given, completed):
+        try:
+            network: nn.Module = _create(arch, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
+        except _MISFITS as error:
+            first = error
+        else:
+            return network
+    raise WeightsError(
+        f"model.weights: {origin} does not fit {arch.name}: {_misfits(first)}. "
+        "Set model.arch to the architecture it was saved from, or name other weights."
+    )
+
+
+def _misfits(error: Exception | None) -> str:
+    """Say in a few words what `load_state_dict` said in many."""
+    text = str(error)
+    found = []
+    for kind, pattern in _MISFIT_KINDS.items():
+        lines = [line for line in text.splitlines() if re.search(pattern, line)]
+        names = re.findall(r'"([^"]+)"', lines[0]) if lines and kind != "of another shape" else []
+        if kind == "of another shape":
+            names = [match[1] for line in lines if (match := re.search(r"size mismatch for ([^:]+):", line))]
+        if names:
+            found.append(f"{len(names)} {kind} ({names[0]})")
+    return f"tensors {', '.join(found)}" if found else text.strip().partition("\n")[0][:120]
+
+
+def _check_finite(backbone: nn.Module, origin: str) -> None:
+    for name, tensor in backbone.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            raise WeightsError(f"model.weights: {origin}: {name} holds NaN or infinity; the file is no good.")
+
+
+def _unused_modules(network: nn.Module, arch: Architecture, image_size: int) -> list[str]:
+    """Name the modules with parameters that no feature depends on, such as the classifier.
+
+    Backpropagation on the meta device finds them, at no cost in memory: they are what gets no gradient. Their
+    pretrained weights would otherwise stand in a layer group, and do nothing.
+    """
+    backbone = TimmBackbone(network)
+    was_training = {module: module.training for module in backbone.modules()}
+    on_meta = {
+        key: tensor.detach().to("meta").requires_grad_(isinstance(tensor, nn.Parameter))
+        for key, tensor in [*backbone.named_parameters(), *backbone.named_buffers()]
+    }
+    image = torch.empty(2, 3, image_size, image_size, device="meta")
+    backbone.eval()
+    try:
+        with torch.enable_grad():
+            torch.func.functional_call(backbone, on_meta, (image,)).sum().backward()
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise _wrong_size(arch, image_size, str(error)) from None
+    for module, training in was_training.items():
+        module.training = training
+    used = {key.removeprefix("network.") for key, tensor in on_meta.items() if tensor.grad is not None}
+    found: list[str] = []
+    for path, module in network.named_modules():
+        names = {f"{path}.{key}" for key, _ in module.named_parameters()}
+        inside = any(path.startswith(f"{above}.") for above in found)
+        if path and names and not names & used and not inside:
+            found.append(path)
+    return found
+
+
+def _tensors_of(network: nn.Module, paths: list[str]) -> dict[str, Tensor]:
+    state = network.state_dict()
+    return {name: state[name] for name in state if any(name.startswith(f"{path}.") for path in paths)}
+
+
+def _wrong_size(arch: Architecture, image_size: int, reason: str) -> ConfigError:
+    reason = reason.partition("\n")[0]
+    if not reason or _TORCHS_WORDS.match(reason):
+        reason = "its layers do not fit together at that size"
+    return ConfigError(
+        f"data.image_size: {arch.name} cannot take images of {image_size} pixels ({reason}).\n"
+        f"Give {arch.image_size}, the size it was trained with, or leave the key out; many networks take "
+        "multiples of 32 only."
+    )
