@@ -23,8 +23,8 @@ from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto
 from finetune.experiment.task import resolved
 from finetune.machine.device import choose_precision, describe
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, Weights, build_classifier
+from finetune.model.download import Say
 from finetune.model.head import MetadataInputs, embedding_width
-from finetune.model.weights import Say
 from finetune.notes import Note
 from finetune.optim.build import build_optimizer, has_momentum
 from finetune.optim.param_groups import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
