@@ -17,6 +17,7 @@ import time
 from io import StringIO
 from pathlib import Path
 
+from finetune.commands.settings import RunOptions
 from finetune.commands.train.train import train
 from finetune.config.load import load_config, parse_config
 from finetune.display import Display
@@ -69,7 +70,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name, config in configs.items():
         with tempfile.TemporaryDirectory() as folder, Timed() as timed:
-            outcome = train(config, name="run", run_dir=Path(folder, "run"), display=Display(StringIO()))
+            outcome = train(config, RunOptions(Path(folder, "run")), name="run", display=Display(StringIO()))
         share = sum(seconds for _, seconds in timed.saves) / outcome.seconds
         for stage in config.stages:
             of_stage = [seconds for of, seconds in timed.saves if of == stage.name]

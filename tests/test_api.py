@@ -226,7 +226,7 @@ def test_a_run_that_is_in_the_way_is_reported_in_terms_of_arguments(images, run)
 
 
 def test_a_run_is_no_folder_of_images(run):
-    with pytest.raises(finetune.ConfigError, match="is a run; continue it with resume=True"):
+    with pytest.raises(finetune.ConfigError, match="is a run; add resume=True to resume it"):
         finetune.train(run)
 
 

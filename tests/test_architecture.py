@@ -132,7 +132,6 @@ LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS = 300, 40, 7
 
 # What is over a limit, with its size. An entry shrinks or goes with what it names; none is added.
 STILL_OVER: dict[str, int] = {
-    "api/train.py: lines of train": 50,
     "experiment/build.py": 316,
     "model/head.py: lines of __init__": 46,
 }

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from finetune.commands import settings
+from finetune.commands.settings import RunOptions
 from finetune.config.config import Config
 from finetune.config.load import config_from_values
 from finetune.config.overrides import key_parts
@@ -33,6 +34,21 @@ def read_settings(source: ConfigSource, overrides: list[Override]) -> tuple[Conf
     what = "Config" if isinstance(source, Config) else "config"
     config = config_from_values(source, what, overrides)
     return config, Path(config.data.path.removeprefix("builtin:")).stem or "run"
+
+
+def read_training(
+    source: ConfigSource, overrides: list[Override], options: RunOptions
+) -> tuple[Config, str, RunOptions]:
+    """Return a checked config, the name that its run directory is called after, and where that is.
+
+    Raises:
+        ConfigError: it does not describe an experiment, or is a run without the options that resume it.
+        DataError: a folder or table that is no data set.
+        RunError: a folder to resume that is neither a run nor a data set.
+    """
+    if isinstance(source, str | os.PathLike):
+        return settings.read_training(Path(source), overrides, options)
+    return *read_settings(source, overrides), options
 
 
 def read_overrides(

@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finetune.api.run import Run
-from finetune.api.settings import ConfigSource, read_overrides, read_settings
+from finetune.api.settings import ConfigSource, read_overrides, read_training
 from finetune.api.terms import python_terms
-from finetune.commands.settings import is_run
-from finetune.commands.train.resume import config_as_given
+from finetune.commands.settings import RunOptions
 from finetune.commands.train.train import train as train_command
 from finetune.display import Display
-from finetune.errors import ConfigError
-from finetune.runs import open_run
 
 
 def train(
@@ -46,40 +43,12 @@ def train(
         KeyboardInterrupt: Ctrl-C; what was trained is saved and can be resumed.
     """
     with python_terms():
-        _check_options(resume=resume, force=force, overwrite=overwrite)
         directory = None if run_dir is None else Path(run_dir)
+        options = RunOptions(directory, resume=resume, force=force, overwrite=overwrite)
         changes = read_overrides(overrides, keys, options=_OPTIONS)
-        begun = _run_in(config)
-        if begun is None:
-            settings, name = read_settings(config, changes)
-        elif not resume or directory is not None:
-            raise ConfigError(f"{begun} is a run; continue it with resume=True and without run_dir.")
-        else:
-            settings, name, directory = config_as_given(open_run(begun), changes), begun.stem, begun
-        outcome = train_command(
-            settings,
-            name=name,
-            run_dir=directory,
-            overwrite=overwrite,
-            resume=resume,
-            force=force,
-            display=Display(sys.stdout, quiet=quiet),
-        )
+        settings, name, options = read_training(config, changes, options)
+        outcome = train_command(settings, options, name=name, display=Display(sys.stdout, quiet=quiet))
     return Run(outcome.run_dir)
 
 
 _OPTIONS = tuple(train.__kwdefaults__ or ())
-
-
-def _check_options(*, resume: bool, force: bool, overwrite: bool) -> None:
-    if force and not resume:
-        raise ConfigError("force=True is for resume=True: it continues a run whose config or data changed.")
-    if overwrite and resume:
-        raise ConfigError("resume=True continues a run, overwrite=True moves it aside; leave out one.")
-
-
-def _run_in(source: ConfigSource) -> Path | None:
-    """Return the run directory that is to be continued, if it is one."""
-    if not isinstance(source, str | os.PathLike):
-        return None
-    return Path(source) if is_run(Path(source)) else None

@@ -4,7 +4,7 @@ import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,14 +19,18 @@ from finetune.cli.app import (
     reported_errors,
 )
 from finetune.cli.keys import ConfigCommand
-from finetune.commands.settings import choose_stage, is_data, is_run, read_settings
+from finetune.commands.settings import (
+    RunOptions,
+    choose_stage,
+    is_data,
+    is_run,
+    read_settings,
+    read_training,
+)
 from finetune.display import Display
-from finetune.errors import ConfigError, DataError, RunError
+from finetune.errors import ConfigError
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note
-
-if TYPE_CHECKING:  # pydantic and the sections of a config take time that --help does not have
-    from finetune.config.config import Config
 
 
 @app.command(cls=ConfigCommand)
@@ -69,36 +73,20 @@ def train(
                 "Name a config, or a folder or table of images: finetune train photos.yaml, or just photos.\n"
                 "To write a config for a folder of images: finetune init photos"
             )
-        check_resume(resume=resume, force=force, overwrite=overwrite)
+        options = RunOptions(run_dir, resume=resume, force=force, overwrite=overwrite)
         display = display_for(as_json)
         if config.is_dir():  # to tell a run from images takes PyTorch, too
             announce("train", config, display, as_json=as_json)
-        check_run(config, run_dir, resume=resume)
-        name, begun = config.stem, resume and is_run(config)
-        if begun:
-            from finetune.commands.train.resume import config_as_given
-            from finetune.runs import open_run
-
-            settings, run_dir = config_as_given(open_run(config), overrides or []), config
-        else:
-            settings, name = read_to_train(config, overrides or [], resume=resume)
+        settings, name, options = read_training(config, overrides or [], options)
         if not config.is_dir():
             announce("train", config, display, as_json=as_json)
-        display.show([] if begun else defaults_notes(config))
+        display.show(defaults_notes(config))
         from finetune.commands.train import train as story
 
         if dry_run:
             story.show_plan(settings, display)
             return
-        outcome = story.train(
-            settings,
-            name=name,
-            run_dir=run_dir,
-            overwrite=overwrite,
-            resume=resume,
-            force=force,
-            display=display,
-        )
+        outcome = story.train(settings, options, name=name, display=display)
         if as_json:
             print_result(json.dumps(asdict(outcome)))
 
@@ -107,44 +95,6 @@ def announce(command: str, config: Path, display: Display, *, as_json: bool) -> 
     """Say what begins before PyTorch is loaded: for seconds nothing else would appear in a log."""
     if not as_json:
         display.say(f"{command:<7} {config} (loading PyTorch)")
-
-
-def check_resume(*, resume: bool, force: bool, overwrite: bool) -> None:
-    """Refuse options of `train` that do not go together.
-
-    Raises:
-        ConfigError: they do not.
-    """
-    if force and not resume:
-        raise ConfigError("--force is for --resume: it resumes though the config or the data have changed.")
-    if overwrite and resume:
-        raise ConfigError("--resume resumes a run, --overwrite moves it aside; leave out one of them.")
-
-
-def check_run(config: Path, run_dir: Path | None, *, resume: bool) -> None:
-    """Refuse a run where a config is expected, and two names of a run.
-
-    Raises:
-        ConfigError: it is one of them.
-    """
-    if is_run(config) and run_dir is not None:
-        raise ConfigError(f"{config} is the run to resume; leave out --run-dir.")
-    if is_run(config) and not resume:
-        raise ConfigError(f"{config} is a run; add --resume to resume it, or name a config or images.")
-
-
-def read_to_train(config: Path, overrides: list[str], *, resume: bool) -> "tuple[Config, str]":
-    """Return what to train, and its name.
-
-    Raises:
-        RunError: with `--resume`, a folder that is neither a run nor data.
-    """
-    try:
-        return read_settings(config, overrides)
-    except DataError as error:
-        if not (resume and config.is_dir()):
-            raise
-        raise RunError(f"{config} is neither a run nor a folder of images to train on: {error}") from None
 
 
 def check_has_file(config: Path) -> None:
@@ -162,7 +112,7 @@ def check_has_file(config: Path) -> None:
 
 def defaults_notes(config: Path) -> list[Note]:
     """Say which config is used where only the data was named."""
-    if not is_data(config):
+    if not is_data(config) or is_run(config):
         return []
     how_to_change = f"to change them: finetune init {shlex.quote(str(config))}"
     return [Note(f"config  the defaults for {config}, in config.yaml of the run; {how_to_change}")]

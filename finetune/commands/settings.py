@@ -1,8 +1,11 @@
-"""What to train, by a path: a config file, or the data alone."""
+"""What to train, by a path: a config file, the data alone, or a run to resume; and into which run."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from finetune.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not have
     from finetune.config.config import Config
@@ -53,3 +56,61 @@ def choose_stage(config: "Config", name: str | None, *, from_run: bool) -> str:
         ConfigError: no such stage.
     """
     return config.stages[config.find_stage(name, default=-1 if from_run else 0)].name
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Which run directory a training writes, and what becomes of what is there.
+
+    Raises:
+        ConfigError: options that do not go together.
+    """
+
+    run_dir: Path | None = None
+    """The run directory; None for a new one in `output.dir`, or with `resume` for the newest one there."""
+    resume: bool = False
+    """Resume the run that is there, if there is one."""
+    force: bool = False
+    """Resume although the config or the data have changed."""
+    overwrite: bool = False
+    """Move aside what is there."""
+
+    def __post_init__(self) -> None:
+        if self.force and not self.resume:
+            raise ConfigError(
+                "--force is for --resume: it resumes though the config or the data have changed."
+            )
+        if self.overwrite and self.resume:
+            raise ConfigError("--resume resumes a run, --overwrite moves it aside; leave out one of them.")
+
+
+def read_training(
+    path: Path, overrides: "Sequence[str | Override]", options: RunOptions
+) -> "tuple[Config, str, RunOptions]":
+    """Return a checked config, the name that its run directory is called after, and where that is.
+
+    Args:
+        path: what `read_settings` takes; or a run that is to be resumed, for the config it was given.
+        overrides: values in place of those of the config.
+        options: what was asked for.
+
+    Raises:
+        ConfigError: no config, or a run without the options that resume it.
+        DataError: a folder or table that is no data set.
+        RunError: a folder to resume that is neither a run nor a data set.
+    """
+    if not is_run(path):
+        try:
+            return *read_settings(path, overrides), options
+        except DataError as error:
+            if not (options.resume and path.is_dir()):
+                raise
+            raise RunError(f"{path} is neither a run nor a folder of images to train on: {error}") from None
+    if options.run_dir is not None:
+        raise ConfigError(f"{path} is the run to resume; leave out --run-dir.")
+    if not options.resume:
+        raise ConfigError(f"{path} is a run; add --resume to resume it, or name a config or images.")
+    from finetune.commands.train.resume import config_as_given
+    from finetune.runs import open_run
+
+    return config_as_given(open_run(path), overrides), path.stem, replace(options, run_dir=path)

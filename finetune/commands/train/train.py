@@ -7,6 +7,7 @@ from pathlib import Path
 
 from finetune.commands.check.check import use_weights_at_hand
 from finetune.commands.prepare import prepare
+from finetune.commands.settings import RunOptions, is_run
 from finetune.commands.train.finish import Outcome, finished_outcome, write_outcome
 from finetune.commands.train.resume import (
     check_classes,
@@ -38,38 +39,31 @@ from finetune.runs.trained_model import describe_model
 
 def train(
     config: Config,
+    options: RunOptions,
     *,
     name: str,
-    run_dir: Path | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    force: bool = False,
     display: Display,
 ) -> Outcome:
     """Train as the config says, and leave a run directory.
 
     Args:
         config: the experiment.
-        name: what the run directory is called after, where `run_dir` is None.
-        run_dir: the run directory, or None for a new one in `output.dir`; with `resume`, for the newest one
-            there that is called after `name`.
-        overwrite: move aside what `run_dir` holds.
-        resume: resume the run in the directory, if it holds one.
-        force: resume although the config or the data have changed.
+        options: in which run directory, and whether to resume it.
+        name: what the run directory is called after, where none is named.
         display: where to tell how it goes.
 
     Raises:
         FinetuneError: whatever the user can fix, or a signal; the run directory's status says so too.
     """
-    parent = Path(config.output.dir)
+    parent, run_dir, resume = Path(config.output.dir), options.run_dir, options.resume
     begun = run_dir or find_run(parent, name) if resume else None
     with StopSignals() as stop, before_the_beginning(stop):
-        if begun is not None and (begun / STARTED).exists():
+        if begun is not None and is_run(begun):
             with resume_run(begun) as run:
-                return resume_training(run, config, stop, force=force, display=display)
+                return resume_training(run, config, stop, force=options.force, display=display)
         if resume:
             display.say(f"nothing to resume in {run_dir or parent}; starting a new run")
-        with create_run(run_dir, parent=parent, name=name, overwrite=overwrite, resume=resume) as run:
+        with create_run(run_dir, parent=parent, name=name, overwrite=options.overwrite, resume=resume) as run:
             return begin(run, config, stop, display)
 
 
