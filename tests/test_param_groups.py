@@ -5,7 +5,8 @@ from conftest import run_finetune, write_small_config
 
 from finetune.commands.groups import describe_groups
 from finetune.config.load import load_config
-from finetune.experiment.build import build_model, freeze_for_stage, plan_groups
+from finetune.experiment.build import freeze_for_stage, plan_groups
+from finetune.experiment.model import build_model
 from finetune.experiment.read_data import read_index
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
 from finetune.optim.learning_rates import LearningRate

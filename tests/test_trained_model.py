@@ -7,7 +7,7 @@ import torch
 from conftest import rewrite
 
 from finetune.errors import CheckpointError, ConfigError, WeightsError
-from finetune.experiment.build import find_weights
+from finetune.experiment.model import find_weights
 from finetune.model import ModelSpec, build_classifier
 from finetune.runs import create_run
 

@@ -1,7 +1,8 @@
 """The story of `finetune groups`: what a model is made of."""
 
 from finetune.config.config import Config
-from finetune.experiment.build import build_model, plan_groups
+from finetune.experiment.build import plan_groups
+from finetune.experiment.model import build_model
 from finetune.experiment.read_data import metadata_lines, read_index
 from finetune.notes import Note
 from finetune.optim.param_groups import GroupPlan

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from finetune.config.near_paths import near_path
+from finetune.config.yaml_errors import in_plain_words
 from finetune.errors import ConfigError
 
 MAX_BYTES = 256 * 1024
@@ -120,7 +121,8 @@ def read_yaml(text: str, source: str, *, lines: bool = True) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line, mark.column) if mark else (0, 0)
-        raise reader.error(line, column, _in_plain_words(error, text, line)) from None
+        problem = in_plain_words(error.problem or error.context, text.splitlines()[line : line + 1])
+        raise reader.error(line, column, problem) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not YAML: {error}") from None
 
@@ -266,33 +268,3 @@ def shown(text: str) -> str:
     """Make text fit for a message: short, and nothing in it that moves a terminal's cursor."""
     text = text if len(text) <= 60 else text[:57] + "..."
     return text if text.isprintable() else json.dumps(text)
-
-
-_TAB = "a tab; indent with spaces"
-_BACKSLASH = "a backslash in double quotes; use single quotes"
-_PLAIN_WORDS = {
-    "character '\\t' that cannot start": _TAB,
-    "mapping values are not allowed here": "a colon cannot stand here; check the indentation, or quote text",
-    "could not find expected ':'": "a key without a colon; write `key: value`",
-    "expected <block end>, but found": "the indentation does not match the lines above",
-    "expected ',' or ']'": "a list that is not closed; a comma or ] is missing",
-    "expected ',' or '}'": "a mapping that is not closed; a comma or } is missing",
-    "expected the node content": "a value is missing here, or a bracket is not closed",
-    "found unexpected end of stream": "a quoted text that is not closed; a quote is missing",
-    "found unknown escape character": _BACKSLASH,
-    "expected escape sequence": _BACKSLASH,
-    "expected alphabetic or numeric character": "& and * have a meaning in YAML; quote the text",
-    "that cannot start any token": "@, ` and % have a meaning in YAML; quote the text",
-}
-
-
-def _in_plain_words(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
-    problem = error.problem or error.context or "not YAML"
-    lines = text.splitlines()
-    shown = lines[line] if line < len(lines) else ""
-    if "\t" in shown[: len(shown) - len(shown.lstrip())]:
-        return _TAB
-    for technical, plain in _PLAIN_WORDS.items():
-        if technical in problem:
-            return plain
-    return f"not YAML: {problem}"

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from finetune.choices import Precision
 from finetune.config.config import Config
-from finetune.config.sections import HeadConfig, StageConfig
+from finetune.config.sections import StageConfig
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
 from finetune.data.loading.balance import balance_line, class_weights, positive_weights
@@ -17,20 +15,16 @@ from finetune.data.loading.dataset import EvalImages, TrainImages
 from finetune.data.loading.loaders import ImageLoader, build_eval_loader, build_train_loader, fit_batch_size
 from finetune.data.loading.transforms import eval_transform, train_transform
 from finetune.data.loading.workers import choose_workers
-from finetune.data.metadata import Metadata
-from finetune.errors import ConfigError, RunError, WeightsError
+from finetune.experiment.model import build_model
 from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto
 from finetune.experiment.task import resolved
 from finetune.machine.device import choose_precision, describe
-from finetune.model import HeadSpec, ImageClassifier, ModelSpec, Weights, build_classifier
+from finetune.model import ImageClassifier
 from finetune.model.download import Say
-from finetune.model.head import MetadataInputs, embedding_width
 from finetune.notes import Note
 from finetune.optim.build import build_optimizer, has_momentum
 from finetune.optim.param_groups import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.optim.schedule import OneCycle
-from finetune.runs import MODEL
-from finetune.runs.trained_model import load_run_weights
 from finetune.training.early_stopping import EarlyStopping
 from finetune.training.events import Hooks, Loaders, Position
 from finetune.training.loop import fit_one_cycle
@@ -106,73 +100,6 @@ def model_line(experiment: Experiment) -> str:
         f"model   {config.model.arch}, weights {config.model.weights}, {config.data.image_size} px, "
         f"{config.precision}, on {describe(experiment.device)}"
     )
-
-
-def build_model(
-    config: Config, index: ImageIndex, precision: Precision, *, say: Say | None = None
-) -> ImageClassifier:
-    """Build the model that a config describes for some data, with its pretrained weights."""
-    head = config.model.head
-    spec = ModelSpec(
-        arch=config.model.arch,
-        classes=len(index.class_names),
-        image_size=config.data.image_size,
-        head=HeadSpec(
-            hidden=head.hidden,
-            dropout=head.dropouts,
-            pool=head.pool,
-            metadata=MetadataInputs() if index.metadata is None else metadata_inputs(head, index.metadata),
-        ),
-        layer_groups=config.model.layer_groups,
-        precision=precision,
-        memory_format=config.memory_format,
-    )
-    weights = find_weights(config.model.weights, config.model.arch)
-    return build_classifier(spec, weights=weights, seed=config.seed, say=say)
-
-
-def find_weights(name: str, arch: str) -> str | Weights:
-    """Return the weights of an earlier run where `model.weights` is its folder; any other name as it is.
-
-    Raises:
-        WeightsError: a folder that is not a run's.
-        ConfigError: a run of another architecture.
-        CheckpointError: a run whose files are damaged or were changed.
-    """
-    folder = Path(name).expanduser()
-    if name in ("default", "none") or name.startswith("builtin:") or not folder.is_dir():
-        return name
-    try:
-        weights = load_run_weights(folder)
-    except RunError:
-        raise WeightsError(f"model.weights: {folder} is not a run folder: it has no {MODEL}.") from None
-    if weights.arch != arch:
-        raise ConfigError(
-            f"model.weights: the run {folder} trained {weights.arch}, not {arch}; "
-            f"set model.arch: {weights.arch}."
-        )
-    return weights
-
-
-def metadata_inputs(head: HeadConfig, metadata: Metadata) -> MetadataInputs:
-    """Return what the head takes beside the features.
-
-    Raises:
-        ConfigError: the width of an embedding that there is not.
-    """
-    widths = head.embedding_width
-    names = [column.name for column in metadata.categories]
-    unknown = [name for name in widths if name not in names] if isinstance(widths, dict) else []
-    if unknown:
-        raise ConfigError(
-            f"model.head.embedding_width: {unknown[0]!r} is no metadata column of categories; those are "
-            f"{', '.join(map(repr, names)) or 'none'}."
-        )
-    embeddings = []
-    for column in metadata.categories:
-        width = widths.get(column.name) if isinstance(widths, dict) else widths
-        embeddings.append((column.size, width or embedding_width(column.size)))
-    return MetadataInputs(tuple(embeddings), len(metadata.numbers), head.metadata_dropout)
 
 
 def build_loaders(experiment: Experiment) -> Loaders:

@@ -81,16 +81,7 @@ class Head(nn.Module):
         widths = [in_features * (2 if pool == "avg+max" else 1) + metadata.width, *hidden]
         if min(widths) < 1:
             raise ConfigError(f"model.head.hidden: widths must be at least 1, not {list(hidden)}.")
-        rates = _rates(dropout, len(hidden))
-        layers: list[nn.Module] = []
-        for i, width in enumerate(widths):
-            last = i == len(widths) - 1
-            if hidden:
-                layers.append(nn.BatchNorm1d(width))
-            layers.append(nn.Dropout(rates[i]))
-            layers.append(_linear(width, classes if last else widths[i + 1], last=last))
-            if not last:
-                layers.append(nn.ReLU(inplace=True))
+        layers = _layers([*widths, classes], _rates(dropout, len(hidden)))
         self.layers = nn.Sequential(*layers)
         if hidden and metadata.width:
             first = next(layer for layer in layers if isinstance(layer, nn.Linear))
@@ -131,6 +122,20 @@ class Head(nn.Module):
         if self.pool in ("avg+max", "max"):
             pooled.append(features.amax((2, 3)))
         return torch.cat(pooled, dim=1)
+
+
+def _layers(widths: Sequence[int], rates: Sequence[float]) -> list[nn.Module]:
+    """Return the layers between widths: that of the inputs, of the hidden layers, and of the logits."""
+    layers: list[nn.Module] = []
+    for i, rate in enumerate(rates):
+        last = i == len(rates) - 1
+        if len(rates) > 1:
+            layers.append(nn.BatchNorm1d(widths[i]))
+        layers.append(nn.Dropout(rate))
+        layers.append(_linear(widths[i], widths[i + 1], last=last))
+        if not last:
+            layers.append(nn.ReLU(inplace=True))
+    return layers
 
 
 def _draw_by_source(weight: Tensor, widths: Sequence[int]) -> None:

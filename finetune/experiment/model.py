@@ -1,0 +1,82 @@
+"""Build the model that a config describes, with the weights that it names."""
+
+from pathlib import Path
+
+from finetune.choices import Precision
+from finetune.config.config import Config
+from finetune.config.sections import HeadConfig
+from finetune.data.index import ImageIndex
+from finetune.data.metadata import Metadata
+from finetune.errors import ConfigError, RunError, WeightsError
+from finetune.model import HeadSpec, ImageClassifier, ModelSpec, Weights, build_classifier
+from finetune.model.download import Say
+from finetune.model.head import MetadataInputs, embedding_width
+from finetune.runs import MODEL
+from finetune.runs.trained_model import load_run_weights
+
+
+def build_model(
+    config: Config, index: ImageIndex, precision: Precision, *, say: Say | None = None
+) -> ImageClassifier:
+    """Build the model that a config describes for some data, with its pretrained weights."""
+    head = config.model.head
+    spec = ModelSpec(
+        arch=config.model.arch,
+        classes=len(index.class_names),
+        image_size=config.data.image_size,
+        head=HeadSpec(
+            hidden=head.hidden,
+            dropout=head.dropouts,
+            pool=head.pool,
+            metadata=MetadataInputs() if index.metadata is None else metadata_inputs(head, index.metadata),
+        ),
+        layer_groups=config.model.layer_groups,
+        precision=precision,
+        memory_format=config.memory_format,
+    )
+    weights = find_weights(config.model.weights, config.model.arch)
+    return build_classifier(spec, weights=weights, seed=config.seed, say=say)
+
+
+def find_weights(name: str, arch: str) -> str | Weights:
+    """Return the weights of an earlier run where `model.weights` is its folder; any other name as it is.
+
+    Raises:
+        WeightsError: a folder that is not a run's.
+        ConfigError: a run of another architecture.
+        CheckpointError: a run whose files are damaged or were changed.
+    """
+    folder = Path(name).expanduser()
+    if name in ("default", "none") or name.startswith("builtin:") or not folder.is_dir():
+        return name
+    try:
+        weights = load_run_weights(folder)
+    except RunError:
+        raise WeightsError(f"model.weights: {folder} is not a run folder: it has no {MODEL}.") from None
+    if weights.arch != arch:
+        raise ConfigError(
+            f"model.weights: the run {folder} trained {weights.arch}, not {arch}; "
+            f"set model.arch: {weights.arch}."
+        )
+    return weights
+
+
+def metadata_inputs(head: HeadConfig, metadata: Metadata) -> MetadataInputs:
+    """Return what the head takes beside the features.
+
+    Raises:
+        ConfigError: the width of an embedding that there is not.
+    """
+    widths = head.embedding_width
+    names = [column.name for column in metadata.categories]
+    unknown = [name for name in widths if name not in names] if isinstance(widths, dict) else []
+    if unknown:
+        raise ConfigError(
+            f"model.head.embedding_width: {unknown[0]!r} is no metadata column of categories; those are "
+            f"{', '.join(map(repr, names)) or 'none'}."
+        )
+    embeddings = []
+    for column in metadata.categories:
+        width = widths.get(column.name) if isinstance(widths, dict) else widths
+        embeddings.append((column.size, width or embedding_width(column.size)))
+    return MetadataInputs(tuple(embeddings), len(metadata.numbers), head.metadata_dropout)
