@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -34,36 +33,6 @@ app = typer.Typer(
     "6 memory or disk, 7 device, network or weights, 8 run directory or no permission to write, "
     "75 stopped, can be resumed, 130 interrupted.",
 )
-
-
-class DeviceChoice(StrEnum):
-    """Where to compute."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
-ConfigFile = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CONFIG|DATA", help="A YAML file, or a folder or table of images.", show_default=False
-    ),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE",
-        help="Override any key, for instance model.arch=resnet50 stages.frozen.epochs=3.",
-        show_default=False,
-    ),
-]
-RunDirectory = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Directory of a finished run.", show_default=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; all else goes to stderr.")]
-Device = Annotated[DeviceChoice, typer.Option(help="Where to compute.")]
 
 
 @app.callback(invoke_without_command=True)

@@ -3,22 +3,23 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from finetune.cli.app import AsJson, app, check_plot_path, display_for, print_result, reported_errors
+from finetune.cli.app import app, check_plot_path, display_for, print_result, reported_errors
+from finetune.cli.options import (
+    AsJson,
+    ConfigToWrite,
+    DataToRead,
+    Pattern,
+    RacePlot,
+    RaceSteps,
+    RaceThem,
+)
 from finetune.errors import ConfigError
 
 
 @app.command()
 def models(
-    pattern: Annotated[
-        str,
-        typer.Argument(
-            metavar="PATTERN", help="Part of a name, or a pattern such as 'resnet*'.", show_default=False
-        ),
-    ] = "*",
+    pattern: Pattern = "*",
     as_json: AsJson = False,
 ) -> None:
     """List the architectures and their pretrained weights."""
@@ -41,15 +42,9 @@ def models(
 
 @app.command()
 def optimizers(
-    race: Annotated[
-        bool, typer.Option("--race", help="Run them all from one start, at a saddle and in a ravine.")
-    ] = False,
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Steps that each may take in the race.  [default: 1000]")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the paths of the race into this PNG file.")
-    ] = None,
+    race: RaceThem = False,
+    steps: RaceSteps = None,
+    plot: RacePlot = None,
     as_json: AsJson = False,
 ) -> None:
     """List the optimizers with rules and settings, or race them."""
@@ -85,14 +80,8 @@ def _race_optimizers(steps: int, plot: Path | None, *, as_json: bool) -> None:
 
 @app.command()
 def init(
-    data: Annotated[
-        Path,
-        typer.Argument(metavar="DIR|TABLE", help="Your folder or table of images.", show_default=False),
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="The config to write.  [default: NAME.yaml]"),
-    ] = None,
+    data: DataToRead,
+    output: ConfigToWrite = None,
 ) -> None:
     """Write a commented config for a folder or table of images."""
     with reported_errors():

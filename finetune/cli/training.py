@@ -4,21 +4,28 @@ import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from finetune.cli.app import (
+from finetune.cli.app import app, check_plot_path, display_for, print_result, reported_errors
+from finetune.cli.keys import ConfigCommand
+from finetune.cli.options import (
     AsJson,
     ConfigFile,
+    ConfigOrRun,
+    CurvePlot,
+    DryRun,
+    Force,
+    FromRun,
     Overrides,
-    app,
-    check_plot_path,
-    display_for,
-    print_result,
-    reported_errors,
+    Overwrite,
+    Resume,
+    RunDir,
+    StageToShow,
+    StageToSweep,
+    Strict,
+    WriteRate,
 )
-from finetune.cli.keys import ConfigCommand
 from finetune.commands.settings import (
     RunOptions,
     choose_stage,
@@ -35,35 +42,13 @@ from finetune.notes import Note
 
 @app.command(cls=ConfigCommand)
 def train(
-    config: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="CONFIG|DATA",
-            help="A YAML file, or a folder or table of images; with --resume also a run directory.",
-            show_default=False,
-        ),
-    ] = None,
+    config: ConfigOrRun = None,
     overrides: Overrides = None,
-    run_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run directory.  [default: runs/CONFIG-TIME]")
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Resume the run in --run-dir, or the newest one of CONFIG; start one if there is none.",
-        ),
-    ] = False,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="With --resume: accept a changed config or changed data."),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Move aside what --run-dir already holds.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the data, the model and the plan; train nothing.")
-    ] = False,
+    run_dir: RunDir = None,
+    resume: Resume = False,
+    force: Force = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier as CONFIG says."""
@@ -122,20 +107,10 @@ def defaults_notes(config: Path) -> list[Note]:
 def lr_find(
     config: ConfigFile,
     overrides: Overrides = None,
-    stage: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The stage to sweep.  [default: the first; with --run the last]"),
-    ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Sweep from the best weights of this run, finished or interrupted."),
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the curve into this PNG file.")
-    ] = None,
-    write: Annotated[
-        bool, typer.Option("--write", help="Put the rate into CONFIG; the rest of it stays as it is.")
-    ] = False,
+    stage: StageToSweep = None,
+    run: FromRun = None,
+    plot: CurvePlot = None,
+    write: WriteRate = False,
     as_json: AsJson = False,
 ) -> None:
     """Find a learning rate for a stage of CONFIG; train nothing."""
@@ -170,9 +145,7 @@ def lr_find(
 def groups(
     config: ConfigFile,
     overrides: Overrides = None,
-    stage: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The stage to show.  [default: the last]")
-    ] = None,
+    stage: StageToShow = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the model as layer groups: shapes, rates, what is frozen."""
@@ -199,7 +172,7 @@ def groups(
 def check(
     config: ConfigFile,
     overrides: Overrides = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 for warnings as well.")] = False,
+    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Check the images and the plan: faults, steps, time and memory."""

@@ -1,0 +1,129 @@
+"""Every argument and option of the commands, with its help: a command then reads as what it does."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune.choices import DeviceName, Split
+
+# Of several commands
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG|DATA", help="A YAML file, or a folder or table of images.", show_default=False
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Override any key, for instance model.arch=resnet50 stages.frozen.epochs=3.",
+        show_default=False,
+    ),
+]
+RunDirectory = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Directory of a finished run.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; all else goes to stderr.")]
+Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
+
+# train, lr-find, groups, check
+ConfigOrRun = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="CONFIG|DATA",
+        help="A YAML file, or a folder or table of images; with --resume also a run directory.",
+        show_default=False,
+    ),
+]
+RunDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The run directory.  [default: runs/CONFIG-TIME]")
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Resume the run in --run-dir, or the newest one of CONFIG; start one if there is none.",
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="With --resume: accept a changed config or changed data."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Move aside what --run-dir already holds.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the data, the model and the plan; train nothing.")
+]
+StageToSweep = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The stage to sweep.  [default: the first; with --run the last]"),
+]
+FromRun = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="Sweep from the best weights of this run, finished or interrupted."),
+]
+CurvePlot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curve into this PNG file.")]
+WriteRate = Annotated[
+    bool, typer.Option("--write", help="Put the rate into CONFIG; the rest of it stays as it is.")
+]
+StageToShow = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The stage to show.  [default: the last]")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 for warnings as well.")]
+
+# evaluate, predict
+DataToScore = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="DATA",
+        help="Class folders or a table to score on, matched by name.  [default: the run's own images]",
+        show_default=False,
+    ),
+]
+SplitToScore = Annotated[Split, typer.Option(help="Which of the run's own images, or of a table's rows.")]
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGE|FOLDER|TABLE", help="Images, or folders or tables of them.", show_default=False
+    ),
+]
+MetadataOfImages = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TABLE|COLUMN=VALUE",
+        help="What the model takes beside the image: a table of images with these columns, or a value "
+        "for all of them. May be given several times.",
+        show_default=False,
+    ),
+]
+TopK = Annotated[int, typer.Option(min=1, help="How many classes to give for each image.")]
+IgnoreErrors = Annotated[
+    bool, typer.Option("--ignore-errors", help="Exit with 0 even if an image cannot be read.")
+]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV on stdout; all else goes to stderr.")]
+
+# models, optimizers, init
+Pattern = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATTERN", help="Part of a name, or a pattern such as 'resnet*'.", show_default=False
+    ),
+]
+RaceThem = Annotated[
+    bool, typer.Option("--race", help="Run them all from one start, at a saddle and in a ravine.")
+]
+RaceSteps = Annotated[
+    int | None, typer.Option(metavar="N", help="Steps that each may take in the race.  [default: 1000]")
+]
+RacePlot = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Draw the paths of the race into this PNG file.")
+]
+DataToRead = Annotated[
+    Path,
+    typer.Argument(metavar="DIR|TABLE", help="Your folder or table of images.", show_default=False),
+]
+ConfigToWrite = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="The config to write.  [default: NAME.yaml]"),
+]
