@@ -27,9 +27,10 @@ class ConfigCommand(TyperCommand):
 
 def key_hint(option: str, value: str, arguments: Sequence[str]) -> str:
     """Return how to set the key that an option such as `--epochs` was meant for; "" if there is none."""
-    from finetune.config.problems import keys_called
+    from finetune.config.config import Config
+    from finetune.config.keys import keys_called
 
-    keys = keys_called(option.removeprefix("--"))
+    keys = keys_called(Config, option.removeprefix("--"))
     if not keys:
         return ""
     stage = stage_names(arguments)[0] if any("NAME" in key for key in keys) else ""

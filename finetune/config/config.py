@@ -21,6 +21,8 @@ from pydantic_core import PydanticCustomError
 from finetune.choices import DeviceName, MemoryFormat, MonitorSetting, PrecisionSetting
 from finetune.config.data import DataConfig
 from finetune.config.optimizer import OptimizerConfig
+from finetune.config.problems import describe, in_order
+from finetune.config.python_values import read_values
 from finetune.config.sections import (
     CheckpointConfig,
     EarlyStoppingConfig,
@@ -166,11 +168,8 @@ class Config(Section):
         except ValidationError as error:
             if info.context == WITH_MARKS:
                 raise
-            # Here, because that module takes the names of all keys from this class.
-            from finetune.config.problems import describe, in_order
-            from finetune.config.python_values import read_values
-
-            raise InvalidConfigError(in_order(describe(error, read_values(values, "Config")))) from None
+            mistakes = describe(error, cls, read_values(values, "Config"))
+            raise InvalidConfigError(in_order(mistakes)) from None
 
     @field_validator("stages")
     @classmethod

@@ -4,8 +4,9 @@ import codecs
 import stat
 from pathlib import Path
 
+from finetune.config.keys import dotted
 from finetune.config.overrides import unnamed_stages
-from finetune.config.problems import dotted, stage_names
+from finetune.config.problems import stage_names
 from finetune.config.sections import StageConfig
 from finetune.config.yaml_reader import Document, decode, load_bytes, read_yaml, shown
 from finetune.config.yaml_writer import write_value

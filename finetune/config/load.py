@@ -66,11 +66,8 @@ def _check(document: Document, overrides: Sequence[str | Override]) -> Config:
     try:
         config = Config.model_validate(document.value, context=WITH_MARKS)
     except ValidationError as error:
-        problems += describe(
-            error,
-            document,
-            [source_of(override) for override in overrides],
-        )
+        sources = [source_of(override) for override in overrides]
+        problems += describe(error, Config, document, sources)
     if problems:
         raise InvalidConfigError(in_order(problems))
     return config

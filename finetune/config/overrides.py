@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune.config.config import Config, default_stages
 from finetune.config.data import DataConfig
-from finetune.config.problems import dotted
+from finetune.config.keys import dotted
 from finetune.config.python_values import Override
 from finetune.config.sections import StageConfig
 from finetune.config.yaml_reader import Document, Mark, Path, read_yaml

@@ -2,15 +2,15 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, get_args, get_origin
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from finetune.config.config import Config
-from finetune.config.yaml_reader import AFTER_ALL_LINES, Document, Mark, Path, shown
+from finetune.config.keys import dotted, fields_at, key_paths
+from finetune.config.yaml_reader import AFTER_ALL_LINES, Document, Mark, Path
 
 MAX_LINES = 20
 
@@ -34,18 +34,21 @@ Mistake = tuple[tuple[int, int], str]
 """Where it stands among others, the line of the file and then the number of the argument; its message."""
 
 
-def describe(error: ValidationError, document: Document, sources: Sequence[str] = ()) -> list[Mistake]:
+def describe(
+    error: ValidationError, config: type[BaseModel], document: Document, sources: Sequence[str] = ()
+) -> list[Mistake]:
     """Return every mistake that the check of a document has found.
 
     Args:
         error: what the check has raised.
+        config: the class that it was checked against.
         document: what was checked.
         sources: what messages call the arguments, in the order given.
     """
     names, marks = stage_names(document.value), document.marks
     problems: list[tuple[Path, str]] = []
     for detail in error.errors(include_url=False):
-        problems += _problems(detail, marks)
+        problems += _problems(detail, config, marks)
     found = []
     for path, text in problems:
         mark = _mark(path, marks)
@@ -65,14 +68,6 @@ def in_order(mistakes: Sequence[Mistake]) -> str:
     lines = list(dict.fromkeys(text for _, text in sorted(mistakes, key=lambda mistake: mistake[0])))
     more = [f"and {len(lines) - MAX_LINES} more mistakes"] if len(lines) > MAX_LINES else []
     return "\n".join(lines[:MAX_LINES] + more)
-
-
-def dotted(path: Path, stages: Mapping[int, str] | None = None) -> str:
-    """Write a path as users do: ("stages", 1, "lr") is stages.unfrozen.lr, or stages[1].lr without a name."""
-    if len(path) > 1 and path[0] == "stages" and isinstance(path[1], int) and path[1] in (stages or {}):
-        path = ("stages", (stages or {})[path[1]], *path[2:])
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in path)
-    return text.removeprefix(".")
 
 
 def stage_names(values: object) -> dict[int, str]:
@@ -96,7 +91,9 @@ def _mark(path: Path, marks: Mapping[Path, Mark]) -> Mark:
     return marks[path]
 
 
-def _problems(detail: ErrorDetails, marks: Mapping[Path, Mark]) -> list[tuple[Path, str]]:
+def _problems(
+    detail: ErrorDetails, config: type[BaseModel], marks: Mapping[Path, Mark]
+) -> list[tuple[Path, str]]:
     path: Path = detail["loc"]
     kind, context = detail["type"], detail.get("ctx", {})
     got = marks[path].written if path in marks else "nothing"
@@ -105,13 +102,14 @@ def _problems(detail: ErrorDetails, marks: Mapping[Path, Mark]) -> list[tuple[Pa
     if kind == "stages_disagree":
         return [((*path, *where), text) for where, text in context["problems"]]
     if kind == "missing" and isinstance(path[-1], int):
-        return [(path[:-1], f"expected a list of {_length(path[:-1])} numbers, got {len(detail['input'])}")]
+        length = _length(config, path[:-1])
+        return [(path[:-1], f"expected a list of {length} numbers, got {len(detail['input'])}")]
     if kind == "missing":
-        return [(place, f"is missing; {_purpose(place)}") for place in _required(path)]
+        return [(place, f"is missing; {_purpose(config, place)}") for place in _required(config, path)]
     if kind == "extra_forbidden":
-        return [(path, _unknown_key(path))]
+        return [(path, _unknown_key(config, path))]
     if kind == "model_type":
-        keys = ", ".join(_fields(path))
+        keys = ", ".join(fields_at(config, path))
         return [(path, f"expected a mapping with keys from {keys}; got {got}")]
     if kind == "literal_error":
         return [(path, _wrong_choice(str(detail["input"]), context["expected"], got))]
@@ -145,77 +143,32 @@ def _wrong_choice(value: str, expected: str, got: str) -> str:
     return f"expected one of {', '.join(choices)}; got {got}{hint}"
 
 
-def _unknown_key(path: Path) -> str:
-    key, keys = str(path[-1]), list(_fields(path[:-1]))
+def _unknown_key(config: type[BaseModel], path: Path) -> str:
+    key, keys = str(path[-1]), list(fields_at(config, path[:-1]))
     near = get_close_matches(key.lower().replace("-", "_"), keys, n=1)
     if near:
         return f"unknown key; did you mean {near[0]!r}?"
-    elsewhere = [place for place in _all_keys(Config) if place[-1] == key]
+    elsewhere = [place for place in key_paths(config) if place[-1] == key]
     if elsewhere:
         return f"unknown key here; it belongs to {' or '.join(map(dotted, elsewhere))}"
     where = f"of {dotted(path[:-1])}" if len(path) > 1 else "at the top"
     return f"unknown key; the keys {where} are {', '.join(keys)}"
 
 
-def _purpose(path: Path) -> str:
+def _purpose(config: type[BaseModel], path: Path) -> str:
     """Return the first sentence of a field's documentation."""
-    description = _fields(path[:-1])[str(path[-1])].description or ""
+    description = fields_at(config, path[:-1])[str(path[-1])].description or ""
     first = re.split(r"(?<=[.;:])\s", " ".join(description.split()), maxsplit=1)[0]
     return f"expected: {first.rstrip('.;:')}"
 
 
-def _required(path: Path) -> list[Path]:
+def _required(config: type[BaseModel], path: Path) -> list[Path]:
     """Return what is missing with a key: what a missing section must hold, or the key itself."""
-    section = _fields(path[:-1])[str(path[-1])].annotation
+    section = fields_at(config, path[:-1])[str(path[-1])].annotation
     if not (isinstance(section, type) and issubclass(section, BaseModel)):
         return [path]
     return [(*path, name) for name, field in section.model_fields.items() if field.is_required()]
 
 
-def _fields(path: Path) -> dict[str, Any]:
-    """Return the fields that can stand at a place of the config."""
-    section: Any = Config
-    for part in path:
-        if isinstance(part, str):
-            section = _section(section.model_fields[part].annotation)
-    fields: dict[str, Any] = section.model_fields
-    return fields
-
-
-def _section(annotation: Any) -> Any:
-    """Return the model that a field holds, alone or in a list."""
-    return get_args(annotation)[0] if get_origin(annotation) is tuple else annotation
-
-
-def _length(path: Path) -> int:
-    return len(get_args(_fields(path[:-1])[str(path[-1])].annotation))
-
-
-def all_keys() -> list[str]:
-    """Return every key that holds a value, dotted; those of a stage below `stages.NAME`."""
-    paths = list(_all_keys(Config))
-    return [dotted(path) for path in paths if not any(other[:-1] == path for other in paths)]
-
-
-def keys_called(name: str) -> list[str]:
-    """Return the keys that a name probably means: `epochs`, `batch-size`, `model`, `model.arch`."""
-    name, keys = name.lower().replace("-", "_"), all_keys()
-    last = {key: key.rpartition(".")[2] for key in keys}
-    for found in (
-        [key for key in keys if name in (key, last[key])],
-        [key for key in keys if key.startswith(f"{name}.")][:1],
-        [key for key in keys if last[key].startswith(f"{name}_")],
-        [key for key in keys if last[key] in get_close_matches(name, last.values(), n=1, cutoff=0.8)],
-    ):
-        if found:
-            return found
-    return []
-
-
-def _all_keys(section: type[BaseModel], above: Path = ()) -> Iterator[Path]:
-    for name, field in section.model_fields.items():
-        inner = _section(field.annotation)
-        path = (*above, name)
-        yield path
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _all_keys(inner, (*path, "NAME") if inner is not field.annotation else path)
+def _length(config: type[BaseModel], path: Path) -> int:
+    return len(get_args(fields_at(config, path[:-1])[str(path[-1])].annotation))
