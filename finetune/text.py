@@ -1,6 +1,8 @@
 """Names from files and folders are data: made harmless here before anybody reads them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from os.path import expanduser, isabs
 
 _SHOWN = 8  # names in a message
 
@@ -17,6 +19,11 @@ def printable(text: str, *, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def where_paths_begin(path: str | PathLike[str]) -> str:
+    """Return what the error of a missing relative path adds: many expect the folder of the config."""
+    return "" if isabs(expanduser(path)) else " Paths are relative to the current directory."
 
 
 def protect_cell(cell: str) -> str:

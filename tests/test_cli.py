@@ -27,6 +27,7 @@ def shell(*arguments, cwd=None, width="80"):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
 
 
+STAGE_KEYS = ("name", "train", "epochs", "lr", "batch_norm")
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -320,3 +321,39 @@ def test_a_folder_is_no_file_for_a_plot(images, tmp_path):
     result = run_finetune("lr-find", write_small_config(tmp_path, images), "--plot", tmp_path / "x.png")
     assert result.exit_code == 2
     assert "this is a folder; name a file in it" in result.stderr
+
+
+COMPLETION = "import sys; sys.argv[0] = 'finetune'; from finetune.__main__ import main; main()"
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("finetune tr", ["train"]),
+        ("finetune train probe.yaml optimizer.w", ["optimizer.weight_decay="]),
+        ("finetune train probe.yaml stages.probe.e", ["stages.probe.epochs="]),
+        ("finetune train nowhere.yaml stages.unf", [f"stages.unfrozen.{k}=" for k in STAGE_KEYS]),
+        ("finetune train probe.yaml model.arch=resnet10", ["model.arch=resnet101"]),
+        ("finetune lr-find probe.yaml --stage ", ["probe"]),
+        ("finetune groups probe.yaml --stage p", ["probe"]),
+        ("finetune models resnext", ["resnext101_32x8d", "resnext101_64x4d", "resnext50_32x4d"]),
+        ("finetune evaluate ru", ["runs/one"]),
+        ("finetune predict elsew", ["elsewhere/"]),
+        ("finetune lr-find probe.yaml --run runs/", ["runs/one"]),
+    ],
+)
+def test_a_shell_completes(line, completed, tmp_path):
+    stage = "{name: probe, train: head, epochs: 3, lr: 1e-3}"
+    (tmp_path / "probe.yaml").write_text(f"data: {{path: x}}\nstages: [{stage}]\n")
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "status.json").touch()
+    (tmp_path / "elsewhere").mkdir()
+    protocol = {
+        "_FINETUNE_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
+    }
+    asked = subprocess.run(
+        [sys.executable, "-c", COMPLETION], capture_output=True, text=True, env=os.environ | protocol
+    )
+    assert (asked.stdout.split(), asked.stderr) == (completed, "")

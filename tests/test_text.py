@@ -1,6 +1,6 @@
 import os
 
-from finetune.text import printable
+from finetune.text import printable, where_paths_begin
 
 
 def test_printable_text_has_no_control_characters():
@@ -11,3 +11,8 @@ def test_printable_text_has_no_control_characters():
 
 def test_line_ends_of_a_message_can_stay():
     assert printable("a\x1b[2Jb\u202e\udce9\nd\x00", keep="\n") == "a\\x1b[2Jb\\u202e\\udce9\nd\\x00"
+
+
+def test_only_the_error_of_a_relative_path_says_what_it_is_relative_to(tmp_path):
+    assert where_paths_begin("photos") == " Paths are relative to the current directory."
+    assert where_paths_begin(tmp_path) == where_paths_begin("~/photos") == ""

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from finetune.choices import DeviceName, Split
+from finetune.cli.completion import complete_architectures, complete_keys, complete_runs, complete_stages
 
 # Of several commands
 ConfigFile = Annotated[
@@ -20,10 +21,14 @@ Overrides = Annotated[
         metavar="KEY=VALUE",
         help="Override any key, for instance model.arch=resnet50 stages.frozen.epochs=3.",
         show_default=False,
+        autocompletion=complete_keys,
     ),
 ]
 RunDirectory = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Directory of a finished run.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="RUN", help="Directory of a finished run.", show_default=False, autocompletion=complete_runs
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; all else goes to stderr.")]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
@@ -57,18 +62,29 @@ DryRun = Annotated[
 ]
 StageToSweep = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="The stage to sweep.  [default: the first; with --run the last]"),
+    typer.Option(
+        metavar="NAME",
+        help="The stage to sweep.  [default: the first; with --run the last]",
+        autocompletion=complete_stages,
+    ),
 ]
 FromRun = Annotated[
     Path | None,
-    typer.Option(metavar="RUN", help="Sweep from the best weights of this run, finished or interrupted."),
+    typer.Option(
+        metavar="RUN",
+        help="Sweep from the best weights of this run, finished or interrupted.",
+        autocompletion=complete_runs,
+    ),
 ]
 CurvePlot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curve into this PNG file.")]
 WriteRate = Annotated[
     bool, typer.Option("--write", help="Put the rate into CONFIG; the rest of it stays as it is.")
 ]
 StageToShow = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The stage to show.  [default: the last]")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="The stage to show.  [default: the last]", autocompletion=complete_stages
+    ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 for warnings as well.")]
 
@@ -107,7 +123,10 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV on stdout; all els
 Pattern = Annotated[
     str,
     typer.Argument(
-        metavar="PATTERN", help="Part of a name, or a pattern such as 'resnet*'.", show_default=False
+        metavar="PATTERN",
+        help="Part of a name, or a pattern such as 'resnet*'.",
+        show_default=False,
+        autocompletion=complete_architectures,
     ),
 ]
 RaceThem = Annotated[

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from finetune.errors import WeightsError
 from finetune.model.catalogue import architectures
 from finetune.model.surgery import torchvision_names
+from finetune.text import where_paths_begin
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -45,7 +46,7 @@ def read_tensors(path: Path, *, advice: str) -> tuple[dict[str, Tensor], dict[st
         WeightsError: there is no such file, it is damaged, or it holds more than tensors.
     """
     if not path.is_file():
-        raise WeightsError(f"model.weights: there is no file {path}.")
+        raise WeightsError(f"model.weights: there is no file {path}.{where_paths_begin(path)}")
     if path.suffix == ".safetensors":
         return _read_safetensors(path, advice)
     return _state_dict(_unpickle_tensors(path, advice), path), {}

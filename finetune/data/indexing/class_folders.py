@@ -12,7 +12,7 @@ from finetune.data.indexing.split_folders import find_split_folders, refuse_spli
 from finetune.data.split import Fold
 from finetune.data.table import is_table
 from finetune.errors import DataError
-from finetune.text import printable, quoted, with_counts
+from finetune.text import printable, quoted, where_paths_begin, with_counts
 
 DEFAULT_FRACTION = 0.2
 """part of each class that is held out when neither a folder nor a fraction is given"""
@@ -48,7 +48,7 @@ def existing_folder(path: str | Path) -> Path:
     root = Path(path).expanduser().absolute()
     shown = printable(str(root))
     if not os.path.lexists(root):
-        raise DataError(f"no such directory: {shown}.")
+        raise DataError(f"no such directory: {shown}.{where_paths_begin(path)}")
     if not root.is_dir():
         raise DataError(
             f"{shown} is not a folder; expected a folder of images, or a table ({' '.join(TABLE_SUFFIXES)})."

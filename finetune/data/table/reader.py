@@ -15,7 +15,7 @@ from typing import Literal, NoReturn
 
 from finetune.choices import TABLE_SUFFIXES
 from finetune.errors import DataError, MachineError
-from finetune.text import printable
+from finetune.text import printable, where_paths_begin
 
 _SEPARATORS = (",", ";", "\t", "|")
 _LISTED = 20
@@ -74,10 +74,10 @@ def read_table(path: str | Path, *, errors: Literal["strict", "surrogateescape"]
         DataError: no such file, or one that is no table.
         MachineError: a Parquet file, and nothing installed that reads it.
     """
-    path = Path(path).expanduser().absolute()
+    given, path = path, Path(path).expanduser().absolute()
     shown = printable(str(path))
     if not path.exists():
-        raise DataError(f"no such table: {shown}.")
+        raise DataError(f"no such table: {shown}.{where_paths_begin(given)}")
     if not path.is_file():
         raise DataError(f"{shown} is not a regular file; expected a table.")
     try:
