@@ -2,7 +2,7 @@
 
     python benchmarks/checkpoint_cost.py                          # resnet34 at 224 px, and the quickstart
 
-By default there is a checkpoint after an epoch if the one before took at most 2 % of the time since, at the
+By default there is a checkpoint after an epoch if the one before took at most 2% of the time since, at the
 end of each stage, and every 10 minutes. What is timed is the whole of a save, from asking the recorder for
 its state to the renamed and flushed file, in a real training; the share is that of all saves in the time of
 the whole run. From the median follow how far apart saves between epochs lie at least, and the share of one

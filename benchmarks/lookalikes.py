@@ -51,9 +51,9 @@ EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "brightness × 0.7": lambda image: ImageEnhance.Brightness(image).enhance(0.7),
     "brightness × 1.3": lambda image: ImageEnhance.Brightness(image).enhance(1.3),
     "contrast × 1.3": lambda image: ImageEnhance.Contrast(image).enhance(1.3),
-    "1 % cut off each side": cropped(0.01),
-    "3 % cut off each side": cropped(0.03),
-    "10 % cut off each side": cropped(0.1),
+    "1% cut off each side": cropped(0.01),
+    "3% cut off each side": cropped(0.03),
+    "10% cut off each side": cropped(0.1),
     "turned by 2°": lambda image: image.rotate(2),
     "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
 }

@@ -10,7 +10,7 @@ number. A fifth of each class validates; each seed also draws another split, oth
 shuffle and other numbers. All else is configs/quickstart.yaml. Scores are those of the best epoch, in
 percent, as the median of the seeds with the lowest and highest in brackets. A six and a nine look the same
 there: without the column nobody could be right about more than about half of them, nor with it about more
-than 95 %, which is how often the site is right.
+than 95%, which is how often the site is right.
 """
 
 import csv

@@ -239,7 +239,7 @@ class CheckpointConfig(Section):
     """How often a checkpoint is written within an epoch: after a time (`30s`, `10min`, `1h`) or a number of
     steps. `null` writes none there. There is always one after each stage, and one when a signal stops the
     training. After each epoch there is one where `every` is a number of steps; otherwise it is left out if
-    the one before took more than 2 % of the time since. The result does not depend on it."""
+    the one before took more than 2% of the time since. The result does not depend on it."""
 
     keep: Annotated[int, Field(ge=1, le=1000)] = 2
     """How many checkpoints are kept, the newest. With two there is one to fall back on."""

@@ -129,7 +129,7 @@ def divergence(curve: Curve) -> float | None:
 
 
 def knee(curve: Curve) -> Suggestion:
-    """Return the lowest rate at which 98.5 % of the whole fall of the smoothed loss is done.
+    """Return the lowest rate at which 98.5% of the whole fall of the smoothed loss is done.
 
     Beyond it a higher rate gains little and only comes nearer to the explosion. Unlike the minimum itself it
     hardly moves on a flat valley floor, where noise decides which point is the lowest.

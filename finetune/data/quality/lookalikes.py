@@ -16,7 +16,7 @@ ALIKE = 0.98
 """least correlation of two thumbnails that count as the same image, see benchmarks/lookalikes.py"""
 
 # 24 tables of 24 bits: a pair at the very threshold meets in one of them with probability
-# 1 − (1 − (1 − θ/π)²⁴)²⁴ = 99.6 %, one at 0.995 always. Pictures of different things hardly ever meet.
+# 1 − (1 − (1 − θ/π)²⁴)²⁴ = 99.6%, one at 0.995 always. Pictures of different things hardly ever meet.
 _TABLES, _BITS = 24, 24
 _NEIGHBOURS = 8  # with the same bits that each image is compared with, so that time grows with the number
 _LEAST_CONTRAST = 4.0  # standard deviation in grey levels; below, noise decides what is alike
