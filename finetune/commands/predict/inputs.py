@@ -1,4 +1,4 @@
-"""Which images a prediction is asked for, and what is told of each beside its pixels."""
+"""Which images to predict, and the metadata of each beside its pixels."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class PredictionInput:
 
     path: Path
     cells: Mapping[str, str] = field(default_factory=dict)
-    """what is told beside it, by the name of the column"""
+    """its metadata, by the name of the column"""
     place: str = ""
     """where a table says so: `labels.csv, line 7`"""
     pixels: Image.Image | Tensor | None = None
@@ -40,16 +40,16 @@ class MetadataOptions:
     """by absolute path"""
 
 
-def find_asked(
-    inputs: Sequence[Path], trained: Trained, given: Sequence[str]
+def read_inputs(
+    paths: Sequence[Path], trained: Trained, given: Sequence[str]
 ) -> tuple[list[PredictionInput], list[str]]:
     """Return images, all images below folders, and those that tables list, in the order given; and warnings.
 
-    `column=value` is said of all images, and goes before what the tables of `--metadata` tell; that goes
-    before the table that lists an image.
+    `column=value` holds for all images, and goes before the tables of `--metadata`; these go before the table
+    that lists an image.
 
     Args:
-        inputs: images, folders and tables.
+        paths: images, folders and tables.
         trained: the run that is to classify them.
         given: what `--metadata` was given: tables, or `column=value`.
 
@@ -57,13 +57,13 @@ def find_asked(
         DataError: a folder or table without images, or a cell that is no number in a column of numbers.
         ConfigError: metadata that the model does not take.
     """
-    told = read_metadata_options(given, trained)
-    asked = [one for path in inputs for one in images_of(path, trained)]
-    return add_metadata(asked, told, trained)
+    options = read_metadata_options(given, trained)
+    inputs = [one for path in paths for one in images_of(path, trained)]
+    return add_metadata(inputs, options, trained)
 
 
 def add_metadata(
-    asked: Sequence[PredictionInput], told: MetadataOptions, trained: Trained
+    inputs: Sequence[PredictionInput], options: MetadataOptions, trained: Trained
 ) -> tuple[list[PredictionInput], list[str]]:
     """Return the images with their metadata, and warnings of what is missing or new.
 
@@ -71,16 +71,17 @@ def add_metadata(
         DataError: a cell that is no number in a column of numbers.
     """
     if trained.metadata is None:
-        return list(asked), []
-    asked = [_with_metadata(one, told) for one in asked]
-    names = {name for one in asked for name in one.cells}
-    given = [NewCells(_called(one), one.cells) for one in asked]
+        return list(inputs), []
+    inputs = [_with_metadata(one, options) for one in inputs]
+    names = {name for one in inputs for name in one.cells}
+    given = [NewCells(_name_of(one), one.cells) for one in inputs]
     source = "what was given (--metadata gives it)"
     rows, warnings = rows_of_new_images(trained.metadata, given, names, source)
-    unlisted = sum(os.path.abspath(one.path) not in told.of_some for one in asked) if told.of_some else 0
+    listed = options.of_some
+    unlisted = [one for one in inputs if listed and os.path.abspath(one.path) not in listed]
     if unlisted:
-        warnings.append(f"{unlisted:,} of {len(asked):,} images are not in the tables of --metadata")
-    return [replace(one, metadata=row) for one, row in zip(asked, rows, strict=True)], warnings
+        warnings.append(f"{len(unlisted):,} of {len(inputs):,} images are not in the tables of --metadata")
+    return [replace(one, metadata=row) for one, row in zip(inputs, rows, strict=True)], warnings
 
 
 def images_of(given: Path, trained: Trained) -> list[PredictionInput]:
@@ -140,11 +141,11 @@ def read_metadata_options(given: Sequence[str], trained: Trained) -> MetadataOpt
     return MetadataOptions(of_all, of_some)
 
 
-def _with_metadata(one: PredictionInput, told: MetadataOptions) -> PredictionInput:
-    more = told.of_some.get(os.path.abspath(one.path), PredictionInput(one.path))
+def _with_metadata(one: PredictionInput, options: MetadataOptions) -> PredictionInput:
+    more = options.of_some.get(os.path.abspath(one.path), PredictionInput(one.path))
     own = {name: cell for name, cell in more.cells.items() if cell or name not in one.cells}
-    return replace(one, cells={**one.cells, **own, **told.of_all}, place=more.place or one.place)
+    return replace(one, cells={**one.cells, **own, **options.of_all}, place=more.place or one.place)
 
 
-def _called(one: PredictionInput) -> str:
+def _name_of(one: PredictionInput) -> str:
     return printable(str(one.path)) + (f" ({one.place})" if one.place else "")

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from finetune.choices import DeviceName
-from finetune.commands.predict.inputs import PredictionInput, find_asked
+from finetune.commands.predict.inputs import PredictionInput, read_inputs
 from finetune.data.images import ImageError, convert_image, read_image
 from finetune.data.loading.transforms import eval_transform
 from finetune.data.metadata import metadata_tensors
@@ -121,7 +121,7 @@ def predict(
     Args:
         run_dir: directory of the run.
         inputs: images, folders and tables.
-        metadata: what is told beside them: tables of images and metadata, or `column=value` for all images.
+        metadata: tables of images and their metadata, or `column=value` for all images.
         top_k: how many classes to give for each.
         device: where to compute.
         display: where to tell how it goes.
@@ -135,9 +135,9 @@ def predict(
     trained = load_trained(run_dir, choose_device(device))
     if warning := unfinished_warning(trained):
         display.warn(warning)
-    asked, warnings = find_asked(inputs, trained, metadata)
+    found, warnings = read_inputs(inputs, trained, metadata)
     display.show(as_warnings(warnings))
-    return classify(trained, asked, top_k=top_k, new_bar=display.bar)
+    return classify(trained, found, top_k=top_k, new_bar=display.bar)
 
 
 def classify(
