@@ -10,12 +10,13 @@ from finetune.cli.keys import stage_names
 
 def complete_keys(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the keys that begin so, each with its `=`; and after `model.arch=` the architectures."""
-    from finetune.config.problems import all_keys
+    from finetune.config.config import Config
+    from finetune.config.keys import all_keys
 
     key, equals, value = incomplete.partition("=")
     if equals:
         return [f"{key}={name}" for name in complete_architectures(value)] if key == "model.arch" else []
-    keys = all_keys()
+    keys = all_keys(Config)
     of_stages = [item.partition("NAME.")[2] for item in keys if "NAME." in item]
     keys = [item for item in keys if "NAME." not in item]
     keys += [f"stages.{stage}.{item}" for stage in stage_names(_config(ctx)) for item in of_stages]
