@@ -6,6 +6,7 @@ from finetune.optim.learning_rates import parse_lr
 from finetune.optim.schedule import OneCycle
 from finetune.report.diagnosis import Finding, Knobs, StageCurves, diagnose
 from finetune.runs.recorder import EpochRow
+from finetune.task import MultiLabel, SingleLabel
 
 
 def a_stage(
@@ -40,10 +41,11 @@ def a_stage(
     return StageCurves(name, len(val), parse_lr(lr), rows, events)
 
 
-def some_knobs(**changes):
+def some_knobs(*, classes=10, shares=(), label_smoothing=0.0, **changes):
+    """Return knobs of even classes; or of images that may have several, of which the shares have each."""
+    task, counts = (MultiLabel(), shares) if shares else (SingleLabel(), [1 / classes] * classes)
     knobs = {
-        "classes": 10,
-        "label_smoothing": 0.0,
+        **task.baseline(counts, 1, label_smoothing=label_smoothing)._asdict(),
         "weight_decay": 0.01,
         "augment": "light",
         "trains_all": True,

@@ -19,6 +19,7 @@ FLOORS = (
     {"training", "config"},
     {"data", "optim"},
     {"model", "machine", "display"},
+    {"task"},
     {"metrics", "packaged_weights"},
     {"errors", "choices", "seed", "text", "layout", "notes", "progress", "version"},
 )
@@ -250,7 +251,6 @@ TESTED_IN = {
     "experiment/build.py": "test_train.py",
     "experiment/model.py": "test_trained_model.py",
     "experiment/read_data.py": "test_train.py",
-    "experiment/task.py": "test_several_labels.py",
     "lr_finder/result.py": "test_lr_search.py",
     "lr_finder/trial.py": "test_lr_search.py",
     "machine/cores.py": "test_device.py",

@@ -20,7 +20,6 @@ from test_resume import CONFIG, as_if_killed_at
 from finetune.config.config import Config
 from finetune.data.images import ImageLimits
 from finetune.data.indexing.build import index_images
-from finetune.data.loading.balance import class_weights
 from finetune.data.loading.dataset import TrainImages
 from finetune.data.loading.loaders import build_train_loader
 from finetune.data.loading.sampler import EpochSampler, balanced_order
@@ -28,7 +27,8 @@ from finetune.data.loading.transforms import train_transform
 from finetune.errors import ConfigError
 from finetune.metrics.monitor import HIGHER_IS_BETTER, is_better
 from finetune.model.preprocessing import Preprocessing
-from finetune.training.losses import ClassificationLoss
+from finetune.task.balance import class_weights
+from finetune.task.losses import ClassificationLoss
 
 # Weights
 

@@ -97,13 +97,13 @@ def test_what_label_smoothing_adds_to_the_training_loss_is_not_held_against_it()
 
 
 def test_where_an_image_may_have_several_classes_a_guess_is_how_many_have_each():
-    knobs = some_knobs(prevalences=(0.5, 0.1), label_smoothing=0.2)
+    knobs = some_knobs(shares=(0.5, 0.1), label_smoothing=0.2)
     rare = -0.1 * math.log(0.1) - 0.9 * math.log(0.9)
     assert knobs.chance_loss == pytest.approx((math.log(2) + rare) / 2)
     assert knobs.least_loss == pytest.approx(rare)  # targets of 0.1 and 0.9
-    assert some_knobs(prevalences=(0.5, 1.0)).chance_loss == pytest.approx(math.log(2) / 2)
+    assert some_knobs(shares=(0.5, 1.0)).chance_loss == pytest.approx(math.log(2) / 2)
     still = a_stage(loss=lambda where: 0.68, val=[0.68] * 3)
-    (found,) = findings(still, prevalences=(0.5, 0.5, 0.4))
+    (found,) = findings(still, shares=(0.5, 0.5, 0.4))
     assert found.trouble == "nothing learned"
     assert "random guessing gives 0.686" in found.evidence
 

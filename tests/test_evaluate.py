@@ -7,7 +7,7 @@ import torch
 from conftest import draw_images, rewrite, run_finetune
 
 from finetune.display import Display
-from finetune.metrics.score import score
+from finetune.metrics.single_label import score_single_label
 from finetune.report.scores import show_scores
 
 
@@ -64,7 +64,7 @@ def test_the_screen_shows_classes_and_confusions(small_run):
 def test_a_class_that_is_never_predicted_has_no_precision_on_screen():
     logits = torch.tensor([[2.0, 0.0, 0.0]] * 2)
     stream = io.StringIO()
-    show_scores(Display(stream), score(logits, torch.tensor([0, 1]), ("ant", "bee", "wasp")))
+    show_scores(Display(stream), score_single_label(logits, torch.tensor([0, 1]), ("ant", "bee", "wasp")))
     table = stream.getvalue().split("true")[0]
     rows = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
     assert rows["ant"] == ["0.5000", "1.0000", "0.6667", "1"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from finetune.metrics.score import score
+from finetune.metrics.single_label import score_single_label
 from finetune.report.html_page import report_page
 from finetune.report.plot import HistoryPlot, draw_history
 from finetune.runs.recorder import EpochRow
@@ -23,7 +23,7 @@ def page(**changes):
     logits = torch.eye(3)[torch.tensor([0, 0, 1, 0, 0, 1])]
     report = {"run_dir": "runs/bugs", "epochs": 4, "diagnosis": [], "early_stops": [], "ablations": []}
     values = {
-        "scores": {"val": score(logits, targets, NAMES)},
+        "scores": {"val": score_single_label(logits, targets, NAMES)},
         "history": ROWS,
         "best": ROWS[2],
         "about": {"Architecture": "resnet18", "Data": "photos/<of bugs>"},

@@ -9,8 +9,8 @@ from test_guards import stopped
 from test_loop import make_loaders, make_model
 from torch.nn import functional
 
-from finetune.data.loading.balance import positive_weights
-from finetune.training.losses import MultiLabelLoss
+from finetune.task.balance import positive_weights
+from finetune.task.losses import MultiLabelLoss
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from finetune.experiment.read_data import read_data
 from finetune.lr_finder.heuristics import ORDER
 from finetune.lr_finder.race import Candidate
 from finetune.lr_finder.trial import Trial
-from finetune.training.losses import ClassificationLoss
+from finetune.task.losses import ClassificationLoss
 
 # The three classes differ in colour by far more than their noise, so that some rate learns them in six steps
 # whatever the processor; and the sweep goes on to its end, where a rate of 10 destroys any model, so that

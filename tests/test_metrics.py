@@ -6,8 +6,14 @@ import pytest
 import sklearn.metrics
 import torch
 
-from finetune.metrics.score import score
-from finetune.metrics.single_label import accuracy, confusion_matrix, cross_entropy, telling_k, top_k_accuracy
+from finetune.metrics.single_label import (
+    accuracy,
+    confusion_matrix,
+    cross_entropy,
+    score_single_label,
+    telling_k,
+    top_k_accuracy,
+)
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 
@@ -36,7 +42,7 @@ def test_cross_entropy_of_equal_logits_is_ln_c():
 
 def test_scores_agree_with_scikit_learn(outputs):
     logits, targets = outputs
-    scores = score(logits, targets, NAMES)
+    scores = score_single_label(logits, targets, NAMES)
     predictions, truth, labels = logits.argmax(1).numpy(), targets.numpy(), range(7)
     precision, recall, f1, support = sklearn.metrics.precision_recall_fscore_support(
         truth, predictions, labels=labels, zero_division=0
@@ -71,7 +77,7 @@ def test_top_k_is_given_only_where_it_says_something():
 def test_scores_turn_into_json_values(outputs):
     import json
 
-    values = json.loads(json.dumps(score(*outputs, NAMES).to_dict()))
+    values = json.loads(json.dumps(score_single_label(*outputs, NAMES).to_dict()))
     assert set(values) == {
         *("loss", "accuracy", "map", "balanced_accuracy", "macro_f1", "top_k"),
         *("per_class", "confusion_matrix", "class_names", "images"),

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.metrics.multi_label import MultiLabelScores
+from finetune.metrics.multi_label import MultiLabelScores, score_multi_label
 from finetune.metrics.ranking import average_precisions, best_thresholds
-from finetune.metrics.score import judge, score, scores_from_dict
+from finetune.metrics.score import scores_from_dict
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
 
@@ -56,12 +56,12 @@ def test_average_precision_counts_equal_probabilities_as_scikit_learn_does(pairs
 
 def test_a_class_of_one_image_and_one_of_all_but_one_have_their_whole_recall():
     targets = torch.tensor([[1, 1], [0, 1], [0, 0]])
-    scores = score(20.0 * targets - 10, targets, NAMES[:2])
+    scores = score_multi_label(20.0 * targets - 10, targets, NAMES[:2])
     assert [(row.support, row.precision, row.recall, row.f1) for row in scores.per_class] == [
         (1, 1, 1, 1),
         (2, 1, 1, 1),
     ]
-    wrong = score(10.0 - 20 * targets[:, :1], targets[:, :1], NAMES[:1], [0.5])
+    wrong = score_multi_label(10.0 - 20 * targets[:, :1], targets[:, :1], NAMES[:1], [0.5])
     assert wrong.balanced_accuracy == 0
 
 
@@ -102,7 +102,7 @@ def test_classes_are_looked_at_in_blocks_without_a_difference(outputs, monkeypat
 def test_all_scores_agree_with_scikit_learn(outputs):
     logits, targets = outputs
     thresholds = [0.5, 0.2, 0.9, 0.5, 0.5, 0.5]
-    scores = score(logits, targets, NAMES, thresholds)
+    scores = score_multi_label(logits, targets, NAMES, thresholds)
     probabilities, truth = logits.double().sigmoid().numpy(), targets.numpy().astype(int)
     answers = (probabilities >= thresholds).astype(int)
     rates = sklearn.metrics.precision_recall_fscore_support(truth, answers, zero_division=0)
@@ -130,31 +130,18 @@ def test_all_scores_agree_with_scikit_learn(outputs):
 
 def test_thresholds_that_are_not_given_are_chosen(outputs):
     logits, targets = outputs
-    scores = score(logits, targets, NAMES)
+    scores = score_multi_label(logits, targets, NAMES)
     assert scores.thresholds == tuple(best_thresholds(logits.double().sigmoid(), targets).tolist())
-    assert scores.macro_f1 > score(logits, targets, NAMES, [0.5] * 6).macro_f1
-
-
-def test_what_a_race_looks_at_is_loss_and_accuracy_of_the_task(outputs):
-    logits, targets = outputs
-    losses, accuracy = judge(logits, targets)
-    scores = score(logits, targets, NAMES)
-    assert losses.shape == (300,)
-    assert float(losses.mean()) == pytest.approx(scores.loss, rel=1e-12)
-    assert accuracy == scores.accuracy
-    classes = targets.argmax(1)
-    losses, accuracy = judge(logits, classes)
-    assert float(losses.mean()) == pytest.approx(score(logits, classes, NAMES).loss, rel=1e-12)
-    assert accuracy == score(logits, classes, NAMES).accuracy
+    assert scores.macro_f1 > score_multi_label(logits, targets, NAMES, [0.5] * 6).macro_f1
 
 
 def test_images_without_any_class_have_scores_all_the_same():
-    scores = score(torch.zeros(3, 2), torch.zeros(3, 2), ("a", "b"), [0.6, 0.6])
+    scores = score_multi_label(torch.zeros(3, 2), torch.zeros(3, 2), ("a", "b"), [0.6, 0.6])
     assert (scores.map, scores.macro_f1, scores.accuracy) == (0.0, 0.0, 1.0)
 
 
 def test_scores_come_back_from_json(outputs):
-    scores = score(*outputs, NAMES)
+    scores = score_multi_label(*outputs, NAMES)
     values = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
     assert scores_from_dict(values) == scores
     assert isinstance(scores, MultiLabelScores)

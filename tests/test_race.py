@@ -10,8 +10,8 @@ from torch import nn
 from finetune.lr_finder.heuristics import ORDER, Suggestion
 from finetune.lr_finder.race import Candidate, Entry, League, line_up, run_race, winner
 from finetune.lr_finder.trial import Trial
-from finetune.metrics.score import judge
 from finetune.optim.schedule import OneCycle
+from finetune.task import SingleLabel
 from finetune.training.features import feature_batches
 
 
@@ -29,7 +29,7 @@ def make_trial(seed=0, n=48, loss=None, optimizer=torch.optim.SGD, clip_norm=Non
         val=[features],
         new_optimizer=lambda: optimizer(model.parameters(), lr=1.0),
         loss=loss or nn.CrossEntropyLoss(),
-        judge=judge,
+        judge=SingleLabel().judge,
         device=torch.device("cpu"),
         seed=seed,
         stage=0,

@@ -31,6 +31,7 @@ from finetune.data.table import Columns
 from finetune.errors import ConfigError, DataError
 from finetune.metrics.multi_label import label_probabilities
 from finetune.model.preprocessing import Preprocessing
+from finetune.task import MultiLabel, SingleLabel
 
 NAMES = Columns(label_separator=";")
 MARKS = Columns(label=("cat", "dog", "bird"))
@@ -62,7 +63,7 @@ def marks_table(*cells):
 def test_a_cell_holds_several_names_with_blanks_around_them_or_none(tmp_path):
     path = write(tmp_path, names_table("dog; cat", " ", "cat", "owl ;dog", "", "owl"))
     index = index_images(path, columns=NAMES, seed=1)
-    assert index.multilabel
+    assert index.task == MultiLabel()
     assert index.class_names == ("cat", "dog", "owl")
     assert labels_of(index) == {
         "0.png": ["cat", "dog"],
@@ -174,7 +175,7 @@ def test_a_config_has_one_way_to_say_it():
 @pytest.mark.parametrize("columns", [NAMES, MARKS])
 def test_on_a_folder_it_has_no_effect_and_that_is_said(tmp_path, columns):
     index = index_images(draw_images(tmp_path, each=2), columns=columns, seed=1)
-    assert not index.multilabel
+    assert index.task == SingleLabel()
     assert "without effect: data.path is no table" in index.warnings[0]
 
 
@@ -220,7 +221,7 @@ def drawn(seed, *, groups):
         Sample(f"{i:03}", tuple(np.flatnonzero(row).tolist()), "train", f"g{i // 2}" if groups else None)
         for i, row in enumerate(there)
     )
-    return ImageIndex(None, tuple(f"c{c}" for c in range(classes)), samples, multilabel=True)
+    return ImageIndex(None, tuple(f"c{c}" for c in range(classes)), samples, task=MultiLabel())
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.2, 0.35, Fold(2, 5)]))
@@ -251,7 +252,7 @@ def test_groups_of_images_stay_on_one_side(seed):
 def test_a_fold_with_all_of_a_class_is_refused():
     samples = [Sample(f"{i}", (i % 2,), "train", f"g{i}") for i in range(8)]
     samples += [Sample(f"x{i}", (0, 2), "train", "one") for i in range(2)]
-    index = ImageIndex(None, ("a", "b", "c"), tuple(samples), multilabel=True)
+    index = ImageIndex(None, ("a", "b", "c"), tuple(samples), task=MultiLabel())
     outcomes = []
     for number in (1, 2):
         try:
@@ -259,7 +260,7 @@ def test_a_fold_with_all_of_a_class_is_refused():
         except DataError as error:
             outcomes.append(str(error))
     (refused,) = [outcome for outcome in outcomes if isinstance(outcome, str)]
-    assert refused.startswith("'c' (2 images): all are among those held out in fold")
+    assert refused.startswith("'c' (2 images): all are of one group, and that is held out in fold")
     assert ("classes without an image to validate on: 'c' (2 images)",) in outcomes
 
 
@@ -271,7 +272,7 @@ def test_folds_have_all_images_and_none_twice():
 
 def test_the_split_does_not_depend_on_the_order_of_the_rows():
     index = drawn(3, groups=False)
-    turned = ImageIndex(None, index.class_names, index.samples[::-1], multilabel=True)
+    turned = ImageIndex(None, index.class_names, index.samples[::-1], task=MultiLabel())
     one, other = (hold_out(each, 0.2, 1).of_split("val") for each in (index, turned))
     assert sorted(one) == sorted(other)
 

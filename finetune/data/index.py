@@ -12,17 +12,11 @@ from finetune.choices import Split
 from finetune.data.builtin import digits, turned_digits
 from finetune.data.images import ImageLimits, read_image
 from finetune.data.metadata import Metadata
-from finetune.data.split import Fold
 from finetune.data.table import USUAL_COLUMNS, Columns
-
-Validation = float | str | Fold
-"""What to validate on: a fraction, `auto`, the name of a folder, the path of a table, or a fold."""
+from finetune.task import SingleLabel, Task
 
 SPLIT_HEADER = ("image", "split", "class")
 """how the column names of the table that records a split begin; those of metadata follow"""
-
-LABEL_JOINT = "|"
-"""stands between the class names of an image that may have several, in that table"""
 
 
 class Sample(NamedTuple):
@@ -72,8 +66,8 @@ class ImageIndex:
     """the columns of its table that were named, to find the same ones in other tables"""
     metadata: Metadata | None = None
     """what the metadata beside its images means; None where there is none"""
-    multilabel: bool = False
-    """whether a sample may have several classes, or none"""
+    task: Task = field(default_factory=SingleLabel)
+    """what is asked of each sample: its class, or its classes"""
 
     def of_split(self, split: Split) -> tuple[Sample, ...]:
         """Return the samples of one split, in order."""
@@ -117,23 +111,16 @@ class ImageIndex:
 
     def label_text(self, sample: Sample) -> str:
         """Return the names of the classes of a sample in one text."""
-        return LABEL_JOINT.join(self.class_names[label] for label in sample.labels)
+        return self.task.label_text([self.class_names[label] for label in sample.labels])
 
     def target(self, sample: Sample) -> int | list[float]:
         """Return what a model is to answer for a sample: its class, or of several 0 and 1 for each class."""
-        if not self.multilabel:
-            return sample.target
-        return [float(label in sample.labels) for label in range(len(self.class_names))]
+        return self.task.target(sample.labels, len(self.class_names))
 
     @property
     def labels_per_image(self) -> float:
         """Return the mean number of classes of a sample."""
         return sum(len(sample.labels) for sample in self.samples) / len(self.samples)
-
-    def prevalences(self, split: Split) -> tuple[float, ...]:
-        """Return the share of the samples of a split that have each class, in class order."""
-        images = self.count(split)
-        return tuple(number / images for number in self.counts(split).values())
 
 
 def load_sample(

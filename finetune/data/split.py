@@ -28,6 +28,10 @@ class Fold(NamedTuple):
         return f"fold {self.number} of {self.of}"
 
 
+Validation = float | str | Fold
+"""What to validate on: a fraction, `auto`, the name of a folder, the path of a table, or a fold."""
+
+
 def stratified_split(
     names: Sequence[str], targets: Sequence[int], *, fraction: float, seed: int
 ) -> list[bool]:

@@ -10,14 +10,12 @@ from finetune.config.config import Config
 from finetune.config.sections import StageConfig
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
-from finetune.data.loading.balance import balance_line, class_weights, positive_weights
 from finetune.data.loading.dataset import EvalImages, TrainImages
 from finetune.data.loading.loaders import ImageLoader, build_eval_loader, build_train_loader, fit_batch_size
 from finetune.data.loading.transforms import eval_transform, train_transform
 from finetune.data.loading.workers import choose_workers
 from finetune.experiment.model import build_model
-from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto
-from finetune.experiment.task import resolved
+from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto, resolved_monitor
 from finetune.machine.device import choose_precision, describe
 from finetune.model import ImageClassifier
 from finetune.model.download import Say
@@ -25,10 +23,10 @@ from finetune.notes import Note
 from finetune.optim.build import build_optimizer, has_momentum
 from finetune.optim.param_groups import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.optim.schedule import OneCycle
+from finetune.task.balance import balance_line
 from finetune.training.early_stopping import EarlyStopping
 from finetune.training.events import Hooks, Loaders, Position
 from finetune.training.loop import fit_one_cycle
-from finetune.training.losses import choose_loss
 from finetune.training.step import TrainingStep
 
 
@@ -79,8 +77,8 @@ def _notes(asked: Config, experiment: Experiment) -> Iterator[Note]:
     if lowered := lowered_batch(asked, experiment):
         yield Note(lowered, warning=True)
     if config.data.balance != "none":
-        weights, what = balance_weights(config, index), "a positive" if index.multilabel else "an image"
-        yield Note(balance_line(config.data.balance, index.class_names, weights, what))
+        weights = balance_weights(config, index)
+        yield Note(balance_line(config.data.balance, index.class_names, weights, index.task.weighed))
     yield Note(model_line(experiment))
 
 
@@ -213,7 +211,7 @@ def early_stopping(config: Config) -> EarlyStopping | None:
     if section.patience is None:
         return None
     return EarlyStopping(
-        metric=section.metric or resolved(config.monitor),
+        metric=section.metric or resolved_monitor(config),
         patience=section.patience,
         min_delta=section.min_delta,
         pct_start=config.one_cycle.pct_start,
@@ -223,8 +221,7 @@ def early_stopping(config: Config) -> EarlyStopping | None:
 def build_loss(experiment: Experiment) -> nn.Module:
     """Build the loss that the config asks for, on the device of the experiment."""
     config, index = experiment.config, experiment.index
-    loss = choose_loss(
-        multilabel=index.multilabel,
+    loss = index.task.loss(
         gamma=config.loss.focus,
         label_smoothing=config.loss.label_smoothing,
         weights=balance_weights(config, index) if config.data.balance == "loss" else None,
@@ -234,9 +231,5 @@ def build_loss(experiment: Experiment) -> nn.Module:
 
 def balance_weights(config: Config, index: ImageIndex) -> list[float]:
     """Return how much an image of each class counts, or one that has it where it may have several."""
-    counts, beta = list(index.counts("train").values()), config.data.balance_beta
-    return (
-        positive_weights(counts, index.count("train"), beta)
-        if index.multilabel
-        else class_weights(counts, beta)
-    )
+    counts = list(index.counts("train").values())
+    return index.task.balance_weights(counts, index.count("train"), config.data.balance_beta)

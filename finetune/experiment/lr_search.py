@@ -18,13 +18,11 @@ from finetune.experiment.build import (
     plan_groups,
     stage_cycle,
 )
-from finetune.lr_finder.chance import expected_shares, guessing_logits
 from finetune.lr_finder.heuristics import ORDER, Curve, choose, divergence, judge_against_chance, suggest
 from finetune.lr_finder.race import Entry, League, line_up, run_race
 from finetune.lr_finder.result import LrFindResult, StartingWeights, decide
 from finetune.lr_finder.sweep import Range, mean_curve, range_test
 from finetune.lr_finder.trial import Trial, no_trace
-from finetune.metrics.score import judge
 from finetune.progress import NewBar, no_bar
 from finetune.training.events import Loaders
 from finetune.training.features import compute_features, feature_batches
@@ -77,27 +75,20 @@ def find_lr(
 def guess_of(experiment: Experiment) -> Tensor:
     """Return the logits (C,) that a training of the experiment leads to if images say nothing."""
     config, index = experiment.config, experiment.index
-    shares = expected_shares(
+    return index.task.guess(
         list(index.counts("train").values()),
         index.count("train"),
-        multilabel=index.multilabel,
         weights=None if config.data.balance == "none" else balance_weights(config, index),
         label_smoothing=config.loss.label_smoothing,
         focal=config.loss.focus > 0,
     )
-    return guessing_logits(shares, multilabel=index.multilabel)
 
 
 def _loss_of_guessing(trial: Trial, experiment: Experiment) -> float:
     """Return what the loss of the training is where every image gets the same logits."""
     guess, index = guess_of(experiment), experiment.index
     samples = index.thinned("train", _MOST_GUESSED).of_split("train")
-    if index.multilabel:
-        targets = torch.zeros(len(samples), len(guess))
-        for row, sample in enumerate(samples):
-            targets[row, list(sample.labels)] = 1
-    else:
-        targets = torch.tensor([sample.labels[0] for sample in samples])
+    targets = torch.tensor([index.target(sample) for sample in samples])
     logits = guess.expand(len(samples), -1).to(trial.device)
     return float(trial.loss(logits, targets.to(trial.device)))
 
@@ -129,7 +120,7 @@ def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
         val=loaders.val,
         new_optimizer=lambda: build_stage_optimizer(config, plans),
         loss=build_loss(experiment),
-        judge=judge,
+        judge=experiment.index.task.judge,
         device=experiment.device,
         seed=config.seed,
         stage=number,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from finetune.choices import Kind
+from finetune.choices import Kind, Monitor
 from finetune.config.config import Config
 from finetune.config.values import FoldConfig
 from finetune.data.images import ImageLimits, parse_colour
@@ -12,7 +12,6 @@ from finetune.data.indexing.hold_out import group_shares
 from finetune.data.quality.scan import check_images
 from finetune.data.split import Fold
 from finetune.data.table import Columns
-from finetune.experiment.task import Task
 from finetune.notes import Note, as_warnings
 from finetune.progress import NewBar, no_bar
 from finetune.text import printable
@@ -50,7 +49,7 @@ def read_data(config: Config, new_bar: NewBar = no_bar) -> ImageData:
 def data_lines(config: Config, index: ImageIndex) -> list[str]:
     """Say what the data are: the metadata, how many images of how many classes, and how they are split."""
     counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]
-    labels = f", {index.labels_per_image:.2g} an image" if index.multilabel else ""
+    labels = f", {index.labels_per_image:.2g} an image" if index.task.multilabel else ""
     classes = f"{len(index.class_names)} classes{labels}"
     lines = [*metadata_lines(index), f"data    {config.data.path}: {classes}, images: {', '.join(counts)}"]
     shares = group_shares(index)
@@ -85,10 +84,21 @@ def resolve_auto(config: Config, index: ImageIndex) -> Config:
     Raises:
         ConfigError: it asks for what these data cannot have.
     """
-    what = Task(index.multilabel, config.data.path)
-    what.check_balance(config.data.balance)
-    loss = config.loss.model_copy(update={"name": what.loss(config.loss.name)})
-    return config.model_copy(update={"loss": loss, "monitor": what.monitor(config.monitor)})
+    task = index.task
+    if config.data.balance == "sampler":
+        task.require_one_class(
+            f"data.balance: sampler shows images by their class, and those of {printable(config.data.path)} "
+            "may have several; write loss, or none."
+        )
+    loss = config.loss.model_copy(update={"name": task.loss_name(config.loss.name, config.data.path)})
+    monitor = task.default_monitor if config.monitor == "auto" else config.monitor
+    return config.model_copy(update={"loss": loss, "monitor": monitor})
+
+
+def resolved_monitor(config: Config) -> Monitor:
+    """Return the monitor of a config in which nothing is `auto` any more."""
+    assert config.monitor != "auto"
+    return config.monitor
 
 
 def metadata_lines(index: ImageIndex) -> list[str]:

@@ -15,6 +15,7 @@ from finetune.data.table import Columns
 from finetune.errors import CheckpointError
 from finetune.model import ImageClassifier, ModelSpec, Weights, rebuild_classifier
 from finetune.runs import MODEL, STATUS, Run, open_run
+from finetune.task import Task, task_of
 from finetune.version import VERSION
 
 _FORMAT = 3
@@ -38,6 +39,8 @@ class Trained:
     """What it has learned of the metadata of an image; None if it takes none."""
     best: str
     """When its weights were the best: `stage unfrozen, epoch 4`."""
+    task: Task
+    """What is asked of each image: its class, or its classes."""
     thresholds: tuple[float, ...] | None = None
     """Probability from which on each class is given; None where an image has the most probable one."""
 
@@ -52,7 +55,7 @@ def describe_model(
         "torch": torch.__version__,
         "model": spec.to_dict(),
         "class_names": list(index.class_names),
-        "multilabel": index.multilabel,
+        "multilabel": index.task.multilabel,
         "reading": asdict(limits),
         "batch_size": batch_size,
         "root": None if index.root is None else str(index.root),
@@ -138,6 +141,7 @@ def _rebuild(
     root, metadata, columns = description["root"], description["metadata"], dict(description["columns"])
     if isinstance(columns.get("label"), list):
         columns["label"] = tuple(columns["label"])
+    task = task_of(bool(description.get("multilabel")))
     return Trained(
         run=run,
         model=rebuild_classifier(description["model"], state).to(device).eval(),
@@ -149,13 +153,12 @@ def _rebuild(
         columns=Columns(**columns),
         metadata=None if metadata is None else Metadata.from_dict(metadata),
         best=f"stage {description['best']['stage']}, epoch {description['best']['epoch']}",
-        thresholds=_thresholds(description),
+        task=task,
+        thresholds=_thresholds(description) if task.multilabel else None,
     )
 
 
-def _thresholds(description: dict[str, Any]) -> tuple[float, ...] | None:
-    if not description.get("multilabel"):
-        return None
+def _thresholds(description: dict[str, Any]) -> tuple[float, ...]:
     thresholds = tuple(float(number) for number in description["thresholds"])
     if len(thresholds) != len(description["class_names"]):
         raise ValueError(f"{len(thresholds)} thresholds for {len(description['class_names'])} classes")

@@ -12,7 +12,7 @@ from finetune.commands.evaluate.evaluate import eval_loader
 from finetune.data.index import ImageIndex
 from finetune.data.metadata import metadata_tensors
 from finetune.display import Display
-from finetune.metrics.score import Scores, score
+from finetune.metrics.score import Scores
 from finetune.progress import NewBar
 from finetune.runs.trained_model import Trained
 
@@ -58,8 +58,9 @@ def ablate_metadata(trained: Trained, index: ImageIndex, new_bar: NewBar) -> lis
             targets.append(batch_targets)
             done += len(images)
             bar.advance_to(done)
+    names, thresholds, truth = trained.class_names, trained.thresholds, torch.cat(targets)
     return [
-        Ablation(case, score(torch.cat(of_case), torch.cat(targets), trained.class_names, trained.thresholds))
+        Ablation(case, trained.task.score(torch.cat(of_case), truth, names, thresholds))
         for case, of_case in zip(cases, logits, strict=True)
     ]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from finetune.choices import DeviceName, Split
 from finetune.data.images import ImageLimits
-from finetune.data.index import LABEL_JOINT, ImageIndex, Sample
+from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.match_classes import match_classes
 from finetune.data.loading.dataset import EvalImages
 from finetune.data.loading.loaders import ImageLoader, build_eval_loader
@@ -15,7 +15,7 @@ from finetune.data.quality.scan import check_images
 from finetune.display import Display
 from finetune.errors import DataError
 from finetune.machine.device import choose_device, keep_large_buffers
-from finetune.metrics.score import Scores, score
+from finetune.metrics.score import Scores
 from finetune.notes import as_warnings
 from finetune.progress import NewBar
 from finetune.runs.trained_model import Trained, load_trained, unfinished_warning
@@ -74,7 +74,7 @@ def evaluate_split(trained: Trained, index: ImageIndex, split: Split, new_bar: N
             device=trained.device,
             done=lambda batches: bar.advance_to(min(batches * trained.batch_size, images)),
         )
-    return score(logits, targets, trained.class_names, trained.thresholds)
+    return trained.task.score(logits, targets, trained.class_names, trained.thresholds)
 
 
 def eval_loader(trained: Trained, index: ImageIndex, split: Split) -> ImageLoader:
@@ -111,26 +111,18 @@ def own_index(trained: Trained) -> ImageIndex:
         )
     targets = {name: target for target, name in enumerate(trained.class_names)}
     rows = trained.run.read_split()
-    several = trained.thresholds is not None
     samples = tuple(
         Sample(
             row.name,
-            tuple(targets[own] for own in _own_classes(row.class_name, several)),
+            tuple(targets[own] for own in trained.task.names_in(row.class_name)),
             row.split,
             metadata=row.metadata,
         )
         for row in rows
     )
     return ImageIndex(
-        trained.root, trained.class_names, samples, metadata=trained.metadata, multilabel=several
+        trained.root, trained.class_names, samples, metadata=trained.metadata, task=trained.task
     )
-
-
-def _own_classes(text: str, several: bool) -> list[str]:
-    """Return the classes that a run's split.csv has for an image."""
-    if not several:
-        return [text]
-    return text.split(LABEL_JOINT) if text else []
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -11,7 +11,7 @@ from finetune.commands.evaluate.evaluate import evaluate_split
 from finetune.commands.train.stages import TrainingRun, resolved_config
 from finetune.display import duration
 from finetune.experiment.build import Experiment
-from finetune.experiment.task import resolved
+from finetune.experiment.read_data import resolved_monitor
 from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
 from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose
@@ -56,14 +56,14 @@ def diagnose_run(training: TrainingRun, experiment: Experiment) -> list[Finding]
         for stage in config.stages
         if (rows := [row for row in recorder.history if row.stage == stage.name])
     ]
+    counts, smoothing = list(index.counts("train").values()), config.loss.label_smoothing
+    baseline = index.task.baseline(counts, index.count("train"), label_smoothing=smoothing)
     knobs = Knobs(
-        classes=len(recorder.best_scores.class_names),
-        label_smoothing=config.loss.label_smoothing,
+        **baseline._asdict(),
         weight_decay=config.optimizer.weight_decay,
         augment=config.data.augment,
         trains_all=config.stages[-1].train in ("all", config.model.layer_groups),
         pretrained=config.model.weights != "none",
-        prevalences=index.prevalences("train") if index.multilabel else (),
     )
     scores = recorder.best_scores
     predictions = None
@@ -109,7 +109,7 @@ def write_outcome(training: TrainingRun, experiment: Experiment) -> Outcome:
         best = f"best model (stage {recorder.best.stage}, epoch {recorder.best.epoch})"
         display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
         show_scores(display, of_split)
-    show_ablations(ablations, recorder.best_scores, resolved(experiment.config.monitor), display)
+    show_ablations(ablations, recorder.best_scores, resolved_monitor(experiment.config), display)
     if findings:
         display.say("\n" + "\n".join(["diagnosis:", *map(str, findings)]))
     display.say(f"\ndone in {duration(report['seconds'])}: {run.directory}")
@@ -137,7 +137,7 @@ def build_report(
     findings: Sequence[Finding],
 ) -> dict[str, Any]:
     """Return the content of report.json; `scores` are those of the best model, by split."""
-    recorder, metric = training.recorder, resolved(experiment.config.monitor)
+    recorder, metric = training.recorder, resolved_monitor(experiment.config)
     return {
         "run_dir": str(training.run.directory),
         "best": asdict(recorder.best),
@@ -158,7 +158,6 @@ def best_model(training: TrainingRun, experiment: Experiment) -> Trained:
     """Put the best weights into the model, which is trained no more, and return it ready for use."""
     recorder, index, model = training.recorder, experiment.index, experiment.model
     model.load_state_dict(recorder.best_weights)
-    thresholds = recorder.best_scores.thresholds
     return Trained(
         run=training.run,
         model=model.eval(),
@@ -170,7 +169,8 @@ def best_model(training: TrainingRun, experiment: Experiment) -> Trained:
         columns=index.columns,
         metadata=index.metadata,
         best=f"stage {recorder.best.stage}, epoch {recorder.best.epoch}",
-        thresholds=None if thresholds is None else tuple(thresholds),
+        task=index.task,
+        thresholds=recorder.best_scores.thresholds,
     )
 
 

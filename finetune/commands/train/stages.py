@@ -25,7 +25,6 @@ from finetune.experiment.build import (
 from finetune.experiment.lr_search import find_lr
 from finetune.lr_finder.result import StartingWeights
 from finetune.machine.signals import StopSignals
-from finetune.metrics.score import score
 from finetune.notes import Note
 from finetune.optim.learning_rates import LearningRate
 from finetune.optim.param_groups import LEAST_IMPORTANT_COLUMNS, TABLE_COLUMNS, GroupPlan
@@ -178,8 +177,7 @@ class _Watch:
     ) -> None:
         self._experiment, self._stage, self._recorder = experiment, stage, recorder
         self._display, self._bar = display, bar
-        usual = ["val_map"] if experiment.index.multilabel else []
-        names = dict.fromkeys([*usual, experiment.config.monitor])
+        names = dict.fromkeys([experiment.index.task.default_monitor, experiment.config.monitor])
         self._shown = [_MONITORED[name] for name in names if name in _MONITORED]
         self._spare = self._spare_columns(display.width)
         headings = "".join(f"  {heading:>8}" for heading, _ in self._shown)
@@ -194,7 +192,8 @@ class _Watch:
         self._bar.advance_to(None, f"validating, batch {done} of {total}")
 
     def epoch(self, epoch: Epoch) -> bool:
-        scores = score(epoch.val_logits, epoch.val_targets, self._experiment.index.class_names)
+        index = self._experiment.index
+        scores = index.task.score(epoch.val_logits, epoch.val_targets, index.class_names)
         row = self._recorder.add_epoch(self._stage.name, epoch, scores, self._experiment.model)
         count, accuracy = f"{row.epoch}/{self._stage.epochs}", f"{row.val_accuracy:.2%}"
         shown = "".join(f"  {format(*value(row)):>8}" for _, value in self._shown)

@@ -28,7 +28,7 @@ from finetune.data.quality.fingerprint import Fingerprint, take_fingerprints
 from finetune.display import Display
 from finetune.errors import Stopped
 from finetune.experiment.build import Experiment, early_stopping, plan_groups
-from finetune.experiment.task import resolved
+from finetune.experiment.read_data import resolved_monitor
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note, as_warnings
 from finetune.runs import STARTED, STATUS, Run, create_run, find_run, resume_run
@@ -123,7 +123,7 @@ def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Di
     )
     recorder = RunRecorder(
         run,
-        monitor=resolved(config.monitor),
+        monitor=resolved_monitor(config),
         description=description,
         epochs={stage.name: stage.epochs for stage in config.stages},
         early_stopping=early_stopping(config),

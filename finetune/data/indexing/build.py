@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finetune.choices import CaseVariants
 from finetune.data.builtin import digits, turned_digits
-from finetune.data.index import ImageIndex, Sample, Validation
+from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.class_folders import (
     Part,
     check_at_least_two,
@@ -21,7 +21,7 @@ from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.fit_metadata import learn_metadata
 from finetune.data.indexing.from_table import index_table, table_root
 from finetune.data.indexing.hold_out import hold_out, keep_per_class
-from finetune.data.split import Fold
+from finetune.data.split import Fold, Validation
 from finetune.data.table import ROLES, USUAL_COLUMNS, Columns, Table, is_table, read_table
 from finetune.errors import ConfigError, DataError
 from finetune.text import printable, with_counts
@@ -73,11 +73,10 @@ def index_images(
 
 
 def _check_countable(index: ImageIndex, path: str | Path) -> None:
-    if index.multilabel:
-        raise ConfigError(
-            f"data.images_per_class: the images of {path} may have several classes each, and cannot be "
-            "counted out by class; leave it out."
-        )
+    index.task.require_one_class(
+        f"data.images_per_class: the images of {path} may have several classes each, and cannot be "
+        "counted out by class; leave it out."
+    )
 
 
 def _index_any_table(

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.choices import SPLITS, SUFFIXES, TABLE_SUFFIXES, Split
-from finetune.data.index import Validation
 from finetune.data.indexing.find_images import FoundImages, find_images, list_folders
 from finetune.data.indexing.split_folders import find_split_folders, refuse_splits_below
-from finetune.data.split import Fold
+from finetune.data.split import Fold, Validation
 from finetune.data.table import is_table
 from finetune.errors import DataError
 from finetune.text import printable, quoted, where_paths_begin, with_counts

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from finetune.choices import CaseVariants, Split
-from finetune.data.index import LABEL_JOINT, ImageIndex, Sample
+from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.class_folders import existing_folder
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.table import Columns, ImageRow, Table, guess_separator, read_rows
 from finetune.errors import DataError
+from finetune.task import LABEL_JOINT, Task, task_of
 from finetune.text import printable, quoted, with_counts
 
 
@@ -31,11 +32,14 @@ def index_table(
     class_names = _class_names(table, rows, columns, case_variants)
     warnings = [_unused_line(table, unused, grouped=rows[0].group is not None)] if unused else []
     warnings += _check_splits(table, rows)
-    warnings += _always_there(table, rows) if columns.multilabel else _made_of_others(table, class_names)
-    samples = samples_of(rows, class_names, keep_split=True, multilabel=columns.multilabel)
-    return ImageIndex(
-        root, class_names, samples, tuple(warnings), columns=columns, multilabel=columns.multilabel
-    )
+    if columns.multilabel:
+        _check_joint(table, class_names)
+        warnings += _always_there(table, rows)
+    else:
+        warnings += _made_of_others(table, class_names)
+    task = task_of(columns.multilabel)
+    samples = samples_of(rows, class_names, task, keep_split=True)
+    return ImageIndex(root, class_names, samples, tuple(warnings), columns=columns, task=task)
 
 
 def table_root(path: str | Path, image_folder: str | Path | None) -> Path:
@@ -46,22 +50,22 @@ def table_root(path: str | Path, image_folder: str | Path | None) -> Path:
 
 
 def samples_of(
-    rows: Sequence[ImageRow], class_names: Sequence[str], *, keep_split: bool, multilabel: bool
+    rows: Sequence[ImageRow], class_names: Sequence[str], task: Task, *, keep_split: bool
 ) -> tuple[Sample, ...]:
     """Return the rows of known classes as samples in the order of their names' bytes.
 
     Args:
         rows: the rows of a table with labels.
-        class_names: the classes; others are left out, with the row unless it may have several.
+        class_names: the classes; others are left out.
+        task: a row whose labels it does not accept is left out.
         keep_split: whether a sample is of the split that its row says (`train` if it says nothing); else all
             are of the split `test`.
-        multilabel: whether a row may have several classes, or none.
     """
     targets = {name: target for target, name in enumerate(class_names)}
     samples = []
     for row in rows:
         labels = tuple(sorted(targets[name] for name in row.labels or () if name in targets))
-        if labels or multilabel:
+        if task.accepts(labels):
             split: Split = (row.split or "train") if keep_split else "test"
             samples.append(Sample(row.name, labels, split, row.group, row.place, row.metadata))
     return tuple(sorted(samples, key=lambda sample: os.fsencode(sample.name)))
@@ -97,8 +101,6 @@ def _class_names(
     counts = _counts(rows, "train")
     names = {name for row in rows for name in row.labels or ()}
     check_class_names(names, table.path, case_variants, kind="class", remedy="correct the labels")
-    if columns.multilabel:
-        _check_joint(table, names)
     if isinstance(columns.label, tuple):
         without = [name for name in columns.label if name not in counts]
         if without:

@@ -1,13 +1,14 @@
 """Decide which samples validate: a part of each class, whole groups, one fold, or what a table says."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from finetune.data.index import SPLIT_HEADER, ImageIndex, Sample, Validation
+from finetune.data.index import SPLIT_HEADER, ImageIndex, Sample
 from finetune.data.indexing.class_folders import DEFAULT_FRACTION
 from finetune.data.split import (
     Fold,
+    Validation,
     grouped_folds,
     grouped_split,
     limit_per_class,
@@ -17,8 +18,6 @@ from finetune.data.split import (
 from finetune.data.table import USUAL_COLUMNS, Role, Table, is_table, read_rows, read_table
 from finetune.errors import DataError
 from finetune.text import printable, quoted, unprotect_cell, with_counts
-
-_NO_CLASS, _EVERY_SAMPLE = 2**31, 2**31 + 1  # beyond every class
 
 
 def hold_out(index: ImageIndex, val: Validation, seed: int) -> ImageIndex:
@@ -75,18 +74,20 @@ def _held_out(index: ImageIndex, how: float | Fold, seed: int) -> ImageIndex:
             "a class needs at least 2."
         )
     train = index.of_split("train")
-    flags = _flags(train, how, seed, multilabel=index.multilabel)
+    flags = _flags(train, [index.task.strata(sample.labels) for sample in train], how, seed)
     held_out = {sample.name for sample, flag in zip(train, flags, strict=True) if flag}
     samples = (s._replace(split="val") if s.name in held_out else s for s in index.samples)
     index = replace(index, samples=tuple(samples))
     return _check_classes(index, how)
 
 
-def _flags(train: Sequence[Sample], how: float | Fold, seed: int, *, multilabel: bool) -> list[bool]:
-    """Tell for each training sample whether it is held out."""
-    if multilabel or any(sample.group is not None for sample in train):
-        return _flags_of_groups(train, how, seed, multilabel=multilabel)
-    names, targets = [sample.name for sample in train], [sample.target for sample in train]
+def _flags(
+    train: Sequence[Sample], strata: Sequence[tuple[int, ...]], how: float | Fold, seed: int
+) -> list[bool]:
+    """Tell for each training sample whether it is held out; each of its strata is to have its share."""
+    if any(sample.group is not None for sample in train) or any(len(own) > 1 for own in strata):
+        return _flags_of_groups(train, strata, how, seed)
+    names, targets = [sample.name for sample in train], [stratum for (stratum,) in strata]
     if isinstance(how, Fold):
         folds = stratified_folds(names, targets, folds=how.of, seed=seed)
         return [fold == how.number - 1 for fold in folds]
@@ -94,19 +95,14 @@ def _flags(train: Sequence[Sample], how: float | Fold, seed: int, *, multilabel:
 
 
 def _flags_of_groups(
-    train: Sequence[Sample], how: float | Fold, seed: int, *, multilabel: bool
+    train: Sequence[Sample], strata: Sequence[tuple[int, ...]], how: float | Fold, seed: int
 ) -> list[bool]:
-    """Tell the same of samples that are dealt by groups.
-
-    A sample that may have several classes is a group: its labels cannot be parted. Those without a class are
-    dealt as a class, and so are all samples, so that the part of the images is met like that of each class.
-    """
+    """Tell the same of samples that are dealt by groups, as those of several strata are: one by one."""
     groups: list[str] = []
     targets: list[int] = []
-    for sample in train:
-        labels = (*(sample.labels or (_NO_CLASS,)), _EVERY_SAMPLE) if multilabel else sample.labels
-        groups += [_whole(sample)] * len(labels)
-        targets += labels
+    for sample, own in zip(train, strata, strict=True):
+        groups += [_whole(sample)] * len(own)
+        targets += own
     if isinstance(how, Fold):
         flags = [f == how.number - 1 for f in grouped_folds(groups, targets, folds=how.of, seed=seed)]
     else:
@@ -124,7 +120,7 @@ def _check_classes(index: ImageIndex, how: float | Fold) -> ImageIndex:
     train, val = index.counts("train"), index.counts("val")
     lost = {name: val[name] for name, number in train.items() if not number}
     if lost:
-        what = "among those" if index.multilabel else "of one group, and that is"
+        what = "of one group, and that is" if _each_is_one_group(index, lost) else "among those"
         raise DataError(
             f"{with_counts(lost)}: all are {what} held out in {how}; then nothing is left to learn the class "
             "from. Take fewer folds, or find images of other groups."
@@ -141,6 +137,15 @@ def _check_classes(index: ImageIndex, how: float | Fold) -> ImageIndex:
         return index
     line = f"classes without an image to validate on: {with_counts(absent)}"
     return replace(index, warnings=(*index.warnings, line))
+
+
+def _each_is_one_group(index: ImageIndex, class_names: Iterable[str]) -> bool:
+    """Tell whether all images to validate on of each class are of one group."""
+    groups: dict[str, set[str | None]] = {name: set() for name in index.class_names}
+    for sample in index.of_split("val"):
+        for label in sample.labels:
+            groups[index.class_names[label]].add(sample.group)
+    return all(len(groups[name]) == 1 and None not in groups[name] for name in class_names)
 
 
 def _check_groups(index: ImageIndex) -> None:

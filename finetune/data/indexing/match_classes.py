@@ -15,6 +15,7 @@ from finetune.data.indexing.split_folders import find_evaluated_folder
 from finetune.data.metadata import Metadata
 from finetune.data.table import USUAL_COLUMNS, Columns, Table, is_table, read_rows, read_table
 from finetune.errors import DataError
+from finetune.task import task_of
 from finetune.text import printable, quoted
 
 
@@ -101,7 +102,8 @@ def _match_table(table: Table, class_names: Sequence[str], columns: Columns, spl
         there = ", ".join(f"{number} {name}" for name, number in splits.items())
         raise DataError(f"{table} has no {split} rows; it has {there}. Choose with --split.")
     check_some_exist(table, root, rows)
-    samples = samples_of(rows, class_names, keep_split=False, multilabel=columns.multilabel)
+    task = task_of(columns.multilabel)
+    samples = samples_of(rows, class_names, task, keep_split=False)
     counts = Counter(name for row in rows for name in row.labels or ())
     if not counts.keys() & set(class_names):
         raise DataError(
@@ -109,7 +111,7 @@ def _match_table(table: Table, class_names: Sequence[str], columns: Columns, spl
             f"{quoted(counts) or 'none'}, "
             f"the model knows {quoted(class_names)}."
         )
-    index = ImageIndex(root, tuple(class_names), samples, multilabel=columns.multilabel)
+    index = ImageIndex(root, tuple(class_names), samples, task=task)
     return _matched(index, counts)
 
 

@@ -208,7 +208,7 @@ def _repeats(kind: str, groups: Sequence[tuple[str, ...]], index: ImageIndex) ->
     sorted_groups = [_Group(names, samples) for names in groups]
     findings = []
     for harm, (where, advice) in _HARMS.items():
-        where = _OF_SEVERAL.get(harm, where) if index.multilabel else where
+        where = _OF_SEVERAL.get(harm, where) if index.task.multilabel else where
         items = tuple(group.item(index) for group in sorted_groups if group.harm == harm)
         if items:
             count = "1 group" if len(items) == 1 else f"{len(items):,} groups"

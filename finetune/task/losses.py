@@ -7,15 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def choose_loss(
-    *, multilabel: bool, gamma: float, label_smoothing: float, weights: Sequence[float] | None
-) -> nn.Module:
-    """Return the loss of images that have one class each, or of images that may have several."""
-    if multilabel:
-        return MultiLabelLoss(gamma=gamma, label_smoothing=label_smoothing, positive_weights=weights)
-    return ClassificationLoss(gamma=gamma, label_smoothing=label_smoothing, class_weights=weights)
-
-
 class ClassificationLoss(nn.Module):
     """The mean over a batch of weight · (1 − p)^gamma · cross-entropy, where p is the target's probability.
 
