@@ -5,6 +5,10 @@ import json
 import pytest
 from conftest import draw_images, run_finetune
 
+from finetune.commands.predict.output import output_of
+from finetune.commands.predict.prediction import Answer, Prediction
+from finetune.task import MultiLabel, SingleLabel
+
 
 @pytest.fixture
 def pictures(tmp_path):
@@ -71,3 +75,53 @@ def test_an_empty_folder_is_an_error(small_run, tmp_path):
     result = run_finetune("predict", small_run, tmp_path)
     assert result.exit_code == 3
     assert "No images in" in result.stderr
+
+
+# How predictions are written
+
+
+def prediction(task, *, top_k=2, error=None):
+    """Return an answer for two classes, of which the first is given; or why there is none."""
+    classes = () if error else (Answer("cat", 0.7, True, 0.6), Answer("dog", 0.5, False, 0.9))
+    return Prediction("a.png", classes, error, top_k, task)
+
+
+def test_one_class_is_written_without_labels_and_thresholds():
+    output = output_of([prediction(SingleLabel())])
+    assert output.json_object(prediction(SingleLabel())) == {
+        "image": "a.png",
+        "predictions": [{"class": "cat", "probability": 0.7}, {"class": "dog", "probability": 0.5}],
+        "error": None,
+    }
+    assert output.csv_header == ("image", "rank", "class", "probability", "error")
+    assert [tuple(row) for row in output.csv_rows(prediction(SingleLabel()))] == [output.csv_header[:-1]] * 2
+    assert output.table_row(prediction(SingleLabel())) == ("a.png", "cat", "70.00%", "dog 50.00%")
+    assert len(output.table_header) == 4
+
+
+def test_several_classes_are_written_with_what_decides_on_each():
+    answer = prediction(MultiLabel(), top_k=1)
+    output = output_of([answer])
+    assert list(output.json_object(answer)) == ["image", "labels", "predictions", "error"]
+    assert output.json_object(answer)["labels"] == ["cat"]
+    assert output.json_object(answer)["predictions"] == [
+        {"class": "cat", "probability": 0.7, "threshold": 0.6}
+    ]
+    assert output.csv_header == ("image", "rank", "class", "probability", "assigned", "error")
+    assert [row["assigned"] for row in output.csv_rows(answer)] == [1, 0]
+    assert output.table_row(prediction(MultiLabel())) == ("a.png", "cat 70.00%", "dog 50.00%")
+    assert output.table_header == ("image", "labels", "next most probable")
+
+
+@pytest.mark.parametrize("task", [SingleLabel(), MultiLabel()])
+def test_an_image_that_cannot_be_read_has_a_row_with_the_reason(task):
+    answer = prediction(task, error="truncated")
+    output = output_of([answer])
+    assert output.csv_rows(answer) == [{"image": "a.png", "error": "truncated"}]
+    row = output.table_row(answer)
+    assert (row[0], row[1], row[-1], len(row)) == ("a.png", "–", "truncated", len(output.table_header))
+    assert output.json_object(answer)["predictions"] == []
+
+
+def test_without_any_prediction_the_header_is_that_of_one_class():
+    assert output_of([]).csv_header == output_of([prediction(SingleLabel())]).csv_header

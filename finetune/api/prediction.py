@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from finetune.commands.predict.predict import Prediction as CommandPrediction
+from finetune.commands.predict.prediction import Prediction as CommandPrediction
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,4 @@ class Prediction:
 def from_command(answer: CommandPrediction) -> Prediction:
     """Return what the command answers, as this package does."""
     probabilities = {one.name: one.probability for one in answer.classes}
-    labels = answer.labels if answer.multilabel else list(probabilities)[:1]
-    return Prediction(answer.image, tuple(labels), probabilities, answer.error)
+    return Prediction(answer.image, tuple(answer.labels), probabilities, answer.error)

@@ -61,19 +61,21 @@ def predict(
     with reported_errors():
         if as_json and as_csv:
             raise ConfigError("--json and --csv cannot both go to stdout; choose one.")
-        from finetune.commands.predict.predict import csv_header, table_header
+        from finetune.commands.predict.output import output_of
         from finetune.commands.predict.predict import predict as story
 
         display = display_for(as_json or as_csv)
         answers = story(run, images, metadata=metadata or (), top_k=top_k, device=device, display=display)
+        output = output_of(answers)
         if as_json:
-            print_result(json.dumps([answer.to_dict() for answer in answers]))
+            print_result(json.dumps([output.json_object(answer) for answer in answers]))
         elif as_csv:
-            writer = csv.DictWriter(sys.stdout, csv_header(answers), lineterminator="\n")
+            writer = csv.DictWriter(sys.stdout, output.csv_header, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(row for answer in answers for row in answer.csv_rows())
+            writer.writerows(row for answer in answers for row in output.csv_rows(answer))
         else:
-            display.table(table_header(answers), [answer.table_row() for answer in answers], paths=("image",))
+            rows = [output.table_row(answer) for answer in answers]
+            display.table(output.table_header, rows, paths=("image",))
         unread = [answer for answer in answers if answer.error is not None]
         if unread:
             display.warn(f"{len(unread)} of {len(answers)} images could not be read")

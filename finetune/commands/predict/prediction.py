@@ -1,0 +1,38 @@
+"""What a model answers for one image."""
+
+from dataclasses import dataclass
+
+from finetune.task import Task
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one class."""
+
+    name: str
+    probability: float
+    given: bool
+    """whether the image has the class, as the model sees it"""
+    threshold: float | None
+    """probability from which on the class is given; None where the most probable one is"""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.probability:.2%}"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image: its most probable classes, or why there is none."""
+
+    image: str
+    classes: tuple[Answer, ...]
+    """the most probable, and all that are given, most probable first; empty if the image cannot be read"""
+    error: str | None
+    top_k: int
+    """how many of them were asked for"""
+    task: Task
+
+    @property
+    def labels(self) -> list[str]:
+        """Return the classes that the image has."""
+        return [answer.name for answer in self.classes if answer.given]
