@@ -1,10 +1,10 @@
 """The report of a run as one HTML page."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -17,7 +17,20 @@ from finetune.report.scores import most_confused
 from finetune.runs.recorder import EpochRow
 from finetune.text import printable
 
-_MOST_CONFUSIONS = 10
+
+class _Layout(NamedTuple):
+    """What the page shows of a task."""
+
+    template: str
+    score_name: str
+    score: Callable[[EpochRow], float]
+    """what is drawn beside the losses"""
+
+
+_LAYOUTS: Mapping[type[Scores], _Layout] = {
+    SingleLabelScores: _Layout("page_single_label.html", "accuracy", lambda row: row.val_accuracy),
+    MultiLabelScores: _Layout("page_multi_label.html", "mAP", lambda row: row.val_map),
+}
 
 
 def report_page(
@@ -41,35 +54,42 @@ def report_page(
         config: text of the resolved config.
         lr_finds: how rates were found, and the plot of each as PNG.
     """
-    source = resources.files("finetune.report").joinpath("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    val = scores["val"]
-    page: str = environment.from_string(source).render(
+    layout = _LAYOUTS[type(scores["val"])]
+    page: str = _template(layout.template).render(
         name=printable(Path(str(report["run_dir"])).name),
         report=report,
-        scores=scores,
+        scores_by_split=scores,
+        val=scores["val"],
         history=history,
         best=best,
         about={heading: printable(text) for heading, text in about.items()},
         duration=duration(sum(row.seconds for row in history)),
-        charts=_charts(history, best, val),
-        several_labels=isinstance(val, MultiLabelScores),
-        never_predicted=val.never_predicted if isinstance(val, SingleLabelScores) else (),
-        confused=most_confused(val, _MOST_CONFUSIONS) if isinstance(val, SingleLabelScores) else [],
+        charts=_charts(history, best, layout),
+        most_confused=most_confused,
         config=config,
         lr_finds=[(found, b64encode(picture).decode()) for found, picture in lr_finds],
     )
     return page
 
 
-def _charts(history: Sequence[EpochRow], best: EpochRow, scores: Scores) -> dict[str, str]:
+def _template(name: str) -> jinja2.Template:
+    folder = resources.files("finetune.report")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def _charts(history: Sequence[EpochRow], best: EpochRow, layout: _Layout) -> dict[str, str]:
     """Draw the curves for two widths: letters of one that is scaled down to a phone are 5 pixels high."""
-    several = isinstance(scores, MultiLabelScores)
     plot = HistoryPlot(
         train_losses=[row.train_loss for row in history],
         val_losses=[row.val_loss for row in history],
-        score_name="mAP" if several else "accuracy",
-        scores=[row.val_map if several else row.val_accuracy for row in history],
+        score_name=layout.score_name,
+        scores=[layout.score(row) for row in history],
         stages=[row.stage for row in history],
         best=history.index(best),
     )

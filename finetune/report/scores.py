@@ -12,13 +12,14 @@ _MATRIX_ON_SCREEN = 12
 
 def show_scores(display: Display, scores: Scores) -> None:
     """Print the figures of all images and of each class, or what a screen can hold of them."""
-    if isinstance(scores, MultiLabelScores):
-        _show_several_labels(display, scores)
-    else:
-        _show_one_label(display, scores)
+    match scores:
+        case SingleLabelScores():
+            _show_single_label(display, scores)
+        case MultiLabelScores():
+            _show_multi_label(display, scores)
 
 
-def _show_one_label(display: Display, scores: SingleLabelScores) -> None:
+def _show_single_label(display: Display, scores: SingleLabelScores) -> None:
     top = "".join(f"   top-{k} {share:.2%}" for k, share in scores.top_k.items())
     display.say(
         f"accuracy {scores.accuracy:.2%}{top}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
@@ -52,7 +53,7 @@ def _show_one_label(display: Display, scores: SingleLabelScores) -> None:
         display.table(("true class", "predicted as", "images"), confusions, title="most frequent confusions")
 
 
-def _show_several_labels(display: Display, scores: MultiLabelScores) -> None:
+def _show_multi_label(display: Display, scores: MultiLabelScores) -> None:
     display.say(
         f"mAP {scores.map:.4f}   macro F1 {scores.macro_f1:.4f}   micro F1 {scores.micro_f1:.4f}   "
         f"loss {scores.loss:.4f}   ({scores.images:,} images)"
