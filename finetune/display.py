@@ -6,17 +6,19 @@ import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from finetune.layout import table_lines, wrap_sentence
 from finetune.notes import Note
 from finetune.progress import Bar
 from finetune.text import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _WIDE = 10_000
 
@@ -177,24 +179,31 @@ class Display:
             finally:
                 notebook_bar.clear()
         elif self._console.is_terminal:
-            with Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=self._console,
-                transient=True,
-            ) as progress:
+            with _live_progress(self._console) as progress:
                 task = progress.add_task(escape(label), total=total, unit=unit, rate="", note="")
                 yield _LiveBar(progress, task)
         else:
             yield _LogBar(self, label, total, unit)
 
 
+def _live_progress(console: Console) -> "Progress":
+    """Return rich's bars for a terminal, which are imported with the first of them."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+    )
+
+
 class _LiveBar(Bar):
-    def __init__(self, progress: Progress, task: TaskID) -> None:
+    def __init__(self, progress: "Progress", task: "TaskID") -> None:
         super().__init__()
         self._progress, self._task = progress, task
 

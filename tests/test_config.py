@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from finetune.config.config import Config, default_stages
 from finetune.config.data import DataConfig
+from finetune.config.docstrings import key_docstrings
 from finetune.config.sections import HeadConfig, ModelConfig, OneCycleConfig, StageConfig
 from finetune.errors import ConfigError
 from finetune.optim.learning_rates import LearningRate, parse_lr
@@ -218,7 +219,7 @@ def test_every_key_is_documented():
     sections: list[type] = [Config]
     for section in sections:
         for name, field in section.model_fields.items():
-            assert field.description, f"{section.__name__}.{name}"
+            assert key_docstrings(section).get(name), f"{section.__name__}.{name}"
             inner = StageConfig if name == "stages" else field.annotation
             if isinstance(inner, type) and issubclass(inner, (*Config.__bases__,)):
                 sections.append(inner)

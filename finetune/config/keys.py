@@ -19,12 +19,17 @@ def dotted(path: Path, stages: Mapping[int, str] | None = None) -> str:
 
 def fields_at(config: type[BaseModel], path: Path) -> dict[str, Any]:
     """Return the fields that can stand at a place of a config."""
+    fields: dict[str, Any] = section_at(config, path).model_fields
+    return fields
+
+
+def section_at(config: type[BaseModel], path: Path) -> Any:
+    """Return the model whose fields can stand at a place of a config."""
     section: Any = config
     for part in path:
         if isinstance(part, str):
             section = section_of(section.model_fields[part].annotation)
-    fields: dict[str, Any] = section.model_fields
-    return fields
+    return section
 
 
 def section_of(annotation: Any) -> Any:

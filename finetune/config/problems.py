@@ -9,7 +9,8 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from finetune.config.keys import dotted, fields_at, key_paths
+from finetune.config.docstrings import key_docstrings
+from finetune.config.keys import dotted, fields_at, key_paths, section_at
 from finetune.config.yaml_reader import AFTER_ALL_LINES, Document, Mark, Path
 
 MAX_LINES = 20
@@ -157,7 +158,7 @@ def _unknown_key(config: type[BaseModel], path: Path) -> str:
 
 def _purpose(config: type[BaseModel], path: Path) -> str:
     """Return the first sentence of a field's documentation."""
-    description = fields_at(config, path[:-1])[str(path[-1])].description or ""
+    description = key_docstrings(section_at(config, path[:-1])).get(str(path[-1]), "")
     first = re.split(r"(?<=[.;:])\s", " ".join(description.split()), maxsplit=1)[0]
     return f"expected: {first.rstrip('.;:')}"
 

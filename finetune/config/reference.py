@@ -10,6 +10,8 @@ from typing import Any
 
 from finetune.config.config import Config
 from finetune.config.data import DataConfig
+from finetune.config.docstrings import key_docstrings, sections_by_name
+from finetune.config.sections import Section
 from finetune.config.values import LARGEST
 from finetune.config.yaml_writer import dump_config, write_value
 from finetune.optim.update_rules import UPDATE_RULES
@@ -55,8 +57,18 @@ stands for `beta2` and ε for `eps`; m, s and u start from 0. Where weights are 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of a config file."""
-    schema = _tidy(Config.model_json_schema())
+    schema = _tidy(_describe(Config.model_json_schema()))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "finetune config", **schema}
+
+
+def _describe(schema: dict[str, Any]) -> dict[str, Any]:
+    """Add the docstrings of all keys to a schema."""
+    sections = sections_by_name(Section)
+    for name, definition in [("Config", schema), *schema["$defs"].items()]:
+        described = key_docstrings(sections[name]) if name in sections else {}
+        for key, text in described.items():
+            definition["properties"][key]["description"] = text
+    return schema
 
 
 def schema_text() -> str:

@@ -17,9 +17,7 @@ from finetune.config.values import Dropout, Interval, Rate, Share, StageName, Te
 class Section(BaseModel):
     """What all sections share: frozen, no unknown keys, no value converted from another type."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class HeadConfig(Section):
