@@ -13,14 +13,14 @@ from torch import Tensor
 from finetune.commands.predict.inputs import PredictionInput, images_of
 from finetune.data.table import is_table
 from finetune.errors import DataError
-from finetune.runs.trained_model import Trained
+from finetune.runs.trained_model import TrainedModel
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
 """The path of an image, of a folder or of a table of images; a Pillow image; an array uint8 (H, W, 3), (H, W)
 or (N, H, W, 3); a tensor uint8 (3, H, W) or (N, 3, H, W)."""
 
 
-def find_images(images: ImageLike | Sequence[ImageLike], trained: Trained) -> list[PredictionInput]:
+def find_images(images: ImageLike | Sequence[ImageLike], trained: TrainedModel) -> list[PredictionInput]:
     """Return all images, in the order given; those in memory are called by their position, from 1.
 
     Raises:

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from finetune.commands.predict.inputs import MetadataOptions, PredictionInput, read_metadata_options
 from finetune.errors import ConfigError
-from finetune.runs.trained_model import Trained
+from finetune.runs.trained_model import TrainedModel
 
 MetadataLike = Mapping[str, object] | Sequence[Mapping[str, object]] | str | os.PathLike[str]
 """Values by column for all images; a list of such mappings, one for each image; or the path of a table."""
 
 
 def apply_metadata(
-    inputs: Sequence[PredictionInput], metadata: MetadataLike | None, trained: Trained
+    inputs: Sequence[PredictionInput], metadata: MetadataLike | None, trained: TrainedModel
 ) -> tuple[list[PredictionInput], MetadataOptions]:
     """Return the images with the values of each, and the values of all.
 

@@ -25,7 +25,7 @@ from finetune.errors import ConfigError, DataError
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.score import Scores
 from finetune.notes import as_warnings
-from finetune.runs.trained_model import Trained, load_trained
+from finetune.runs.trained_model import TrainedModel, load_trained
 
 _LISTED = 5
 
@@ -50,7 +50,7 @@ def load(run: str | os.PathLike[str], *, device: DeviceName = "auto") -> "Model"
 class Model:
     """A trained model: its classes, its module, and how it reads images."""
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: TrainedModel) -> None:
         """Wrap a model that `load_trained` has loaded."""
         self._trained = trained
 

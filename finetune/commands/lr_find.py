@@ -19,7 +19,7 @@ from finetune.optim.learning_rates import LearningRate
 from finetune.report.lr_finder import curve_plot, refusal, show_found, write_plot
 from finetune.report.plot import draw_text
 from finetune.runs import MODEL
-from finetune.runs.trained_model import Trained, load_trained
+from finetune.runs.trained_model import TrainedModel, load_trained
 
 __all__ = ["Answer", "lr_find", "refusal", "show_answer", "write_plot"]
 
@@ -70,7 +70,7 @@ def with_backbone_of(config: Config, run_dir: Path) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update={"weights": str(run_dir)})})
 
 
-def start_from(experiment: Experiment, trained: Trained, *, pretrained: str) -> StartingWeights:
+def start_from(experiment: Experiment, trained: TrainedModel, *, pretrained: str) -> StartingWeights:
     """Put the best weights of a run into a model, head and all; return which they are.
 
     `pretrained` are the weights that the config names.
@@ -89,7 +89,7 @@ def start_from(experiment: Experiment, trained: Trained, *, pretrained: str) -> 
     return StartingWeights(pretrained, run=str(trained.run.directory), epoch=str(trained.best))
 
 
-def _other_run(trained: Trained, difference: str) -> CheckpointError:
+def _other_run(trained: TrainedModel, difference: str) -> CheckpointError:
     return CheckpointError(
         f"{trained.run / MODEL}: {difference}.\nName a run of this config, or leave out --run."
     )

@@ -112,6 +112,15 @@ class RunRecorder:
         return self._run.load_model()[0] if self._best_weights is None else self._best_weights
 
     @property
+    def best_description(self) -> dict[str, Any]:
+        """The content of model.json: all that is needed to rebuild and use the model that is kept."""
+        return {
+            **self._description,
+            "best": asdict(self.best),
+            "thresholds": self.best_scores.thresholds,
+        }
+
+    @property
     def early_stops(self) -> list[Stop]:
         """The stages that are over before their last epoch, and why; read from the history alone."""
         stops = (self.early_stop_of(stage) for stage in self._epochs)
@@ -209,11 +218,10 @@ class RunRecorder:
         best = None if self._best is None else self._value(self.best)
         if is_better(self._value(row), best, self._monitor):
             self._best = row, scores
-            description = {**self._description, "best": asdict(row), "thresholds": scores.thresholds}
             self._best_weights = {
                 name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()
             }
-            self._run.save_model(self._best_weights, description)
+            self._run.save_model(self._best_weights, self.best_description)
         self._run.write_history([asdict(row) for row in self.history])
         self.flush()
         if (stop := self.early_stop_of(stage)) is not None:

@@ -1,10 +1,10 @@
 """A finished run, ready for use: its model, its classes, and how it reads images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -22,7 +22,7 @@ _FORMAT = 3
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """What evaluation and prediction need of a run."""
 
     run: Run
@@ -44,6 +44,35 @@ class Trained:
     thresholds: tuple[float, ...] | None = None
     """Probability from which on each class is given; None where an image has the most probable one."""
 
+    @classmethod
+    def described(
+        cls, run: Run, model: ImageClassifier, description: Mapping[str, Any], device: torch.device
+    ) -> Self:
+        """Return a model that is on `device` with the rest of what its description holds.
+
+        `description` is what `describe_model` gave, with the best epoch and the thresholds.
+        """
+        reading, columns = dict(description["reading"]), dict(description["columns"])
+        reading["background"] = tuple(reading["background"])
+        if isinstance(columns.get("label"), list):
+            columns["label"] = tuple(columns["label"])
+        root, metadata, best = description["root"], description["metadata"], description["best"]
+        task = task_of(bool(description.get("multilabel")))
+        return cls(
+            run=run,
+            model=model.eval(),
+            class_names=tuple(description["class_names"]),
+            limits=ImageLimits(**reading),
+            batch_size=int(description["batch_size"]),
+            device=device,
+            root=None if root is None else Path(root),
+            columns=Columns(**columns),
+            metadata=None if metadata is None else Metadata.from_dict(metadata),
+            best=f"stage {best['stage']}, epoch {best['epoch']}",
+            task=task,
+            thresholds=_thresholds(description) if task.multilabel else None,
+        )
+
 
 def describe_model(
     spec: ModelSpec, index: ImageIndex, limits: ImageLimits, batch_size: int
@@ -64,7 +93,7 @@ def describe_model(
     }
 
 
-def load_trained(directory: Path, device: torch.device) -> Trained:
+def load_trained(directory: Path, device: torch.device) -> TrainedModel:
     """Load the best model of a run onto `device`, in eval mode.
 
     Raises:
@@ -74,10 +103,11 @@ def load_trained(directory: Path, device: torch.device) -> Trained:
     run = open_run(directory)
     state, description = _read_model(run)
     with _reported_damage(run):
-        return _rebuild(run, state, description, device)
+        model = rebuild_classifier(description["model"], state).to(device)
+        return TrainedModel.described(run, model, description, device)
 
 
-def unfinished_warning(trained: Trained) -> str | None:
+def unfinished_warning(trained: TrainedModel) -> str | None:
     """Return what to warn of where the training of a model has not ended as planned; None where it has.
 
     A directory without status.json is a copy of the model alone, of which nothing more is known.
@@ -133,32 +163,7 @@ def _reported_damage(run: Run) -> Iterator[None]:
         raise CheckpointError(f"{run / MODEL} is damaged or was changed ({error!r}).") from None
 
 
-def _rebuild(
-    run: Run, state: dict[str, torch.Tensor], description: dict[str, Any], device: torch.device
-) -> Trained:
-    reading = dict(description["reading"])
-    reading["background"] = tuple(reading["background"])
-    root, metadata, columns = description["root"], description["metadata"], dict(description["columns"])
-    if isinstance(columns.get("label"), list):
-        columns["label"] = tuple(columns["label"])
-    task = task_of(bool(description.get("multilabel")))
-    return Trained(
-        run=run,
-        model=rebuild_classifier(description["model"], state).to(device).eval(),
-        class_names=tuple(description["class_names"]),
-        limits=ImageLimits(**reading),
-        batch_size=int(description["batch_size"]),
-        device=device,
-        root=None if root is None else Path(root),
-        columns=Columns(**columns),
-        metadata=None if metadata is None else Metadata.from_dict(metadata),
-        best=f"stage {description['best']['stage']}, epoch {description['best']['epoch']}",
-        task=task,
-        thresholds=_thresholds(description) if task.multilabel else None,
-    )
-
-
-def _thresholds(description: dict[str, Any]) -> tuple[float, ...]:
+def _thresholds(description: Mapping[str, Any]) -> tuple[float, ...]:
     thresholds = tuple(float(number) for number in description["thresholds"])
     if len(thresholds) != len(description["class_names"]):
         raise ValueError(f"{len(thresholds)} thresholds for {len(description['class_names'])} classes")

@@ -14,7 +14,7 @@ from finetune.data.metadata import metadata_tensors
 from finetune.display import Display
 from finetune.metrics.score import Scores
 from finetune.progress import NewBar
-from finetune.runs.trained_model import Trained
+from finetune.runs.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Ablation:
         return {"without": list(self.without), "val_loss": self.scores.loss, metric: self.value(metric)}
 
 
-def ablate_metadata(trained: Trained, index: ImageIndex, new_bar: NewBar) -> list[Ablation]:
+def ablate_metadata(trained: TrainedModel, index: ImageIndex, new_bar: NewBar) -> list[Ablation]:
     """Score a model on the validation images of an index without each column, and without all of them.
 
     The backbone sees each image once; only the head is asked again. A model without metadata has no columns.

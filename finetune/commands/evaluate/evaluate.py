@@ -18,7 +18,7 @@ from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.score import Scores
 from finetune.notes import as_warnings
 from finetune.progress import NewBar
-from finetune.runs.trained_model import Trained, load_trained, unfinished_warning
+from finetune.runs.trained_model import TrainedModel, load_trained, unfinished_warning
 from finetune.training.inference import compute_logits
 
 
@@ -46,7 +46,7 @@ def evaluate(
     return evaluate_trained(trained, data, split=split, display=display)
 
 
-def evaluate_trained(trained: Trained, data: Path | None, *, split: Split, display: Display) -> Scores:
+def evaluate_trained(trained: TrainedModel, data: Path | None, *, split: Split, display: Display) -> Scores:
     """Score a model that is loaded; arguments and errors are those of `evaluate`."""
     if data is None:
         return evaluate_split(trained, own_index(trained), split, display.bar)
@@ -62,7 +62,7 @@ def evaluate_trained(trained: Trained, data: Path | None, *, split: Split, displ
     return evaluate_split(trained, index, "test", display.bar)
 
 
-def evaluate_split(trained: Trained, index: ImageIndex, split: Split, new_bar: NewBar) -> Scores:
+def evaluate_split(trained: TrainedModel, index: ImageIndex, split: Split, new_bar: NewBar) -> Scores:
     """Score a model on one split of an index whose targets are the model's classes."""
     images = index.count(split)
     if not images:
@@ -77,7 +77,7 @@ def evaluate_split(trained: Trained, index: ImageIndex, split: Split, new_bar: N
     return trained.task.score(logits, targets, trained.class_names, trained.thresholds)
 
 
-def eval_loader(trained: Trained, index: ImageIndex, split: Split) -> ImageLoader:
+def eval_loader(trained: TrainedModel, index: ImageIndex, split: Split) -> ImageLoader:
     """Build the loader of a split's images, as a trained model takes them."""
     transform = eval_transform(trained.model.preprocessing)
     return build_eval_loader(
@@ -98,7 +98,7 @@ def look_at_images(index: ImageIndex, limits: ImageLimits, new_bar: NewBar) -> I
         return check_images(index, limits, progress=lambda done, total: bar.advance_to(done))
 
 
-def own_index(trained: Trained) -> ImageIndex:
+def own_index(trained: TrainedModel) -> ImageIndex:
     """Rebuild the index of a run from the record of its split.
 
     Raises:

@@ -12,7 +12,7 @@ from finetune.data.indexing.find_images import find_images
 from finetune.data.indexing.fit_metadata import NewCells, rows_of_new_images
 from finetune.data.table import Columns, Table, image_names, is_table, read_table
 from finetune.errors import ConfigError, DataError
-from finetune.runs.trained_model import Trained
+from finetune.runs.trained_model import TrainedModel
 from finetune.text import printable
 
 
@@ -41,7 +41,7 @@ class MetadataOptions:
 
 
 def read_inputs(
-    paths: Sequence[Path], trained: Trained, given: Sequence[str]
+    paths: Sequence[Path], trained: TrainedModel, given: Sequence[str]
 ) -> tuple[list[PredictionInput], list[str]]:
     """Return images, all images below folders, and those that tables list, in the order given; and warnings.
 
@@ -63,7 +63,7 @@ def read_inputs(
 
 
 def add_metadata(
-    inputs: Sequence[PredictionInput], options: MetadataOptions, trained: Trained
+    inputs: Sequence[PredictionInput], options: MetadataOptions, trained: TrainedModel
 ) -> tuple[list[PredictionInput], list[str]]:
     """Return the images with their metadata, and warnings of what is missing or new.
 
@@ -84,7 +84,7 @@ def add_metadata(
     return [replace(one, metadata=row) for one, row in zip(inputs, rows, strict=True)], warnings
 
 
-def images_of(given: Path, trained: Trained) -> list[PredictionInput]:
+def images_of(given: Path, trained: TrainedModel) -> list[PredictionInput]:
     """Return an image itself, all images below a folder, or those that a table lists.
 
     Raises:
@@ -100,7 +100,7 @@ def images_of(given: Path, trained: Trained) -> list[PredictionInput]:
     return [PredictionInput(given)]
 
 
-def _rows_of(table: Table, folder: Path, trained: Trained) -> list[PredictionInput]:
+def _rows_of(table: Table, folder: Path, trained: TrainedModel) -> list[PredictionInput]:
     """Return the images of a table, with those of its cells that the model takes."""
     names = () if trained.metadata is None else trained.metadata.names
     there = {name: table.header.index(name) for name in names if name in table.header}
@@ -117,7 +117,7 @@ def _rows_of(table: Table, folder: Path, trained: Trained) -> list[PredictionInp
     ]
 
 
-def read_metadata_options(given: Sequence[str], trained: Trained) -> MetadataOptions:
+def read_metadata_options(given: Sequence[str], trained: TrainedModel) -> MetadataOptions:
     """Read what `--metadata` was given."""
     if given and trained.metadata is None:
         raise ConfigError(

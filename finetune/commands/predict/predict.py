@@ -18,7 +18,7 @@ from finetune.display import Display
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.notes import as_warnings
 from finetune.progress import NewBar, no_bar
-from finetune.runs.trained_model import Trained, load_trained, unfinished_warning
+from finetune.runs.trained_model import TrainedModel, load_trained, unfinished_warning
 
 
 def predict(
@@ -49,30 +49,30 @@ def predict(
     trained = load_trained(run_dir, choose_device(device))
     if warning := unfinished_warning(trained):
         display.warn(warning)
-    found, warnings = read_inputs(inputs, trained, metadata)
+    images, warnings = read_inputs(inputs, trained, metadata)
     display.show(as_warnings(warnings))
-    return classify(trained, found, top_k=top_k, new_bar=display.bar)
+    return classify(trained, images, top_k=top_k, new_bar=display.bar)
 
 
 def classify(
-    trained: Trained, asked: Sequence[PredictionInput], *, top_k: int, new_bar: NewBar = no_bar
+    trained: TrainedModel, inputs: Sequence[PredictionInput], *, top_k: int, new_bar: NewBar = no_bar
 ) -> list[Prediction]:
     """Classify images, in the order given, with a model that is loaded; `top_k` as for `predict`."""
     predictions: list[Prediction] = []
-    with new_bar("predicting", len(asked)) as bar, ThreadPoolExecutor() as readers:
-        for batch in _batches(asked, trained.batch_size):
+    with new_bar("predicting", len(inputs)) as bar, ThreadPoolExecutor() as readers:
+        for batch in _batches(inputs, trained.batch_size):
             predictions += _predict_batch(trained, batch, top_k, readers)
             bar.advance_to(len(predictions))
     return predictions
 
 
-def _batches(asked: Sequence[PredictionInput], size: int) -> Iterator[Sequence[PredictionInput]]:
-    for start in range(0, len(asked), size):
-        yield asked[start : start + size]
+def _batches(inputs: Sequence[PredictionInput], size: int) -> Iterator[Sequence[PredictionInput]]:
+    for start in range(0, len(inputs), size):
+        yield inputs[start : start + size]
 
 
 def _predict_batch(
-    trained: Trained, asked: Sequence[PredictionInput], top_k: int, readers: ThreadPoolExecutor
+    trained: TrainedModel, inputs: Sequence[PredictionInput], top_k: int, readers: ThreadPoolExecutor
 ) -> list[Prediction]:
     def read(one: PredictionInput) -> Tensor | ImageError:
         try:
@@ -80,18 +80,18 @@ def _predict_batch(
         except ImageError as error:
             return error
 
-    read_images = list(readers.map(read, asked))
-    good = [(image, one) for image, one in zip(read_images, asked, strict=True) if isinstance(image, Tensor)]
+    read_images = list(readers.map(read, inputs))
+    good = [(image, one) for image, one in zip(read_images, inputs, strict=True) if isinstance(image, Tensor)]
     answers = iter(_answers(trained, good, top_k))
     return [
         Prediction(str(one.path), next(answers), None, top_k, trained.task)
         if isinstance(image, Tensor)
         else Prediction(str(one.path), (), image.reason, top_k, trained.task)
-        for one, image in zip(asked, read_images, strict=True)
+        for one, image in zip(inputs, read_images, strict=True)
     ]
 
 
-def preprocess(one: PredictionInput, trained: Trained) -> Tensor:
+def preprocess(one: PredictionInput, trained: TrainedModel) -> Tensor:
     """Read an image, and resize and crop it for the model: uint8 (3, S, S).
 
     Raises:
@@ -108,7 +108,7 @@ def preprocess(one: PredictionInput, trained: Trained) -> Tensor:
 
 
 def _answers(
-    trained: Trained, good: Sequence[tuple[Tensor, PredictionInput]], top_k: int
+    trained: TrainedModel, good: Sequence[tuple[Tensor, PredictionInput]], top_k: int
 ) -> list[tuple[Answer, ...]]:
     """Return the most probable classes of each image, and all that are given."""
     if not good:

@@ -18,7 +18,7 @@ from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, 
 from finetune.report.html_page import report_page
 from finetune.report.scores import show_scores
 from finetune.runs import REPORT, Run
-from finetune.runs.trained_model import Trained
+from finetune.runs.trained_model import TrainedModel
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -154,24 +154,11 @@ def build_report(
     }
 
 
-def best_model(training: TrainingRun, experiment: Experiment) -> Trained:
+def best_model(training: TrainingRun, experiment: Experiment) -> TrainedModel:
     """Put the best weights into the model, which is trained no more, and return it ready for use."""
-    recorder, index, model = training.recorder, experiment.index, experiment.model
+    recorder, model = training.recorder, experiment.model
     model.load_state_dict(recorder.best_weights)
-    return Trained(
-        run=training.run,
-        model=model.eval(),
-        class_names=index.class_names,
-        limits=experiment.limits,
-        batch_size=experiment.config.data.batch_size,
-        device=experiment.device,
-        root=index.root,
-        columns=index.columns,
-        metadata=index.metadata,
-        best=f"stage {recorder.best.stage}, epoch {recorder.best.epoch}",
-        task=index.task,
-        thresholds=recorder.best_scores.thresholds,
-    )
+    return TrainedModel.described(training.run, model, recorder.best_description, experiment.device)
 
 
 def finished_outcome(run: Run) -> Outcome:
