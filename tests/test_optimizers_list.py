@@ -112,7 +112,7 @@ def test_wrong_arguments_are_refused_in_two_lines_before_the_race(arguments, pro
 def test_the_help_says_what_the_race_is():
     text = " ".join(run_finetune("optimizers", "--help").stdout.split())
     for words in (
-        "update rules and settings",
+        "with rules and settings",
         "--race",
         "a saddle and in a ravine",
         "--steps N",
