@@ -26,6 +26,11 @@ def where_paths_begin(path: str | PathLike[str]) -> str:
     return "" if isabs(expanduser(path)) else " Paths are relative to the current directory."
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Write a number with what it counts: `1 file`, `1,438 files`; with `plural` where an s is not enough."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def protect_cell(cell: str) -> str:
     """Keep a spreadsheet from taking a name for a formula."""
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
@@ -43,7 +48,7 @@ def quoted(names: Iterable[str]) -> str:
 
 def with_counts(counts: Mapping[str, int]) -> str:
     """List class names with their numbers of images for a message."""
-    return _some([f"{name!r} ({n} {'image' if n == 1 else 'images'})" for name, n in counts.items()])
+    return _some([f"{name!r} ({counted(n, 'image')})" for name, n in counts.items()])
 
 
 def _some(items: Sequence[str]) -> str:

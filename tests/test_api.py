@@ -1,6 +1,7 @@
 """The package as a notebook or another program uses it: `import finetune`."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -530,3 +531,10 @@ def test_a_type_checker_of_a_stranger_sees_the_types(tmp_path, monkeypatch):
         ('finetune.load(run, device="gpu")', "[arg-type]"),
         ('finetune.train("photos", resume="yes")', "[arg-type]"),
     ]
+
+
+def test_loading_a_run_that_is_not_done_warns(small_run, tmp_path):
+    copy = shutil.copytree(small_run, tmp_path / "run")
+    (copy / "status.json").write_text(json.dumps({"state": "stopped"}))
+    with pytest.warns(UserWarning, match=r"is not done \(status: stopped\)"):
+        finetune.load(copy)

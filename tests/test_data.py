@@ -156,7 +156,7 @@ def test_images_beside_the_class_folders_are_counted(tmp_path):
     index = index_images(tmp_path, seed=1)
     assert len(index.samples) == 4
     assert any(
-        line.startswith("1 images of") and "outside the class folders" in line for line in index.warnings
+        line.startswith("1 image of") and "outside the class folders" in line for line in index.warnings
     )
 
 

@@ -1,6 +1,6 @@
 import os
 
-from finetune.text import printable, where_paths_begin
+from finetune.text import counted, printable, where_paths_begin
 
 
 def test_printable_text_has_no_control_characters():
@@ -16,3 +16,13 @@ def test_line_ends_of_a_message_can_stay():
 def test_only_the_error_of_a_relative_path_says_what_it_is_relative_to(tmp_path):
     assert where_paths_begin("photos") == " Paths are relative to the current directory."
     assert where_paths_begin(tmp_path) == where_paths_begin("~/photos") == ""
+
+
+def test_what_is_counted_agrees_with_its_number():
+    assert [counted(number, "file") for number in (0, 1, 2, 1438)] == [
+        "0 files",
+        "1 file",
+        "2 files",
+        "1,438 files",
+    ]
+    assert [counted(number, "class", "classes") for number in (1, 2)] == ["1 class", "2 classes"]

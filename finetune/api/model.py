@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -25,13 +26,13 @@ from finetune.errors import ConfigError, DataError
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.score import Scores
 from finetune.notes import as_warnings
-from finetune.runs.trained_model import TrainedModel, load_trained
+from finetune.runs.trained_model import TrainedModel, load_trained, unfinished_warning
 
 _LISTED = 5
 
 
 def load(run: str | os.PathLike[str], *, device: DeviceName = "auto") -> "Model":
-    """Load the best model of a run, in eval mode.
+    """Load the best model of a run, in eval mode; warn where its training is not done.
 
     Args:
         run: directory of the run, or a `Run`.
@@ -44,7 +45,10 @@ def load(run: str | os.PathLike[str], *, device: DeviceName = "auto") -> "Model"
     """
     keep_large_buffers()
     with python_terms():
-        return Model(load_trained(Path(run), choose_device(device)))
+        trained = load_trained(Path(run), choose_device(device))
+    if warning := unfinished_warning(trained):
+        warnings.warn(warning, stacklevel=2)
+    return Model(trained)
 
 
 class Model:
@@ -162,8 +166,8 @@ class Model:
         display = Display(sys.stdout, quiet=quiet or one)
         with python_terms():
             inputs, options = apply_metadata(find_images(images, self._trained), metadata, self._trained)
-            inputs, warnings = add_metadata(inputs, options, self._trained)
-            display.show(as_warnings(warnings))
+            inputs, unlisted = add_metadata(inputs, options, self._trained)
+            display.show(as_warnings(unlisted))
             answers = classify(self._trained, inputs, top_k=top_k or len(self.classes), new_bar=display.bar)
         predictions = [from_command(answer) for answer in answers]
         if on_bad_image == "stop":

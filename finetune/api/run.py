@@ -16,6 +16,7 @@ from finetune.data.table.frame import to_frame
 from finetune.metrics.score import Scores, scores_from_dict
 from finetune.runs import CONFIG, REPORT, STATUS, open_run
 from finetune.runs.recorder import EpochRow, read_history
+from finetune.text import counted
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -105,7 +106,7 @@ class Run(os.PathLike[str]):
 
     def _summary(self) -> str:
         if self.status != "done":
-            return f"{self.status}, {len(self.epochs)} epochs"
+            return f"{self.status}, {counted(len(self.epochs), 'epoch')}"
         best = self.best
         metric = str(self.report["monitor"])
         return f"{metric} {getattr(best, metric):.4f} (stage {best.stage}, epoch {best.epoch})"

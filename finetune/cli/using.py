@@ -20,6 +20,7 @@ from finetune.cli.options import (
     TopK,
 )
 from finetune.errors import ConfigError
+from finetune.text import counted
 
 
 @app.command()
@@ -78,6 +79,6 @@ def predict(
             display.table(output.table_header, rows, paths=("image",))
         unread = [answer for answer in answers if answer.error is not None]
         if unread:
-            display.warn(f"{len(unread)} of {len(answers)} images could not be read")
+            display.warn(f"{len(unread):,} of {counted(len(answers), 'image')} could not be read")
             if not ignore_errors:
                 raise typer.Exit(3)

@@ -50,7 +50,7 @@ class Survey:
 
     def __str__(self) -> str:
         kind = "training images" if isinstance(self.val, str) else "images"
-        return f"{self.total:,} {kind} of {len(self.counts)} classes"
+        return f"{self.total:,} {kind} of {len(self.counts):,} classes"
 
     @property
     def n_train(self) -> int:

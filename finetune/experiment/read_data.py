@@ -14,7 +14,7 @@ from finetune.data.split import Fold
 from finetune.data.table import Columns
 from finetune.notes import Note, as_warnings
 from finetune.progress import NewBar, no_bar
-from finetune.text import printable
+from finetune.text import counted, printable
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def data_lines(config: Config, index: ImageIndex) -> list[str]:
     """Say what the data are: the metadata, how many images of how many classes, and how they are split."""
     counts = [f"{index.count(split):,} {split}" for split in ("train", "val", "test") if index.count(split)]
     labels = f", {index.labels_per_image:.2g} an image" if index.task.multilabel else ""
-    classes = f"{len(index.class_names)} classes{labels}"
+    classes = f"{counted(len(index.class_names), 'class', 'classes')}{labels}"
     lines = [*metadata_lines(index), f"data    {config.data.path}: {classes}, images: {', '.join(counts)}"]
     shares = group_shares(index)
     return lines if shares is None else [*lines, f"split   by group: {shares}"]

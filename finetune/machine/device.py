@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from finetune.choices import DeviceName, Precision, PrecisionSetting
 from finetune.errors import MachineError
+from finetune.text import counted
 
 # CPUs that compute in bfloat16 measured 1.7 times as fast in it as in float32 and more, CPUs that emulate it
 # 0.3 times. The bar lies far from both, so that a busy moment does not choose another precision.
@@ -147,4 +148,4 @@ def describe(device: torch.device) -> str:
     if device.type == "mps":
         return "Apple GPU (MPS)"
     threads = torch.get_num_threads()
-    return f"CPU, {threads} {'thread' if threads == 1 else 'threads'}"
+    return f"CPU, {counted(threads, 'thread')}"

@@ -8,6 +8,7 @@ from finetune.errors import DivergenceError
 from finetune.lr_finder.result import LrFindResult
 from finetune.machine.files import write_bytes
 from finetune.report.plot import CurvePlot, Marker, RacePoint, draw_png
+from finetune.text import counted
 
 
 def show_found(found: LrFindResult, display: Display) -> None:
@@ -23,7 +24,7 @@ def show_found(found: LrFindResult, display: Display) -> None:
         display.table(
             ("rate", "val loss", "±", "accuracy", "suggested by", ""),
             found.league_rows(),
-            title=f"race, {found.race_steps} steps each",
+            title=f"race, {counted(found.race_steps, 'step')} each",
             least_important=("suggested by", "±", "accuracy"),
         )
         for note in found.league_notes():
@@ -38,8 +39,8 @@ def refusal(found: LrFindResult) -> DivergenceError:
     first = f"No usable rate for stage {found.stage}: {found.by}."
     if found.league is not None and found.league.chance_loss is not None:
         return DivergenceError(
-            f"{first}\nNothing was learned in {found.race_steps} steps: look at images and labels (finetune "
-            "check), start from pretrained weights, try more lr_finder.race_steps, or write a rate."
+            f"{first}\nNothing was learned in {counted(found.race_steps, 'step')}: look at images and labels "
+            "(finetune check), start from pretrained weights, try more lr_finder.race_steps, or write a rate."
         )
     race = "" if found.pick == "race" else "lr_finder.pick=race, "
     return DivergenceError(

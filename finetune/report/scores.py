@@ -4,6 +4,7 @@ from finetune.display import Display
 from finetune.metrics.multi_label import MultiLabelScores
 from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
+from finetune.text import counted
 
 # A screen holds this many classes; the rest is in report.json.
 _CLASSES_ON_SCREEN = 40
@@ -23,7 +24,7 @@ def _show_single_label(display: Display, scores: SingleLabelScores) -> None:
     top = "".join(f"   top-{k} {share:.2%}" for k, share in scores.top_k.items())
     display.say(
         f"accuracy {scores.accuracy:.2%}{top}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
-        f"({scores.images:,} images)"
+        f"({counted(scores.images, 'image')})"
     )
     display.say(f"balanced accuracy {scores.balanced_accuracy:.2%} (mean recall over classes)")
     rows = sorted(scores.per_class, key=lambda row: row.f1) if _too_many(scores) else scores.per_class
@@ -56,7 +57,7 @@ def _show_single_label(display: Display, scores: SingleLabelScores) -> None:
 def _show_multi_label(display: Display, scores: MultiLabelScores) -> None:
     display.say(
         f"mAP {scores.map:.4f}   macro F1 {scores.macro_f1:.4f}   micro F1 {scores.micro_f1:.4f}   "
-        f"loss {scores.loss:.4f}   ({scores.images:,} images)"
+        f"loss {scores.loss:.4f}   ({counted(scores.images, 'image')})"
     )
     display.say(f"all labels right {scores.accuracy:.2%}   balanced accuracy {scores.balanced_accuracy:.2%}")
     rows = sorted(scores.per_class, key=lambda row: row.f1) if _too_many(scores) else scores.per_class

@@ -13,7 +13,7 @@ from finetune.display import Display, duration
 from finetune.errors import DataError
 from finetune.experiment.build import Experiment, loader_workers, model_line
 from finetune.experiment.read_data import metadata_lines
-from finetune.text import printable
+from finetune.text import counted, printable
 
 _LISTED = 20  # items of a finding, classes of a table
 _TOGETHER = 4  # images of one item
@@ -103,7 +103,7 @@ def show_classes(index: ImageIndex, display: Display) -> None:
     if len(rows) > 1:
         without = sum(not sample.labels for sample in index.samples)
         more = f", {without:,} of them without a class" if without else ""
-        display.say(f"{len(rows)} classes, {len(index.samples):,} images{more}")
+        display.say(f"{counted(len(rows), 'class', 'classes')}, {counted(len(index.samples), 'image')}{more}")
 
 
 def show_plan(experiment: Experiment, stages: Sequence[StageCost], display: Display) -> None:

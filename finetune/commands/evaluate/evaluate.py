@@ -19,6 +19,7 @@ from finetune.metrics.score import Scores
 from finetune.notes import as_warnings
 from finetune.progress import NewBar
 from finetune.runs.trained_model import TrainedModel, load_trained, unfinished_warning
+from finetune.text import counted
 from finetune.training.inference import compute_logits
 
 
@@ -126,7 +127,7 @@ def own_index(trained: TrainedModel) -> ImageIndex:
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} ({number} images)" for name, number in counts.items())
+    return ", ".join(f"{name} ({counted(number, 'image')})" for name, number in counts.items())
 
 
 def _splits(index: ImageIndex) -> str:

@@ -34,6 +34,7 @@ from finetune.report.plot import draw_png
 from finetune.runs import Run
 from finetune.runs.checkpointer import Checkpointer, Saved
 from finetune.runs.recorder import EpochRow, RunRecorder
+from finetune.text import counted
 from finetune.training.events import START, Epoch, Hooks, Loaders, Position, Reached, Step
 from finetune.training.state import restore_optimizer
 
@@ -219,8 +220,7 @@ def show_stage(
     number: int, stage: StageConfig, plans: list[GroupPlan], stages: int, display: Display
 ) -> None:
     """Print the table of layer groups that stands before each stage."""
-    plural = "epoch" if stage.epochs == 1 else "epochs"
-    title = f"stage {number + 1} of {stages}: {stage.name}, {stage.epochs} {plural}, lr {stage.lr}"
+    title = f"stage {number + 1} of {stages}: {stage.name}, {counted(stage.epochs, 'epoch')}, lr {stage.lr}"
     display.say("")
     display.table(
         TABLE_COLUMNS,

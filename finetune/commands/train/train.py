@@ -35,6 +35,7 @@ from finetune.runs import STARTED, STATUS, Run, create_run, find_run, resume_run
 from finetune.runs.checkpointer import Checkpointer, CheckpointSchedule, Saved
 from finetune.runs.recorder import RunRecorder
 from finetune.runs.trained_model import describe_model
+from finetune.text import counted
 
 
 def train(
@@ -200,7 +201,8 @@ def show_plan(config: Config, display: Display) -> None:
     steps = experiment.index.count("train") // experiment.config.data.batch_size
     epochs = sum(stage.epochs for stage in config.stages)
     display.say(
-        f"\n{steps:,} steps an epoch, {epochs} epochs, {steps * epochs:,} steps. Nothing was trained."
+        f"\n{counted(steps, 'step')} an epoch, {counted(epochs, 'epoch')}, "
+        f"{counted(steps * epochs, 'step')}. Nothing was trained."
     )
 
 

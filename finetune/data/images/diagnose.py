@@ -4,6 +4,8 @@ import re
 
 from PIL import Image, UnidentifiedImageError
 
+from finetune.text import counted
+
 # How the files begin that are most often found under an image's name.
 _IMPOSTORS = (
     (b"<!doctype html", "HTML"),
@@ -66,12 +68,12 @@ def _guess(start: bytes, size: int) -> str:
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for magic, name in _IMPOSTORS:
         if text.startswith(magic):
-            return f"looks like {name}, {size} bytes"
+            return f"looks like {name}, {counted(size, 'byte')}"
     if b"<svg" in text:
-        return f"looks like SVG, {size} bytes"
+        return f"looks like SVG, {counted(size, 'byte')}"
     if start[4:8] == b"ftyp":
         brand = start[8:12].decode("ascii", "replace").strip().upper()
-        return f"looks like {brand} (HEIF, AVIF or video), {size} bytes"
+        return f"looks like {brand} (HEIF, AVIF or video), {counted(size, 'byte')}"
     if not start.strip(b"\0"):
-        return f"only zeros, {size} bytes"
-    return f"not an image of a supported format, {size} bytes"
+        return f"only zeros, {counted(size, 'byte')}"
+    return f"not an image of a supported format, {counted(size, 'byte')}"

@@ -11,7 +11,7 @@ from finetune.data.indexing.split_folders import find_split_folders, refuse_spli
 from finetune.data.split import Fold, Validation
 from finetune.data.table import is_table
 from finetune.errors import DataError
-from finetune.text import printable, quoted, where_paths_begin, with_counts
+from finetune.text import counted, printable, quoted, where_paths_begin, with_counts
 
 DEFAULT_FRACTION = 0.2
 """part of each class that is held out when neither a folder nor a fraction is given"""
@@ -110,7 +110,7 @@ def check_not_empty(part: Part) -> None:
     """
     if not part.counts and part.found.images:
         raise DataError(
-            f"no class folders in {part}: {len(part.found.images)} images lie directly in it; "
+            f"no class folders in {part}: {counted(len(part.found.images), 'image')} lie directly in it; "
             "put the images of each class into a folder of its own."
         )
     if not any(part.counts.values()):
@@ -151,12 +151,12 @@ def part_warnings(part: Part) -> list[str]:
     warnings = []
     outside = sum(part.class_of(name) is None for name in part.found.images)
     if outside:
-        warnings.append(f"{outside} images of {part} lie outside the class folders and are not used")
+        warnings.append(f"{counted(outside, 'image')} of {part} outside the class folders: not used")
     if part.found.links:
         warnings.append(f"links to folders are not followed in {part}: {quoted(part.found.links)}")
     if part.found.ignored:
         kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(part.found.ignored.items()))
-        warnings.append(f"ignored {part.found.ignored.total()} files in {part}: {kinds}")
+        warnings.append(f"ignored {counted(part.found.ignored.total(), 'file')} in {part}: {kinds}")
     return warnings
 
 

@@ -17,7 +17,7 @@ from finetune.data.split import (
 )
 from finetune.data.table import USUAL_COLUMNS, Role, Table, is_table, read_rows, read_table
 from finetune.errors import DataError
-from finetune.text import printable, quoted, unprotect_cell, with_counts
+from finetune.text import counted, printable, quoted, unprotect_cell, with_counts
 
 
 def hold_out(index: ImageIndex, val: Validation, seed: int) -> ImageIndex:
@@ -178,8 +178,8 @@ def _as_given(index: ImageIndex, path: str) -> ImageIndex:
     absent = splits.keys() - {sample.name for sample in index.samples}
     if absent:
         raise DataError(
-            f"{len(absent)} of the {len(splits)} images of {table} are not in the data, for instance "
-            f"{printable(min(absent))}; it is the split of other data, or images were removed."
+            f"{len(absent):,} of the {counted(len(splits), 'image')} of {table} are not in the data, "
+            f"for instance {printable(min(absent))}; it is the split of other data, or images were removed."
         )
     samples = [s._replace(split=splits[s.name]) for s in index.samples if s.name in splits]
     given = replace(index, samples=tuple(samples))
@@ -191,7 +191,7 @@ def _as_given(index: ImageIndex, path: str) -> ImageIndex:
     if not left_out:
         return given
     return replace(
-        given, warnings=(*index.warnings, f"left out {left_out} images that {table} does not list")
+        given, warnings=(*index.warnings, f"left out {counted(left_out, 'image')} that {table} does not list")
     )
 
 

@@ -13,6 +13,7 @@ from finetune.data.quality.copies import find_copies, find_copies_in
 from finetune.data.quality.fingerprint import Fingerprint
 from finetune.data.quality.lookalikes import find_lookalikes
 from finetune.data.quality.scan import BadImagesError, leave_out_bad, odd_images
+from finetune.text import counted
 
 Level = Literal["error", "warning", "note"]
 
@@ -80,7 +81,7 @@ def find_bad(
     if not reasons:
         return index, []
     items = tuple(Item((sample.name,), reason) for sample, reason in reasons.items())
-    message = f"{_images(len(items))} of {len(index.samples):,} cannot be read"
+    message = f"{counted(len(items), 'image')} of {len(index.samples):,} cannot be read"
     try:
         kept = leave_out_bad(index, reasons, on_bad, max_bad_fraction)
         advice = "data.on_bad_image: skip leaves them out; fix or remove them."
@@ -101,7 +102,7 @@ def find_odd(looks: Mapping[str, Look]) -> list[Finding]:
     # A data set of grey images only is what it is; what differs from the rest is worth a line.
     if modes and (len(modes) < len(looks) or len(set(modes.values())) > 1):
         items = tuple(Item((name,), mode) for name, mode in modes.items())
-        message = f"{_images(len(items))} not stored as 8-bit RGB"
+        message = f"{counted(len(items), 'image')} not stored as 8-bit RGB"
         advice = "They are converted, transparent ones on data.background: nothing to do if that is meant."
         findings.append(Finding("note", "mode", message, advice, items))
     return findings
@@ -211,7 +212,7 @@ def _repeats(kind: str, groups: Sequence[tuple[str, ...]], index: ImageIndex) ->
         where = _OF_SEVERAL.get(harm, where) if index.task.multilabel else where
         items = tuple(group.item(index) for group in sorted_groups if group.harm == harm)
         if items:
-            count = "1 group" if len(items) == 1 else f"{len(items):,} groups"
+            count = counted(len(items), "group")
             message = f"{_REPEATS[kind]} {where}: {count} of images"
             # Bursts of photos are alike, and rightly so, as long as they stay together.
             level: Level = "note" if (kind, harm) == ("lookalikes", "repeated") else "warning"
@@ -221,10 +222,6 @@ def _repeats(kind: str, groups: Sequence[tuple[str, ...]], index: ImageIndex) ->
 
 def _size(look: Look) -> str:
     return f"{look.info.width} × {look.info.height}"
-
-
-def _images(number: int) -> str:
-    return "1 image" if number == 1 else f"{number:,} images"
 
 
 def _some(texts: Sequence[str], shown: int = 20) -> str:

@@ -12,7 +12,7 @@ from finetune.data.index import BadImage, ImageIndex, Sample
 from finetune.data.quality.scan_cache import ScanMemory
 from finetune.errors import DataError
 from finetune.machine.cores import in_threads
-from finetune.text import printable
+from finetune.text import counted, printable
 
 Progress = Callable[[int, int], None]
 
@@ -118,13 +118,13 @@ def leave_out_bad(
     per_class = Counter(index.class_names[label] for sample in reasons for label in sample.labels)
     numbers = ", ".join(f"{printable(name)} {number}" for name, number in sorted(per_class.items()))
     of_what = numbers or "without a class"
-    line = f"skipped {len(bad)} of {len(index.samples)} images that cannot be read: {of_what}"
+    line = f"skipped {len(bad):,} of {counted(len(index.samples), 'image')} that cannot be read: {of_what}"
     return replace(kept, warnings=(*index.warnings, line))
 
 
 def _listed(index: ImageIndex, bad: Mapping[Sample, str]) -> str:
-    number = "1 image" if len(bad) == 1 else f"{len(bad)} images"
-    lines = [f"{number} of {len(index.samples)} in {printable(str(index.root))} cannot be read:"]
+    number = counted(len(bad), "image")
+    lines = [f"{number} of {len(index.samples):,} in {printable(str(index.root))} cannot be read:"]
     for sample, reason in islice(bad.items(), _LISTED):
         place = f" ({sample.place} of the table)" if sample.place else ""
         lines.append(f"  {printable(sample.name)}{place}: {reason}")

@@ -15,7 +15,7 @@ from typing import Literal, NoReturn
 
 from finetune.choices import TABLE_SUFFIXES
 from finetune.errors import DataError, MachineError
-from finetune.text import printable, where_paths_begin
+from finetune.text import counted, printable, where_paths_begin
 
 _SEPARATORS = (",", ";", "\t", "|")
 _LISTED = 20
@@ -51,7 +51,7 @@ class Table:
         Raises:
             DataError: always.
         """
-        number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        number = counted(len(faults), "fault")
         more = [f"… and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
         lines = [f"  {printable(line)}" for line in [*faults[:_LISTED], *more]]
         raise DataError("\n".join([f"{number} in the rows of {self}:", *lines, "Fix or remove these rows."]))
