@@ -22,6 +22,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 CLAIMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "quickstart": ("quickstart.yaml", ()),
     "quickstart, frozen batch norm trained": ("quickstart.yaml", ("stages.frozen.batch_norm=train",)),
+    "quickstart, statistics still": ("quickstart.yaml", ("stages.unfrozen.batch_norm=auto",)),
     "few images, glyphs": ("few_images.yaml", ()),
     "few images, no weights": ("few_images.yaml", ("model.weights=none",)),
     "few images, no weights, a schedule of its own": (

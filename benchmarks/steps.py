@@ -52,7 +52,7 @@ def our_step(model: ImageClassifier, trainable: int, images: torch.Tensor, targe
     model.freeze(trainable)
     model.train()
     plans = plan_stage(
-        model.layer_groups, trainable=trainable, batch_norm="frozen", lr=parse_lr(1e-3), rule=RULE
+        model.layer_groups, trainable=trainable, batch_norm="auto", lr=parse_lr(1e-3), rule=RULE
     )
     optimizer = build_optimizer(optimizer_groups(plans), name="adam", decay="decoupled")
     loss = nn.CrossEntropyLoss()

@@ -15,6 +15,7 @@ from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import HeadSpec, ModelSpec
 from finetune.model.surgery import build_network, cut
 from finetune.model.units import is_norm
+from finetune.model.weights import Weights
 
 REPRESENTATIVES = [
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3",
@@ -160,6 +161,64 @@ def test_batch_norm_of_frozen_groups_can_be_trained():
     before = snapshot(model)
     model.eval()(some_images())
     assert changed(before, model) == set()
+
+
+def pretrained() -> ImageClassifier:
+    """Return a small model whose backbone counts as trained elsewhere."""
+    first = small()
+    weights = Weights("test", first.preprocessing, first.state_dict(), of_run=True)
+    return build_classifier(first.spec, weights=weights, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("model", "batch_norm", "moves"),
+    [
+        ("random", "auto", True),
+        ("random", "still", False),
+        ("random", "train", True),
+        ("pretrained", "auto", False),
+        ("pretrained", "still", False),
+        ("pretrained", "train", True),
+    ],
+)
+def test_the_statistics_of_a_pretrained_backbone_stand_still_unless_asked(model, batch_norm, moves):
+    model = (small() if model == "random" else pretrained()).train()
+    model.freeze(3, batch_norm=batch_norm)
+    before, head = snapshot(model.backbone), snapshot(model.head)
+    step(model, some_images())
+    moved = changed(before, model.backbone)
+    assert {name for name in before if "running" in name or "num_batches" in name} & moved == (
+        {name for name in before if "running" in name or "num_batches" in name} if moves else set()
+    )
+    learn = {name for name, _ in model.backbone.named_parameters()}
+    assert learn <= moved  # the weights of batch norm learn as all others
+    assert any("running" in name for name in changed(head, model.head))  # a new head has statistics to find
+
+
+def test_still_statistics_survive_a_change_of_mode_and_of_stage():
+    model = pretrained()
+    for groups in (1, 2, 3):
+        model.freeze(groups)
+        before = snapshot(model.backbone)
+        for mode in (True, False, True):
+            model.train(mode)
+            with torch.no_grad():
+                model(some_images())
+        assert changed(before, model.backbone) == set()
+    model.freeze(3, batch_norm="train")
+    model.train()
+    with torch.no_grad():
+        model(some_images())
+    assert changed(before, model.backbone) != set()
+
+
+def test_with_still_statistics_training_sees_an_image_as_evaluation_does():
+    """An image's logits do not depend on what else is in its batch, but for the head's own batch norm."""
+    model = pretrained()
+    model.freeze(3)
+    images = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model.train().backbone(images), model.eval().backbone(images))
 
 
 def test_frozen_dropout_and_stochastic_depth_stay_off_when_norms_are_trained():

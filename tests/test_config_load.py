@@ -491,7 +491,7 @@ def test_a_dumped_config_reads_back_to_the_same(config: Config):
 def test_a_dump_names_every_key_in_the_order_of_the_vocabulary():
     lines = dump_config(CONFIGS[0]).splitlines()
     assert [line.partition(":")[0] for line in lines if line[0] != " "] == list(Config.model_fields)
-    assert '  - {name: unfrozen, train: all, epochs: 4, lr: "slice(1e-5, 1e-3)", batch_norm: frozen}' in lines
+    assert '  - {name: unfrozen, train: all, epochs: 4, lr: "slice(1e-5, 1e-3)", batch_norm: auto}' in lines
     assert '  background: "#ffffff"' in lines
 
 

@@ -18,7 +18,7 @@ def test_there_is_a_config_for_each_common_case():
     assert {path.stem for path in CONFIGS} >= {
         "quickstart",
         "few_images",
-        "photos",
+        "photographs",
         "linear_probe",
         "gradual_unfreezing",
         "metadata",

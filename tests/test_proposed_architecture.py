@@ -11,6 +11,7 @@ from finetune.packaged_weights import PACKAGES
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)  # where another test may have put the cache
     return tmp_path / "hub" / "checkpoints"
 
 
@@ -52,6 +53,7 @@ def test_without_them_a_download_is_proposed_and_its_size_said(cache, monkeypatc
 
 def test_the_usual_cache_is_torchs(monkeypatch, tmp_path):
     monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
     for value in (str(tmp_path), None):
         if value is None:
             monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

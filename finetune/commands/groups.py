@@ -1,7 +1,7 @@
 """The story of `finetune groups`: what a model is made of."""
 
 from finetune.config.config import Config
-from finetune.experiment.build import plan_groups
+from finetune.experiment.build import batch_norm_line, plan_groups
 from finetune.experiment.model import build_model
 from finetune.experiment.read_data import metadata_lines, read_index
 from finetune.notes import Note
@@ -19,7 +19,8 @@ def describe_groups(config: Config, stage_name: str | None) -> tuple[list[GroupP
     """
     stage = config.stages[config.find_stage(stage_name, default=-1)]
     index = read_index(config)
+    notes = [*metadata_lines(index), batch_norm_line(config, stage)]
     untrained = config.model.model_copy(update={"weights": "none"})
     config = config.model_copy(update={"model": untrained})
     model = build_model(config, index, "float32")
-    return plan_groups(config, stage, model), [Note(line) for line in metadata_lines(index)]
+    return plan_groups(config, stage, model), [Note(line) for line in notes]

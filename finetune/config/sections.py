@@ -168,9 +168,12 @@ class StageConfig(Section):
     `slice(auto/100, auto)` are the same with a rate that is found when the stage begins. For the
     optimizer `adadelta`, which finds its own rate, it is a factor on that, and 1 is the usual one."""
 
-    batch_norm: BatchNorm = "frozen"
-    """In frozen groups: `frozen` leaves batch normalisation alone; `train` lets it learn and its
-    statistics move, as fastai does, at the price of back-propagating through the whole network."""
+    batch_norm: BatchNorm = "auto"
+    """Running statistics of batch normalisation in the backbone. `still` keeps those of the pretrained
+    weights, also in groups that train; `train` lets them move, and lets the normalisation of frozen groups
+    learn as well, as fastai does, at the price of back-propagating through the whole network. `auto` is
+    `still` for pretrained weights; from random ones, statistics move in the groups that train. Measured in
+    docs/recipe.md."""
 
 
 class LrFinderConfig(Section):

@@ -157,6 +157,15 @@ def plan_groups(config: Config, stage: StageConfig, model: ImageClassifier) -> l
     )
 
 
+def batch_norm_line(config: Config, stage: StageConfig) -> str:
+    """Say what batch normalisation does in a stage."""
+    if stage.batch_norm == "train":
+        return "batch norm: statistics move everywhere, and the norms of frozen groups learn"
+    if stage.batch_norm == "auto" and config.model.weights == "none":
+        return "batch norm: statistics move in the groups that train (random weights)"
+    return "batch norm: the statistics of the backbone stand still"
+
+
 def freeze_for_stage(stage: StageConfig, model: ImageClassifier) -> None:
     """Freeze the model for a stage that is about to be trained, or tried: nothing else may freeze it."""
     trainable = trainable_groups(stage.train, len(model.layer_groups))

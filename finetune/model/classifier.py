@@ -16,7 +16,7 @@ from finetune.model.layer_groups import LayerGroup, build_groups, learning_param
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import ModelSpec
 from finetune.model.surgery import feature_shape
-from finetune.model.units import is_norm
+from finetune.model.units import has_statistics, is_norm
 from finetune.model.weights import Weights, load_weights
 from finetune.seed import derive
 
@@ -24,7 +24,7 @@ from finetune.seed import derive
 class ImageClassifier(nn.Module):
     """Classify images; normalisation, precision and memory format are inside."""
 
-    def __init__(self, backbone: nn.Module, head: Head, spec: ModelSpec) -> None:
+    def __init__(self, backbone: nn.Module, head: Head, spec: ModelSpec, *, pretrained: bool = False) -> None:
         """Join a backbone and a head; `spec` says how images enter them."""
         super().__init__()
         if spec.preprocessing is None:
@@ -36,8 +36,11 @@ class ImageClassifier(nn.Module):
         self.layer_groups: list[LayerGroup] = build_groups(
             backbone_units(backbone), head, spec.layer_groups, undecayed=undecayed_names(backbone)
         )
+        self.pretrained = pretrained
+        """Whether the backbone began with weights that were trained elsewhere."""
         self._frozen: list[LayerGroup] = []
         self._frozen_norms_learn = False
+        self._statistics_still = False
         self.mean: Tensor
         self.std: Tensor
         # Not saved: they belong to the preprocessing, which model.json holds.
@@ -73,7 +76,7 @@ class ImageClassifier(nn.Module):
             features: Tensor = self.backbone(normalised)
         return features
 
-    def freeze(self, trainable_groups: int, *, batch_norm: BatchNorm = "frozen") -> None:
+    def freeze(self, trainable_groups: int, *, batch_norm: BatchNorm = "auto") -> None:
         """Let the last `trainable_groups` layer groups learn, and hold the others still.
 
         A frozen group has no gradients and stays in eval mode, also in training, so that no statistic moves,
@@ -82,8 +85,10 @@ class ImageClassifier(nn.Module):
 
         Args:
             trainable_groups: 1 for the head alone, up to the number of groups for everything.
-            batch_norm: `train` lets the norm layers of frozen groups learn and follow the data, as in fastai;
-                everything is then back-propagated through, down to the first layer.
+            batch_norm: `still` keeps the running statistics of the whole backbone. `train` moves them, and
+                lets the norm layers of frozen groups learn as well, as in fastai: all is back-propagated
+                through then, down to the first layer. `auto` keeps them if the backbone is pretrained;
+                otherwise they move in the groups that learn.
 
         Raises:
             ConfigError: the model has fewer groups, or `trainable_groups` is below 1.
@@ -93,6 +98,7 @@ class ImageClassifier(nn.Module):
             raise ConfigError(f"train: {trainable_groups} layer groups cannot be trained; there are {n}.")
         self._frozen = self.layer_groups[: n - trainable_groups]
         self._frozen_norms_learn = batch_norm == "train"
+        self._statistics_still = batch_norm == "still" or (batch_norm == "auto" and self.pretrained)
         self.requires_grad_(True)
         for group in self._frozen:
             learning = {id(p) for p in learning_parameters(group, trainable=False, batch_norm=batch_norm)}
@@ -108,8 +114,11 @@ class ImageClassifier(nn.Module):
         return len(self._frozen) == len(self.layer_groups) - 1 and not self._frozen_norms_learn
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training mode, except for what is frozen."""
+        """Switch to training mode, except for what is frozen and for statistics that stand still."""
         super().train(mode)
+        if self._statistics_still:
+            for module in filter(has_statistics, self.backbone.modules()):
+                module.training = False
         for group in self._frozen:
             for module in group.modules():
                 module.training = mode and self._frozen_norms_learn and is_norm(module)
@@ -176,7 +185,8 @@ def _assemble(spec: ModelSpec, seed: int, weights: Weights | None) -> ImageClass
             pool=spec.head.pool if area else "none",  # a class token needs no pooling
             metadata=spec.head.metadata,
         )
-    return ImageClassifier(backbone, head, spec)
+    pretrained = weights is not None and weights.tensors is not None
+    return ImageClassifier(backbone, head, spec, pretrained=pretrained)
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

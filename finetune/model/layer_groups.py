@@ -137,7 +137,7 @@ def learning_parameters(group: LayerGroup, *, trainable: bool, batch_norm: Batch
     """
     if trainable:
         return list(group.parameters())
-    if batch_norm == "frozen":
+    if batch_norm != "train":
         return []
     norms = (module for module in group.modules() if is_norm(module))
     return [parameter for module in norms for parameter in module.parameters(recurse=False)]

@@ -23,6 +23,11 @@ def is_norm(module: nn.Module) -> bool:
     return isinstance(module, NORM_LAYERS)
 
 
+def has_statistics(module: nn.Module) -> bool:
+    """Tell whether a normalisation layer keeps running statistics of the images it has seen."""
+    return is_norm(module) and getattr(module, "running_mean", None) is not None
+
+
 def depth(module: nn.Module) -> int:
     """Count the affine layers in a module."""
     return sum(isinstance(layer, AFFINE_LAYERS) for layer in module.modules())
