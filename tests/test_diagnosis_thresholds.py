@@ -177,6 +177,38 @@ def test_a_balanced_accuracy_a_fifth_of_the_way_from_chance_is_something_learned
     assert both_sides(stage, 0.275, 0.285, "nothing learned") == ONLY_BELOW
 
 
+def unmoved(*, classes, steps):
+    """Make a stage from its accuracy whose losses stay at chance."""
+    chance = math.log(classes)
+    return lambda accuracy: quiet(flat(chance), [chance, chance], steps=steps, accuracy=accuracy)
+
+
+@pytest.mark.parametrize(
+    ("classes", "steps", "accuracy"),
+    [
+        (2, 200, 0.6),  # a fifth of the way from chance to 1
+        (100, 200, 0.03),  # three times chance
+        (2, 14, 0.55),  # a tenth of the way
+        (10, 14, 0.15),  # half as much again as chance
+        (2, 49, 0.55),
+        (2, 50, 0.6),
+    ],
+)
+def test_nothing_is_learned_near_chance_and_the_fewer_steps_the_nearer(classes, steps, accuracy):
+    make = unmoved(classes=classes, steps=steps)
+    found = ["nothing learned" in troubles(make(factor * accuracy), classes=classes) for factor in (0.99, 1.01)]
+    assert found == [True, False]
+
+
+def test_fourteen_steps_to_twice_the_accuracy_of_chance_are_not_called_nothing():
+    # Losses of a new head are above chance for longer than its ranks are.
+    stage = quiet(line(2.5, 2.45), [2.4, 2.35], steps=14, accuracy=0.2)
+    assert troubles(stage) == []
+    assert troubles(replace(stage, rows=[replace(row, val_balanced_accuracy=0.1) for row in stage.rows])) == [
+        "nothing learned"
+    ]
+
+
 def test_a_fall_that_ends_above_chance_is_nothing_learned():
     def stage(end):
         return quiet(line(8.0, end), [9.0, 9.0])

@@ -39,8 +39,11 @@ _LITTLE, _STRAIGHT = 0.25, 0.3
 LEARNED = 0.5
 
 # Nothing learned: nor did the validation loss fall by this share of what it was before, nor is the balanced
-# accuracy this share of the way from chance to 1: ranks are right long before probabilities are.
-_VALIDATED, _ACCURATE = 0.05, 0.2
+# accuracy this share of the way from chance to 1 or this many times chance: ranks are right long before
+# probabilities are, and of 100 classes a tenth right is much.
+_VALIDATED, _ACCURATE, _TIMES_CHANCE = 0.05, 0.2, 3.0
+# Few steps have not failed where the accuracy is beyond these already.
+_ACCURATE_SOON, _TIMES_CHANCE_SOON = 0.1, 1.5
 
 
 def stage_finding(
@@ -154,7 +157,7 @@ def _nothing_learned(
     """Look for a loss of training that has not fallen beyond its noise, and one of validation that has not.
 
     The rate may be too low or too high, or there is nothing to learn: the curve alone does not tell. A few
-    steps that brought nothing matter only if no others follow.
+    steps that brought nothing matter only if no others follow, and if the accuracy is near chance too.
     """
     few = len(stage.steps) < ENOUGH_STEPS
     if not stage.parts or not _is_hardly_learned(stage, knobs) or (few and not last):
@@ -177,8 +180,10 @@ def _nothing_learned(
 
 
 def _is_accurate(stage: StageCurves, knobs: Knobs) -> bool:
-    chance = knobs.chance_accuracy
-    return max(row.val_balanced_accuracy for row in stage.rows) > chance + _ACCURATE * (1 - chance)
+    chance, few = knobs.chance_accuracy, len(stage.steps) < ENOUGH_STEPS
+    share, times = (_ACCURATE_SOON, _TIMES_CHANCE_SOON) if few else (_ACCURATE, _TIMES_CHANCE)
+    bar = min(chance + share * (1 - chance), times * chance)
+    return max(row.val_balanced_accuracy for row in stage.rows) > bar
 
 
 def _is_hardly_learned(stage: StageCurves, knobs: Knobs) -> bool:
