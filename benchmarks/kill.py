@@ -50,7 +50,7 @@ def result_with_any_workers(run: Path) -> dict[str, Any]:
 
 
 def train(config: str, run: str, workers: int) -> None:
-    """Start a training, or go on with it, as the command line does, and end with its exit code."""
+    """Start or resume a training, as the command line does, and end with its exit code."""
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # loader workers are this process's own, as ever
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (to the end of the process)

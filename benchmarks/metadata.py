@@ -1,4 +1,4 @@
-"""Print what a metadata column is worth, for README.md and docs/metadata.md.
+"""Print what a metadata column brings, for README.md and docs/metadata.md.
 
     python benchmarks/metadata.py                  # ten minutes on two cores
     python benchmarks/metadata.py --seeds 1
@@ -34,9 +34,9 @@ ROWS = (
     ("the image alone", "as it is", None, ()),
     ("with `site`", "as it is", "as it is", ()),
     ("with `site`, a third of the cells missing", "gaps", "gaps", ()),
-    ("trained with `site`, then told none", "as it is", "none", ()),
+    ("trained with `site`, evaluated without", "as it is", "none", ()),
     ("with `site` shuffled", "shuffled", "shuffled", ()),
-    ("trained with a random number, then told none", "number", "none", ()),
+    ("trained with a random number, evaluated without", "number", "none", ()),
     ("the same, `metadata_dropout: 0`", "number", "none", ("model.head.metadata_dropout=0",)),
 )
 """What a row is called, the table to train on, the one to score on (None: no metadata), other settings."""

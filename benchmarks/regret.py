@@ -103,7 +103,7 @@ class Task:
 TASKS = {
     "20 images per class": Task(("data.images_per_class=20", "stages.frozen.epochs=10")),
     "100 images per class": Task(("data.images_per_class=100", "data.batch_size=32")),
-    "1000 images per class": Task(
+    "1,000 images per class": Task(
         ("data.images_per_class=null", "data.val=val", "data.batch_size=64", "stages.frozen.epochs=2"),
         drawn=1000,
     ),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Note:
-    """Something to tell the user."""
+    """Something to report to the user."""
 
     text: str
     """One line, or several."""

@@ -32,7 +32,7 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def protect_cell(cell: str) -> str:
-    """Keep a spreadsheet from taking a name for a formula."""
+    """Keep a spreadsheet from reading a name as a formula."""
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 

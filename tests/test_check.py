@@ -480,7 +480,7 @@ def test_what_is_wrong_with_the_config_is_no_matter_of_the_data(tmp_path, data):
     assert run_finetune("check", tmp_path / "nope.yaml").exit_code == 2
 
 
-def test_a_missing_folder_must_be_mended(tmp_path):
+def test_a_missing_folder_must_be_fixed(tmp_path):
     exit_code, document = check(tmp_path, tmp_path / "nowhere")
     assert exit_code == 3
     assert "no such directory" in of_kind(document, "layout")["message"]

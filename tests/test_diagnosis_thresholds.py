@@ -196,7 +196,9 @@ def unmoved(*, classes, steps):
 )
 def test_nothing_is_learned_near_chance_and_the_fewer_steps_the_nearer(classes, steps, accuracy):
     make = unmoved(classes=classes, steps=steps)
-    found = ["nothing learned" in troubles(make(factor * accuracy), classes=classes) for factor in (0.99, 1.01)]
+    found = [
+        "nothing learned" in troubles(make(factor * accuracy), classes=classes) for factor in (0.99, 1.01)
+    ]
     assert found == [True, False]
 
 

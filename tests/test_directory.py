@@ -30,7 +30,7 @@ def test_a_run_that_wrote_nothing_leaves_no_directory(tmp_path):
     assert not run.directory.exists()
 
 
-def test_results_are_never_overwritten_unasked(tmp_path):
+def test_results_are_not_overwritten_without_overwrite(tmp_path):
     with new_run(tmp_path) as run:
         run.write_config("seed: 1\n")
     with pytest.raises(RunError, match=r"is not empty; results are not overwritten without --overwrite"):

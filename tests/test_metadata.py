@@ -1,4 +1,4 @@
-"""Facts beside an image: what their columns mean, how they enter the head, and how they get there."""
+"""Metadata of images: what its columns mean, how they enter the head, and how they get there."""
 
 import csv
 import json
@@ -370,7 +370,7 @@ def test_a_folder_tells_nothing_beside_its_images(collection, run):
     result = run_finetune("evaluate", run, collection / "images", "--json")
     assert result.exit_code == 0, result.output
     assert "metadata columns 'site', 'age' are not in" in result.stderr
-    assert "the model takes them for missing" in result.stderr
+    assert "the model treats them as missing" in result.stderr
 
 
 def test_new_categories_and_missing_columns_are_told_and_work(collection, run, tmp_path):
@@ -399,7 +399,7 @@ def test_predict_takes_metadata_from_its_table_or_from_another_or_from_the_comma
     image = collection / "images" / "cat" / "cat01.png"
     row = ("images/cat/cat01.png", "north", "33")
     table = write_table(collection / "one.csv", [("image", "site", "age"), row])
-    elsewhere = write_table(tmp_path / "facts.csv", [("image", "site", "age"), (image, "north", "33")])
+    elsewhere = write_table(tmp_path / "metadata.csv", [("image", "site", "age"), (image, "north", "33")])
     expected, said = predictions(run, table)
     assert said == ""
     by_table, said = predictions(run, image, "--metadata", elsewhere)
@@ -416,16 +416,16 @@ def test_predict_takes_metadata_from_its_table_or_from_another_or_from_the_comma
 
 def test_images_that_no_table_of_metadata_lists_are_counted(collection, run, tmp_path):
     images = [collection / "images" / "cat" / f"cat0{n}.png" for n in range(3)]
-    facts = write_table(tmp_path / "facts.csv", [("image", "site"), (images[0], "north")])
-    _, said = predictions(run, *images, "--metadata", facts)
+    table = write_table(tmp_path / "metadata.csv", [("image", "site"), (images[0], "north")])
+    _, said = predictions(run, *images, "--metadata", table)
     assert "column 'age' is not in what was given" in said
     assert "2 of 3 images are not in the tables of --metadata" in said
 
 
 def test_a_cell_that_a_table_leaves_empty_was_asked_for_all_the_same(collection, run, tmp_path):
     image = collection / "images" / "cat" / "cat01.png"
-    facts = write_table(tmp_path / "facts.csv", [("image", "site", "age"), (image, "", "")])
-    _, said = predictions(run, image, "--metadata", facts)
+    table = write_table(tmp_path / "metadata.csv", [("image", "site", "age"), (image, "", "")])
+    _, said = predictions(run, image, "--metadata", table)
     assert said == ""
 
 
@@ -508,7 +508,7 @@ def test_columns_that_teach_nothing_are_warned_of(collection):
     assert "'id' has 27 categories in 27 rows: hardly any can be learned" in said
     assert "'id': 9 of 9 validation images have categories that training has not seen" in said
     assert "'case' has 'A' and 'a', which differ in case only" in said
-    assert "'age' is taken for categories, because of cells such as 'NA'" in said
+    assert "'age' holds categories, because of cells such as 'NA'" in said
 
 
 def test_folders_have_no_metadata(images):

@@ -92,7 +92,7 @@ def read_training(
     Args:
         path: what `read_settings` takes; or a run that is to be resumed, for the config it was given.
         overrides: values in place of those of the config.
-        options: what was asked for.
+        options: what was requested.
 
     Raises:
         ConfigError: no config, or a run without the options that resume it.

@@ -124,13 +124,13 @@ class Config(Section):
     """The stages of training, in order: by default the head alone, then everything."""
 
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
-    """When a stage ends before its last epoch; training then goes on with the next stage."""
+    """When a stage ends before its last epoch; training then continues with the next stage."""
 
     lr_finder: LrFinderConfig = LrFinderConfig()
     """How a learning rate is found, by `finetune lr-find` and for `lr: auto`."""
 
     checkpoint: CheckpointConfig = CheckpointConfig()
-    """What training can go on from after it was stopped or killed."""
+    """What training resumes from after it was stopped or killed."""
 
     output: OutputConfig = OutputConfig()
     """Where results go."""

@@ -35,7 +35,7 @@ class ColumnsConfig(Section):
 
     metadata: MetadataColumns = {}  # noqa: RUF012  (pydantic copies it)
     """Columns with metadata that the model sees beside the image: `[site, age]`. Each is a `category`, which
-    enters the head through an embedding, or a `number`; `auto` takes one for numbers if all cells are, and
+    enters the head through an embedding, or a `number`; `auto` reads one as numbers if all cells are, and
     some have decimals or there are more than 20 distinct values. `{site: category, age: number}` says
     which. Their cells may be empty. See docs/metadata.md."""
 
@@ -54,7 +54,7 @@ class DataConfig(Section):
 
     label_separator: Separator | None = None
     """What stands between the names of classes in a cell of a table's label column, such as `";"`: an image
-    may then have several classes, or none; see docs/several-labels.md. `null` takes a cell for one class."""
+    may then have several classes, or none; see docs/several-labels.md. `null` reads a cell as one class."""
 
     image_folder: Text | None = None
     """Folder that the paths in a table are relative to. `null` is the table's own."""

@@ -13,7 +13,7 @@ from finetune.config.yaml_writer import write_value
 from finetune.errors import ConfigError
 from finetune.machine.files import reported_disk_errors, try_writing, write_bytes
 
-_BLANK = " \r\n\x85\u2028\u2029"  # a space, and what PyYAML takes for the end of a line
+_BLANK = " \r\n\x85\u2028\u2029"  # a space, and what PyYAML reads as the end of a line
 
 
 def write_stage_lr(path: Path, stage: str, lr: float | str) -> None:

@@ -46,7 +46,7 @@ class HeadConfig(Section):
     ones among them."""
 
     metadata_dropout: Share = 0.1
-    """Fraction of metadata cells (0–1) that training takes for missing, each by itself, so that the model
+    """Fraction of metadata cells (0–1) that training treats as missing, each by itself, so that the model
     learns to do without. With 0 it does not know what to make of a number that is missing for the first time
     after training."""
 
@@ -234,7 +234,7 @@ class EarlyStoppingConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """What training can go on from after it was stopped or killed."""
+    """What training resumes from after it was stopped or killed."""
 
     every: Interval = "10min"
     """How often a checkpoint is written within an epoch: after a time (`30s`, `10min`, `1h`) or a number of

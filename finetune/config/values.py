@@ -157,7 +157,7 @@ Colour = Annotated[
     str, BeforeValidator(_check_colour), WithJsonSchema({"type": "string", "pattern": "^#[0-9a-fA-F]{6}$"})
 ]
 
-# The validator is a plain one: pydantic would look into the dataclass, and take a mapping for a rate.
+# The validator is a plain one: pydantic would look into the dataclass, and accept a mapping as a rate.
 Rate = Annotated[
     LearningRate,
     PlainValidator(_check_lr),

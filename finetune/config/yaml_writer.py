@@ -19,7 +19,7 @@ def dump_config(config: Config) -> str:
 def write_value(value: Any) -> str:
     """Write one value on one line.
 
-    Text is quoted unless every YAML reader takes it for text, also one that reads `no` as false.
+    Text is quoted unless every YAML reader reads it as text, also one that reads `no` as false.
     """
     if value is None:
         return "null"
@@ -38,7 +38,7 @@ def write_value(value: Any) -> str:
 
 def _write_number(value: float) -> str:
     text = repr(value)
-    if "e" in text and "." not in text:  # 1e-05: YAML 1.1 readers take it for text
+    if "e" in text and "." not in text:  # 1e-05: YAML 1.1 readers read it as text
         text = text.replace("e", ".0e")
     return text
 
@@ -48,7 +48,7 @@ def _write_text(text: str) -> str:
     if _PLAIN_TEXT.fullmatch(text) and not number_like and text.lower() not in _WORDS_WITH_MEANING:
         return text
     quoted = json.dumps(text, ensure_ascii=False)
-    # What YAML takes for a line break or forbids even in quotes is escaped, as JSON does for ASCII controls.
+    # What YAML reads as a line break or forbids even in quotes is escaped, as JSON does for ASCII controls.
     return re.sub(
         "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", quoted
     )

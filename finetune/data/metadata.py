@@ -178,7 +178,7 @@ def metadata_tensors(metadata: Metadata | None, rows: Iterable[Row]) -> "tuple[T
 def fit_metadata(kinds: Mapping[str, Kind], rows: Sequence[Row]) -> Metadata:
     """Learn from the cells of the training images what the columns hold.
 
-    `auto` takes a column for numbers if all its cells are, and if some are no whole numbers or more than 20
+    `auto` reads a column as numbers if all its cells are, and if some are no whole numbers or more than 20
     are different, the rule of fastai's `cont_cat_split`.
 
     Args:
@@ -216,7 +216,7 @@ def _doubts_about_categories(column: CategoryColumn, filled: Sequence[str]) -> I
     others = [category for category in column.categories if not is_number(category)]
     if others and numbers > _FEW and numbers > 0.9 * len(column.categories):
         yield (
-            f"metadata column {column.name!r} is taken for categories, because of cells such as "
+            f"metadata column {column.name!r} holds categories, because of cells such as "
             f"{others[0]!r}; leave these empty if it holds numbers"
         )
     if len(column.categories) > max(_FEW, len(filled) / 2):

@@ -74,7 +74,7 @@ def read_index(config: Config) -> ImageIndex:
         columns=Columns(**data.columns.model_dump(), label_separator=data.label_separator),
         image_folder=data.image_folder,
     )
-    resolve_auto(config, index)  # what cannot be is told before the images are looked at
+    resolve_auto(config, index)  # report what cannot be before the images are looked at
     return index
 
 
@@ -102,11 +102,11 @@ def resolved_monitor(config: Config) -> Monitor:
 
 
 def metadata_lines(index: ImageIndex) -> list[str]:
-    """Say what each metadata column was taken for, a line each."""
+    """Describe each metadata column, a line each."""
     columns = () if index.metadata is None else index.metadata.columns
     return [f"metadata {printable(str(column))}" for column in columns]
 
 
 def column_kinds(index: ImageIndex) -> dict[str, Kind]:
-    """Return what each metadata column was taken for."""
+    """Return whether each metadata column holds categories or numbers."""
     return {} if index.metadata is None else index.metadata.kinds

@@ -113,7 +113,7 @@ def label_probabilities(logits: Tensor) -> Tensor:
 
 
 def label_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the binary cross-entropy of each image (N,), the mean over the classes, in nats."""
+    """Return the binary cross-entropy of each image (N,): mean over the classes, in nats."""
     losses = functional.binary_cross_entropy_with_logits(logits.double(), targets.double(), reduction="none")
     return losses.mean(1)
 

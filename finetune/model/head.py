@@ -14,7 +14,7 @@ _FIRST_LOGITS = 0.01
 
 
 # Standard deviation of the first vectors of an embedding, as in fastai: small against the features, so that
-# what a category is worth is learned, not drawn.
+# what a category means is learned, not drawn.
 _FIRST_VECTORS = 0.01
 
 
@@ -27,7 +27,7 @@ class MetadataInputs:
     numbers: int = 0
     """Columns of numbers, M; each gives a value and a flag."""
     dropout: float = 0.0
-    """Fraction of cells (0–1) that training takes for missing."""
+    """Fraction of cells (0–1) that training treats as missing."""
 
     @property
     def width(self) -> int:
@@ -103,7 +103,7 @@ class Head(nn.Module):
         return logits
 
     def _dropped(self, categories: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Take a random part of the metadata for missing."""
+        """Treat a random part of the metadata as missing."""
         columns = categories.shape[1] + self.numbers
         kept = torch.rand(len(categories), columns, device=categories.device) >= self.metadata_dropout
         kept_categories, kept_numbers = kept[:, : categories.shape[1]], kept[:, categories.shape[1] :]

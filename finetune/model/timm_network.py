@@ -94,7 +94,7 @@ def build_timm_backbone(
 
 
 def _create(arch: Architecture, image_size: int, **options: Any) -> Any:
-    """Build a network for an image size; only some networks are told theirs, the others take any."""
+    """Build a network for an image size; only some networks need to know theirs, the others take any."""
     timm, size, name = import_timm(), arch.image_size, arch.own_name
     if image_size == size:
         return timm.create_model(name, **options)

@@ -78,7 +78,7 @@ class Run:
 
     @property
     def checkpoints(self) -> CheckpointFolder:
-        """The states that training can go on from."""
+        """The states that training can resume from."""
         return CheckpointFolder(self / CHECKPOINTS)
 
     def write_beginning(

@@ -52,7 +52,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         if int(number) >= len(parameters):
             raise CheckpointError("The checkpoint's optimizer holds more parameters than are trained now.")
         state.setdefault(int(number), {})[key] = _as_made(saved, parameters[int(number)])
-    # torch would deep-copy the groups that it is given, and take their rates for those of the config.
+    # torch would deep-copy the groups that it is given, and read their rates as those of the config.
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -1,4 +1,4 @@
-"""What each metadata column is worth to a trained model: its scores where the column is taken for missing."""
+"""Metadata ablation: the scores of a trained model where a column is treated as missing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from finetune.runs.trained_model import TrainedModel
 
 @dataclass(frozen=True)
 class Ablation:
-    """How a model scores on the validation images when it is not told everything."""
+    """How a model scores on the validation images without some of its metadata."""
 
     without: tuple[str, ...]
-    """Columns that are taken for missing."""
+    """Columns that are treated as missing."""
     scores: Scores
 
     def value(self, metric: Monitor) -> float:
@@ -77,7 +77,7 @@ def show_ablations(
     display.say("")
     display.table(
         ("metadata", *shown),
-        [(told, *(f"{one.value(name):.4f}" for name in shown)) for told, one in rows],
+        [(label, *(f"{one.value(name):.4f}" for name in shown)) for label, one in rows],
         title="metadata ablation, on validation images",
     )
 

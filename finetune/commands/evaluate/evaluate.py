@@ -34,7 +34,7 @@ def evaluate(
             images of the run itself.
         split: which of the run's own images, or of the rows of a table that has a split column.
         device: where to compute.
-        display: where to tell how it goes.
+        display: where to show the progress.
 
     Raises:
         RunError: not a finished run.

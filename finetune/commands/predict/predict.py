@@ -38,7 +38,7 @@ def predict(
         metadata: tables of images and their metadata, or `column=value` for all images.
         top_k: how many classes to give for each.
         device: where to compute.
-        display: where to tell how it goes.
+        display: where to show the progress.
 
     Raises:
         RunError: not a finished run.

@@ -29,7 +29,7 @@ class Prediction:
     """the most probable, and all that are given, most probable first; empty if the image cannot be read"""
     error: str | None
     top_k: int
-    """how many of them were asked for"""
+    """how many of them were requested"""
     task: Task
 
     @property

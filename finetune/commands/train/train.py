@@ -51,7 +51,7 @@ def train(
         config: the experiment.
         options: in which run directory, and whether to resume it.
         name: what the run directory is called after, where none is named.
-        display: where to tell how it goes.
+        display: where to show the progress.
 
     Raises:
         FinetuneError: whatever the user can fix, or a signal; the run directory's status says so too.

@@ -1,4 +1,4 @@
-"""Refuse classes that a person would take for one and a program for two."""
+"""Refuse classes that a person would read as one and a program as two."""
 
 import os
 import unicodedata

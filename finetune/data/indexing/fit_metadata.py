@@ -85,7 +85,7 @@ def _missing_lines(metadata: Metadata, columns: Collection[str], source: str) ->
         return []
     one = len(absent) == 1
     what = f"metadata column {absent[0]} is" if one else f"metadata columns {', '.join(absent)} are"
-    return [f"{what} not in {source}; the model takes {'it' if one else 'them'} for missing"]
+    return [f"{what} not in {source}; the model treats {'it' if one else 'them'} as missing"]
 
 
 def _check_numbers(metadata: Metadata, rows: Iterable[tuple[str, Row]]) -> None:

@@ -196,7 +196,7 @@ def _as_given(index: ImageIndex, path: str) -> ImageIndex:
 
 
 def _as_written(table: Table) -> Table:
-    """Undo what the split.csv of a run does to names that a spreadsheet would take for formulas."""
+    """Undo what the split.csv of a run does to names that a spreadsheet would read as formulas."""
     if table.header[: len(SPLIT_HEADER)] != SPLIT_HEADER:
         return table
     return replace(table, rows=tuple(tuple(map(unprotect_cell, row)) for row in table.rows))

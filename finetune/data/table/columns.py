@@ -101,7 +101,7 @@ def find_metadata(table: Table, columns: Columns, used: Iterable[tuple[Role, int
         if role in ("image", "label", "split") and position in positions.values():
             raise ConfigError(
                 f"data.columns.metadata: {table.header[position]!r} is the column for the {role} of {table}; "
-                "leave it out, or the model would learn from what it is to tell."
+                "leave it out, or the model would learn from what it is to predict."
             )
     return positions
 

@@ -1,6 +1,6 @@
 """Read a table file into cells that are text, each row with its place in the file.
 
-CSV and TSV are read with Python's own reader: it takes nothing for a number, a date or a missing value, and
+CSV and TSV are read with Python's own reader: it reads nothing as a number, a date or a missing value, and
 knows the line of each row, also after a line end in quotes. Parquet, which has types, is read with pandas.
 """
 
