@@ -52,5 +52,5 @@ def with_counts(counts: Mapping[str, int]) -> str:
 
 
 def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    more = f" and {len(items) - _SHOWN:,} more" if len(items) > _SHOWN else ""
     return ", ".join(items[:_SHOWN]) + more

@@ -426,7 +426,7 @@ def test_metadata_is_given_for_all_images_or_for_each(with_site, images, tmp_pat
     ("metadata", "error", "message"),
     [
         ({"town": "x"}, "ConfigError", "metadata: the model takes no 'town'; its columns are 'site', 'age'"),
-        ([{"site": "north"}] * 2, "ConfigError", "metadata: 2 mappings for 1 images; expected one for each"),
+        ([{"site": "north"}] * 2, "ConfigError", "metadata: 2 mappings for 1 image; expected one for each"),
         ({"age": "old"}, "DataError", "age 'old' is no number"),
         ("sites.txt", "ConfigError", "metadata.* sites.txt: expected a table"),
     ],

@@ -78,7 +78,7 @@ def test_one_number_is_the_dropout_of_every_layer():
 
 
 def test_dropout_that_does_not_fit_the_layers_is_refused():
-    with pytest.raises(ConfigError, match="2 values do not fit 2 hidden layers; give 3"):
+    with pytest.raises(ConfigError, match="2 values for 2 hidden layers; give 3"):
         Head(8, 3, hidden=(16, 16), dropout=(0.25, 0.5))
     with pytest.raises(ConfigError, match=r"at least 0 and below 1, not \[1.0, 1.0\]"):
         Head(8, 3, dropout=1.0)

@@ -17,11 +17,11 @@ ROWS = [
 NAMES = ("ant", "<bee>", "wasp")
 
 
-def page(**changes):
+def page(*, epochs=4, **changes):
     """Render the page of a run whose model never predicts a wasp."""
     targets = torch.tensor([0, 0, 1, 1, 2, 2])
     logits = torch.eye(3)[torch.tensor([0, 0, 1, 0, 0, 1])]
-    report = {"run_dir": "runs/bugs", "epochs": 4, "diagnosis": [], "early_stops": [], "ablations": []}
+    report = {"run_dir": "runs/bugs", "epochs": epochs, "diagnosis": [], "early_stops": [], "ablations": []}
     values = {
         "scores": {"val": score_single_label(logits, targets, NAMES)},
         "history": ROWS,
@@ -45,6 +45,25 @@ def test_the_head_says_what_was_trained_on_what():
     text = page()
     assert "<dt>Architecture</dt><dd>resnet18</dd>" in text
     assert "<dt>Data</dt><dd>photos/&lt;of bugs&gt;</dd>" in text
+
+
+def test_what_is_counted_has_the_number_of_its_noun():
+    assert "· 4 epochs in 4.0 s" in page()
+    assert "· 1 epoch in 4.0 s" in page(epochs=1)
+    assert "· 1,200 epochs in 4.0 s" in page(epochs=1200)
+
+
+@pytest.mark.parametrize(
+    ("pick", "by", "text"),
+    [
+        ("race", ["knee", "minimum"], "0.0022 (race, won by knee and minimum), swept from weights none and"),
+        ("slide", ["slide"], "0.0022 (slide), swept from weights none and a new head"),
+    ],
+)
+def test_a_rate_that_was_found_says_by_what_and_from_which_weights(pick, by, text):
+    weights = {"initial": "none", "trained_stages": [], "run": None}
+    found = {"stage": "frozen", "lr": 0.0022, "pick": pick, "by": by, "weights": weights}
+    assert text in page(lr_finds=[(found, b"")])
 
 
 def test_the_page_needs_no_other_file():

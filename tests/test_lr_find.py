@@ -65,8 +65,8 @@ def unfrozen(images, tmp_path_factory):
 def test_json_holds_the_documented_keys(unfrozen):
     _, answer, errors = unfrozen
     assert set(answer) == {
-        *("written", "stage", "weights", "lr", "pick", "by", "suggestions", "agreement_decades"),
-        *("divergence", "race_steps", "race", "chance_loss", "curve", "seconds"),
+        *("written", "stage", "weights", "lr", "pick", "by", "refusal", "suggestions"),
+        *("agreement_decades", "divergence", "race_steps", "race", "chance_loss", "curve", "seconds"),
     }
     assert answer["stage"] == "unfrozen"
     assert answer["written"].startswith("slice(")  # slice(1e-4, 1e-2) keeps its form
@@ -80,12 +80,16 @@ def test_json_holds_the_documented_keys(unfrozen):
     assert all(set(candidate) == keys for candidate in answer["race"])
     assert answer["chance_loss"] == pytest.approx(math.log(3), rel=1e-5)  # of three classes of one size
     assert set(answer["curve"]) == {"lr", "loss", "smoothed", "repeats"}
-    assert "race" in errors
+    winner = min(answer["race"], key=lambda one: abs(math.log(one["lr"] / answer["lr"])))
+    assert answer["by"] == winner["names"]
+    assert answer["refusal"] is None
+    assert f"(race, won by {' and '.join(answer['by'])})" in errors
     assert answer["weights"] == {
         "initial": "builtin:glyphs",
         "trained_stages": [],
         "untrained_stages": ["frozen"],
         "run": None,
+        "stage": None,
         "epoch": None,
     }
     assert "from weights builtin:glyphs and a new head: frozen not trained (--run RUN starts" in errors
@@ -132,8 +136,10 @@ def test_a_later_stage_can_be_swept_from_a_runs_weights(small_run, images, tmp_p
     answer = json.loads(result.stdout)
     assert answer["stage"] == "unfrozen"
     assert answer["weights"]["run"] == str(small_run)
-    assert answer["weights"]["epoch"].startswith("stage ")
-    assert f"from the best weights of {small_run} (stage " in result.stderr
+    best = json.loads((small_run / "report.json").read_text())["best"]
+    stage, epoch = best["stage"], best["epoch"]
+    assert (answer["weights"]["stage"], answer["weights"]["epoch"]) == (stage, epoch)
+    assert f"from the best weights of {small_run} (stage {stage}, epoch {epoch})" in result.stderr
 
 
 def test_the_runs_weights_are_in_the_model_that_is_swept(small_run, images, tmp_path):
@@ -162,7 +168,7 @@ def test_a_single_heuristic_can_be_picked_and_needs_no_race(images, tmp_path):
     assert answer["race"] == []
     steepest = next(s for s in answer["suggestions"] if s["heuristic"] == "steepest")
     assert answer["lr"] == pytest.approx(steepest["lr"], rel=0.01)
-    assert answer["by"] == "steepest"
+    assert (answer["by"], answer["refusal"]) == (["steepest"], None)
 
 
 def test_repeats_show_how_far_the_sweeps_are_apart(images, tmp_path):

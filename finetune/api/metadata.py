@@ -7,6 +7,7 @@ from dataclasses import replace
 from finetune.commands.predict.inputs import MetadataOptions, PredictionInput, read_metadata_options
 from finetune.errors import ConfigError
 from finetune.runs.trained_model import TrainedModel
+from finetune.text import counted
 
 MetadataLike = Mapping[str, object] | Sequence[Mapping[str, object]] | str | os.PathLike[str]
 """Values by column for all images; a list of such mappings, one for each image; or the path of a table."""
@@ -31,8 +32,8 @@ def apply_metadata(
         return list(inputs), MetadataOptions(of_all=_cells(metadata, trained.metadata.names))
     if len(metadata) != len(inputs):
         raise ConfigError(
-            f"metadata: {len(metadata)} mappings for {len(inputs)} images; expected one for each image, or a "
-            "single mapping for all."
+            f"metadata: {counted(len(metadata), 'mapping')} for {counted(len(inputs), 'image')}; "
+            "expected one for each image, or a single mapping for all."
         )
     names = trained.metadata.names
     each = [replace(one, cells=_cells(row, names)) for one, row in zip(inputs, metadata, strict=True)]

@@ -27,6 +27,7 @@ from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.score import Scores
 from finetune.notes import as_warnings
 from finetune.runs.trained_model import TrainedModel, load_trained, unfinished_warning
+from finetune.text import counted
 
 _LISTED = 5
 
@@ -192,13 +193,13 @@ class Model:
 
     def __repr__(self) -> str:
         listed = ", ".join(self.classes[:_LISTED]) + (", …" if len(self.classes) > _LISTED else "")
-        arch = self._trained.model.spec.arch
-        return f"<finetune.Model {arch} from {self.directory}: {len(self.classes)} classes ({listed})>"
+        arch, number = self._trained.model.spec.arch, counted(len(self.classes), "class", "classes")
+        return f"<finetune.Model {arch} from {self.directory}: {number} ({listed})>"
 
 
 def _refuse_unreadable(predictions: Sequence[Prediction]) -> None:
     unread = [f"{one.image}: {one.error}" for one in predictions if one.error is not None]
     if unread:
-        more = [f"and {len(unread) - _LISTED} more"] if len(unread) > _LISTED else []
+        more = [f"and {len(unread) - _LISTED:,} more"] if len(unread) > _LISTED else []
         hint = 'on_bad_image="skip" gives these an error in place of labels.'
         raise DataError("\n".join([*unread[:_LISTED], *more, hint]))

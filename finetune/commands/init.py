@@ -29,6 +29,7 @@ from finetune.data.table import (
 )
 from finetune.errors import ConfigError, DataError
 from finetune.machine.files import reported_disk_errors, try_writing
+from finetune.text import counted
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Survey:
     """the column of a table that says what images have in common, such as a patient"""
 
     def __str__(self) -> str:
-        kind = "training images" if isinstance(self.val, str) else "images"
-        return f"{self.total:,} {kind} of {len(self.counts):,} classes"
+        kind = "training image" if isinstance(self.val, str) else "image"
+        return f"{counted(self.total, kind)} of {counted(len(self.counts), 'class', 'classes')}"
 
     @property
     def n_train(self) -> int:

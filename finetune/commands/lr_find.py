@@ -86,7 +86,7 @@ def start_from(experiment: Experiment, trained: TrainedModel, *, pretrained: str
     if {name: t.shape for name, t in ours.items()} != {name: t.shape for name, t in theirs.items()}:
         raise _other_run(trained, "not the model of the config")
     experiment.model.load_state_dict(theirs)
-    return StartingWeights(pretrained, run=str(trained.run.directory), epoch=str(trained.best))
+    return StartingWeights(pretrained, run=str(trained.run.directory), **trained.best._asdict())
 
 
 def _other_run(trained: TrainedModel, difference: str) -> CheckpointError:

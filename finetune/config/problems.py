@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from finetune.config.docstrings import key_docstrings
 from finetune.config.keys import dotted, fields_at, key_paths, section_at
 from finetune.config.yaml_reader import AFTER_ALL_LINES, Document, Mark, Path
+from finetune.text import counted
 
 MAX_LINES = 20
 
@@ -67,7 +68,7 @@ def argument_mistake(number: int, message: str) -> Mistake:
 def in_order(mistakes: Sequence[Mistake]) -> str:
     """Return a line per mistake: first those of the file, by line, then those of arguments, as given."""
     lines = list(dict.fromkeys(text for _, text in sorted(mistakes, key=lambda mistake: mistake[0])))
-    more = [f"and {len(lines) - MAX_LINES} more mistakes"] if len(lines) > MAX_LINES else []
+    more = [f"and {counted(len(lines) - MAX_LINES, 'more mistake')}"] if len(lines) > MAX_LINES else []
     return "\n".join(lines[:MAX_LINES] + more)
 
 

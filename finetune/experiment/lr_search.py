@@ -53,16 +53,16 @@ def find_lr(
         suggestions = suggest(curve)
         entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
         league = _race(trial, experiment, entries, race_steps, new_bar) if how.pick == "race" else None
-        lr, by = decide(suggestions, league, how.pick)
-        if lr is not None and league is None:  # a race compares its candidates with chance by itself
-            reason = judge_against_chance(curve, _loss_of_guessing(trial, experiment))
-            lr, by = (lr, by) if reason is None else (None, reason)
+        decision = decide(suggestions, league, how.pick)
+        if decision.lr is not None and league is None:  # a race compares its candidates with chance by itself
+            decision = decision.unless(judge_against_chance(curve, _loss_of_guessing(trial, experiment)))
     return LrFindResult(
         stage=stage.name,
         weights=weights or StartingWeights(experiment.config.model.weights),
         pick=how.pick,
-        lr=None if lr is None else stage.lr.peaking_at(lr).last,
-        by=by,
+        lr=None if decision.lr is None else stage.lr.peaking_at(decision.lr).last,
+        found_by=decision.found_by,
+        refusal=decision.refusal,
         suggestions=tuple(suggestions),
         curves=tuple(curves),
         curve=curve,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.choices import Heuristic
+from finetune.text import counted
 
 Floats = NDArray[np.float64]
 
@@ -78,7 +79,7 @@ def judge(curve: Curve) -> str | None:
     """Say why no rate can be read from a curve; None for a curve that falls and shows where."""
     losses = np.asarray(curve.losses)
     if len(losses) < MIN_POINTS:
-        return f"too short: {len(losses)} points, at least {MIN_POINTS} are needed"
+        return f"too short: {counted(len(losses), 'point')}, at least {MIN_POINTS} are needed"
     if not np.isfinite(losses).all():
         return "not finite: the curve holds a loss that is no number"
     smoothed = np.asarray(curve.smoothed())

@@ -22,12 +22,14 @@ class StartingWeights:
     """Stages before the one searched that have not been trained."""
     run: str | None = None
     """Directory of the run whose best weights these are; None where they are of no run."""
-    epoch: str | None = None
-    """Which epoch of the run they are from."""
+    stage: str | None = None
+    """Stage of the run that they are from."""
+    epoch: int | None = None
+    """Epoch of that stage, from 1."""
 
     def __str__(self) -> str:
         if self.run is not None:
-            return f"the best weights of {self.run} ({self.epoch})"
+            return f"the best weights of {self.run} (stage {self.stage}, epoch {self.epoch})"
         if self.trained_stages:
             return f"the model after stage {self.trained_stages[-1]}"
         text = f"weights {self.initial} and a new head"
@@ -35,6 +37,22 @@ class StartingWeights:
             stages = " and ".join(self.untrained_stages)
             text += f": {stages} not trained (--run RUN starts from the weights of a run)"
         return text
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which rate to use, and how it was chosen."""
+
+    lr: float | None
+    """None if no rate can be answered for."""
+    found_by: tuple[str, ...] = ()
+    """Names of what suggested it: heuristics, or a later round of the race; empty without a rate."""
+    refusal: str = ""
+    """Why there is no rate; empty where there is one."""
+
+    def unless(self, refusal: str | None) -> "Decision":
+        """Return the decision, or none if there is a reason against it."""
+        return self if refusal is None else Decision(None, refusal=refusal)
 
 
 @dataclass(frozen=True)
@@ -48,8 +66,10 @@ class LrFindResult:
     """`lr_finder.pick` of the config: a heuristic, or `race`."""
     lr: float | None
     """Peak rate of the head, rounded to three digits; None if no rate can be answered for."""
-    by: str
-    """Who found it: a heuristic, or the winner of the race; or why there is none."""
+    found_by: tuple[str, ...]
+    """Names of what suggested it: heuristics, or a later round of the race; empty without a rate."""
+    refusal: str
+    """Why there is no rate; empty where there is one."""
     suggestions: tuple[Suggestion, ...]
     curves: tuple[Curve, ...]
     """One for each repeat of the range test."""
@@ -59,6 +79,17 @@ class LrFindResult:
     """The outcome of the race; None without one."""
     race_steps: int
     seconds: float
+
+    @property
+    def by(self) -> str:
+        """Say what found the rate, or why there is none."""
+        if self.lr is None:
+            return self.refusal
+        names = " and ".join(self.found_by)
+        if self.league is not None:
+            return f"race, won by {names}"
+        reasons = [s.reason for s in self.suggestions if s.heuristic == self.pick and s.reason]
+        return f"{names}, in place of {self.pick} ({reasons[0]})" if reasons else names
 
     @property
     def divergence(self) -> float | None:
@@ -86,10 +117,14 @@ class LrFindResult:
                 s.heuristic,
                 "–" if s.lr is None else f"{s.lr:.2e}",
                 *([self._spread_cell(s.heuristic)] if self.repeated else []),
-                s.reason or ("← picked" if self.by.startswith(s.heuristic) else ""),
+                s.reason or ("← picked" if self.is_pick(s.heuristic) else ""),
             )
             for s in self.suggestions
         ]
+
+    def is_pick(self, heuristic: str) -> bool:
+        """Tell whether the rate is that of a heuristic, without a race."""
+        return self.league is None and heuristic in self.found_by
 
     def _spread_cell(self, heuristic: Heuristic) -> str:
         decades_apart = self.spread.get(heuristic)
@@ -146,7 +181,8 @@ class LrFindResult:
             "weights": asdict(self.weights),
             "lr": self.lr,
             "pick": self.pick,
-            "by": self.by,
+            "by": list(self.found_by),
+            "refusal": self.refusal or None,
             "suggestions": [
                 {**asdict(s), "spread_decades": self.spread.get(s.heuristic)} for s in self.suggestions
             ],
@@ -165,24 +201,21 @@ class LrFindResult:
         }
 
 
-def decide(suggestions: Sequence[Suggestion], league: League | None, pick: str) -> tuple[float | None, str]:
-    """Return the rate to use and who found it; or None and the reason.
+def decide(suggestions: Sequence[Suggestion], league: League | None, pick: str) -> Decision:
+    """Choose the rate to use.
 
     The winner of the race; without a race, the heuristic `pick`, or the next of `ORDER` if it refuses.
     """
     if league is not None:
         best = league.winner
         if best is not None:
-            return best.lr, f"race, won by {' and '.join(best.names)}"
-        return None, _no_winner(league) if league.candidates else _refusals(suggestions)
+            return Decision(best.lr, best.names)
+        return Decision(None, refusal=_no_winner(league) if league.candidates else _refusals(suggestions))
     wanted: Heuristic = next(name for name in ORDER if name == pick)
     chosen = choose(suggestions, wanted)
     if chosen is None or chosen.lr is None:
-        return None, _refusals(suggestions)
-    if chosen.heuristic == pick:
-        return chosen.lr, pick
-    refused = next(suggestion.reason for suggestion in suggestions if suggestion.heuristic == pick)
-    return chosen.lr, f"{chosen.heuristic}, in place of {pick} ({refused})"
+        return Decision(None, refusal=_refusals(suggestions))
+    return Decision(chosen.lr, (chosen.heuristic,))
 
 
 def _no_winner(league: League) -> str:

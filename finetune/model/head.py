@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from finetune.choices import HeadPool
 from finetune.errors import ConfigError
+from finetune.text import counted
 
 # Standard deviation of the first logits, if the features have unit variance: small enough for a loss of ln C.
 _FIRST_LOGITS = 0.01
@@ -160,7 +161,7 @@ def _rates(dropout: float | Sequence[float] | None, hidden: int) -> list[float]:
     rates = [dropout] * (hidden + 1) if isinstance(dropout, int | float) else list(dropout)
     if len(rates) != hidden + 1:
         raise ConfigError(
-            f"model.head.dropout: {len(rates)} values do not fit {hidden} hidden layers; "
+            f"model.head.dropout: {counted(len(rates), 'value')} for {counted(hidden, 'hidden layer')}; "
             f"give {hidden + 1}, one before each affine layer, or a single number for all."
         )
     if not all(0 <= rate < 1 for rate in rates):

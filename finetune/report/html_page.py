@@ -15,7 +15,7 @@ from finetune.metrics.single_label import SingleLabelScores
 from finetune.report.plot import HistoryPlot, draw_history
 from finetune.report.scores import most_confused
 from finetune.runs.recorder import EpochRow
-from finetune.text import printable
+from finetune.text import counted, printable
 
 
 class _Layout(NamedTuple):
@@ -80,6 +80,7 @@ def _template(name: str) -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
+    environment.filters["counted"] = counted
     return environment.get_template(name)
 
 

@@ -36,7 +36,7 @@ def show_found(found: LrFindResult, display: Display) -> None:
 
 def refusal(found: LrFindResult) -> DivergenceError:
     """Return the error that no rate can be answered for."""
-    first = f"No usable rate for stage {found.stage}: {found.by}."
+    first = f"No usable rate for stage {found.stage}: {found.refusal}."
     if found.league is not None and found.league.chance_loss is not None:
         return DivergenceError(
             f"{first}\nNothing was learned in {counted(found.race_steps, 'step')}: look at images and labels "
@@ -63,7 +63,7 @@ def curve_plot(found: LrFindResult) -> CurvePlot:
     if found.lr is not None and found.candidates:
         markers.append(Marker("race", found.lr, picked=True))
     elif found.lr is not None:
-        markers = [replace(m, picked=found.by.startswith(m.label)) for m in markers]
+        markers = [replace(m, picked=found.is_pick(m.label)) for m in markers]
     race = [
         RacePoint(candidate.lr, candidate.val_loss, candidate.standard_error or 0.0)
         for candidate in found.candidates

@@ -85,7 +85,7 @@ def _too_many(scores: Scores) -> bool:
 
 
 def _title(scores: Scores) -> str:
-    return f"the {_CLASSES_ON_SCREEN} worst of {len(scores.per_class)} classes" if _too_many(scores) else ""
+    return f"the {_CLASSES_ON_SCREEN} worst of {len(scores.per_class):,} classes" if _too_many(scores) else ""
 
 
 def most_confused(scores: SingleLabelScores, most: int) -> list[tuple[str, str, int]]:

@@ -172,7 +172,7 @@ class RunRecorder:
         self._stage, self._step = stage, None
         self._run.append_events([{"event": "stage", "stage": stage, "groups": groups}])
 
-    def add_lr_find(self, stage: str, **outcome: float | str | None) -> None:
+    def add_lr_find(self, stage: str, **outcome: float | list[str] | None) -> None:
         """Record that a rate was looked for, and what came of it."""
         self._stage, self._step = stage, None
         self._run.append_events([{"event": "lr_find", "stage": stage, **outcome}])

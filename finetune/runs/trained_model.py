@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 
@@ -19,6 +19,17 @@ from finetune.task import Task, task_of
 from finetune.version import VERSION
 
 _FORMAT = 3
+
+
+class BestEpoch(NamedTuple):
+    """When the weights of a run were the best."""
+
+    stage: str
+    epoch: int
+    """From 1, within the stage."""
+
+    def __str__(self) -> str:
+        return f"stage {self.stage}, epoch {self.epoch}"
 
 
 @dataclass(frozen=True)
@@ -37,8 +48,7 @@ class TrainedModel:
     """The columns of its table that the config named."""
     metadata: Metadata | None
     """What it has learned of the metadata of an image; None if it takes none."""
-    best: str
-    """When its weights were the best: `stage unfrozen, epoch 4`."""
+    best: BestEpoch
     task: Task
     """What is asked of each image: its class, or its classes."""
     thresholds: tuple[float, ...] | None = None
@@ -68,7 +78,7 @@ class TrainedModel:
             root=None if root is None else Path(root),
             columns=Columns(**columns),
             metadata=None if metadata is None else Metadata.from_dict(metadata),
-            best=f"stage {best['stage']}, epoch {best['epoch']}",
+            best=BestEpoch(best["stage"], best["epoch"]),
             task=task,
             thresholds=_thresholds(description) if task.multilabel else None,
         )

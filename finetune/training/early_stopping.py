@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from finetune.choices import Monitor
 from finetune.metrics.monitor import HIGHER_IS_BETTER
 from finetune.optim.schedule import combined_cos
+from finetune.text import counted
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Stop:
         )
 
     def _reason(self) -> str:
-        waited = f"in {self.patience} epoch{'s' * (self.patience > 1)}"
+        waited = f"in {counted(self.patience, 'epoch')}"
         if self.best is None:
             return f"{self.metric} was no finite number {waited}"
         direction = "above" if HIGHER_IS_BETTER[self.metric] else "below"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from finetune.errors import DivergenceError
+from finetune.text import counted
 from finetune.training.norms import NamedTensor, Norms
 
 _KEPT = "the best model so far stays in the run directory."
@@ -133,8 +134,8 @@ def _broken_batch(batch: tuple[Tensor, Tensor]) -> str | None:
         if wrong:
             numbers = ", ".join(str(number + 1) for number in wrong[:5])
             return (
-                f"The batch is the cause: {len(wrong)} of its {len(images)} images have values that are not "
-                f"finite (number {numbers} in the batch)."
+                f"The batch is the cause: {len(wrong):,} of its {counted(len(images), 'image')} have values "
+                f"that are not finite (number {numbers} in the batch)."
             )
     return _broken_targets(targets)
 

@@ -82,14 +82,14 @@ def show(report: Report, display: Display, *, strict: bool) -> None:
             if finding.level == level:
                 show_finding(finding, display)
     numbers = [(report.count(level), level) for level in LEVELS]
-    counted = ", ".join(f"{number} {level}{'s' * (number != 1)}" for number, level in numbers if number)
+    found = ", ".join(counted(number, level) for number, level in numbers if number)
     if report.count("error"):
         must = "the errors keep a training from starting"
     else:
         must = (
             "to be fixed, as --strict says" if report.exit_code(strict=strict) else "nothing has to be fixed"
         )
-    display.say(f"\n{counted + ': ' if counted else ''}{must}")
+    display.say(f"\n{found + ': ' if found else ''}{must}")
 
 
 def show_classes(index: ImageIndex, display: Display) -> None:
@@ -99,7 +99,7 @@ def show_classes(index: ImageIndex, display: Display) -> None:
     rows = [(name, *(counts[split][name] for split in splits)) for name in index.class_names]
     display.table(("class", *splits), rows[:_LISTED])
     if len(rows) > _LISTED:
-        display.say(f"… and {len(rows) - _LISTED} more")
+        display.say(f"… and {len(rows) - _LISTED:,} more")
     if len(rows) > 1:
         without = sum(not sample.labels for sample in index.samples)
         more = f", {without:,} of them without a class" if without else ""
@@ -131,7 +131,7 @@ def show_finding(finding: Finding, display: Display) -> None:
     display.say(f"\n{finding.level}: {finding.message}")
     for item in finding.items[:_LISTED]:
         names = [printable(name) for name in item.images]
-        more = f" and {len(names) - _TOGETHER} more" if len(names) > _TOGETHER else ""
+        more = f" and {len(names) - _TOGETHER:,} more" if len(names) > _TOGETHER else ""
         detail = f": {item.detail}" if item.detail else ""
         display.say(f"  {' = '.join(names[:_TOGETHER])}{more}{detail}")
     if len(finding.items) > _LISTED:

@@ -132,4 +132,4 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _splits(index: ImageIndex) -> str:
     counts = {split: index.count(split) for split in ("train", "val", "test")}
-    return ", ".join(f"{number} {split}" for split, number in counts.items() if number)
+    return ", ".join(f"{number:,} {split}" for split, number in counts.items() if number)

@@ -22,6 +22,7 @@ from finetune.machine.files import write_bytes
 from finetune.optim.update_rules import UPDATE_RULES
 from finetune.progress import NewBar, no_bar
 from finetune.report.plot import Family, Landmark, Panel, PathPlot, Trail, draw_paths
+from finetune.text import counted
 
 LANDSCAPES = (SADDLE, RAVINE)
 MOST_STEPS = 10_000
@@ -89,7 +90,7 @@ def show_race(result: Race, display: Display) -> None:
     """Show the functions, how rates are chosen, and the steps of all, those first off the saddle first."""
     words = {land.name: (land.formula, land.start_text, land.goal) for land in LANDSCAPES} | {"rates": _RATES}
     rows = [("" if line else name, text) for name, texts in words.items() for line, text in enumerate(texts)]
-    display.table(("race", f"{result.steps} steps at most"), rows)
+    display.table(("race", f"{counted(result.steps, 'step')} at most"), rows)
     display.say("")
     names = [descent.optimizer for descent in _ranked(result, SADDLE)]
     results = [(name, *_cells(result, SADDLE, name), *_cells(result, RAVINE, name)) for name in names]

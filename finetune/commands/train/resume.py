@@ -19,7 +19,7 @@ from finetune.errors import CheckpointError
 from finetune.experiment.build import Experiment
 from finetune.machine.device import describe
 from finetune.runs import STARTED, Run
-from finetune.text import printable
+from finetune.text import counted, printable
 from finetune.version import VERSION
 
 # The result does not depend on these.
@@ -110,7 +110,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         for key, inner in value.items():
             yield from _flat(inner, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list):
-        yield path, f"{len(value)} values" if value and isinstance(value[0], Mapping) else tuple(value)
+        yield path, counted(len(value), "value") if value and isinstance(value[0], Mapping) else tuple(value)
         for number, inner in enumerate(value):
             yield from _flat(inner, f"{path}.{number}")
     else:
@@ -185,5 +185,5 @@ def refuse_or_note(
 
 def _names(names: Sequence[str], sign: str) -> str:
     listed = ", ".join(sign + printable(name) for name in names[:_LISTED])
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
     return f"{len(names)}, {listed}{more}" if not sign else listed + more + (" " if names else "")

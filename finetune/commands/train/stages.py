@@ -104,7 +104,7 @@ def with_found_lr(training: TrainingRun, experiment: Experiment, number: int, lo
     found = find_lr(experiment, number, loaders, weights=before, new_bar=display.bar)
     training.lr_finds[stage.name] = found.to_dict(), draw_png(curve_plot(found))
     run.write_lr_find(stage.name, *training.lr_finds[stage.name])
-    training.recorder.add_lr_find(stage.name, lr=found.lr, by=found.by, seconds=found.seconds)
+    training.recorder.add_lr_find(stage.name, lr=found.lr, by=list(found.found_by), seconds=found.seconds)
     show_found(found, display)
     if found.lr is None:
         raise refusal(found)

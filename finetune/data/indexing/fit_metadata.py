@@ -103,7 +103,7 @@ def _check_numbers(metadata: Metadata, rows: Iterable[tuple[str, Row]]) -> None:
         image, (name, cell) = wrong[0]
         raise DataError(
             f"{image}: {name} {cell!r} is no number, as the column has in training"
-            f"{f', and {len(wrong) - 1} more' * (len(wrong) > 1)}; leave a cell empty if it is not known."
+            f"{f', and {len(wrong) - 1:,} more' * (len(wrong) > 1)}; leave a cell empty if it is not known."
         )
 
 
@@ -130,4 +130,4 @@ def _unseen_lines(metadata: Metadata, rows: Sequence[Row], images: str) -> list[
 def _listed(counts: Mapping[str, int]) -> str:
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     names = ", ".join(f"{name!r} ({number:,})" for name, number in most[:_LISTED])
-    return names + (f" and {len(most) - _LISTED} more" if len(most) > _LISTED else "")
+    return names + (f" and {len(most) - _LISTED:,} more" if len(most) > _LISTED else "")

@@ -79,7 +79,7 @@ def check_some_exist(table: Table, root: Path, rows: Sequence[ImageRow]) -> None
     """
     if not any(os.path.lexists(root / row.name) for row in rows):
         raise DataError(
-            f"none of the {len(rows)} images of {table} is in {printable(str(root))}, for instance "
+            f"none of the {len(rows):,} images of {table} is in {printable(str(root))}, for instance "
             f"{printable(rows[0].name)}. Paths are relative to the table's folder, or to data.image_folder."
         )
 

@@ -162,8 +162,9 @@ def _check_groups(index: ImageIndex) -> None:
         sides = " and ".join(
             f"in {s.split} ({printable(s.name)}{f', {s.place}' * bool(s.place)})" for s in pair
         )
+        others = f", and {counted(more, 'more group')} on two sides" if more else ""
         raise DataError(
-            f"group {group!r} stands {sides}{f', and {more} more groups on two sides' * bool(more)}. "
+            f"group {group!r} stands {sides}{others}. "
             "Give all images of a group the same split, or take the split away to have it made by groups."
         )
 

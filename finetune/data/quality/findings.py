@@ -113,8 +113,10 @@ def find_few(index: ImageIndex) -> list[Finding]:
     few = [f"{name!r} ({number})" for name, number in index.counts("train").items() if number < FEW]
     if not few:
         return []
-    classes = f"{len(few)} classes have" if len(few) > 1 else "1 class has"
-    message = f"{classes} fewer than {FEW} images to train on: {_some(few)}"
+    have = "have" if len(few) > 1 else "has"
+    message = (
+        f"{counted(len(few), 'class', 'classes')} {have} fewer than {FEW} images to train on: {_some(few)}"
+    )
     return [Finding("warning", "few-images", message, "Add images, or merge or drop these classes.")]
 
 
@@ -225,5 +227,5 @@ def _size(look: Look) -> str:
 
 
 def _some(texts: Sequence[str], shown: int = 20) -> str:
-    more = f" and {len(texts) - shown} more" if len(texts) > shown else ""
+    more = f" and {len(texts) - shown:,} more" if len(texts) > shown else ""
     return ", ".join(texts[:shown]) + more

@@ -129,7 +129,7 @@ def _listed(index: ImageIndex, bad: Mapping[Sample, str]) -> str:
         place = f" ({sample.place} of the table)" if sample.place else ""
         lines.append(f"  {printable(sample.name)}{place}: {reason}")
     if len(bad) > _LISTED:
-        lines.append(f"  … and {len(bad) - _LISTED} more")
+        lines.append(f"  … and {len(bad) - _LISTED:,} more")
     return "\n".join(lines)
 
 

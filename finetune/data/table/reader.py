@@ -52,7 +52,7 @@ class Table:
             DataError: always.
         """
         number = counted(len(faults), "fault")
-        more = [f"… and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
+        more = [f"… and {len(faults) - _LISTED:,} more"] if len(faults) > _LISTED else []
         lines = [f"  {printable(line)}" for line in [*faults[:_LISTED], *more]]
         raise DataError("\n".join([f"{number} in the rows of {self}:", *lines, "Fix or remove these rows."]))
 
@@ -99,7 +99,8 @@ def _read_text(path: Path, errors: Literal["strict", "surrogateescape"]) -> Tabl
     records = _records(path, text, "\t" if path.suffix.lower() == ".tsv" else _separator(text))
     (_, header), *body = records
     wrong = [
-        f"line {line}: {len(cells)} cells for {len(header)} columns; quote cells that hold a separator"
+        f"line {line}: {counted(len(cells), 'cell')} for {counted(len(header), 'column')}; "
+        "quote cells that hold a separator"
         for line, cells in body
         if len(cells) != len(header)
     ]

@@ -16,6 +16,7 @@ from finetune.report.diagnosis.stage_rules import (
     more_epochs,
 )
 from finetune.runs.recorder import EpochRow
+from finetune.text import counted
 
 # A final loss is high above this share of the chance loss.
 _HIGH = 0.3
@@ -143,8 +144,8 @@ def _too_few_steps(stages: Sequence[StageCurves], knobs: Knobs) -> Finding | Non
     return Finding(
         "still improving",
         stage.name,
-        f"{len(stage.steps)} steps brought the validation loss to {last.val_loss:.3f}, its lowest; "
-        f"random guessing gives {knobs.chance_loss:.3f}",
+        f"{counted(len(stage.steps), 'step')} brought the validation loss to {last.val_loss:.3f}, its "
+        f"lowest; random guessing gives {knobs.chance_loss:.3f}",
         f"{more_epochs(stage)}, or a smaller data.batch_size, for more steps in an epoch",
     )
 

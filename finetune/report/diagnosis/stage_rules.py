@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from finetune.report.diagnosis.curves import Part, StageCurves
 from finetune.report.diagnosis.finding import Finding, Knobs
+from finetune.text import counted
 
 # Fewer steps than this are never called slow or final: two epochs of a small data set are thirty.
 ENOUGH_STEPS = 50
@@ -145,8 +146,8 @@ def _rate_too_low(stage: StageCurves, knobs: Knobs) -> Finding | None:
     return Finding(
         "rate too low",
         stage.name,
-        f"in {len(stage.steps)} steps the training loss fell only from {first.loss:.3f} to {last.loss:.3f}, "
-        f"in a straight line; random guessing gives {knobs.chance_loss:.3f}",
+        f"in {counted(len(stage.steps), 'step')} the training loss fell only from {first.loss:.3f} "
+        f"to {last.loss:.3f}, in a straight line; random guessing gives {knobs.chance_loss:.3f}",
         measured_rate_or_more_epochs(stage),
     )
 
@@ -173,7 +174,7 @@ def _nothing_learned(
     return Finding(
         "nothing learned",
         stage.name,
-        f"in {len(stage.steps)} steps the training loss {_moved(first, final)}; "
+        f"in {counted(len(stage.steps), 'step')} the training loss {_moved(first, final)}; "
         f"random guessing gives {knobs.chance_loss:.3f}",
         f"{measured_rate_or_more_epochs(stage)}, and check that the labels are right",
     )
