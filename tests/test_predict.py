@@ -1,6 +1,8 @@
 import csv
+import errno
 import io
 import json
+from pathlib import Path
 
 import pytest
 from conftest import draw_images, run_finetune
@@ -125,3 +127,59 @@ def test_an_image_that_cannot_be_read_has_a_row_with_the_reason(task):
 
 def test_without_any_prediction_the_header_is_that_of_one_class():
     assert output_of([]).csv_header == output_of([prediction(SingleLabel())]).csv_header
+
+
+# --output
+
+
+@pytest.mark.parametrize(("name", "option"), [("all.csv", "--csv"), ("all.JSON", "--json")])
+def test_a_file_holds_what_stdout_would(small_run, pictures, name, option):
+    printed = run_finetune("predict", small_run, pictures / "dog", option)
+    file = pictures / name
+    file.write_text("old\n")
+    result = run_finetune("predict", small_run, pictures / "dog", "--output", file)
+    assert (result.exit_code, result.stdout) == (0, f"2 predictions written to {file}\n")
+    assert file.read_text() == printed.stdout
+    assert not list(pictures.glob(".*.tmp"))
+
+
+def test_a_file_and_stdout_can_both_be_written(small_run, pictures):
+    result = run_finetune(
+        "predict", small_run, pictures / "dog/dog00.png", "--json", "-o", pictures / "one.json"
+    )
+    assert result.stdout == (pictures / "one.json").read_text()
+    assert "1 prediction written to" in result.stderr
+
+
+def test_a_file_is_written_although_an_image_cannot_be_read(small_run, pictures):
+    result = run_finetune("predict", small_run, pictures / "cat", "--output", pictures / "cat.json")
+    assert result.exit_code == 3
+    assert [bool(one["error"]) for one in json.loads((pictures / "cat.json").read_text())].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("all.txt", "name a file that ends in .csv or .json"),
+        ("no/all.csv", "there is no folder"),
+        ("folder.csv", "this is a folder; name a file in it"),
+        ("table.csv", "this file is read; name another one"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_the_run_is_read(tmp_path, name, message):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "table.csv").write_text("image\n")
+    result = run_finetune("predict", tmp_path / "no-run", tmp_path / "table.csv", "--output", tmp_path / name)
+    assert result.exit_code == 2
+    assert f"--output {tmp_path / name}: {message}" in result.stderr
+    assert (tmp_path / "table.csv").read_text() == "image\n"
+
+
+def test_a_file_that_may_not_be_written_is_refused_before_the_run_is_read(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    result = run_finetune("predict", tmp_path / "no-run", tmp_path, "--output", tmp_path / "all.csv")
+    assert result.exit_code == 8
+    assert f"Cannot write {tmp_path / 'all.csv'}: Permission denied." in result.stderr

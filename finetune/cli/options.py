@@ -118,6 +118,16 @@ IgnoreErrors = Annotated[
     bool, typer.Option("--ignore-errors", help="Exit with 0 even if an image cannot be read.")
 ]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV on stdout; all else goes to stderr.")]
+PredictionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write the predictions to this file in place of the table: .csv or .json, as --csv and --json.",
+        show_default=False,
+    ),
+]
 
 # models, optimizers, init
 Pattern = Annotated[

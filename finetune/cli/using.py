@@ -1,12 +1,12 @@
 """Commands that use a finished run: evaluate and predict."""
 
-import csv
 import json
-import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
-from finetune.cli.app import app, display_for, print_result, reported_errors
+from finetune.cli.app import app, check_output_path, display_for, print_result, reported_errors
 from finetune.cli.options import (
     AsCsv,
     AsJson,
@@ -15,11 +15,13 @@ from finetune.cli.options import (
     IgnoreErrors,
     Images,
     MetadataOfImages,
+    PredictionsFile,
     RunDirectory,
     SplitToScore,
     TopK,
 )
 from finetune.errors import ConfigError
+from finetune.machine.files import write_file
 from finetune.text import counted
 
 
@@ -52,6 +54,7 @@ def predict(
     top_k: TopK = 3,
     ignore_errors: IgnoreErrors = False,
     device: Device = "auto",
+    output: PredictionsFile = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
@@ -62,23 +65,40 @@ def predict(
     with reported_errors():
         if as_json and as_csv:
             raise ConfigError("--json and --csv cannot both go to stdout; choose one.")
-        from finetune.commands.predict.output import output_of
+        check_predictions_file(output, inputs=[*images, *map(Path, metadata or ())])
+        from finetune.commands.predict.output import csv_text, json_text, output_of
         from finetune.commands.predict.predict import predict as story
 
         display = display_for(as_json or as_csv)
         answers = story(run, images, metadata=metadata or (), top_k=top_k, device=device, display=display)
-        output = output_of(answers)
-        if as_json:
-            print_result(json.dumps([output.json_object(answer) for answer in answers]))
-        elif as_csv:
-            writer = csv.DictWriter(sys.stdout, output.csv_header, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(row for answer in answers for row in output.csv_rows(answer))
-        else:
-            rows = [output.table_row(answer) for answer in answers]
-            display.table(output.table_header, rows, paths=("image",))
+        if output is not None:
+            as_file = csv_text if output.suffix.lower() == ".csv" else json_text
+            write_file(output, as_file(answers))
+            display.say(f"{counted(len(answers), 'prediction')} written to {output}")
+        if as_json or as_csv:
+            print_result((json_text if as_json else csv_text)(answers), end="")
+        elif output is None:
+            shown = output_of(answers)
+            rows = [shown.table_row(answer) for answer in answers]
+            display.table(shown.table_header, rows, paths=("image",))
         unread = [answer for answer in answers if answer.error is not None]
         if unread:
             display.warn(f"{len(unread):,} of {counted(len(answers), 'image')} could not be read")
             if not ignore_errors:
                 raise typer.Exit(3)
+
+
+def check_predictions_file(path: Path | None, *, inputs: Sequence[Path]) -> None:
+    """Refuse a file for predictions that cannot be written, or is read, before anything is predicted.
+
+    Raises:
+        ConfigError: another ending than .csv and .json, no such folder, a folder itself, or an input.
+        ResourceError: the system refuses to write there.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in (".csv", ".json"):
+        raise ConfigError(f"--output {path}: name a file that ends in .csv or .json.")
+    if any(path.resolve() == one.resolve() for one in inputs):
+        raise ConfigError(f"--output {path}: this file is read; name another one.")
+    check_output_path("--output", path)

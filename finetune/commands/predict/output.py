@@ -1,5 +1,8 @@
 """How predictions are written: as JSON, as CSV, as a table on screen. Each task has an output of its own."""
 
+import csv
+import io
+import json
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
@@ -29,6 +32,21 @@ def output_of(predictions: Sequence[Prediction]) -> Output:
     """Return how the predictions of a model are written; where there are none, like those of one class."""
     several = any(prediction.task.multilabel for prediction in predictions)
     return MultiLabelOutput() if several else SingleLabelOutput()
+
+
+def json_text(predictions: Sequence[Prediction]) -> str:
+    """Return predictions as one JSON list."""
+    output = output_of(predictions)
+    return json.dumps([output.json_object(prediction) for prediction in predictions]) + "\n"
+
+
+def csv_text(predictions: Sequence[Prediction]) -> str:
+    """Return predictions as CSV with a header."""
+    output, text = output_of(predictions), io.StringIO(newline="")
+    writer = csv.DictWriter(text, output.csv_header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row for prediction in predictions for row in output.csv_rows(prediction))
+    return text.getvalue()
 
 
 class SingleLabelOutput:
