@@ -17,8 +17,9 @@ _SHORTEST_HEADING = 5
 # A number with its unit, or what stands in its place. The unit goes with its number: "0.13 s", "1.2 GiB".
 _NUMBER = re.compile(r"[-+±−]?[0-9][0-9.,:]*(e[-+]?[0-9]+)?( ?%| [A-Za-z]{1,7})?", re.IGNORECASE)
 _NO_NUMBER = ("", "–")
-# A blank after which a unit follows its number, or that stands between a name and its percentage.
-_INNER_BLANK = re.compile(r" (?=[0-9.,]+%)|(?<=[0-9]) (?=[A-Za-z]{1,3}\b)")
+# A blank after which a unit follows its number, or that stands between a name and its percentage, or between
+# the two rates of a slice.
+_INNER_BLANK = re.compile(r" (?=[0-9.,]+%)|(?<=[0-9]) (?=[A-Za-z]{1,3}\b)|(?<=,) (?=(?:auto|[0-9.e-]+)\))")
 
 
 @dataclass

@@ -2,11 +2,12 @@
 
 import io
 import re
+import shutil
 import sys
 from contextlib import contextmanager
 
 import pytest
-from conftest import write_small_config
+from conftest import draw_images, write_small_config
 from rich.text import Text
 from typer.main import get_command
 
@@ -45,17 +46,32 @@ def shown(monkeypatch):
     return run
 
 
+def draw_faulty(root):
+    """Draw images of which one is broken, one has two labels, and a class has few."""
+    photos = draw_images(root, each=12)
+    (photos / "cat" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    shutil.copy(photos / "cat/cat00.png", photos / "dog/a copy of a cat with a name of many words.png")
+    for number in range(7):
+        (photos / f"owl/owl{number:02}.png").unlink()
+    (photos / ".thumbnails").write_text("not an image")
+    return photos
+
+
 @pytest.fixture(scope="module")
 def commands(images, small_run, tmp_path_factory):
     """Return the command lines whose tables are looked at, by name."""
     folder = tmp_path_factory.mktemp("widths")
     config = write_small_config(folder, images)
     image = next(images.rglob("*.png"))
+    (folder / "faulty").mkdir()
+    faulty = write_small_config(folder / "faulty", draw_faulty(folder / "faulty" / "photos"))
     return {
         "train": ("train", config, "--run-dir", folder / "run", "--overwrite"),
         "lr-find": ("lr-find", config, "lr_finder.steps=30", "lr_finder.pick=race", "lr_finder.race_steps=4"),
         "groups": ("groups", config),
         "check": ("check", config),
+        "check with faults": ("check", faulty),
+        "check that skips": ("check", faulty, "data.on_bad_image=skip", "data.max_bad_fraction=0.1"),
         "evaluate": ("evaluate", small_run),
         "predict": ("predict", small_run, image, images),
         "models": ("models",),
@@ -63,7 +79,10 @@ def commands(images, small_run, tmp_path_factory):
     }
 
 
-NAMES = ["train", "lr-find", "groups", "check", "evaluate", "predict", "models", "optimizers"]
+NAMES = [
+    *("train", "lr-find", "groups", "check", "check with faults", "check that skips"),
+    *("evaluate", "predict", "models", "optimizers"),
+]
 
 
 def pieces(lines):
@@ -115,6 +134,22 @@ def test_text_wraps_at_blanks_and_keeps_a_number_with_its_unit():
     _, body, _ = table_lines(("x", "why"), rows, 20)
     assert body == ["a  falls by 3% only,", "   within the noise", "   of batches"]
     assert wrap_sentence("  takes about 12 s in all", 14) == ["  takes about", "  12 s in all"]
+
+
+@pytest.mark.parametrize("rate", ["slice(1e-4, 0.01)", "slice(auto/10, auto)"])
+def test_a_slice_stays_in_one_piece_so_that_it_can_be_copied(rate):
+    assert wrap_sentence(f"2 epochs, lr {rate}", 22) == ["2 epochs, lr", rate]
+
+
+def test_what_a_check_finds_is_said_in_whole_words_at_every_width(shown, commands):
+    wide = shown(*commands["check with faults"], width=120)
+    for width in (50, 60):
+        narrow = shown(*commands["check with faults"], width=width)
+        said = [" ".join(" ".join(lines).split()) for lines in (wide, narrow)]
+        for text in said:
+            assert "error: 1 image of 31 cannot be read cat/broken.png: truncated PNG" in text
+            assert "warning: 1 class has fewer than 10 images to train on: 'owl' (" in text
+            assert "dog/a copy of a cat with a name of many words.png" in text
 
 
 def test_wide_characters_take_two_columns():
