@@ -357,3 +357,45 @@ def test_a_shell_completes(line, completed, tmp_path):
         [sys.executable, "-c", COMPLETION], capture_output=True, text=True, env=os.environ | protocol
     )
     assert (asked.stdout.split(), asked.stderr) == (completed, "")
+
+
+# --quiet
+
+
+@pytest.mark.parametrize(
+    ("command", "lines"),
+    [
+        (
+            "train {config} --run-dir run",
+            [r"done in .*: run \(validation loss \d\.\d{4}, accuracy .*%, mAP .*\)"],
+        ),
+        ("lr-find {config} lr_finder.steps=30", [r"lr: \d.*"]),
+        ("evaluate {run}", [r"accuracy 100\.00%   loss .*   \(6 images\)"]),
+        ("predict {run} {image} -o all.csv", ["1 prediction written to all.csv"]),
+        ("predict {run} {image}", ["image .*probability.*", r".*cat00\.png .*%"]),
+    ],
+)
+def test_a_quiet_command_prints_its_result_only(images, small_run, tmp_path, command, lines):
+    config = write_small_config(tmp_path, images)
+    words = command.format(config=config, run=small_run, image=images / "cat/cat00.png").split()
+    result = run_finetune(*words, "--quiet")
+    assert (result.exit_code, result.stderr) == (0, "")
+    printed = result.stdout.splitlines()
+    assert len(printed) == len(lines), result.stdout
+    assert all(map(re.fullmatch, lines, printed)), result.stdout
+
+
+def test_a_quiet_command_still_warns_and_reports_errors(small_run, tmp_path):
+    (tmp_path / "no.png").write_bytes(b"nothing")
+    result = run_finetune("predict", small_run, tmp_path / "no.png", "--quiet", "--json")
+    assert result.exit_code == 3
+    assert result.stderr == "warning: 1 of 1 image could not be read\n"
+    result = run_finetune("evaluate", tmp_path, "--quiet")
+    assert (result.exit_code, result.stdout) == (8, "")
+    assert result.stderr.startswith("error: ")
+
+
+def test_a_quiet_dry_run_shows_the_plan(images, tmp_path):
+    result = run_finetune("train", write_small_config(tmp_path, images), "--dry-run", "--quiet")
+    assert "stage 1 of 2: frozen" in result.stdout
+    assert "loading PyTorch" not in result.stdout

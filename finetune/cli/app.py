@@ -85,9 +85,9 @@ def print_result(text: str, *, end: str = "\n") -> None:
         ) from None
 
 
-def display_for(stdout_has_data: bool) -> Display:
-    """Return the display for what people read: stderr where stdout carries data."""
-    return Display(sys.stderr if stdout_has_data else sys.stdout)
+def display_for(stdout_has_data: bool, *, quiet: bool = False) -> Display:
+    """Return the display for what people read: stderr where stdout carries data; `quiet` shows warnings."""
+    return Display(sys.stderr if stdout_has_data else sys.stdout, quiet=quiet)
 
 
 def check_plot_path(path: Path | None) -> None:

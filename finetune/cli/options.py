@@ -32,6 +32,9 @@ RunDirectory = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; all else goes to stderr.")]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show warnings, errors and the result; no progress.")
+]
 
 # train, lr-find, groups, check
 ConfigOrRun = Annotated[

@@ -19,6 +19,7 @@ from finetune.cli.options import (
     FromRun,
     Overrides,
     Overwrite,
+    Quiet,
     Resume,
     RunDir,
     StageToShow,
@@ -38,6 +39,7 @@ from finetune.display import Display
 from finetune.errors import ConfigError
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note
+from finetune.text import printable
 
 
 @app.command(cls=ConfigCommand)
@@ -49,6 +51,7 @@ def train(
     force: Force = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier as CONFIG says."""
@@ -59,7 +62,7 @@ def train(
                 "To write a config for a folder of images: finetune init photos"
             )
         options = RunOptions(run_dir, resume=resume, force=force, overwrite=overwrite)
-        display = display_for(as_json)
+        display = display_for(as_json, quiet=quiet)
         if config.is_dir():  # to tell a run from images takes PyTorch, too
             announce("train", config, display, as_json=as_json)
         settings, name, options = read_training(config, overrides or [], options)
@@ -69,11 +72,13 @@ def train(
         from finetune.commands.train import train as story
 
         if dry_run:
-            story.show_plan(settings, display)
+            story.show_plan(settings, display_for(as_json))
             return
         outcome = story.train(settings, options, name=name, display=display)
         if as_json:
             print_result(json.dumps(asdict(outcome)))
+        elif quiet:
+            print_result(printable(str(outcome)))
 
 
 def announce(command: str, config: Path, display: Display, *, as_json: bool) -> None:
@@ -111,11 +116,13 @@ def lr_find(
     run: FromRun = None,
     plot: CurvePlot = None,
     write: WriteRate = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Find a learning rate for a stage of CONFIG; train nothing."""
     with reported_errors():
-        display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
+        display = display_for(as_json, quiet=quiet)
+        settings = read_settings(config, overrides or [])[0]
         from finetune.config.editor import check_stage_lr, write_stage_lr
 
         stage = choose_stage(settings, stage, from_run=run is not None)
@@ -134,6 +141,8 @@ def lr_find(
             display.say(f"plot    {plot}")
         if as_json:
             print_result(json.dumps(answer.to_dict()))
+        elif quiet and answer.lr is not None:
+            print_result(story.rate_line(answer.lr))
         if answer.lr is None:
             raise story.refusal(answer.found)
         if write:

@@ -16,6 +16,7 @@ from finetune.cli.options import (
     Images,
     MetadataOfImages,
     PredictionsFile,
+    Quiet,
     RunDirectory,
     SplitToScore,
     TopK,
@@ -31,17 +32,20 @@ def evaluate(
     data: DataToScore = None,
     split: SplitToScore = "val",
     device: Device = "auto",
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a run on its own validation images, or on others."""
     with reported_errors():
         from finetune.commands.evaluate.evaluate import evaluate as story
-        from finetune.report.scores import show_scores
+        from finetune.report.scores import headline, show_scores
 
-        display = display_for(as_json)
+        display = display_for(as_json, quiet=quiet)
         scores = story(run, data, split=split, device=device, display=display)
         if as_json:
             print_result(json.dumps(scores.to_dict()))
+        elif quiet:
+            print_result(headline(scores))
         else:
             show_scores(display, scores)
 
@@ -55,6 +59,7 @@ def predict(
     ignore_errors: IgnoreErrors = False,
     device: Device = "auto",
     output: PredictionsFile = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
@@ -70,7 +75,8 @@ def predict(
         from finetune.commands.predict.predict import predict as story
 
         display = display_for(as_json or as_csv)
-        answers = story(run, images, metadata=metadata or (), top_k=top_k, device=device, display=display)
+        progress = display_for(as_json or as_csv, quiet=quiet)
+        answers = story(run, images, metadata=metadata or (), top_k=top_k, device=device, display=progress)
         if output is not None:
             as_file = csv_text if output.suffix.lower() == ".csv" else json_text
             write_file(output, as_file(answers))
@@ -79,8 +85,7 @@ def predict(
             print_result((json_text if as_json else csv_text)(answers), end="")
         elif output is None:
             shown = output_of(answers)
-            rows = [shown.table_row(answer) for answer in answers]
-            display.table(shown.table_header, rows, paths=("image",))
+            display.table(shown.table_header, list(map(shown.table_row, answers)), paths=("image",))
         unread = [answer for answer in answers if answer.error is not None]
         if unread:
             display.warn(f"{len(unread):,} of {counted(len(answers), 'image')} could not be read")

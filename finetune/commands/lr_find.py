@@ -21,7 +21,7 @@ from finetune.report.plot import draw_text
 from finetune.runs import MODEL
 from finetune.runs.trained_model import TrainedModel, load_trained
 
-__all__ = ["Answer", "lr_find", "refusal", "show_answer", "write_plot"]
+__all__ = ["Answer", "lr_find", "rate_line", "refusal", "show_answer", "write_plot"]
 
 
 @dataclass(frozen=True)
@@ -103,4 +103,9 @@ def show_answer(answer: Answer, display: Display) -> None:
         display.say(draw_text(curve_plot(answer.found), width=width, ascii_only=display.ascii_only))
     show_found(answer.found, display)
     if answer.lr is not None:
-        display.say(f"\nlr: {write_value(answer.lr.written)}")
+        display.say(f"\n{rate_line(answer.lr)}")
+
+
+def rate_line(lr: LearningRate) -> str:
+    """Return the line that a stage in a config has for a rate."""
+    return f"lr: {write_value(lr.written)}"

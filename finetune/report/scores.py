@@ -20,12 +20,21 @@ def show_scores(display: Display, scores: Scores) -> None:
             _show_multi_label(display, scores)
 
 
+def headline(scores: Scores) -> str:
+    """Return the figures of all images in a line."""
+    match scores:
+        case SingleLabelScores():
+            top = "".join(f"   top-{k} {share:.2%}" for k, share in scores.top_k.items())
+            figures = f"accuracy {scores.accuracy:.2%}{top}   loss {scores.loss:.4f}"
+            figures += f"   macro F1 {scores.macro_f1:.4f}"
+        case MultiLabelScores():
+            figures = f"mAP {scores.map:.4f}   macro F1 {scores.macro_f1:.4f}"
+            figures += f"   micro F1 {scores.micro_f1:.4f}   loss {scores.loss:.4f}"
+    return f"{figures}   ({counted(scores.images, 'image')})"
+
+
 def _show_single_label(display: Display, scores: SingleLabelScores) -> None:
-    top = "".join(f"   top-{k} {share:.2%}" for k, share in scores.top_k.items())
-    display.say(
-        f"accuracy {scores.accuracy:.2%}{top}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
-        f"({counted(scores.images, 'image')})"
-    )
+    display.say(headline(scores))
     display.say(f"balanced accuracy {scores.balanced_accuracy:.2%} (mean recall over classes)")
     rows = sorted(scores.per_class, key=lambda row: row.f1) if _too_many(scores) else scores.per_class
     display.say("")
@@ -55,10 +64,7 @@ def _show_single_label(display: Display, scores: SingleLabelScores) -> None:
 
 
 def _show_multi_label(display: Display, scores: MultiLabelScores) -> None:
-    display.say(
-        f"mAP {scores.map:.4f}   macro F1 {scores.macro_f1:.4f}   micro F1 {scores.micro_f1:.4f}   "
-        f"loss {scores.loss:.4f}   ({counted(scores.images, 'image')})"
-    )
+    display.say(headline(scores))
     display.say(f"all labels right {scores.accuracy:.2%}   balanced accuracy {scores.balanced_accuracy:.2%}")
     rows = sorted(scores.per_class, key=lambda row: row.f1) if _too_many(scores) else scores.per_class
     display.say("")

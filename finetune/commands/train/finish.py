@@ -38,6 +38,12 @@ class Outcome:
     """All stages together."""
     seconds: float
 
+    def __str__(self) -> str:
+        return (
+            f"done in {duration(self.seconds)}: {self.run_dir} (validation loss {self.val_loss:.4f}, "
+            f"accuracy {self.val_accuracy:.2%}, mAP {self.val_map:.4f})"
+        )
+
 
 def diagnose_run(training: TrainingRun, experiment: Experiment) -> list[Finding]:
     """Judge the whole run by its config, with the rates that were used, its epochs and its steps."""
