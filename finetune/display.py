@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from finetune.layout import table_lines, wrap_sentence
+from finetune.layout import table_lines, wrap_text
 from finetune.notes import Note
 from finetune.progress import Bar
 from finetune.text import printable
@@ -157,12 +157,7 @@ class Display:
     def _print(self, text: str, *, bold: bool = False, yellow: int = 0) -> None:
         """Print lines, on a terminal wrapped at blanks; the first `yellow` characters in that colour."""
         if self._console.is_terminal:
-            # A command stays in one piece, as it is there to be copied.
-            lines = [
-                [line] if "finetune " in line else wrap_sentence(line, self._console.width)
-                for line in text.split("\n")
-            ]
-            text = "\n".join(part for wrapped in lines for part in wrapped)
+            text = wrap_text(text, self._console.width)
         styled = Text(text, style="bold" if bold else "")
         styled.stylize("yellow", 0, yellow)
         self._console.print(styled)

@@ -125,6 +125,12 @@ def wrap_sentence(line: str, width: int) -> list[str]:
     return [(indent + part).rstrip() for part in wrapped]
 
 
+def wrap_text(text: str, width: int) -> str:
+    """Wrap the lines of a text at blanks; one with a command stays whole, as it is there to be copied."""
+    lines = [[line] if "finetune " in line else wrap_sentence(line, width) for line in text.split("\n")]
+    return "\n".join(part for wrapped in lines for part in wrapped)
+
+
 def _fit(columns: Sequence[_Column], width: int, least_important: Sequence[str]) -> list[int]:
     """Narrow columns until they fit, or leave some out; return the positions of those that are shown."""
     shown = list(range(len(columns)))

@@ -7,12 +7,14 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+import typer
 from conftest import draw_images, write_small_config
 from rich.text import Text
 from typer.main import get_command
 
-from finetune.cli.app import app
+from finetune.cli.app import app, reported_errors
 from finetune.display import Display
+from finetune.errors import ConfigError
 from finetune.layout import table_lines, text_width, wrap_sentence
 from finetune.progress import Bar
 
@@ -111,6 +113,20 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_or_word_is_cut(shown, 
 def test_a_file_gets_no_trailing_blanks(shown, commands, name):
     lines = shown(*commands[name], width=None)
     assert lines == [line.rstrip() for line in lines]
+
+
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
+def test_an_error_wraps_at_blanks_on_a_terminal_only(monkeypatch, stream):
+    first = "error: the augmentation 'mild' is unknown; expected none, light, standard or strong"
+    second = "finetune train photos.yaml data.augment=light  # in one line, to be copied"
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(typer.Exit), reported_errors():
+        raise ConfigError(f"{first.removeprefix('error: ')}\n{second}")
+    *wrapped, command = stream.getvalue().splitlines()
+    assert command == second
+    assert " ".join(wrapped) == first
+    assert (max(map(len, wrapped)) <= 30) == stream.isatty()
 
 
 def test_a_path_is_shortened_from_the_left():

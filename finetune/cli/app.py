@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ from finetune.errors import (
     ResourceError,
     Stopped,
 )
+from finetune.layout import wrap_text
 from finetune.machine.files import try_writing
 from finetune.machine.signals import heeding_interrupts
 from finetune.text import printable
@@ -55,7 +57,10 @@ def reported_errors() -> Iterator[None]:
         text = printable(str(error), keep="\n")
         # What stands below the first line is advice, except where each line is a mistake of its own.
         text = text.replace("\n", "\nerror: ") if isinstance(error, InvalidConfigError) else text
-        print("" if wanted else "error: ", text, sep="", file=sys.stderr)
+        text = text if wanted else f"error: {text}"
+        if sys.stderr is not None and sys.stderr.isatty():
+            text = wrap_text(text, get_terminal_size().columns)
+        print(text, file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
