@@ -151,7 +151,7 @@ def test_files_that_are_no_images_are_errors_and_say_why(tmp_path, data):
         "loop.tif": "too many levels of symbolic links",
         "float.tif": "float images are not supported",
     }
-    assert {image["class"] for item in finding["items"] for image in item["images"]} == {"cat"}
+    assert all(image["classes"] == ["cat"] for item in finding["items"] for image in item["images"])
     assert len(document["plan"]["stages"]) == 2  # tried on the images that are left
 
 
@@ -259,8 +259,8 @@ def test_copies_are_found_across_splits_across_labels_and_within_a_class(tmp_pat
     assert details(of_kind(document, "copies-repeated")) == {"train/owl/again.jpg = train/owl/owl01.png": ""}
     assert {finding["level"] for finding in document["findings"]} == {"warning"}
     assert of_kind(document, "copies-across-splits")["items"][0]["images"] == [
-        {"name": "train/cat/cat01.png", "split": "train", "class": "cat"},
-        {"name": "val/cat/leak.png", "split": "val", "class": "cat"},
+        {"name": "train/cat/cat01.png", "split": "train", "classes": ["cat"]},
+        {"name": "val/cat/leak.png", "split": "val", "classes": ["cat"]},
     ]
     assert check(tmp_path, root, "--strict")[0] == 3
 
@@ -504,7 +504,7 @@ def test_a_folder_that_vanishes_while_it_is_looked_at_is_reported(tmp_path, data
     assert {finding["kind"] for finding in document["findings"]} >= {"unreadable", "untried"}
 
 
-def test_a_stage_that_does_not_fit_into_memory_must_be_mended(tmp_path, data, monkeypatch):
+def test_a_stage_that_does_not_fit_into_memory_must_be_fixed(tmp_path, data, monkeypatch):
     from finetune.commands.check import check as story
 
     def full(*arguments):

@@ -538,10 +538,10 @@ def test_check_tells_of_copies_with_other_labels_and_counts_images_without_a_cla
     (copied,) = [found for found in document["findings"] if found["kind"] == "copies-two-labels"]
     assert copied["message"] == "the same file with different labels: 1 group of images"
     (item,) = copied["items"]
-    assert {image["name"]: image["class"] for image in item["images"]} == {
-        "000.png": "",
-        "002.png": "green",
-        "003.png": "green|red",
+    assert {image["name"]: image["classes"] for image in item["images"]} == {
+        "000.png": [],
+        "002.png": ["green"],
+        "003.png": ["green", "red"],
     }
     assert "no class" in item["detail"]
     shown = run_finetune("check", config, SEPARATED).stdout

@@ -111,7 +111,11 @@ class ImageIndex:
 
     def label_text(self, sample: Sample) -> str:
         """Return the names of the classes of a sample in one text."""
-        return self.task.label_text([self.class_names[label] for label in sample.labels])
+        return self.task.label_text(self.labels_of(sample))
+
+    def labels_of(self, sample: Sample) -> list[str]:
+        """Return the names of the classes of a sample."""
+        return [self.class_names[label] for label in sample.labels]
 
     def target(self, sample: Sample) -> int | list[float]:
         """Return what a model is to answer for a sample: its class, or of several 0 and 1 for each class."""

@@ -63,7 +63,7 @@ class Finding:
             "items": [
                 {
                     "images": [
-                        {"name": name, "split": s.split, "class": index.label_text(s)}
+                        {"name": name, "split": s.split, "classes": index.labels_of(s)}
                         for name in item.images
                         for s in (samples[name],)
                     ],
