@@ -19,10 +19,28 @@ from seeds import summary
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
+# Pictures far from what the weights were trained on, and more than 500 unfrozen steps.
+IMAGENET = (
+    "model.arch=timm:tf_efficientnet_lite0",
+    "model.weights=default",
+    "data.image_size=64",
+    "data.batch_size=32",
+    "stages.frozen.epochs=2",
+    "stages.unfrozen.epochs=12",
+)
+
 CLAIMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "quickstart": ("quickstart.yaml", ()),
     "quickstart, frozen batch norm trained": ("quickstart.yaml", ("stages.frozen.batch_norm=train",)),
     "quickstart, statistics still": ("quickstart.yaml", ("stages.unfrozen.batch_norm=auto",)),
+    "digits, ImageNet weights, statistics still": (
+        "quickstart.yaml",
+        (*IMAGENET, "stages.unfrozen.batch_norm=still"),
+    ),
+    "digits, ImageNet weights, statistics move": (
+        "quickstart.yaml",
+        (*IMAGENET, "stages.unfrozen.batch_norm=train"),
+    ),
     "few images, glyphs": ("few_images.yaml", ()),
     "few images, no weights": ("few_images.yaml", ("model.weights=none",)),
     "few images, no weights, a schedule of its own": (

@@ -41,9 +41,9 @@ class Setting(NamedTuple):
 RULE = RateRule(divisor=3.0, spacing="geometric", weight_decay=0.01, decay_bias_and_norm=False)
 
 
-def our_model(arch: str, size: int, precision: str = "float32") -> ImageClassifier:
+def our_model(arch: str, size: int) -> ImageClassifier:
     """Build the model as `finetune train` does, without pretrained weights."""
-    spec = ModelSpec(arch, CLASSES, head=HeadSpec(), image_size=size, precision=precision)
+    spec = ModelSpec(arch, CLASSES, head=HeadSpec(), image_size=size)
     return build_classifier(spec, weights="none", seed=0)
 
 
@@ -159,8 +159,9 @@ def serve(case: str, setting: Setting) -> None:
         step = fastai_step(arch, frozen=trainable == 1, images=images, targets=targets)
     else:
         keep_large_buffers()
-        precision = choose_precision("auto", torch.device("cpu")) if "auto" in case else "float32"
-        model = our_model(arch, size, precision)
+        model = our_model(arch, size)
+        if "auto" in case:
+            model.set_precision(choose_precision("auto", torch.device("cpu"), model.backbone))
         if case.startswith("parts"):
             step = forward_and_head(model, images, targets)
         else:
@@ -196,7 +197,8 @@ def compare(slow: str, fast: str, setting: Setting, rounds: int) -> str:
 
 def print_times(setting: Setting, rounds: int) -> None:
     """Print the ratios of one architecture."""
-    auto = f"precision auto ({choose_precision('auto', torch.device('cpu'))})"
+    network = our_model(setting.arch, setting.size).backbone
+    auto = f"precision auto ({choose_precision('auto', torch.device('cpu'), network)})"
     print(
         f"{setting.arch}, batch {setting.batch} at {setting.size} px, ratios of seconds per step:", flush=True
     )

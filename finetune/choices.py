@@ -5,7 +5,8 @@ from typing import Literal
 
 # Machine and arithmetic
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "bfloat16-inference"]
+"""`bfloat16-inference` computes in float32 where the backbone trains, and in bfloat16 everywhere else."""
 PrecisionSetting = Literal["auto", Precision]
 MemoryFormat = Literal["channels_last", "contiguous"]
 
@@ -14,7 +15,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Kind = Literal["auto", "category", "number"]
 """What a metadata column holds."""
-Augment = Literal["none", "light", "standard", "strong"]
+Augment = Literal["none", "light", "standard", "strong", "randaugment", "trivial"]
 Balance = Literal["none", "sampler", "loss"]
 OnBad = Literal["stop", "skip"]
 """What to do about an image that cannot be read."""

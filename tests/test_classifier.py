@@ -271,6 +271,22 @@ def test_logits_are_float32_and_alike_in_every_precision_and_format(precision, m
     assert seen == [getattr(torch, precision)]
 
 
+def test_bfloat16_for_inference_is_float32_where_the_backbone_trains():
+    model = small(precision="bfloat16-inference").train()
+    seen: list[torch.dtype] = []
+    model.backbone.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    images = some_images()
+    model.freeze(1)
+    model(images)
+    model.freeze(3)
+    loss_of(model, images).backward()
+    with torch.no_grad():
+        model.eval()(images)
+    model.freeze(1, batch_norm="train")  # it back-propagates to the norms of the frozen groups
+    model.train()(images)
+    assert seen == [torch.bfloat16, torch.float32, torch.bfloat16, torch.float32]
+
+
 def test_an_autocast_around_the_model_changes_nothing():
     model = small().eval()
     images = some_images()

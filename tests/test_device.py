@@ -1,15 +1,20 @@
 import mmap
 import os
+from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
+from finetune.choices import Precision
 from finetune.errors import MachineError
+from finetune.machine import device as device_module
 from finetune.machine.device import (
     choose_device,
     choose_precision,
     describe,
     forget_peak_memory,
+    has_depthwise,
     has_fast_bfloat16,
     keep_large_buffers,
     peak_memory,
@@ -29,13 +34,34 @@ def test_a_gpu_that_is_not_there_is_an_error_and_no_fallback():
 
 def test_a_named_precision_is_taken_as_it_is():
     cpu = torch.device("cpu")
-    assert choose_precision("float32", cpu) == "float32"
-    assert choose_precision("bfloat16", cpu) == "bfloat16"
+    for name in get_args(Precision):
+        assert choose_precision(name, cpu, DENSE) == name
 
 
-def test_bfloat16_is_chosen_exactly_where_it_is_fast():
-    cpu = torch.device("cpu")
-    assert choose_precision("auto", cpu) == ("bfloat16" if has_fast_bfloat16(cpu) else "float32")
+DENSE, DEPTHWISE = nn.Conv2d(4, 8, 3), nn.Sequential(nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 3, groups=8))
+
+
+@pytest.mark.parametrize(
+    ("fast", "matrix_units", "network", "expected"),
+    [
+        (False, False, DENSE, "float32"),
+        (False, True, DEPTHWISE, "float32"),
+        (True, False, DENSE, "bfloat16-inference"),
+        (True, False, DEPTHWISE, "bfloat16-inference"),
+        (True, True, DENSE, "bfloat16"),
+        (True, True, DEPTHWISE, "bfloat16-inference"),
+    ],
+)
+def test_bfloat16_is_chosen_where_it_is_fast(monkeypatch, fast, matrix_units, network, expected):
+    monkeypatch.setattr(device_module, "has_fast_bfloat16", lambda device: fast)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: matrix_units)
+    assert choose_precision("auto", torch.device("cpu"), network) == expected
+
+
+def test_a_grouped_convolution_of_several_channels_is_not_depthwise():
+    assert has_depthwise(DEPTHWISE)
+    assert not has_depthwise(nn.Conv2d(8, 8, 3, groups=2))
+    assert not has_depthwise(nn.Conv2d(1, 8, 3))
 
 
 def test_no_processor_without_the_instructions_is_said_to_be_fast(monkeypatch):

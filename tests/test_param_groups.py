@@ -74,7 +74,7 @@ def test_everything_is_decayed_where_the_rule_says_so(model):
 
 def test_planning_a_stage_of_a_config_does_not_freeze_and_freezing_does(images, tmp_path):
     config = load_config(write_small_config(tmp_path, images))
-    model = build_model(config, read_index(config), "float32")
+    model = build_model(config, read_index(config))
     before = state_of(model)
     for stage in config.stages:
         plan_groups(config, stage, model)

@@ -1,16 +1,18 @@
 import pickle
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms._presets import ImageClassification
 
+from finetune.choices import Augment
 from finetune.data.loading.transforms import RandomNudge, eval_transform, train_transform
 from finetune.model.preprocessing import Preprocessing
 
-LEVELS = ("none", "light", "standard", "strong")
+LEVELS = get_args(Augment)
 
 
 def preprocessing(image_size=64, resize_size=73, interpolation="bilinear"):
@@ -63,7 +65,7 @@ def test_all_randomness_comes_from_the_seed_of_torch(level):
         assert torch.equal(drawn(transform, image, seed), drawn(transform, image, seed))
 
 
-@pytest.mark.parametrize("level", ["light", "standard", "strong"])
+@pytest.mark.parametrize("level", LEVELS[1:])
 def test_seeds_give_different_pictures(level):
     transform, image = train_transform(level, preprocessing()), photo()
     first = drawn(transform, image, 0)
@@ -81,7 +83,9 @@ def left_to_right(image):
     return (image[..., width:].float().mean() - image[..., :width].float().mean()).item()
 
 
-@pytest.mark.parametrize(("level", "mirrored"), [("light", False), ("standard", True)])
+@pytest.mark.parametrize(
+    ("level", "mirrored"), [("light", False), ("standard", True), ("trivial", True), ("randaugment", True)]
+)
 def test_only_light_never_mirrors(level, mirrored):
     ramp = Image.linear_gradient("L").rotate(90).convert("RGB")
     sides = [
@@ -100,6 +104,20 @@ def has_an_erased_patch(pixels):
     if not len(rows) or {0, 63} & {*rows.tolist(), *columns.tolist()}:
         return False
     return bool(black[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all())
+
+
+@pytest.mark.parametrize(
+    ("level", "policy"), [("randaugment", v2.RandAugment), ("trivial", v2.TrivialAugmentWide)]
+)
+def test_a_policy_is_torchvisions_after_a_crop_and_a_flip(level, policy):
+    settings = preprocessing()
+    torch.manual_seed(5)
+    ours = train_transform(level, settings)(photo())
+    torch.manual_seed(5)
+    crop = v2.RandomResizedCrop(64, scale=(0.35, 1.0), antialias=True)
+    steps = v2.Compose([v2.PILToTensor(), crop, v2.RandomHorizontalFlip()])
+    theirs = policy(interpolation=InterpolationMode.BILINEAR)(steps(photo()))
+    assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("level", "least", "most"), [("standard", 0, 0), ("strong", 0.08, 0.25)])

@@ -22,5 +22,5 @@ def describe_groups(config: Config, stage_name: str | None) -> tuple[list[GroupP
     notes = [*metadata_lines(index), batch_norm_line(config, stage)]
     untrained = config.model.model_copy(update={"weights": "none"})
     config = config.model_copy(update={"model": untrained})
-    model = build_model(config, index, "float32")
+    model = build_model(config, index)
     return plan_groups(config, stage, model), [Note(line) for line in notes]

@@ -85,8 +85,8 @@ class Config(Section):
     the CPU."""
 
     precision: PrecisionSetting = "auto"
-    """Arithmetic of the network. `auto` takes bfloat16 where the hardware is fast at it, else
-    float32."""
+    """Arithmetic of the backbone. `bfloat16-inference` is float32 where the backbone trains, and bfloat16
+    where it is frozen and in evaluation. `auto` takes what is fast on the hardware for such a network."""
 
     memory_format: MemoryFormat = "channels_last"
     """Layout of images in memory. `channels_last` is faster for most convolutional networks."""

@@ -89,8 +89,9 @@ class DataConfig(Section):
 
     augment: Augment = "standard"
     """How much training images are varied: `none`, `light` (small shifts), `standard` (crops, flips,
-    light and colour) or `strong` (for long training on few images). Use `light` where mirrored images
-    mean something else, as for digits and text."""
+    light and colour) or `strong` (for long training on few images). `randaugment` and `trivial` are
+    torchvision's policies after the crops and flips of `standard`. Use `light` where mirrored images mean
+    something else, as for digits and text."""
 
     workers: Workers = "auto"
     """Processes that read and augment images; 0 does it in the training process. The result does not

@@ -59,8 +59,9 @@ def build_experiment(
         FinetuneError: weights or names that are not as the config says.
     """
     index, asked = data.index, config
-    precision = choose_precision(config.precision, device)
-    model = build_model(config, index, precision, say=say).to(device)
+    model = build_model(config, index, say=say).to(device)
+    precision = choose_precision(config.precision, device, model.backbone)
+    model.set_precision(precision)
     batch_size = fit_batch_size(index.count("train"), config.data.batch_size)
     size = model.preprocessing.image_size
     columns = config.data.columns.model_copy(update={"metadata": column_kinds(index)})

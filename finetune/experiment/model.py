@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from finetune.choices import Precision
 from finetune.config.config import Config
 from finetune.config.sections import HeadConfig
 from finetune.data.index import ImageIndex
@@ -15,10 +14,8 @@ from finetune.runs import MODEL
 from finetune.runs.trained_model import load_run_weights
 
 
-def build_model(
-    config: Config, index: ImageIndex, precision: Precision, *, say: Say | None = None
-) -> ImageClassifier:
-    """Build the model that a config describes for some data, with its pretrained weights."""
+def build_model(config: Config, index: ImageIndex, *, say: Say | None = None) -> ImageClassifier:
+    """Build the model that a config describes for some data, with its pretrained weights, in float32."""
     head = config.model.head
     spec = ModelSpec(
         arch=config.model.arch,
@@ -31,7 +28,6 @@ def build_model(
             metadata=MetadataInputs() if index.metadata is None else metadata_inputs(head, index.metadata),
         ),
         layer_groups=config.model.layer_groups,
-        precision=precision,
         memory_format=config.memory_format,
     )
     weights = find_weights(config.model.weights, config.model.arch)

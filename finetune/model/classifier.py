@@ -1,12 +1,13 @@
 """The model that is trained, evaluated and used: a pretrained backbone under a new head."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from finetune.choices import BatchNorm
+from finetune.choices import BatchNorm, Precision
 from finetune.errors import CheckpointError, ConfigError
 from finetune.model.backbone import backbone_units, build_backbone, check_size, undecayed_names
 from finetune.model.catalogue import find_architecture
@@ -72,9 +73,19 @@ class ImageClassifier(nn.Module):
         normalised = (images.to(torch.float32) / 255 - self.mean) / self.std
         if self.spec.memory_format == "channels_last":
             normalised = normalised.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._in_bfloat16()):
             features: Tensor = self.backbone(normalised)
         return features
+
+    def _in_bfloat16(self) -> bool:
+        """Tell whether the backbone computes in bfloat16 as it is now."""
+        if self.spec.precision == "bfloat16-inference":
+            return not self.training or self.only_head_learns
+        return self.spec.precision == "bfloat16"
+
+    def set_precision(self, precision: Precision) -> None:
+        """Choose what the backbone computes in, from now on."""
+        self.spec = replace(self.spec, precision=precision)
 
     def freeze(self, trainable_groups: int, *, batch_norm: BatchNorm = "auto") -> None:
         """Let the last `trainable_groups` layer groups learn, and hold the others still.

@@ -18,6 +18,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from finetune.errors import ConfigError
 from finetune.model.architecture import Architecture
+from finetune.model.meta import call_on_meta, meta_tensors
 
 # Smallest side in pixels of which the network's strides and pooling leave anything; 1 where none is named.
 SMALLEST = {
@@ -156,14 +157,8 @@ def fit_positions(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, T
 
 def feature_shape(backbone: nn.Module, image_size: int) -> tuple[int, ...]:
     """Return the shape of one image's features, (C, h, w) or (D,), without computing them."""
-    on_meta = {name: tensor.to("meta") for name, tensor in _tensors(backbone)}
-    was_training = {module: module.training for module in backbone.modules()}
-    backbone.eval()
     with torch.no_grad():
-        image = torch.empty(1, 3, image_size, image_size, device="meta")
-        features = torch.func.functional_call(backbone, on_meta, (image,))
-    for module, training in was_training.items():
-        module.training = training
+        features = call_on_meta(backbone, meta_tensors(backbone), 1, image_size)
     return tuple(features.shape[1:])
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from finetune.errors import ConfigError, WeightsError
 from finetune.model.architecture import Architecture
+from finetune.model.meta import call_on_meta, meta_tensors
 from finetune.model.timm_catalogue import import_timm
 from finetune.model.timm_units import timm_units
 from finetune.model.units import Unit
@@ -162,21 +163,13 @@ def _unused_modules(network: nn.Module, arch: Architecture, image_size: int) -> 
     pretrained weights would otherwise stand in a layer group, and do nothing.
     """
     backbone = TimmBackbone(network)
-    was_training = {module: module.training for module in backbone.modules()}
-    on_meta = {
-        key: tensor.detach().to("meta").requires_grad_(isinstance(tensor, nn.Parameter))
-        for key, tensor in [*backbone.named_parameters(), *backbone.named_buffers()]
-    }
-    image = torch.empty(2, 3, image_size, image_size, device="meta")
-    backbone.eval()
+    tensors = meta_tensors(backbone, gradients=True)
     try:
         with torch.enable_grad():
-            torch.func.functional_call(backbone, on_meta, (image,)).sum().backward()
+            call_on_meta(backbone, tensors, 2, image_size).sum().backward()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError, ValueError) as error:
         raise _wrong_size(arch, image_size, str(error)) from None
-    for module, training in was_training.items():
-        module.training = training
-    used = {key.removeprefix("network.") for key, tensor in on_meta.items() if tensor.grad is not None}
+    used = {key.removeprefix("network.") for key, tensor in tensors.items() if tensor.grad is not None}
     found: list[str] = []
     for path, module in network.named_modules():
         names = {f"{path}.{key}" for key, _ in module.named_parameters()}

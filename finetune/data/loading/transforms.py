@@ -45,6 +45,8 @@ def train_transform(level: Augment, preprocessing: Preprocessing) -> Transform:
         level: `none` is the evaluation transform. `light` shifts, turns and scales a little and mirrors
             nothing, as digits and text need it. `standard` takes random crops, mirrors, and varies light and
             colour a little. `strong` takes smaller crops, adds one random distortion, and may erase a patch.
+            `randaugment` (Cubuk et al., 2020) takes the crops of `standard`, mirrors, and applies two random
+            distortions of magnitude 9 of 30; `trivial` (Müller & Hutter, 2021) one of any magnitude.
         preprocessing: image size and interpolation that belong to the weights.
     """
     steps: list[nn.Module]
@@ -58,6 +60,13 @@ def train_transform(level: Augment, preprocessing: Preprocessing) -> Transform:
                 _random_crop(preprocessing, smallest=0.35),
                 v2.RandomHorizontalFlip(),
                 v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+            ]
+        case "randaugment" | "trivial":
+            policy = v2.RandAugment if level == "randaugment" else v2.TrivialAugmentWide
+            steps = [
+                _random_crop(preprocessing, smallest=0.35),
+                v2.RandomHorizontalFlip(),
+                policy(interpolation=InterpolationMode.BILINEAR),
             ]
         case "strong":
             steps = [

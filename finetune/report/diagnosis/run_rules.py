@@ -186,7 +186,7 @@ def _more_capacity(stage: StageCurves, knobs: Knobs) -> str:
     if knobs.weight_decay > _MUCH_DECAY:
         return f"optimizer.weight_decay=0.01 (now {knobs.weight_decay:g})"
     tries = [] if knobs.trains_all else [f"stages.{stage.name}.train=all, or one more stage that does"]
-    if knobs.augment == "strong":
-        tries.append("data.augment=standard (now strong)")
+    if knobs.augment in ("strong", "randaugment", "trivial"):
+        tries.append(f"data.augment=standard (now {knobs.augment})")
     tries += ["a larger model.arch", "and check that the labels are right"]
     return ", ".join(tries)
