@@ -1,6 +1,7 @@
 """Weights of timm's architectures: from packages, from the caches under the right names, and from files."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 timm = pytest.importorskip("timm")
 
 from finetune.errors import ConfigError, WeightsError  # noqa: E402
+from finetune.model import timm_weights  # noqa: E402
 from finetune.model.catalogue import find_architecture  # noqa: E402
 from finetune.model.classifier import build_classifier  # noqa: E402
 from finetune.model.spec import ModelSpec  # noqa: E402
@@ -96,6 +98,20 @@ def test_without_a_network_the_folder_is_named_and_how_to_fill_it(hub):
     assert f"`hf download {REPOSITORY}`" in second
     assert said == [f"fetching hf-hub:{REPOSITORY}"]
     assert error.value.exit_code == 7
+
+
+def test_an_unknown_name_server_is_answered_at_once(hub, monkeypatch, capfd):
+    from huggingface_hub import constants
+
+    def unknown(*_arguments):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(timm_weights, "getproxies", dict)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(WeightsError, match=r"cannot be fetched \(\[Errno -2\] Name or service not known\)"):
+        load_weights("default", find_architecture("timm:test_resnet"), lambda _: None)
+    assert capfd.readouterr() == ("", "")  # nor does the hub's library say anything
 
 
 def test_a_file_of_weights_is_loaded_and_named_if_it_is_damaged(hub, tmp_path):

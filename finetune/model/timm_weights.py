@@ -6,10 +6,13 @@ network.
 
 import json
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast, get_args
+from urllib.parse import urlparse
+from urllib.request import getproxies
 
 import torch
 from torch import Tensor
@@ -205,6 +208,8 @@ def _from_hub(repository: str, names: tuple[str, ...]) -> Path:
     reason: Exception | None = None
     for name in names:
         try:
+            if not constants.HF_HUB_OFFLINE:
+                _check_name_server(constants.ENDPOINT)
             return Path(hf_hub_download(repository, name))
         except LocalEntryNotFoundError as error:  # no network, and not in the cache
             reason = reason or error
@@ -221,5 +226,18 @@ def _from_hub(repository: str, names: tuple[str, ...]) -> Path:
     )
 
 
+def _check_name_server(url: str) -> None:
+    """Find the address of a server, so that a machine without a network answers at once.
+
+    The hub's own library would try six times, for half a minute, and say so each time. A proxy may know names
+    that this machine does not.
+
+    Raises:
+        OSError: the name of the server is not known here.
+    """
+    if not getproxies():
+        socket.getaddrinfo(urlparse(url).hostname, None)
+
+
 def _short(error: Exception | None) -> str:
-    return str(error).strip().partition("\n")[0][:120]
+    return str(error).strip().partition("\n")[0][:120].strip()
