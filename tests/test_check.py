@@ -565,6 +565,7 @@ def test_a_signal_ends_it_with_a_word_no_traceback_and_no_process_left(tmp_path,
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    assert process.stdout.readline().startswith("check ")
     assert process.stdout.readline() == "ready\n"
     time.sleep(2)
     os.killpg(process.pid, how)
