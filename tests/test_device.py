@@ -42,19 +42,16 @@ DENSE, DEPTHWISE = nn.Conv2d(4, 8, 3), nn.Sequential(nn.Conv2d(4, 8, 1), nn.Conv
 
 
 @pytest.mark.parametrize(
-    ("fast", "matrix_units", "network", "expected"),
+    ("fast", "network", "expected"),
     [
-        (False, False, DENSE, "float32"),
-        (False, True, DEPTHWISE, "float32"),
-        (True, False, DENSE, "bfloat16-inference"),
-        (True, False, DEPTHWISE, "bfloat16-inference"),
-        (True, True, DENSE, "bfloat16"),
-        (True, True, DEPTHWISE, "bfloat16-inference"),
+        (False, DENSE, "float32"),
+        (False, DEPTHWISE, "float32"),
+        (True, DENSE, "bfloat16"),
+        (True, DEPTHWISE, "bfloat16-inference"),
     ],
 )
-def test_bfloat16_is_chosen_where_it_is_fast(monkeypatch, fast, matrix_units, network, expected):
+def test_bfloat16_is_chosen_where_it_is_fast(monkeypatch, fast, network, expected):
     monkeypatch.setattr(device_module, "has_fast_bfloat16", lambda device: fast)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: matrix_units)
     assert choose_precision("auto", torch.device("cpu"), network) == expected
 
 

@@ -63,16 +63,16 @@ def choose_device(name: DeviceName) -> torch.device:
 def choose_precision(name: PrecisionSetting, device: torch.device, backbone: nn.Module) -> Precision:
     """Return the number format of the forward pass; `auto` takes bfloat16 where the hardware is fast in it.
 
-    CPUs need matrix units (AMX) to back-propagate faster in bfloat16 than in float32; vector instructions
-    alone took 2.7 times as long for resnet18. Depthwise convolutions do not use these units. In both cases
-    the backbone trains in float32 and computes in bfloat16 otherwise (`benchmarks/precision.py`). This is a
-    rule and not a measurement of the network, so that a busy moment changes no result.
+    On a CPU, networks with depthwise convolutions took 1.3 to 1.8 times as long for a step of everything in
+    bfloat16, and 0.7 to 0.97 times under a frozen backbone (`benchmarks/precision.py`): their backbone trains
+    in float32 and computes in bfloat16 otherwise. This is a rule and not a measurement of the network, so
+    that a busy moment changes no result.
     """
     if name != "auto":
         return name
     if not has_fast_bfloat16(device):
         return "float32"
-    if device.type == "cpu" and (has_depthwise(backbone) or not torch.cpu._is_amx_tile_supported()):
+    if device.type == "cpu" and has_depthwise(backbone):
         return "bfloat16-inference"
     return "bfloat16"
 
