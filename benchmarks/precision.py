@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.choices import Precision
-from finetune.machine.device import choose_device, choose_precision
+from finetune.machine.device import choose_device, choose_precision, is_depthwise
 from finetune.model import ImageClassifier, ModelSpec, build_classifier
 
 NETWORKS = (
@@ -86,9 +86,8 @@ def keep_depthwise_in_float32(backbone: nn.Module) -> None:
         with torch.autocast(images.device.type, enabled=False):
             return type(module).forward(module, images.float())
 
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-            module.forward = partial(in_float32, module)  # type: ignore[method-assign]
+    for module in filter(is_depthwise, backbone.modules()):
+        module.forward = partial(in_float32, module)  # type: ignore[method-assign]
 
 
 def train(model: ImageClassifier, images: Tensor) -> None:

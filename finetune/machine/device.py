@@ -79,10 +79,12 @@ def choose_precision(name: PrecisionSetting, device: torch.device, backbone: nn.
 
 def has_depthwise(network: nn.Module) -> bool:
     """Tell whether a network has convolutions that look at each channel by itself."""
-    return any(
-        isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-        for module in network.modules()
-    )
+    return any(map(is_depthwise, network.modules()))
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Tell whether a layer is a convolution of each channel by itself."""
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
