@@ -19,6 +19,7 @@ from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto,
 from finetune.machine.device import choose_precision, describe
 from finetune.model import ImageClassifier
 from finetune.model.download import Say
+from finetune.model.layer_groups import statistics_stand_still
 from finetune.notes import Note
 from finetune.optim.build import build_optimizer, has_momentum
 from finetune.optim.param_groups import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
@@ -162,9 +163,9 @@ def batch_norm_line(config: Config, stage: StageConfig) -> str:
     """Say what batch normalisation does in a stage."""
     if stage.batch_norm == "train":
         return "batch norm: statistics move everywhere, and the norms of frozen groups learn"
-    if stage.batch_norm == "auto" and config.model.weights == "none":
-        return "batch norm: statistics move in the groups that train (random weights)"
-    return "batch norm: the statistics of the backbone stand still"
+    if statistics_stand_still(stage.batch_norm, pretrained=config.model.weights != "none"):
+        return "batch norm: the statistics of the backbone stand still"
+    return "batch norm: statistics move in the groups that train (random weights)"
 
 
 def freeze_for_stage(stage: StageConfig, model: ImageClassifier) -> None:

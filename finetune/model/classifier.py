@@ -13,7 +13,7 @@ from finetune.model.backbone import backbone_units, build_backbone, check_size, 
 from finetune.model.catalogue import find_architecture
 from finetune.model.download import Say
 from finetune.model.head import Head
-from finetune.model.layer_groups import LayerGroup, build_groups, learning_parameters
+from finetune.model.layer_groups import LayerGroup, build_groups, learning_parameters, statistics_stand_still
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import ModelSpec
 from finetune.model.surgery import feature_shape
@@ -109,7 +109,7 @@ class ImageClassifier(nn.Module):
             raise ConfigError(f"train: {trainable_groups} layer groups cannot be trained; there are {n}.")
         self._frozen = self.layer_groups[: n - trainable_groups]
         self._frozen_norms_learn = batch_norm == "train"
-        self._statistics_still = batch_norm == "still" or (batch_norm == "auto" and self.pretrained)
+        self._statistics_still = statistics_stand_still(batch_norm, pretrained=self.pretrained)
         self.requires_grad_(True)
         for group in self._frozen:
             learning = {id(p) for p in learning_parameters(group, trainable=False, batch_norm=batch_norm)}

@@ -143,6 +143,11 @@ def learning_parameters(group: LayerGroup, *, trainable: bool, batch_norm: Batch
     return [parameter for module in norms for parameter in module.parameters(recurse=False)]
 
 
+def statistics_stand_still(batch_norm: BatchNorm, *, pretrained: bool) -> bool:
+    """Tell whether a stage keeps the running statistics of the whole backbone."""
+    return batch_norm == "still" or (batch_norm == "auto" and pretrained)
+
+
 def _names(n: int) -> list[str]:
     if n == 2:
         return ["backbone"]
