@@ -1,5 +1,6 @@
 """Backbones: a network of torchvision or timm up to its classifier, with pretrained weights in it."""
 
+import torch
 from torch import nn
 
 from finetune.model.architecture import Architecture
@@ -46,7 +47,8 @@ def check_size(arch: Architecture, image_size: int) -> None:
     if not arch.of_timm:
         check_image_size(arch, image_size)
     elif image_size != arch.image_size:
-        build_timm_backbone(arch, image_size)
+        with torch.device("meta"):
+            build_timm_backbone(arch, image_size)
 
 
 def backbone_units(backbone: nn.Module) -> list[Unit]:

@@ -81,10 +81,11 @@ def build_timm_backbone(
         ConfigError: the network cannot take images of this size.
         WeightsError: the weights are another architecture's, or hold numbers that are not finite.
     """
-    network = _create(arch, image_size)
+    size = _size_option(arch, image_size)
+    network = import_timm().create_model(arch.own_name, **size)
     unused = _unused_modules(network, arch, image_size)
     if tensors is not None:
-        network = _create_with(arch, image_size, tensors, _tensors_of(network, unused), origin)
+        network = _create_with(arch, size, tensors, _tensors_of(network, unused), origin)
     for path in unused:
         parent, _, own = path.rpartition(".")
         setattr(network.get_submodule(parent), own, nn.Identity())
@@ -94,23 +95,23 @@ def build_timm_backbone(
     return backbone
 
 
-def _create(arch: Architecture, image_size: int, **options: Any) -> Any:
-    """Build a network for an image size; only some networks need to know theirs, the others take any."""
-    timm, size, name = import_timm(), arch.image_size, arch.own_name
-    if image_size == size:
-        return timm.create_model(name, **options)
+def _size_option(arch: Architecture, image_size: int) -> dict[str, int]:
+    """Return what timm's builder needs to know of an image size; only some networks need to know theirs."""
+    if image_size == arch.image_size:
+        return {}
     try:
-        timm.create_model(name, img_size=image_size)
+        with torch.device("meta"):  # nothing is drawn or kept
+            import_timm().create_model(arch.own_name, img_size=image_size)
     except TypeError:  # it has no such argument: a convolutional network, which takes any size
-        return timm.create_model(name, **options)
+        return {}
     except (AssertionError, ValueError, RuntimeError) as error:
         raise _wrong_size(arch, image_size, str(error)) from None
-    return timm.create_model(name, img_size=image_size, **options)
+    return {"img_size": image_size}
 
 
 def _create_with(
     arch: Architecture,
-    image_size: int,
+    size: Mapping[str, int],
     tensors: Mapping[str, Tensor],
     unused: Mapping[str, Tensor],
     origin: str,
@@ -125,7 +126,9 @@ def _create_with(
     first: Exception | None = None
     for overlay in (as_given, completed):
         try:
-            network: nn.Module = _create(arch, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
+            network: nn.Module = import_timm().create_model(
+                arch.own_name, pretrained=True, pretrained_cfg_overlay=overlay, **size
+            )
         except _MISFITS as error:
             first = error
         else:
