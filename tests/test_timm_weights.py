@@ -76,7 +76,9 @@ def test_weights_of_the_hub_can_be_named_and_bring_their_preprocessing(hub):
     name = f"hf-hub:{REPOSITORY}"
     assert pending_download(name, arch) is not None
     put(hub, "model.safetensors", lambda path: save_file(tensors, path))
+    assert pending_download(name, arch) is not None
     put(hub, "config.json", lambda path: path.write_text(config()))
+    assert pending_download(name, arch) is None
     found = load_weights(name, arch, pytest.fail)
     assert (found.preprocessing.image_size, found.preprocessing.resize_size) == (96, 128)
     assert found.preprocessing.mean == (0.1, 0.2, 0.3)

@@ -29,6 +29,7 @@ from finetune.packaged_weights import PackagedWeights, find_packaged_weights
 HUB = "hf-hub:"
 """How the names of weights in the Hugging Face hub begin."""
 
+_HUB_CONFIG = "config.json"  # what the hub says about weights, beside them
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
@@ -64,7 +65,8 @@ class TimmWeights:
 
     def pending(self) -> Download | None:
         """Tell what would have to be fetched; None where nothing would."""
-        if self.on_disk() is not None and self.cfg is not None:
+        described = self.cfg is not None or _in_hub_cache(self.repository or "", _HUB_CONFIG) is not None
+        if described and self.on_disk() is not None:
             return None
         return Download(self.origin, None, self.arch.image_size)
 
@@ -101,7 +103,7 @@ class TimmWeights:
     def _hub_config(self) -> Any:
         """Read what the hub says about weights: their architecture, and how images enter them."""
         assert self.repository is not None
-        path = _in_hub_cache(self.repository, "config.json") or _from_hub(self.repository, ("config.json",))
+        path = _in_hub_cache(self.repository, _HUB_CONFIG) or _from_hub(self.repository, (_HUB_CONFIG,))
         architecture, cfg = _read_hub_config(path)
         own = self.arch.own_name.partition(".")[0]
         if architecture != own:
