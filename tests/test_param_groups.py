@@ -96,3 +96,26 @@ def test_groups_shows_a_frozen_stage_of_a_model_that_is_not_frozen(images, tmp_p
     result = run_finetune("train", config, "--dry-run")
     assert result.exit_code == 0, result.output
     assert "Nothing was trained" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["model.weights=builtin:glyphs"], "the statistics of the backbone stand still"),
+        (["model.weights=none"], "statistics move in the groups that train (random weights)"),
+        (
+            ["model.weights=none", "stages.frozen.batch_norm=still"],
+            "the statistics of the backbone stand still",
+        ),
+        (
+            ["model.weights=builtin:glyphs", "stages.frozen.batch_norm=train"],
+            "statistics move everywhere, and the norms of frozen groups learn",
+        ),
+        (["model.weights=none", "model.arch=squeezenet1_1"], None),  # a network without such statistics
+    ],
+)
+def test_groups_says_what_the_statistics_of_batch_norm_do(images, tmp_path, changes, says):
+    config = load_config(write_small_config(tmp_path, images), changes)
+    _, notes = describe_groups(config, "frozen")
+    found = [note.text for note in notes if note.text.startswith("batch norm: ")]
+    assert found == ([] if says is None else [f"batch norm: {says}"])

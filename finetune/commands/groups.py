@@ -4,6 +4,7 @@ from finetune.config.config import Config
 from finetune.experiment.build import batch_norm_line, plan_groups
 from finetune.experiment.model import build_model
 from finetune.experiment.read_data import metadata_lines, read_index
+from finetune.model.units import has_statistics
 from finetune.notes import Note
 from finetune.optim.param_groups import GroupPlan
 
@@ -19,8 +20,10 @@ def describe_groups(config: Config, stage_name: str | None) -> tuple[list[GroupP
     """
     stage = config.stages[config.find_stage(stage_name, default=-1)]
     index = read_index(config)
-    notes = [*metadata_lines(index), batch_norm_line(config, stage)]
+    notes, about_norms = metadata_lines(index), batch_norm_line(config, stage)
     untrained = config.model.model_copy(update={"weights": "none"})
     config = config.model_copy(update={"model": untrained})
     model = build_model(config, index)
+    if any(map(has_statistics, model.backbone.modules())):
+        notes.append(about_norms)
     return plan_groups(config, stage, model), [Note(line) for line in notes]
