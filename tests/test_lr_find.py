@@ -76,7 +76,7 @@ def test_json_holds_the_documented_keys(unfrozen):
     for suggestion in answer["suggestions"]:
         assert set(suggestion) == {"heuristic", "lr", "reason", "spread_decades"}
         assert (suggestion["lr"] is None) == bool(suggestion["reason"])
-    keys = {"lr", "names", "val_loss", "val_accuracy", "standard_error", "beats_chance"}
+    keys = {"lr", "names", "val_loss", "val_accuracy", "standard_error", "beats_chance", "solved"}
     assert all(set(candidate) == keys for candidate in answer["race"])
     assert answer["chance_loss"] == pytest.approx(math.log(3), rel=1e-5)  # of three classes of one size
     assert set(answer["curve"]) == {"lr", "loss", "smoothed", "repeats"}

@@ -72,8 +72,8 @@ def test_where_every_heuristic_refuses_the_decades_below_the_explosion_race():
     assert line_up(suggestions(), None, None) == []
 
 
-def racer(lr, loss, accuracy=0.5, error=0.01, beats_chance=True):
-    return Candidate(lr, ("x",), loss, accuracy, error, beats_chance)
+def racer(lr, loss, accuracy=0.5, error=0.01, beats_chance=True, solved=False):
+    return Candidate(lr, ("x",), loss, accuracy, error, beats_chance, solved)
 
 
 def test_the_lowest_loss_wins():
@@ -88,7 +88,7 @@ def test_losses_within_a_standard_error_are_a_tie_that_accuracy_decides():
 
 
 def test_who_diverged_never_wins():
-    fallen = Candidate(1.0, ("x",), None, None, None, beats_chance=False)
+    fallen = Candidate(1.0, ("x",), None, None, None, beats_chance=False, solved=False)
     assert winner([fallen, racer(1e-3, 5.0)]).lr == 1e-3
     assert winner([fallen]) is None
     assert winner([]) is None
@@ -157,6 +157,26 @@ def test_a_racer_follows_the_whole_cycle():
     assert seen[:8] == [(cycle.rate(step / 8, 0.1), cycle.momentum(step / 8)) for step in range(8)]
     assert seen[0][0] == pytest.approx(0.1 / 25)
     assert seen[2] == (0.1, 0.85)
+
+
+def test_of_those_that_have_solved_the_task_the_most_accurate_wins_and_then_the_lowest_rate():
+    low = racer(1e-3, 0.02, accuracy=1.0, solved=True)
+    high = racer(1e-1, 0.0001, accuracy=1.0, error=0.0, solved=True)
+    assert winner([racer(1e-4, 0.4, accuracy=1.0), low, high]) is low
+    assert winner([replace(low, val_accuracy=0.99), high]) is high
+
+
+def test_a_task_that_is_solved_does_not_drive_the_rate_up():
+    """A higher rate makes a model surer until it diverges, and teaches it nothing of other images."""
+    trial = make_trial()
+    easy = (torch.eye(2)[torch.arange(48) % 2].repeat(1, 2) * 20 - 10, torch.arange(48) % 2)
+    trial = replace(trial, train=feature_batches(easy, batch_size=8, seed=0), val=[easy])
+    entries = [Entry(rate, ("x",)) for rate in (1e-5, 0.1, 1.0)]
+    league = run_race(trial, entries, steps=12, cycle=CONSTANT, guess=torch.zeros(2))
+    assert len(league.candidates) == 3  # no further rounds
+    assert [candidate.solved for candidate in league.candidates] == [False, True, True]
+    assert league.candidates[2].val_loss < league.candidates[1].val_loss
+    assert league.winner.lr == 0.1
 
 
 def test_who_learns_nothing_does_not_win_however_low_the_loss():

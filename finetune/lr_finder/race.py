@@ -17,6 +17,7 @@ from finetune.optim.schedule import OneCycle
 
 _SAME = 0.2  # decades; rates closer than this are one candidate
 _TIE = 1.0  # standard errors within which losses are equal
+_SOLVED = 1 / 50  # of the loss of guessing
 _BESIDE = math.sqrt(10)  # how far from the leader the later rounds try
 _MORE_ROUNDS = 4
 
@@ -47,6 +48,8 @@ class Candidate:
     """Of the difference in loss to the candidate with the lowest, over the images; None if it diverged."""
     beats_chance: bool
     """Whether its loss is below that of guessing by more than a standard error of the difference."""
+    solved: bool
+    """Whether its loss is below a fiftieth of that of guessing: it is right, and sure of it."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def run_race(
 ) -> League:
     """Train at each rate for `steps` steps, all from the same start with the same batches; leave no trace.
 
-    Later rounds try half a decade to either side of the leader, until it has been beaten by neither.
+    Later rounds try half a decade to either side of the leader, until it has been beaten by neither, or has
+    solved the task.
 
     Args:
         trial: what is trained and validated.
@@ -127,11 +131,15 @@ def winner(candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the candidate with the lowest validation loss; None if all diverged.
 
     Losses within a standard error of the lowest are a tie, which goes to the higher accuracy, and then to the
-    lower loss.
+    lower loss. Of several that have solved the task, a lower loss says only how fast a rate makes the model
+    surer still, which the highest rates do best until they diverge: the lowest rate of the most accurate wins.
     """
     finished = [candidate for candidate in candidates if candidate.val_loss is not None]
     if not finished:
         return None
+    solved = [candidate for candidate in finished if candidate.solved]
+    if solved:
+        return max(solved, key=lambda one: (_number(one.val_accuracy), -one.lr))
     lowest = min(_number(candidate.val_loss) for candidate in finished)
     tied = [r for r in finished if _number(r.val_loss) - lowest <= _TIE * _number(r.standard_error)]
     return max(tied, key=lambda one: (_number(one.val_accuracy), -_number(one.val_loss)))
@@ -151,6 +159,10 @@ class _Result:
     def beats_chance(self) -> bool:
         gain = self.chance_losses - self.losses
         return float(gain.mean()) > _TIE * _standard_error(gain)
+
+    @property
+    def solved(self) -> bool:
+        return float(self.losses.mean()) < _SOLVED * float(self.chance_losses.mean())
 
 
 def _run(
@@ -174,7 +186,9 @@ def _compare(results: dict[Entry, _Result | None]) -> list[Candidate]:
     candidates = []
     for entry, result in sorted(results.items(), key=lambda item: item[0].lr):
         if result is None or best is None:
-            candidates.append(Candidate(entry.lr, entry.names, None, None, None, beats_chance=False))
+            candidates.append(
+                Candidate(entry.lr, entry.names, None, None, None, beats_chance=False, solved=False)
+            )
             continue
         candidates.append(
             Candidate(
@@ -184,6 +198,7 @@ def _compare(results: dict[Entry, _Result | None]) -> list[Candidate]:
                 val_accuracy=result.accuracy,
                 standard_error=_standard_error(result.losses - best),
                 beats_chance=result.beats_chance,
+                solved=result.solved,
             )
         )
     return candidates
@@ -195,7 +210,7 @@ def _standard_error(differences: Tensor) -> float:
 
 def _beside(leader: Candidate | None, entries: Sequence[Entry], name: str) -> list[Entry]:
     """Return the rates half a decade below and above the leader, where nothing near them has raced."""
-    if leader is None:
+    if leader is None or leader.solved:
         return []
     tries = [Entry(lr, (name,)) for lr in (leader.lr / _BESIDE, leader.lr * _BESIDE)]
     return [entry for entry in tries if all(_decades(entry.lr, other.lr) >= _SAME for other in entries)]
