@@ -268,7 +268,6 @@ TESTED_IN = {
     "report/scores.py": "test_evaluate.py",
     "runs/checkpoints.py": "test_resume.py",
     "runs/checksummed.py": "test_resume.py",
-    "runs/recorder.py": "test_directory.py",
     "runs/tables.py": "test_directory.py",
     "training/events.py": "test_loop.py",
     "training/features.py": "test_race.py",

@@ -120,10 +120,12 @@ def test_a_damaged_model_is_an_error_and_not_a_model(tmp_path):
 def test_what_is_no_run_is_refused_and_a_run_nearby_named(tmp_path):
     with new_run(tmp_path) as run:
         run.save_model({"a": torch.ones(1)}, {"format": 1})
+    beside = tmp_path / "photos"
+    beside.mkdir()
     with pytest.raises(
         RunError, match=r"is not a finished run: it has no model\.json\.\n.*for instance .*run\."
     ):
-        open_run(tmp_path).load_model()
+        open_run(beside).load_model()
 
 
 def test_events_are_one_json_object_a_line(tmp_path):

@@ -131,7 +131,7 @@ def test_the_last_line_of_stdout_is_the_outcome(images, tmp_path):
 
 def test_the_best_epoch_of_all_stages_is_kept(small_run):
     rows = history(small_run)
-    best = max(rows, key=lambda row: float(row["val_accuracy"]))  # the first of equals
+    best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
     model = json.loads((small_run / "model.json").read_text())
     assert (model["best"]["stage"], str(model["best"]["epoch"])) == (best["stage"], best["epoch"])
     assert repr(model["best"]["val_loss"]) == best["val_loss"]

@@ -96,7 +96,8 @@ class Config(Section):
     accuracy (the mean of the accuracies of all classes), macro F1 (the mean of their F1) or mAP (the mean of
     their average precisions), or the lowest loss. With classes of very different size `val_macro_f1` or
     `val_balanced_accuracy`: accuracy hardly notices a rare class. `val_loss` is plain cross-entropy, whatever
-    the loss of training. `auto` is `val_accuracy`, or `val_map` where an image may have several classes."""
+    the loss of training. Of equally good epochs the one of lower `val_loss` is kept. `auto` is
+    `val_accuracy`, or `val_map` where an image may have several classes."""
 
     data: DataConfig
     """The images: where they lie, how they are split, read and augmented."""

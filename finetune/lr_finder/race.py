@@ -132,7 +132,7 @@ def winner(candidates: Sequence[Candidate]) -> Candidate | None:
 
     Losses within a standard error of the lowest are a tie, which goes to the higher accuracy, and then to the
     lower loss. Of several that have solved the task, a lower loss says only how fast a rate makes the model
-    surer still, which the highest rates do best until they diverge: the lowest rate of the most accurate wins.
+    surer still, which high rates do best until they diverge: of the most accurate the lowest rate wins.
     """
     finished = [candidate for candidate in candidates if candidate.val_loss is not None]
     if not finished:

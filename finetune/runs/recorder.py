@@ -55,7 +55,8 @@ def _numbers(cells: Mapping[str, str]) -> dict[str, float]:
 class RunRecorder:
     """The record of one training, in its run directory.
 
-    The best model is the best of all stages by `monitor`; of equal ones the first is kept.
+    The best model is the best of all stages by `monitor`; of equal ones that of the lowest validation loss
+    is kept, and of those the first.
     """
 
     def __init__(
@@ -215,8 +216,7 @@ class RunRecorder:
             images_per_second=round(epoch.images_per_second, 1),
         )
         self.history.append(row)
-        best = None if self._best is None else self._value(self.best)
-        if is_better(self._value(row), best, self._monitor):
+        if self._is_best(row):
             self._best = row, scores
             self._best_weights = {
                 name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()
@@ -232,6 +232,14 @@ class RunRecorder:
         """Write the steps that are still in memory, for instance when training stops early."""
         self._run.append_events(self._steps)
         self._steps = []
+
+    def _is_best(self, row: EpochRow) -> bool:
+        if self._best is None:
+            return is_better(self._value(row), None, self._monitor)
+        value, best = self._value(row), self._value(self.best)
+        if value == best:  # on few images many epochs are right as often
+            return is_better(row.val_loss, self.best.val_loss, "val_loss")
+        return is_better(value, best, self._monitor)
 
     def _value(self, row: EpochRow) -> float:
         return float(getattr(row, self._monitor))
