@@ -4,23 +4,27 @@
 
 For each network, with random weights: the time of a step of the head under a frozen backbone, of a step of
 everything, and of a forward pass for evaluation, each as a multiple of float32's, in rounds of alternating
-steps (the median of the rounds). `by layer` is bfloat16 with the depthwise convolutions in float32. Without
-a processor (or GPU) that computes in bfloat16, `auto` is float32, and the other columns say why.
+steps (the median of the rounds). `all` computes everything in bfloat16, `by layer` all but the depthwise
+convolutions, `auto` as the program decides. Without a processor (or GPU) that computes in bfloat16, `auto`
+is float32, and the other columns say why.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from finetune.choices import Precision
-from finetune.machine.device import choose_device, choose_precision, is_depthwise
-from finetune.model import ImageClassifier, ModelSpec, build_classifier
+from finetune.machine.device import choose_device, choose_precision
+from finetune.model import ImageClassifier, ModelSpec, build_classifier, classifier
+from finetune.model.depthwise import DepthwiseInFloat32
 
 NETWORKS = (
     "resnet18",
@@ -44,7 +48,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=16)
     options = parser.parse_args()
-    formats = ("bfloat16", "by layer", "auto")
+    formats = ("all", "by layer", "auto")
     heads = [f"{what}: {name}" for what in ("frozen", "unfrozen", "evaluation") for name in formats]
     print(f"| network | `auto` is | {' | '.join(heads)} |\n|---|---|{'---|' * len(heads)}")
     for name in options.networks:
@@ -55,21 +59,37 @@ def main() -> None:
 def measure(name: str, rounds: int, size: int, batch: int) -> tuple[Precision, list[str]]:
     """Return what `auto` chooses for a network, and the ratios of times to float32's."""
     device = choose_device("auto")
-    models = {
-        key: build(name, size, "float32").to(device) for key in ("float32", "bfloat16", "by layer", "auto")
+    chosen = choose_precision("auto", device)
+    precisions: dict[str, Precision] = {
+        "float32": "float32",
+        "all": "bfloat16",
+        "by layer": "bfloat16",
+        "auto": chosen,
     }
-    chosen = choose_precision("auto", device, models["auto"].backbone)
-    for key, precision in (("bfloat16", "bfloat16"), ("by layer", "bfloat16"), ("auto", chosen)):
-        models[key].set_precision(precision)
-    keep_depthwise_in_float32(models["by layer"].backbone)
+    models = {key: build(name, size, precision).to(device) for key, precision in precisions.items()}
     images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=device)
     cells = []
     for step, trainable in ((train, 1), (train, 3), (evaluate, 3)):
         for model in models.values():
             model.freeze(trainable)
-        times = alternate({key: partial(step, model, images) for key, model in models.items()}, rounds)
-        cells += [f"{times[key] / times['float32']:.2f}" for key in ("bfloat16", "by layer", "auto")]
+        steps = {key: partial(step, model, images) for key, model in models.items()}
+        steps["all"] = partial(all_in_bfloat16, steps["all"])
+        steps["by layer"] = partial(by_layer, steps["by layer"])
+        times = alternate(steps, rounds)
+        cells += [f"{times[key] / times['float32']:.2f}" for key in ("all", "by layer", "auto")]
     return chosen, cells
+
+
+def all_in_bfloat16(step: Callable[[], None]) -> None:
+    """Take a step without the rule for depthwise convolutions."""
+    with mock.patch.object(classifier, "DepthwiseInFloat32", nullcontext):
+        step()
+
+
+def by_layer(step: Callable[[], None]) -> None:
+    """Take a step with the rule, also where it does not hold."""
+    with DepthwiseInFloat32():
+        step()
 
 
 def build(name: str, size: int, precision: Precision) -> ImageClassifier:
@@ -77,17 +97,6 @@ def build(name: str, size: int, precision: Precision) -> ImageClassifier:
     return build_classifier(
         ModelSpec(name, classes=10, image_size=size, precision=precision), weights="none", seed=0
     )
-
-
-def keep_depthwise_in_float32(backbone: nn.Module) -> None:
-    """Let the depthwise convolutions of a network compute in float32 under autocast."""
-
-    def in_float32(module: nn.Conv2d, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, enabled=False):
-            return type(module).forward(module, images.float())
-
-    for module in filter(is_depthwise, backbone.modules()):
-        module.forward = partial(in_float32, module)  # type: ignore[method-assign]
 
 
 def train(model: ImageClassifier, images: Tensor) -> None:

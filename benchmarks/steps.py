@@ -161,7 +161,7 @@ def serve(case: str, setting: Setting) -> None:
         keep_large_buffers()
         model = our_model(arch, size)
         if "auto" in case:
-            model.set_precision(choose_precision("auto", torch.device("cpu"), model.backbone))
+            model.set_precision(choose_precision("auto", torch.device("cpu")))
         if case.startswith("parts"):
             step = forward_and_head(model, images, targets)
         else:
@@ -197,8 +197,7 @@ def compare(slow: str, fast: str, setting: Setting, rounds: int) -> str:
 
 def print_times(setting: Setting, rounds: int) -> None:
     """Print the ratios of one architecture."""
-    network = our_model(setting.arch, setting.size).backbone
-    auto = f"precision auto ({choose_precision('auto', torch.device('cpu'), network)})"
+    auto = f"precision auto ({choose_precision('auto', torch.device('cpu'))})"
     print(
         f"{setting.arch}, batch {setting.batch} at {setting.size} px, ratios of seconds per step:", flush=True
     )

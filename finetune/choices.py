@@ -5,8 +5,7 @@ from typing import Literal
 
 # Machine and arithmetic
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["float32", "bfloat16", "bfloat16-inference"]
-"""`bfloat16-inference` computes in float32 where the backbone trains, and in bfloat16 everywhere else."""
+Precision = Literal["float32", "bfloat16"]
 PrecisionSetting = Literal["auto", Precision]
 MemoryFormat = Literal["channels_last", "contiguous"]
 

@@ -271,20 +271,28 @@ def test_logits_are_float32_and_alike_in_every_precision_and_format(precision, m
     assert seen == [getattr(torch, precision)]
 
 
-def test_bfloat16_for_inference_is_float32_where_the_backbone_trains():
-    model = small(precision="bfloat16-inference").train()
-    seen: list[torch.dtype] = []
-    model.backbone.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+def depthwise_dtypes(model, images):
+    """Return what the depthwise convolutions of a forward pass computed in."""
+    seen: set[torch.dtype] = set()
+    layers = [one for one in model.backbone.modules() if isinstance(one, nn.Conv2d) and one.groups > 1]
+    hooks = [one.register_forward_hook(lambda _, __, out: seen.add(out.dtype)) for one in layers]
+    model(images)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def test_in_bfloat16_on_a_cpu_depthwise_convolutions_train_in_float32():
+    model = small("shufflenet_v2_x0_5", precision="bfloat16").train()
     images = some_images()
     model.freeze(1)
-    model(images)
+    assert depthwise_dtypes(model, images) == {torch.bfloat16}  # nothing is back-propagated
     model.freeze(3)
-    loss_of(model, images).backward()
-    with torch.no_grad():
-        model.eval()(images)
+    assert depthwise_dtypes(model, images) == {torch.float32}
     model.freeze(1, batch_norm="train")  # it back-propagates to the norms of the frozen groups
-    model.train()(images)
-    assert seen == [torch.bfloat16, torch.float32, torch.bfloat16, torch.float32]
+    assert depthwise_dtypes(model, images) == {torch.float32}
+    with torch.no_grad():
+        assert depthwise_dtypes(model.eval(), images) == {torch.bfloat16}
 
 
 def test_an_autocast_around_the_model_changes_nothing():

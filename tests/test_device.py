@@ -4,7 +4,6 @@ from typing import get_args
 
 import pytest
 import torch
-from torch import nn
 
 from finetune.choices import Precision
 from finetune.errors import MachineError
@@ -14,7 +13,6 @@ from finetune.machine.device import (
     choose_precision,
     describe,
     forget_peak_memory,
-    has_depthwise,
     has_fast_bfloat16,
     keep_large_buffers,
     peak_memory,
@@ -35,30 +33,13 @@ def test_a_gpu_that_is_not_there_is_an_error_and_no_fallback():
 def test_a_named_precision_is_taken_as_it_is():
     cpu = torch.device("cpu")
     for name in get_args(Precision):
-        assert choose_precision(name, cpu, DENSE) == name
+        assert choose_precision(name, cpu) == name
 
 
-DENSE, DEPTHWISE = nn.Conv2d(4, 8, 3), nn.Sequential(nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 3, groups=8))
-
-
-@pytest.mark.parametrize(
-    ("fast", "network", "expected"),
-    [
-        (False, DENSE, "float32"),
-        (False, DEPTHWISE, "float32"),
-        (True, DENSE, "bfloat16"),
-        (True, DEPTHWISE, "bfloat16-inference"),
-    ],
-)
-def test_bfloat16_is_chosen_where_it_is_fast(monkeypatch, fast, network, expected):
+@pytest.mark.parametrize(("fast", "expected"), [(False, "float32"), (True, "bfloat16")])
+def test_bfloat16_is_chosen_where_it_is_fast(monkeypatch, fast, expected):
     monkeypatch.setattr(device_module, "has_fast_bfloat16", lambda device: fast)
-    assert choose_precision("auto", torch.device("cpu"), network) == expected
-
-
-def test_a_grouped_convolution_of_several_channels_is_not_depthwise():
-    assert has_depthwise(DEPTHWISE)
-    assert not has_depthwise(nn.Conv2d(8, 8, 3, groups=2))
-    assert not has_depthwise(nn.Conv2d(1, 8, 3))
+    assert choose_precision("auto", torch.device("cpu")) == expected
 
 
 def test_no_processor_without_the_instructions_is_said_to_be_fast(monkeypatch):

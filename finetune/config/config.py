@@ -85,8 +85,8 @@ class Config(Section):
     the CPU."""
 
     precision: PrecisionSetting = "auto"
-    """Arithmetic of the backbone. `bfloat16-inference` is float32 where the backbone trains, and bfloat16
-    where it is frozen and in evaluation. `auto` takes what is fast on the hardware for such a network."""
+    """Arithmetic of the backbone. `auto` is `bfloat16` where the hardware computes in it; on a CPU the
+    depthwise convolutions of a backbone that trains stay in float32, which is faster there."""
 
     memory_format: MemoryFormat = "channels_last"
     """Layout of images in memory. `channels_last` is faster for most convolutional networks."""

@@ -61,7 +61,7 @@ def build_experiment(
     """
     index, asked = data.index, config
     model = build_model(config, index, say=say).to(device)
-    precision = choose_precision(config.precision, device, model.backbone)
+    precision = choose_precision(config.precision, device)
     model.set_precision(precision)
     batch_size = fit_batch_size(index.count("train"), config.data.batch_size)
     size = model.preprocessing.image_size

@@ -60,31 +60,11 @@ def choose_device(name: DeviceName) -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(name: PrecisionSetting, device: torch.device, backbone: nn.Module) -> Precision:
-    """Return the number format of the forward pass; `auto` takes bfloat16 where the hardware is fast in it.
-
-    On a CPU, networks with depthwise convolutions took 1.3 to 1.8 times as long for a step of everything in
-    bfloat16, and 0.7 to 0.97 times under a frozen backbone (`benchmarks/precision.py`): their backbone trains
-    in float32 and computes in bfloat16 otherwise. This is a rule and not a measurement of the network, so
-    that a busy moment changes no result.
-    """
+def choose_precision(name: PrecisionSetting, device: torch.device) -> Precision:
+    """Return the number format of the forward pass; `auto` is bfloat16 where the hardware is fast in it."""
     if name != "auto":
         return name
-    if not has_fast_bfloat16(device):
-        return "float32"
-    if device.type == "cpu" and has_depthwise(backbone):
-        return "bfloat16-inference"
-    return "bfloat16"
-
-
-def has_depthwise(network: nn.Module) -> bool:
-    """Tell whether a network has convolutions that look at each channel by itself."""
-    return any(map(is_depthwise, network.modules()))
-
-
-def is_depthwise(module: nn.Module) -> bool:
-    """Tell whether a layer is a convolution of each channel by itself."""
-    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
+    return "bfloat16" if has_fast_bfloat16(device) else "float32"
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

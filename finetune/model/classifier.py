@@ -1,6 +1,7 @@
 """The model that is trained, evaluated and used: a pretrained backbone under a new head."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from finetune.choices import BatchNorm, Precision
 from finetune.errors import CheckpointError, ConfigError
 from finetune.model.backbone import backbone_units, build_backbone, check_size, undecayed_names
 from finetune.model.catalogue import find_architecture
+from finetune.model.depthwise import DepthwiseInFloat32
 from finetune.model.download import Say
 from finetune.model.head import Head
 from finetune.model.layer_groups import LayerGroup, build_groups, learning_parameters, statistics_stand_still
@@ -73,15 +75,14 @@ class ImageClassifier(nn.Module):
         normalised = (images.to(torch.float32) / 255 - self.mean) / self.std
         if self.spec.memory_format == "channels_last":
             normalised = normalised.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._in_bfloat16()):
+        in_bfloat16 = self.spec.precision == "bfloat16"
+        trains_on_cpu = images.device.type == "cpu" and self.training and not self.only_head_learns
+        with (
+            torch.autocast(images.device.type, torch.bfloat16, enabled=in_bfloat16),
+            DepthwiseInFloat32() if in_bfloat16 and trains_on_cpu else nullcontext(),
+        ):
             features: Tensor = self.backbone(normalised)
         return features
-
-    def _in_bfloat16(self) -> bool:
-        """Tell whether the backbone computes in bfloat16 as it is now."""
-        if self.spec.precision == "bfloat16-inference":
-            return not self.training or self.only_head_learns
-        return self.spec.precision == "bfloat16"
 
     def set_precision(self, precision: Precision) -> None:
         """Choose what the backbone computes in, from now on."""

@@ -35,8 +35,7 @@ class ModelSpec:
     image_size: int | None = None
     """Side of the images in pixels; None takes the size that the weights were made for."""
     precision: Precision = "float32"
-    """What the backbone computes in; the head and the logits are always float32. `bfloat16-inference` is
-    float32 where the backbone trains."""
+    """What the backbone computes in; the head and the logits are always float32."""
     memory_format: MemoryFormat = "channels_last"
     preprocessing: Preprocessing | None = None
     """How images enter the model. It comes with the weights; None until they are found."""
