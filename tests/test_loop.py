@@ -9,7 +9,7 @@ from finetune.optim.update_rules import UPDATE_RULES
 from finetune.seed import derive, seed_all
 from finetune.training.events import START, Hooks, Loaders
 from finetune.training.loop import fit_one_cycle
-from finetune.training.step import TrainingStep
+from finetune.training.step import StepOptions, TrainingStep
 
 BATCH_SIZE = 4
 
@@ -73,9 +73,8 @@ def fit(
 ):
     seen = Seen()
     optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
-    step = TrainingStep(
-        model, optimizer, loss=loss or nn.CrossEntropyLoss(), seed=1, stage=stage, clip_norm=clip_norm
-    )
+    loss, options = loss or nn.CrossEntropyLoss(), StepOptions(clip_norm)
+    step = TrainingStep(model, optimizer, loss=loss, seed=1, stage=stage, options=options)
     cycle = OneCycle(moms=moms)
     fit_one_cycle(step, loaders, epochs=epochs, cycle=cycle, hooks=seen.hooks, reached=START)
     return seen

@@ -13,6 +13,7 @@ from finetune.lr_finder.trial import Trial
 from finetune.optim.schedule import OneCycle
 from finetune.task import SingleLabel
 from finetune.training.features import feature_batches
+from finetune.training.step import StepOptions
 
 
 def make_trial(seed=0, n=48, loss=None, optimizer=torch.optim.SGD, clip_norm=None):
@@ -33,7 +34,7 @@ def make_trial(seed=0, n=48, loss=None, optimizer=torch.optim.SGD, clip_norm=Non
         device=torch.device("cpu"),
         seed=seed,
         stage=0,
-        clip_norm=clip_norm,
+        options=StepOptions(clip_norm),
     )
 
 

@@ -10,7 +10,7 @@ from finetune.optim.schedule import OneCycle
 from finetune.seed import seed_all
 from finetune.training.events import START, Hooks, Loaders
 from finetune.training.loop import fit_one_cycle
-from finetune.training.step import TrainingStep
+from finetune.training.step import StepOptions, TrainingStep
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
@@ -26,7 +26,7 @@ def test_a_stage_and_a_race_take_the_same_steps_at_the_same_rates(clip_norm):
     told = []
     optimizer = torch.optim.AdamW(trial.module.parameters(), lr=0.05)
     step = TrainingStep(
-        trial.module, optimizer, loss=trial.loss, seed=trial.seed, stage=trial.stage, clip_norm=clip_norm
+        trial.module, optimizer, loss=trial.loss, seed=trial.seed, stage=trial.stage, options=trial.options
     )
     fit_one_cycle(
         step,
@@ -70,3 +70,23 @@ def test_a_step_leaves_no_gradient_and_names_those_it_had():
     assert taken.gradient_norms.shape == (2,)
     assert not taken.loss.requires_grad
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("images", "parts"), [(12, [4, 4, 4]), (10, [4, 3, 3]), (4, [4]), (3, [3])])
+def test_the_gradients_of_parts_add_up_to_those_of_the_whole(images, parts):
+    """By their share of the images, whatever their sizes; the loss is the mean over all images."""
+    inputs, targets = torch.randn(images, 3), torch.arange(images) % 2
+    taken, sizes = [], []
+    for batch_size in (None, 4):
+        model = nn.Linear(3, 2)
+        nn.init.constant_(model.weight, 0.1)
+        nn.init.zeros_(model.bias)
+        if batch_size:
+            model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+        optimizer, options = torch.optim.SGD(model.parameters(), lr=1.0), StepOptions(0.1, batch_size)
+        step = TrainingStep(model, optimizer, loss=nn.CrossEntropyLoss(), seed=0, stage=0, options=options)
+        outcome = step([inputs], targets, epoch=0, batch=0, rates=[1.0], momentum=None)
+        taken.append((outcome.loss, outcome.gradient_norms, model.weight.detach()))
+    assert sizes == parts
+    for whole, sum_of_parts in zip(*taken, strict=True):
+        torch.testing.assert_close(sum_of_parts, whole, rtol=1e-5, atol=1e-7)

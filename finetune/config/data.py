@@ -85,7 +85,13 @@ class DataConfig(Section):
     pretrained weights were made for."""
 
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 64
-    """Images per training step. At least 2, because batch normalisation needs more than one image."""
+    """Images that are gone through at once, and without `accumulate` those of a training step. At least 2,
+    because batch normalisation needs more than one image."""
+
+    accumulate: Annotated[int, Field(ge=1, le=65536)] = 1
+    """Batches of a training step: their gradients are added up, so that a step has `batch_size` ×
+    `accumulate` images and takes the memory of `batch_size`. Batch normalisation that moves, as that of the
+    head, sees one batch at a time."""
 
     augment: Augment = "standard"
     """How much training images are varied: `none`, `light` (small shifts), `standard` (crops, flips,
@@ -117,6 +123,11 @@ class DataConfig(Section):
     case_variants: CaseVariants = "stop"
     """Class folders that differ only in upper and lower case, such as `Ants` and `ants`: `stop`, or
     `allow` them as two classes."""
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of which the optimizer takes one step."""
+        return self.batch_size * self.accumulate
 
     @field_validator("label_separator")
     @classmethod

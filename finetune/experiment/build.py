@@ -16,6 +16,7 @@ from finetune.data.loading.transforms import eval_transform, train_transform
 from finetune.data.loading.workers import choose_workers
 from finetune.experiment.model import build_model
 from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto, resolved_monitor
+from finetune.experiment.recipe import recipe_lines, step_options
 from finetune.machine.device import choose_precision, describe
 from finetune.model import ImageClassifier
 from finetune.model.download import Say
@@ -63,10 +64,12 @@ def build_experiment(
     model = build_model(config, index, say=say).to(device)
     precision = choose_precision(config.precision, device)
     model.set_precision(precision)
-    batch_size = fit_batch_size(index.count("train"), config.data.batch_size)
+    images = index.count("train")
+    batch_size = fit_batch_size(images, config.data.batch_size)
+    accumulate = min(config.data.accumulate, images // batch_size)
     size = model.preprocessing.image_size
     columns = config.data.columns.model_copy(update={"metadata": column_kinds(index)})
-    update = {"batch_size": batch_size, "image_size": size, "columns": columns}
+    update = {"batch_size": batch_size, "accumulate": accumulate, "image_size": size, "columns": columns}
     section = config.data.model_copy(update=update)
     config = resolve_auto(config, index).model_copy(update={"data": section, "precision": precision})
     experiment = Experiment(config, device, index, data.limits, model)
@@ -81,16 +84,20 @@ def _notes(asked: Config, experiment: Experiment) -> Iterator[Note]:
     if config.data.balance != "none":
         weights = balance_weights(config, index)
         yield Note(balance_line(config.data.balance, index.class_names, weights, index.task.weighed))
+    yield from map(Note, recipe_lines(config))
     yield Note(model_line(experiment))
 
 
 def lowered_batch(config: Config, experiment: Experiment) -> str:
-    """Say that the batches are smaller than the config asks for; empty where they are not."""
-    asked, batch_size = config.data.batch_size, experiment.config.data.batch_size
-    if batch_size == asked:
-        return ""
-    images = experiment.index.count("train")
-    return f"data.batch_size: {asked} is more than the {images} training images; using {batch_size}"
+    """Say that the steps have fewer images than the config asks for; empty where they have not."""
+    asked, used, images = config.data, experiment.config.data, experiment.index.count("train")
+    if used.batch_size != asked.batch_size:
+        few = f"data.batch_size: {asked.batch_size} is more than the {images} training images"
+        return f"{few}; using {used.batch_size}{', one batch to a step' if asked.accumulate > 1 else ''}"
+    if used.accumulate != asked.accumulate:
+        few = f"{asked.accumulate} batches of {used.batch_size} are more than the {images} training images"
+        return f"data.accumulate: {few}; using {used.accumulate}"
+    return ""
 
 
 def model_line(experiment: Experiment) -> str:
@@ -109,7 +116,7 @@ def build_loaders(experiment: Experiment) -> Loaders:
     return Loaders(
         train=build_train_loader(
             TrainImages(index, experiment.limits, transform),
-            batch_size=data.batch_size,
+            batch_size=data.images_per_step,
             seed=experiment.config.seed,
             workers=loader_workers(experiment),
             pin_memory=device.type == "cuda",
@@ -210,7 +217,7 @@ def fit_stage(
         loss=build_loss(experiment),
         seed=position.seed,
         stage=position.stage,
-        clip_norm=experiment.config.optimizer.clip_norm,
+        options=step_options(experiment.config),
     )
     cycle = stage_cycle(experiment.config, optimizer)
     fit_one_cycle(step, loaders, epochs=epochs, cycle=cycle, hooks=hooks, reached=position.reached)

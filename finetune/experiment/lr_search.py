@@ -18,6 +18,7 @@ from finetune.experiment.build import (
     plan_groups,
     stage_cycle,
 )
+from finetune.experiment.recipe import step_options
 from finetune.lr_finder.heuristics import ORDER, Curve, choose, divergence, judge_against_chance, suggest
 from finetune.lr_finder.race import Entry, League, line_up, run_race
 from finetune.lr_finder.result import LrFindResult, StartingWeights, decide
@@ -101,7 +102,7 @@ def build_trial(
     Under a frozen backbone the features of as many batches, and of the validation images, are computed here
     once: all steps after are the head's alone. No more images are validated on than are trained on.
     """
-    val = build_val_loader(experiment, most_batches * experiment.config.data.batch_size)
+    val = build_val_loader(experiment, most_batches * experiment.config.data.images_per_step)
     trial = stage_trial(experiment, number, Loaders(loaders.train, val, loaders.device))
     only_head = experiment.model.only_head_learns
     return _over_features(experiment, trial, most_batches, new_bar) if only_head else trial
@@ -124,7 +125,7 @@ def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
         device=experiment.device,
         seed=config.seed,
         stage=number,
-        clip_norm=config.optimizer.clip_norm,
+        options=step_options(config),
     )
 
 
@@ -132,14 +133,15 @@ def _over_features(experiment: Experiment, trial: Trial, most_batches: int, new_
     model, device, data = experiment.model, experiment.device, experiment.config.data
     model.train()  # what is frozen stays in eval mode
     passes = min(len(trial.train), most_batches)
-    to_look_at = data.batch_size * passes + min(experiment.index.count("val"), most_batches * data.batch_size)
+    most_images = most_batches * data.images_per_step
+    to_look_at = data.images_per_step * passes + min(experiment.index.count("val"), most_images)
     with new_bar("features", to_look_at) as bar:
         trial.train.sampler.start_epoch(trial.stage, 0)  # type: ignore[attr-defined]
         train = compute_features(
             model.features, trial.train, device=device, most_batches=passes, progress=bar.advance_by
         )
         val = compute_features(model.features, trial.val, device=device, progress=bar.advance_by)
-    batches = feature_batches(train, batch_size=data.batch_size, seed=trial.seed)
+    batches = feature_batches(train, batch_size=data.images_per_step, seed=trial.seed)
     return replace(trial, module=model.head, train=batches, val=[val])
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from finetune.training.events import Batches
 from finetune.training.inference import compute_logits
-from finetune.training.step import TrainingStep
+from finetune.training.step import StepOptions, TrainingStep
 
 Judge = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 """From logits (N, C) and targets (N, …) to the loss of each image (N,), in nats, and the accuracy."""
@@ -38,8 +38,8 @@ class Trial:
     device: torch.device
     seed: int
     stage: int
-    clip_norm: float | None = None
-    """the largest norm that the gradient of all trained parameters may have; None for any"""
+    options: StepOptions
+    """how each step is taken"""
 
     def steps(
         self, schedule: Iterable[tuple[float, float | None]], *, first_epoch: int = 0
@@ -55,7 +55,7 @@ class Trial:
             loss=self.loss,
             seed=self.seed,
             stage=self.stage,
-            clip_norm=self.clip_norm,
+            options=self.options,
         )
         steps = zip(schedule, self._batches(first_epoch), strict=False)
         for (rate, momentum), (epoch, number, batch) in steps:

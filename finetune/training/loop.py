@@ -213,7 +213,7 @@ class _Stage:
             loss_sum=self._reached.loss_sum + loss * images,
             images_seen=self._reached.images_seen + images,
         )
-        clip_norm = self._step.clip_norm
+        clip_norm = self._step.options.clip_norm
         self._hooks.step(
             Step(
                 epoch=unread.place.epoch,

@@ -1,5 +1,6 @@
 """One step of training: the same for a stage, for a range test and for the trainings of a race."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,17 @@ from torch.nn.utils import clip_grads_with_norm_
 from finetune.optim.schedule import set_rates
 from finetune.seed import derive, seed_all
 from finetune.training.norms import StageTensors, tensor_norms
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How a step is taken; stage, range test and race have the same."""
+
+    clip_norm: float | None = None
+    """The largest norm that the gradient of all that learns may have; None for any."""
+    batch_size: int | None = None
+    """The most images that are gone through at once. The gradients of the parts of a larger batch are added
+    up before the optimizer's step, as if it had been gone through whole. None for all of them."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class TrainingStep:
         loss: nn.Module,
         seed: int,
         stage: int,
-        clip_norm: float | None = None,
+        options: StepOptions | None = None,
     ) -> None:
         """Put a module that is frozen as it should be into training mode.
 
@@ -45,11 +57,11 @@ class TrainingStep:
             loss: from outputs and targets to a number.
             seed: the seed of the experiment.
             stage: number of the stage, from 0.
-            clip_norm: the largest norm that the gradient of all that learns may have; None for any.
+            options: how each step is taken; by default whole, and without clipping.
         """
         module.train()  # first: whether the running statistics move depends on it
         self.module, self.optimizer, self.loss = module, optimizer, loss
-        self.seed, self.stage, self.clip_norm = seed, stage, clip_norm
+        self.seed, self.stage, self.options = seed, stage, options or StepOptions()
         self.tensors = StageTensors(module, optimizer)
         self.group_rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
 
@@ -75,13 +87,30 @@ class TrainingStep:
         """
         set_rates(self.optimizer, rates, momentum)
         seed_all(derive(self.seed, "dropout", self.stage, epoch, batch))
-        loss: Tensor = self.loss(self.module(*inputs), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._backward(inputs, targets)
         gradients = self.tensors.gradients()
         norms = tensor_norms(gradients)
-        if self.clip_norm is not None:
+        if self.options.clip_norm is not None:
             learning = [parameter for _, parameter in self.tensors.learning]
-            clip_grads_with_norm_(learning, self.clip_norm, torch.linalg.vector_norm(norms))
+            clip_grads_with_norm_(learning, self.options.clip_norm, torch.linalg.vector_norm(norms))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return StepOutcome(loss.detach(), [name for name, _ in gradients], norms)
+        return StepOutcome(loss, [name for name, _ in gradients], norms)
+
+    def _backward(self, inputs: Sequence[Tensor], targets: Tensor) -> Tensor:
+        """Add up the gradients of the parts of a batch, by their share of its images; return its mean loss.
+
+        The activations of one part are kept at a time.
+        """
+        images = len(targets)
+        number = 1 if self.options.batch_size is None else math.ceil(images / self.options.batch_size)
+        parts = zip(*(tensor.tensor_split(number) for tensor in (*inputs, targets)), strict=True)
+        whole: Tensor | None = None
+        for *part, part_targets in parts:
+            loss: Tensor = self.loss(self.module(*part), part_targets)
+            if number > 1:
+                loss = loss * (len(part_targets) / images)
+            loss.backward()  # type: ignore[no-untyped-call]
+            whole = loss.detach() if whole is None else whole + loss.detach()
+        assert whole is not None
+        return whole

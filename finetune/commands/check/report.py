@@ -13,6 +13,7 @@ from finetune.display import Display, duration
 from finetune.errors import DataError
 from finetune.experiment.build import Experiment, loader_workers, model_line
 from finetune.experiment.read_data import metadata_lines
+from finetune.experiment.recipe import recipe_lines
 from finetune.text import counted, printable
 
 _LISTED = 20  # items of a finding, classes of a table
@@ -109,7 +110,8 @@ def show_classes(index: ImageIndex, display: Display) -> None:
 def show_plan(experiment: Experiment, stages: Sequence[StageCost], display: Display) -> None:
     """Show what each stage will do to which layer group, and what it takes."""
     config = experiment.config
-    display.say("\n" + "\n".join([*metadata_lines(experiment.index), model_line(experiment)]))
+    lines = [*metadata_lines(experiment.index), *recipe_lines(config), model_line(experiment)]
+    display.say("\n" + "\n".join(lines))
     for number, (stage, cost) in enumerate(zip(config.stages, stages, strict=True)):
         show_stage(number, stage, list(cost.plans), len(stages), display)
     rows = [

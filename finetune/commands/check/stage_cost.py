@@ -83,7 +83,8 @@ def measure_stage_costs(experiment: Experiment, number: int, loaders: Loaders) -
     validated = time.perf_counter() - started
     memory = peak_memory(experiment.device)
     workers = loader_workers(experiment)
-    step, batch = _side_by_side(whole, read, workers), _side_by_side(validated, read, workers)
+    step = _side_by_side(whole, read, workers)
+    batch = _side_by_side(validated, read / config.data.accumulate, workers)
     steps = len(loaders.train) * stage.epochs
     batches = -(-experiment.index.count("val") // config.data.batch_size) * stage.epochs
     plans = plan_groups(config, stage, experiment.model)

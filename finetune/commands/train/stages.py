@@ -136,7 +136,7 @@ def run_stage(
     restore_optimizer(optimizer, tensors)
     training.checkpointer.follow(optimizer)
     display.show(schedule_notes(config, stage_cycle(config, optimizer).moms))
-    images = len(loaders.train) * config.data.batch_size * stage.epochs
+    images = len(loaders.train) * config.data.images_per_step * stage.epochs
     with display.bar(stage.name, images) as bar, training.stop.deferred():
         watch = _Watch(experiment, stage, training.recorder, display, bar)
         hooks = Hooks(

@@ -83,5 +83,6 @@ def out_of_memory(error: RuntimeError, batch_size: int) -> ResourceError | None:
         return None
     return ResourceError(
         f"Out of memory: data.batch_size {batch_size} does not fit ({text.splitlines()[0]})\n"
-        f"Try data.batch_size={max(2, batch_size // 2)}, a smaller data.image_size, or precision=bfloat16."
+        f"Try data.batch_size={max(2, batch_size // 2)} (twice data.accumulate keeps the images of a step), "
+        "a smaller data.image_size, or precision=bfloat16."
     )

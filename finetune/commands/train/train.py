@@ -198,7 +198,7 @@ def show_plan(config: Config, display: Display) -> None:
     for number, stage in enumerate(config.stages):
         plans = plan_groups(experiment.config, stage, experiment.model)
         show_stage(number, stage, plans, len(config.stages), display)
-    steps = experiment.index.count("train") // experiment.config.data.batch_size
+    steps = experiment.index.count("train") // experiment.config.data.images_per_step
     epochs = sum(stage.epochs for stage in config.stages)
     display.say(
         f"\n{counted(steps, 'step')} an epoch, {counted(epochs, 'epoch')}, "

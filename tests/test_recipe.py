@@ -1,0 +1,213 @@
+"""What changes a training step or what is kept of it: with every kind of data, resumed, and in a search."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import run_finetune, write_small_config
+from run_result import result_of
+from several import draw_several
+from test_lr_search import FAST, prepare
+from test_resume import CONFIG, as_if_killed_at
+
+from finetune.config.load import load_config
+from finetune.experiment.build import build_loaders
+from finetune.experiment.lr_search import build_trial
+
+PARTS = {
+    "accumulate": ("data.batch_size=4", "data.accumulate=2"),
+}
+"""The keys that turn on each part of the recipe."""
+
+SEPARATED = 'data.label_separator=";"'
+SHORT = ("stages.frozen.epochs=1", "stages.unfrozen.lr=slice(1e-4, 1e-2)")
+
+
+@pytest.fixture(params=PARTS)
+def part(request):
+    return PARTS[request.param]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """Return the table of 64 images of up to three colours, each 0 or 1 in a column too."""
+    return draw_several(tmp_path_factory.mktemp("several"))
+
+
+def config_of(folder, path):
+    file = folder / "config.yaml"
+    file.write_text(CONFIG.format(path=path))
+    return file
+
+
+def train(config, run, *keys):
+    result = run_finetune("train", config, "--run-dir", run, *keys)
+    assert result.exit_code == 0, result.output
+    return json.loads((run / "report.json").read_text())
+
+
+@pytest.mark.parametrize("data", ["one label", pytest.param("several labels", marks=pytest.mark.slow)])
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(part, data, images, several, tmp_path):
+    config = config_of(tmp_path, images if data == "one label" else several)
+    whole = tmp_path / "whole"
+    train(config, whole, *part, *SHORT, *([] if data == "one label" else [SEPARATED]))
+    names = sorted(os.listdir(whole / "checkpoints"))
+    in_last_stage = [name for name in names if name.startswith("01-000001")]
+    for name in (names[0], in_last_stage[1]):
+        as_if_killed_at(name, whole, tmp_path / name)
+        result = run_finetune("train", "--resume", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        assert result_of(tmp_path / name) == result_of(whole)
+
+
+_KILLING = """
+import os, signal, sys
+from finetune.runs.checkpointer import Checkpointer
+from finetune.__main__ import main
+
+write, calls = Checkpointer._write, 0
+
+def write_and_die(self, reached):
+    global calls
+    write(self, reached)
+    calls += 1
+    if calls == {after}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Checkpointer._write = write_and_die
+main()
+"""
+
+
+@pytest.mark.parametrize("after", [2, pytest.param(7, marks=pytest.mark.slow)])
+def test_a_process_that_is_killed_is_resumed_bit_for_bit(after, images, tmp_path):
+    """All parts of the recipe that go together."""
+    keys = [key for keys in PARTS.values() for key in keys]
+    config = config_of(tmp_path, images)
+    train(config, tmp_path / "whole", *keys, *SHORT)
+    arguments = ["train", str(config), "--run-dir", str(tmp_path / "run"), *keys, *SHORT]
+    program = [sys.executable, "-c", _KILLING.format(after=after), *arguments]
+    killed = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert killed.returncode == -9, killed.stderr
+    result = run_finetune("train", "--resume", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert result_of(tmp_path / "run") == result_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("balance", ["loss", "sampler"])
+def test_it_learns_with_balanced_classes(part, balance, images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    keys = (f"data.balance={balance}", "stages.frozen.epochs=6")
+    assert train(config, tmp_path / "run", *part, *keys)["val"]["accuracy"] > 0.6
+
+
+def test_it_learns_several_labels_with_weights(part, several, tmp_path):
+    config = write_small_config(tmp_path, several)
+    keys = (SEPARATED, "data.balance=loss", "stages.frozen.epochs=4")
+    assert train(config, tmp_path / "run", *part, *keys)["val"]["map"] > 0.7
+
+
+def test_a_rate_is_found_with_it(part, images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    keys = (*part, "stages.frozen.lr=auto", *FAST)
+    report = train(config, tmp_path / "run", *keys)
+    assert report["epochs"] == 3
+    found = json.loads((tmp_path / "run" / "lr_find-frozen.json").read_text())
+    assert found["lr"] > 0
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["frozen", "unfrozen"])
+def test_a_trial_takes_the_steps_of_a_stage(part, number, images, tmp_path):
+    """So that a rate is found for the training that follows."""
+    config, run = write_small_config(tmp_path, images), tmp_path / "run"
+    whole = f"stages=[{{name: only, train: {['head', 'all'][number]}, epochs: 2, lr: 0.01}}]"
+    train(config, run, *part, whole, "data.augment=none", "model.head.dropout=0")
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    steps = [event for event in events if event["event"] == "step"]
+    experiment = prepare(load_config(config, [*part, whole, "data.augment=none", "model.head.dropout=0"]))
+    trial = build_trial(experiment, 0, build_loaders(experiment), len(steps))
+    tried = list(trial.steps([(step["lrs"][-1], step["momentum"]) for step in steps]))
+    if trial.module is experiment.model:
+        assert tried == [step["loss"] for step in steps]
+    else:  # over cached features the batches are others, and as large
+        assert len(trial.train) == len(build_loaders(experiment).train)
+
+
+# Accumulation
+
+
+STILL = (
+    *("data.augment=none", "model.head.hidden=[]", "model.head.dropout=0"),
+    "stages=[{name: all, train: all, epochs: 2, lr: 0.01, batch_norm: still}]",
+)
+
+
+def steps_of(run):
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return [event for event in events if event["event"] == "step"]
+
+
+def test_accumulated_batches_are_one_large_batch(images, tmp_path):
+    """Where no layer looks at a whole batch: batch norm stands still, and the head has none."""
+    config = write_small_config(tmp_path, images)
+    runs = {"whole": ("data.batch_size=12",), "parts": ("data.batch_size=3", "data.accumulate=4")}
+    for name, keys in runs.items():
+        train(config, tmp_path / name, *keys, *STILL)
+    whole, parts = (steps_of(tmp_path / name) for name in runs)
+    assert len(whole) == len(parts) == 4
+    for one, other in zip(whole, parts, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert other["images"] == one["images"] == 12
+        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-3)
+        assert other["lrs"] == one["lrs"]
+
+
+def test_one_batch_at_a_time_goes_through_the_network(images, tmp_path, monkeypatch):
+    config = load_config(
+        write_small_config(tmp_path, images), ["data.batch_size=4", "data.accumulate=3", *STILL]
+    )
+    experiment = prepare(config)
+    sizes = []
+    experiment.model.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    trial = build_trial(experiment, 0, build_loaders(experiment), 2)
+    assert len(list(trial.steps([(1e-3, 0.9)] * 2))) == 2
+    assert sizes == [4] * 6
+
+
+def test_more_than_the_images_is_lowered_and_said(images, tmp_path):
+    config = write_small_config(tmp_path, images)  # 30 images to train on
+    expected = {
+        ("data.accumulate=5",): "5 batches of 8 are more than the 30 training images; using 3",
+        ("data.batch_size=50", "data.accumulate=2"): "using 30, one batch to a step",
+    }
+    for keys, message in expected.items():
+        for command in ("check", "train"):
+            result = run_finetune(command, config, *keys, *(["--dry-run"] if command == "train" else []))
+            assert result.exit_code == 0, result.output
+            assert message in " ".join(result.output.split())
+    steps = run_finetune("train", config, "data.accumulate=5", "--dry-run").stdout
+    assert "1 step an epoch" in steps
+
+
+def test_commands_say_what_a_step_has(images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    for command in (("check",), ("train", "--dry-run")):
+        result = run_finetune(*command, config, "data.batch_size=5", "data.accumulate=2")
+        assert "\nstep    2 batches of 5: 10 images\n" in result.stdout
+        assert " batches of 8: " not in run_finetune(*command, config).stdout
+
+
+@pytest.mark.parametrize("value", ["0", "true", "1.5", "65537"])
+def test_accumulate_is_a_number_of_batches(value, images, tmp_path):
+    result = run_finetune("train", write_small_config(tmp_path, images), f"data.accumulate={value}")
+    assert result.exit_code == 2
+    assert "data.accumulate: expected a" in result.stderr
+
+
+def test_metadata_goes_in_parts_with_its_images(several, tmp_path):
+    config = write_small_config(tmp_path, several)
+    keys = (SEPARATED, "data.columns.metadata={red: number}", "stages.frozen.epochs=6")
+    report = train(config, tmp_path / "run", *PARTS["accumulate"], *keys)
+    assert report["val"]["map"] > 0.8
