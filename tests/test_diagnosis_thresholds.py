@@ -367,3 +367,34 @@ def test_each_third_has_four_steps_at_least(steps, thirds):
     made = a_stage(loss=flat(1.0), val=[1.0], steps=steps)
     level = [step | {"lrs": [1.0]} for step in made.steps]
     assert len(StageCurves(made.name, 1, made.lr, made.rows, level).thirds) == thirds
+
+
+# Mixed images
+
+
+def test_mixtures_that_stay_unknown_are_learned_where_whole_images_are():
+    """The training loss of mixtures falls little, in a straight line, and stays high."""
+
+    def stage(val):
+        return a_stage(loss=line(1.85, 1.75), val=[2.2, val], noise=0.01, accuracy=0.9)
+
+    half = 0.5 * CHANCE
+    assert troubles(stage(half - 0.01)) == ["rate too low"]
+    assert "rate too low" not in troubles(stage(half - 0.01), mixed=True)
+    assert troubles(stage(half + 0.01), mixed=True) == ["rate too low"]
+
+
+def test_what_mixing_leaves_is_no_part_of_a_fall():
+    """A fall of 0.3 is a quarter of 1.2, and less of 2."""
+
+    def stage(fall):
+        return a_stage(loss=line(2.0, 2.0 - fall), val=[2.2, 2.1], noise=0.01)
+
+    assert troubles(stage(0.35)) == ["rate too low"]
+    assert "rate too low" not in troubles(stage(0.35), least_loss=0.8)
+
+
+def test_where_mixtures_are_hard_they_can_be_left_out():
+    underfitting = quiet(flat(2.0), [1.5, 1.4])
+    assert "no data.mixup" not in advice(underfitting)
+    assert "no data.mixup and no data.cutmix" in advice(underfitting, mixed=True)

@@ -10,7 +10,7 @@ from test_loop import make_loaders, make_model
 from torch.nn import functional
 
 from finetune.task.balance import positive_weights
-from finetune.task.losses import MultiLabelLoss
+from finetune.task.losses import ClassificationLoss, MultiLabelLoss
 
 
 @pytest.fixture
@@ -100,3 +100,54 @@ def test_a_negative_loss_stops_training_and_says_what_to_give():
     assert "cross-entropy is never negative" in error
     assert "Targets or outputs are of the wrong kind" in error
     assert "The loss needs logits and targets from 0 to 1" in error
+
+
+# Mixtures of images, whose targets are shares
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, (0.5, 1.0, 7.0)])
+def test_the_loss_of_a_mixture_is_that_of_its_images_by_their_share(weights, smoothing):
+    logits = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)) * 3
+    one, other = torch.arange(20) % 3, torch.arange(20) // 2 % 3
+    loss = ClassificationLoss(label_smoothing=smoothing, class_weights=weights)
+    for share in (0.0, 0.3, 1.0):
+        targets = share * functional.one_hot(one, 3) + (1 - share) * functional.one_hot(other, 3)
+        expected = share * loss(logits, one) + (1 - share) * loss(logits, other)
+        assert float(loss(logits, targets.float())) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, (0.5, 1.0, 7.0)])
+def test_so_it_is_where_an_image_may_have_several_classes(outputs, weights, smoothing):
+    logits, one = outputs
+    other = one.roll(1, 0)
+    loss = MultiLabelLoss(label_smoothing=smoothing, positive_weights=weights)
+    mixed = loss(logits, 0.3 * one + 0.7 * other)
+    expected = 0.3 * loss(logits, one) + 0.7 * loss(logits, other)
+    assert float(mixed) == pytest.approx(float(expected), rel=1e-5)
+
+
+@given(
+    st.lists(st.lists(st.floats(-200, 200, width=32), min_size=3, max_size=3), min_size=2, max_size=8),
+    st.floats(0, 1),
+    st.sampled_from([0.0, 0.1, 0.9]),
+    st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_the_loss_of_a_mixture_is_never_negative_or_without_a_finite_gradient(
+    rows, share, smoothing, weighted
+):
+    logits = torch.tensor(rows, requires_grad=True)
+    own = functional.one_hot(torch.arange(len(rows)) % 3, 3).float()
+    weights = [0.0, 1.0, 20.0] if weighted else None
+    loss = ClassificationLoss(label_smoothing=smoothing, class_weights=weights)
+    value = loss(logits, own.roll(1, 0).mul_(1 - share).add_(own * share))
+    value.backward()
+    assert float(value.detach()) >= 0
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_the_focal_loss_takes_no_shares():
+    with pytest.raises(ValueError, match="takes classes"):
+        ClassificationLoss(gamma=2.0)(torch.zeros(2, 3), torch.full((2, 3), 1 / 3))

@@ -18,6 +18,9 @@ from finetune.experiment.lr_search import build_trial
 
 PARTS = {
     "accumulate": ("data.batch_size=4", "data.accumulate=2"),
+    "mixup": ("data.mixup=0.2",),
+    "cutmix": ("data.cutmix=1",),
+    "mixup or cutmix": ("data.mixup=1", "data.cutmix=1", "loss.label_smoothing=0.1"),
 }
 """The keys that turn on each part of the recipe."""
 
@@ -211,3 +214,65 @@ def test_metadata_goes_in_parts_with_its_images(several, tmp_path):
     keys = (SEPARATED, "data.columns.metadata={red: number}", "stages.frozen.epochs=6")
     report = train(config, tmp_path / "run", *PARTS["accumulate"], *keys)
     assert report["val"]["map"] > 0.8
+
+
+# Mixing
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (("loss.name=focal",), "loss: focal goes by the probability of what is right, and of mixed images"),
+        (
+            ("data.columns.metadata={red: number}", SEPARATED),
+            "data.columns.metadata (red) says nothing",
+        ),
+        (("data.mixup=0.001", "data.cutmix=0.001"), "expected 0 for none, or a number of at least 0.01"),
+        (("data.mixup=-1", "data.cutmix=-1"), "expected a number of at least 0, got -1"),
+        (("data.mixup=11", "data.cutmix=11"), "expected a number of at most 10, got 11"),
+    ],
+)
+@pytest.mark.parametrize("key", ["mixup", "cutmix"])
+def test_what_cannot_be_mixed_is_a_mistake_of_the_config(key, keys, message, several, tmp_path):
+    config = write_small_config(tmp_path, several)
+    for command in (("train", config, "--run-dir", tmp_path / "run"), ("check", config)):
+        result = run_finetune(*command, f"data.{key}=1", *keys)
+        assert result.exit_code == 2, result.output
+        assert message in result.stderr
+        assert len(result.stderr.strip().splitlines()) <= 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", ["null", "0"])
+def test_mixing_nothing_is_the_training_without_it(value, images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    train(config, tmp_path / "plain", "loss.name=focal")
+    train(config, tmp_path / "off", "loss.name=focal", f"data.mixup={value}", f"data.cutmix={value}")
+    plain, off = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("plain", "off"))
+    assert plain == off
+
+
+def test_commands_say_how_images_are_mixed(images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    lines = {
+        ("data.mixup=0.2",): "mix     mixup 0.2",
+        ("data.cutmix=1",): "mix     cutmix 1",
+        ("data.mixup=0.2", "data.cutmix=1"): "mix     mixup 0.2 or cutmix 1, one of them for each batch",
+    }
+    for keys, line in lines.items():
+        assert f"\n{line}\n" in run_finetune("train", config, "--dry-run", *keys).stdout
+    assert f"\n{line}\n" in run_finetune("check", config, *keys).stdout
+
+
+def test_a_frozen_search_goes_through_the_network_where_images_are_mixed(images, tmp_path):
+    """Features of a mixture are no mixture of features."""
+    experiment = prepare(load_config(write_small_config(tmp_path, images), ["data.mixup=0.2"]))
+    assert build_trial(experiment, 0, build_loaders(experiment), 5).module is experiment.model
+
+
+def test_the_diagnosis_knows_that_mixtures_cannot_be_learned_to_the_end(images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    keys = ("data.mixup=1", "stages.frozen.epochs=4", "stages.unfrozen.epochs=12", "data.augment=none")
+    report = train(config, tmp_path / "run", *keys)
+    assert report["val"]["accuracy"] == 1
+    assert {finding["trouble"] for finding in report["diagnosis"]} <= {"still improving"}

@@ -231,3 +231,37 @@ def test_what_a_race_looks_at_is_loss_and_accuracy_of_the_task(task):
     assert float(losses.mean()) == pytest.approx(scores.loss, rel=1e-12)
     assert accuracy == scores.accuracy
     assert 0 < accuracy < 1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_mixtures_of_images_leave_the_entropy_of_their_shares(smoothing):
+    """Compared with the mean entropy of the targets of all pairs of images."""
+    shares, labels = [0.9, 0.7, 0.2], [0, 0, 1, 2, 2, 2]
+    spread = torch.tensor(smoothing / 3)
+    entropies = []
+    for share in shares:
+        for one in labels:
+            for other in labels:
+                target = torch.zeros(3)
+                target[one] += share
+                target[other] += 1 - share
+                entropies.append(torch.special.entr(target * (1 - smoothing) + spread).sum())
+    counts = [labels.count(label) for label in range(3)]
+    found = ONE.baseline(counts, len(labels), label_smoothing=smoothing, shares=shares)
+    assert found.least_loss == pytest.approx(float(torch.stack(entropies).mean()), rel=1e-5)
+    assert found[:2] == ONE.baseline(counts, len(labels), label_smoothing=smoothing)[:2]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_mixtures_of_images_with_several_classes_leave_it_for_each_class(smoothing):
+    shares = [0.9, 0.7, 0.2]
+    targets = torch.tensor([[1, 0, 1], [0, 0, 1], [1, 0, 0], [1, 0, 1]], dtype=torch.float64)
+    entropies = []
+    for share in shares:
+        for one in targets:
+            for other in targets:
+                yes = (share * one + (1 - share) * other) * (1 - smoothing) + smoothing / 2
+                entropies.append((torch.special.entr(yes) + torch.special.entr(1 - yes)).mean())
+    counts = targets.sum(0).int().tolist()
+    found = SEVERAL.baseline(counts, len(targets), label_smoothing=smoothing, shares=shares)
+    assert found.least_loss == pytest.approx(float(torch.stack(entropies).mean()), rel=1e-5)

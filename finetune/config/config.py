@@ -172,6 +172,17 @@ class Config(Section):
             mistakes = describe(error, cls, read_values(values, "Config"))
             raise InvalidConfigError(in_order(mistakes)) from None
 
+    @field_validator("loss")
+    @classmethod
+    def _focal_loss_has_one_right_answer(cls, loss: LossConfig, info: ValidationInfo) -> LossConfig:
+        data = info.data.get("data")
+        if loss.focus and data is not None and data.mixes:
+            raise ValueError(
+                "focal goes by the probability of what is right, and of mixed images (data.mixup, "
+                "data.cutmix) nothing is; write name: auto, or leave mixing out"
+            )
+        return loss
+
     @field_validator("stages")
     @classmethod
     def _stages_agree(cls, stages: tuple[StageConfig, ...], info: ValidationInfo) -> tuple[StageConfig, ...]:

@@ -9,6 +9,8 @@ from finetune.config.columns import LabelColumns, MetadataColumns, Separator
 from finetune.config.sections import Section
 from finetune.config.values import Colour, Count, Share, Text, Validation, Workers
 
+_LEAST_ALPHA = 0.01  # below, shares are 0 or 1 in all but a few draws, and then not even random
+
 
 class ColumnsConfig(Section):
     """The columns of a table, where `data.path` is one.
@@ -99,6 +101,17 @@ class DataConfig(Section):
     torchvision's policies after the crops and flips of `standard`. Use `light` where mirrored images mean
     something else, as for digits and text."""
 
+    mixup: Annotated[float, Field(ge=0, le=10)] | None = None
+    """α of mixup (Zhang et al., 2018): each training image is mixed with another one of its batch, and their
+    targets with them, by shares drawn from Beta(α, α). 0.2 is usual, and leaves most images nearly as they
+    are; with 1 all shares are equally likely. `null` or 0 mixes none. Not with `loss.name: focal`, nor with
+    metadata. See docs/recipe.md."""
+
+    cutmix: Annotated[float, Field(ge=0, le=10)] | None = None
+    """α of CutMix (Yun et al., 2019): a rectangle of each training image is replaced by that of another one
+    of its batch, and the targets are mixed by area, with shares drawn from Beta(α, α). 1 is usual. `null` or
+    0 replaces none. With `mixup` as well, each batch gets one of the two, at random."""
+
     workers: Workers = "auto"
     """Processes that read and augment images; 0 does it in the training process. The result does not
     depend on it. `auto` chooses by the number of cores and of images."""
@@ -125,6 +138,11 @@ class DataConfig(Section):
     `allow` them as two classes."""
 
     @property
+    def mixes(self) -> bool:
+        """Whether training images are mixed with others."""
+        return bool(self.mixup or self.cutmix)
+
+    @property
     def images_per_step(self) -> int:
         """Images of which the optimizer takes one step."""
         return self.batch_size * self.accumulate
@@ -136,3 +154,19 @@ class DataConfig(Section):
         if separator is not None and columns is not None and isinstance(columns.label, tuple):
             raise ValueError("data.columns.label is a list, whose cells hold no names; leave one of them out")
         return separator
+
+    @field_validator("mixup", "cutmix")
+    @classmethod
+    def _mixed_images_have_no_metadata(cls, alpha: float | None, info: ValidationInfo) -> float | None:
+        if not alpha:
+            return alpha
+        if alpha < _LEAST_ALPHA:
+            raise ValueError(f"expected 0 for none, or a number of at least {_LEAST_ALPHA:g}")
+        columns = info.data.get("columns")
+        if columns is not None and columns.metadata:
+            names = ", ".join(columns.metadata)
+            raise ValueError(
+                f"mixes two images into one, of which data.columns.metadata ({names}) says nothing; "
+                "leave one of them out"
+            )
+        return alpha

@@ -217,7 +217,7 @@ def fit_stage(
         loss=build_loss(experiment),
         seed=position.seed,
         stage=position.stage,
-        options=step_options(experiment.config),
+        options=step_options(experiment.config, len(experiment.index.class_names)),
     )
     cycle = stage_cycle(experiment.config, optimizer)
     fit_one_cycle(step, loaders, epochs=epochs, cycle=cycle, hooks=hooks, reached=position.reached)

@@ -100,11 +100,12 @@ def build_trial(
     """Prepare a stage to be trained in miniature, each time for at most `most_batches` steps.
 
     Under a frozen backbone the features of as many batches, and of the validation images, are computed here
-    once: all steps after are the head's alone. No more images are validated on than are trained on.
+    once: all steps after are the head's alone. Not where images are mixed: the features of a mixture are no
+    mixture of features. No more images are validated on than are trained on.
     """
     val = build_val_loader(experiment, most_batches * experiment.config.data.images_per_step)
     trial = stage_trial(experiment, number, Loaders(loaders.train, val, loaders.device))
-    only_head = experiment.model.only_head_learns
+    only_head = experiment.model.only_head_learns and trial.options.mix is None
     return _over_features(experiment, trial, most_batches, new_bar) if only_head else trial
 
 
@@ -125,7 +126,7 @@ def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
         device=experiment.device,
         seed=config.seed,
         stage=number,
-        options=step_options(config),
+        options=step_options(config, len(experiment.index.class_names)),
     )
 
 

@@ -13,7 +13,7 @@ class ClassificationLoss(nn.Module):
     With gamma 0 it is cross-entropy, else the focal loss (Lin et al., Focal Loss for Dense Object Detection,
     2017), in which images that are right already count little. Weights are those of the images' own classes,
     and are not divided by their sum over the batch: a batch that has more of the rare classes weighs more.
-    It is never negative.
+    Of a mixture of images it is the loss of each class, by its share. It is never negative.
     """
 
     weights: Tensor | None
@@ -31,9 +31,11 @@ class ClassificationLoss(nn.Module):
         self.register_buffer("weights", weights)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss (), from `logits` (N, C) and `targets` (N,)."""
+        """Return the loss (), from `logits` (N, C) and `targets`, classes (N,) or their shares (N, C)."""
         if self.gamma == 0 and self.weights is None:
             return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        if targets.is_floating_point():
+            return self._of_shares(logits, targets)
         losses = functional.cross_entropy(
             logits, targets, label_smoothing=self.label_smoothing, reduction="none"
         )
@@ -44,6 +46,18 @@ class ClassificationLoss(nn.Module):
         if self.weights is not None:
             losses = losses * self.weights[targets]
         return losses.mean()
+
+    def _of_shares(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the weighted loss of targets (N, C) between the classes.
+
+        Raises:
+            ValueError: the focal loss, which goes by the probability of the one class that is right.
+        """
+        if self.gamma or self.weights is None:
+            raise ValueError("the focal loss takes classes (N,), no shares of them (N, C)")
+        losses = -functional.log_softmax(logits, dim=1)
+        smooth = (1 - self.label_smoothing) * losses + self.label_smoothing * losses.mean(1, keepdim=True)
+        return (targets * self.weights * smooth).sum(1).mean()
 
 
 class MultiLabelLoss(nn.Module):
@@ -69,7 +83,7 @@ class MultiLabelLoss(nn.Module):
         self.register_buffer("positive_weights", weights)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss (), from `logits` (N, C) and `targets` (N, C) of 0 and 1."""
+        """Return the loss (), from `logits` (N, C) and `targets` (N, C), 0 and 1, or between in mixtures."""
         smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
         yes, no = -functional.logsigmoid(logits), -functional.logsigmoid(-logits)
         if self.positive_weights is not None:

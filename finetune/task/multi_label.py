@@ -110,13 +110,21 @@ class MultiLabel:
         shares = [target * weight / (target * weight + 1 - target) for target, weight in pairs]
         return finite_shares(shares).logit().float()
 
-    def baseline(self, counts: Sequence[int], images: int, *, label_smoothing: float) -> Baseline:
+    def baseline(
+        self, counts: Sequence[int], images: int, *, label_smoothing: float, shares: Sequence[float] = ()
+    ) -> Baseline:
         """Compare with giving every class its share of the images."""
         entropies = [_entropy(count / images) for count in counts]
+        # Of two images, how often one has a class and the other has not.
+        apart = sum(2 * count * (images - count) / images**2 for count in counts) / len(counts)
+        mixed = [_entropy((1 - label_smoothing) * share + label_smoothing / 2) for share in shares]
+        least = _entropy(label_smoothing / 2)
+        if mixed:
+            least = (1 - apart) * least + apart * sum(mixed) / len(mixed)
         return Baseline(
             chance_loss=sum(entropies) / len(entropies),
             chance_accuracy=0.5,
-            least_loss=_entropy(label_smoothing / 2),
+            least_loss=least,
         )
 
     def probabilities(self, logits: Tensor) -> Tensor:

@@ -92,12 +92,20 @@ class SingleLabel:
             shares = [certain * have / sum(weighed) + label_smoothing * even for have in weighed]
         return finite_shares(shares).log().float()
 
-    def baseline(self, counts: Sequence[int], images: int, *, label_smoothing: float) -> Baseline:
+    def baseline(
+        self, counts: Sequence[int], images: int, *, label_smoothing: float, shares: Sequence[float] = ()
+    ) -> Baseline:
         """Compare with giving every class the same probability."""
         classes = len(counts)
         other = label_smoothing / classes
-        right = 1 - label_smoothing + other
-        least = -right * math.log(right) - (classes - 1) * (other * math.log(other) if other else 0.0)
+
+        def least_of(share: float) -> float:
+            """Return the entropy of the targets of an image that has a share of another class."""
+            two = [(1 - label_smoothing) * part + other for part in (share, 1 - share)]
+            return sum(map(_information, two)) + (classes - 2) * _information(other)
+
+        alike = sum((count / images) ** 2 for count in counts) if shares else 1.0
+        least = alike * least_of(1) + sum((1 - alike) * least_of(share) / len(shares) for share in shares)
         return Baseline(chance_loss=math.log(classes), chance_accuracy=1 / classes, least_loss=least)
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -122,3 +130,8 @@ class SingleLabel:
     ) -> SingleLabelScores:
         """Compute every score; the most probable class is the answer, so that there are no thresholds."""
         return score_single_label(logits, targets, class_names)
+
+
+def _information(share: float) -> float:
+    """Return what a class adds to an entropy, in nats."""
+    return -share * math.log(share) if share else 0.0

@@ -20,7 +20,7 @@ class Baseline(NamedTuple):
     chance_accuracy: float
     """balanced accuracy of random guessing, 0–1"""
     least_loss: float
-    """the lowest training loss that label smoothing leaves possible, in nats"""
+    """the lowest training loss that label smoothing and the mixing of images leave possible, in nats"""
 
 
 class Task(Protocol):
@@ -115,8 +115,17 @@ class Task(Protocol):
         """
         ...
 
-    def baseline(self, counts: Sequence[int], images: int, *, label_smoothing: float) -> Baseline:
-        """Return what the curves of a training are compared with."""
+    def baseline(
+        self, counts: Sequence[int], images: int, *, label_smoothing: float, shares: Sequence[float] = ()
+    ) -> Baseline:
+        """Return what the curves of a training are compared with.
+
+        Args:
+            counts: number of training images that have each class.
+            images: number of all training images.
+            label_smoothing: share of the targets that is spread evenly.
+            shares: of the first of two images in mixtures; none where images are not mixed.
+        """
         ...
 
     def probabilities(self, logits: Tensor) -> Tensor:

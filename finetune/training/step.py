@@ -10,6 +10,7 @@ from torch.nn.utils import clip_grads_with_norm_
 
 from finetune.optim.schedule import set_rates
 from finetune.seed import derive, seed_all
+from finetune.training.mix import Mix
 from finetune.training.norms import StageTensors, tensor_norms
 
 
@@ -22,6 +23,8 @@ class StepOptions:
     batch_size: int | None = None
     """The most images that are gone through at once. The gradients of the parts of a larger batch are added
     up before the optimizer's step, as if it had been gone through whole. None for all of them."""
+    mix: Mix | None = None
+    """How images that are gone through at once are mixed, where there are images and nothing beside them."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class TrainingStep:
         rates: Sequence[float],
         momentum: float | None,
     ) -> StepOutcome:
-        """Take one step; its dropout is a function of the stage, the epoch and the batch.
+        """Take one step; its mixing and dropout are functions of the stage, the epoch and the batch.
 
         Args:
             inputs: what the module takes, images (N, 3, H, W) or features (N, D) first, on its device.
@@ -87,7 +90,7 @@ class TrainingStep:
         """
         set_rates(self.optimizer, rates, momentum)
         seed_all(derive(self.seed, "dropout", self.stage, epoch, batch))
-        loss = self._backward(inputs, targets)
+        loss = self._backward(inputs, targets, position=(epoch, batch))
         gradients = self.tensors.gradients()
         norms = tensor_norms(gradients)
         if self.options.clip_norm is not None:
@@ -97,7 +100,7 @@ class TrainingStep:
         self.optimizer.zero_grad()
         return StepOutcome(loss, [name for name, _ in gradients], norms)
 
-    def _backward(self, inputs: Sequence[Tensor], targets: Tensor) -> Tensor:
+    def _backward(self, inputs: Sequence[Tensor], targets: Tensor, *, position: tuple[int, int]) -> Tensor:
         """Add up the gradients of the parts of a batch, by their share of its images; return its mean loss.
 
         The activations of one part are kept at a time.
@@ -106,10 +109,13 @@ class TrainingStep:
         number = 1 if self.options.batch_size is None else math.ceil(images / self.options.batch_size)
         parts = zip(*(tensor.tensor_split(number) for tensor in (*inputs, targets)), strict=True)
         whole: Tensor | None = None
-        for *part, part_targets in parts:
-            loss: Tensor = self.loss(self.module(*part), part_targets)
+        for place, (*part, wanted) in enumerate(parts):
+            if self.options.mix is not None:
+                seed = derive(self.seed, "mix", self.stage, *position, place)
+                part[0], wanted = self.options.mix(part[0], wanted, seed)
+            loss: Tensor = self.loss(self.module(*part), wanted)
             if number > 1:
-                loss = loss * (len(part_targets) / images)
+                loss = loss * (len(wanted) / images)
             loss.backward()  # type: ignore[no-untyped-call]
             whole = loss.detach() if whole is None else whole + loss.detach()
         assert whole is not None

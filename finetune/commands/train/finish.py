@@ -12,6 +12,7 @@ from finetune.commands.train.stages import TrainingRun, resolved_config
 from finetune.display import duration
 from finetune.experiment.build import Experiment
 from finetune.experiment.read_data import resolved_monitor
+from finetune.experiment.recipe import build_mix
 from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
 from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose
@@ -63,11 +64,15 @@ def diagnose_run(training: TrainingRun, experiment: Experiment) -> list[Finding]
         if (rows := [row for row in recorder.history if row.stage == stage.name])
     ]
     counts, smoothing = list(index.counts("train").values()), config.loss.label_smoothing
-    baseline = index.task.baseline(counts, index.count("train"), label_smoothing=smoothing)
+    mix = build_mix(config, len(index.class_names))
+    baseline = index.task.baseline(
+        counts, index.count("train"), label_smoothing=smoothing, shares=mix.shares() if mix else ()
+    )
     knobs = Knobs(
         **baseline._asdict(),
         weight_decay=config.optimizer.weight_decay,
         augment=config.data.augment,
+        mixed=mix is not None,
         trains_all=config.stages[-1].train in ("all", config.model.layer_groups),
         pretrained=config.model.weights != "none",
     )

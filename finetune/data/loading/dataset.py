@@ -17,6 +17,7 @@ from finetune.data.index import ImageIndex, load_sample
 from finetune.data.loading.sampler import TrainKey
 from finetune.data.loading.transforms import Transform
 from finetune.data.metadata import EncodedRow, stack_metadata
+from finetune.seed import drawing_from
 
 
 class Unreadable(NamedTuple):
@@ -54,13 +55,8 @@ class TrainImages(Dataset[Item | Unreadable]):
         return len(self.samples)
 
     def __getitem__(self, key: TrainKey) -> Item | Unreadable:
-        # Not `torch.manual_seed` in `fork_rng`: that also reseeds every GPU, and takes 90 times as long.
-        state = torch.default_generator.get_state()
-        torch.default_generator.manual_seed(key.seed)
-        try:
+        with drawing_from(key.seed):
             return _load(self, key.position)
-        finally:
-            torch.default_generator.set_state(state)
 
 
 class EvalImages(Dataset[Item | Unreadable]):

@@ -38,11 +38,13 @@ class Knobs:
     chance_accuracy: float
     """The balanced accuracy of random guessing, 0–1."""
     least_loss: float
-    """The lowest training loss that label smoothing leaves possible, in nats."""
+    """The lowest training loss that label smoothing and the mixing of images leave possible, in nats."""
     weight_decay: float
     augment: str
     trains_all: bool
     """Whether the last stage trains all layer groups."""
+    mixed: bool = False
+    """Whether the training loss is that of mixed images, which none of validation are."""
     pretrained: bool = True
     """Whether training started from weights other than random ones."""
 

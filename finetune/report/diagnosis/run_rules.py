@@ -120,7 +120,7 @@ def _still_improving(stages: Sequence[StageCurves], knobs: Knobs) -> Finding | N
     if not (falls and last.val_loss <= _AT_LOWEST * stage.lowest.val_loss):
         return None
     following = later * min(1.0, later / earlier)  # as the falls shrink, so will the next
-    fading = later < _FADING * middle.loss and later < _FADED * earlier
+    fading = later < _FADING * (middle.loss - knobs.least_loss) and later < _FADED * earlier
     if fading or following < _WORTH_MORE_EPOCHS * knobs.chance_loss:
         return None
     at_end = (
@@ -188,5 +188,7 @@ def _more_capacity(stage: StageCurves, knobs: Knobs) -> str:
     tries = [] if knobs.trains_all else [f"stages.{stage.name}.train=all, or one more stage that does"]
     if knobs.augment in ("strong", "randaugment", "trivial"):
         tries.append(f"data.augment=standard (now {knobs.augment})")
+    if knobs.mixed:
+        tries.append("no data.mixup and no data.cutmix")
     tries += ["a larger model.arch", "and check that the labels are right"]
     return ", ".join(tries)

@@ -140,7 +140,7 @@ def _rate_too_low(stage: StageCurves, knobs: Knobs) -> Finding | None:
     first, last = stage.parts[0], stage.parts[-1]
     begin, middle, end = stage.thirds
     earlier, later = begin.loss - middle.loss, middle.loss - end.loss
-    little = first.loss - last.loss < _LITTLE * first.loss
+    little = first.loss - last.loss < _LITTLE * (first.loss - knobs.least_loss)
     if not (little and is_clear(later, middle, end) and later > _STRAIGHT * earlier):
         return None
     return Finding(
@@ -165,7 +165,9 @@ def _nothing_learned(
         return None
     first, final = stage.parts[0], stage.parts[-1]
     begin, end = (stage.thirds[0], stage.thirds[-1]) if stage.thirds else (first, final)
-    fell = is_clear(begin.loss - end.loss, begin, end) or first.loss - final.loss > _LITTLE * first.loss
+    fell = is_clear(begin.loss - end.loss, begin, end) or first.loss - final.loss > _LITTLE * (
+        first.loss - knobs.least_loss
+    )
     chance = knobs.chance_loss
     started = min(chance, before.rows[-1].val_loss) if before else chance
     validated = stage.lowest.val_loss < (1 - _VALIDATED) * started or _is_accurate(stage, knobs)
@@ -188,7 +190,9 @@ def _is_accurate(stage: StageCurves, knobs: Knobs) -> bool:
 
 
 def _is_hardly_learned(stage: StageCurves, knobs: Knobs) -> bool:
-    return stage.parts[-1].loss - knobs.least_loss > _HARDLY_LEARNED * knobs.chance_loss
+    bar = _HARDLY_LEARNED * knobs.chance_loss
+    # Nobody knows a mixture as well as an image: there whole images have the last word.
+    return stage.parts[-1].loss - knobs.least_loss > bar and not (knobs.mixed and stage.lowest.val_loss < bar)
 
 
 def _moved(first: Part, last: Part) -> str:
