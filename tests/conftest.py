@@ -1,4 +1,5 @@
 import atexit
+import gc
 import json
 import os
 import shutil
@@ -53,6 +54,13 @@ def _leave_the_machine_outside() -> None:
 _leave_the_machine_outside()
 
 
+def pytest_collection_finish() -> None:
+    """Look for garbage less often, and not among the modules: millions of objects that live to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+
+
 class NetworkUsedError(OSError):
     """A test tried to reach another machine."""
 
@@ -78,6 +86,13 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start every test in its own empty folder, where no leftover can change its result."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait hardly at all for another process to finish a file that is damaged here."""
+    monkeypatch.setattr("finetune.runs.digests.WAIT", 0.001)
+    monkeypatch.setattr("finetune.runs.directory.WAIT", 0.001)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,10 +57,17 @@ def room(path):
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@cache
+def tree(path):
+    """Return the parsed code of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path):
     """Return every absolute module name that a file imports, wherever it does."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -148,7 +156,7 @@ LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS = 300, 40, 7
 
 def functions(path):
     """Return the functions of a file."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -179,7 +187,7 @@ def test_files_and_functions_stay_small():
 
 def literals(path):
     """Return the choices that a file spells out as a `Literal` of several values."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         choice = isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal"
         if choice and isinstance(node.slice, ast.Tuple):
             yield frozenset(ast.unparse(value) for value in node.slice.elts)
@@ -196,7 +204,7 @@ def test_every_choice_is_spelled_out_once():
 
 def test_docstrings_say_what_a_function_does():
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 words = (ast.get_docstring(node) or "").split()
                 assert words[:1] not in (["Give"], ["Gives"]), f"{path}: {node.name} does not say Return"
@@ -212,18 +220,14 @@ TESTS = Path(__file__).parent
 
 def test_every_test_file_holds_tests():
     for path in TESTS.glob("test_*.py"):
-        names = [
-            node.name
-            for node in ast.parse(path.read_text(encoding="utf-8")).body
-            if isinstance(node, ast.FunctionDef)
-        ]
+        names = [node.name for node in tree(path).body if isinstance(node, ast.FunctionDef)]
         assert any(name.startswith("test_") for name in names), f"{path.name} has no test"
 
 
 def test_no_two_tests_of_a_file_have_one_name():
     """The second would replace the first, which nobody would ever see fail."""
     for path in TESTS.glob("test_*.py"):
-        body = ast.parse(path.read_text(encoding="utf-8")).body
+        body = tree(path).body
         names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
         assert len(set(names)) == len(names), f"{path.name} defines one function twice"
 
@@ -291,7 +295,7 @@ def names_of(path):
 
 
 def has_code(path):
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    body = tree(path).body
     return any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in body)
 
 

@@ -5,10 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 from conftest import run_finetune, write_small_config
+from typer.testing import CliRunner
 
 from finetune.cli import app
 from finetune.machine.signals import StopSignals
@@ -49,13 +51,18 @@ def test_every_command_is_tested_and_has_help():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("width", ["60", "200"])
+@pytest.mark.parametrize("width", [60, 200])
 def test_help_fits_narrow_and_wide_terminals(command, width):
-    result = run_finetune(command, "--help")
+    result = CliRunner().invoke(app, [command, "--help"], terminal_width=width)
     assert result.exit_code == 0
     assert "Usage: " in result.stdout
-    wide = shell(command, "--help", width=width)
-    assert all(len(line) <= int(width) for line in wide.stdout.splitlines())
+    assert max(map(len, result.stdout.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", ["60", "200"])
+def test_help_is_as_wide_as_the_terminal_of_the_process(width):
+    lines = shell("train", "--help", width=width).stdout.splitlines()
+    assert 50 < max(map(len, lines)) <= min(int(width), 80)
 
 
 @pytest.mark.parametrize(
@@ -226,12 +233,18 @@ def test_no_architecture_of_a_name_is_an_error():
     assert "xyz: no architecture has such a name" in result.stderr
 
 
-@pytest.mark.parametrize("to", ["| head -1", ">&-", ">/dev/full"])
-@pytest.mark.parametrize("command", ["models", "models --json", "schema"])
+# Of those that are done at once; `models` has loaded torch when it prints.
+@pytest.mark.parametrize(
+    ("command", "to"),
+    [
+        *product(("optimizers", "optimizers --json", "schema"), ("| head -1", ">&-", ">/dev/full")),
+        ("models", "| head -1"),
+    ],
+)
 def test_a_lost_reader_is_no_traceback(command, to):
     line = f"set -o pipefail; {sys.executable} -m finetune {command} {to}"
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
-    full = to == ">/dev/full" and command != "models"
+    full = to == ">/dev/full" and command != "optimizers"
     assert result.returncode == (6 if full else 0)
     assert result.stderr.startswith("error: The result could not be printed: ") if full else not result.stderr
 
@@ -326,10 +339,22 @@ def test_a_folder_is_no_file_for_a_plot(images, tmp_path):
 COMPLETION = "import sys; sys.argv[0] = 'finetune'; from finetune.__main__ import main; main()"
 
 
+def completions(line):
+    """Return the variables by which a shell asks for what may follow on a line."""
+    return {"_FINETUNE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+
+
+def test_a_shell_completes_by_the_program():
+    environment = os.environ | completions("finetune tr")
+    asked = subprocess.run(
+        [sys.executable, "-c", COMPLETION], capture_output=True, text=True, env=environment
+    )
+    assert (asked.stdout.split(), asked.stderr) == (["train"], "")
+
+
 @pytest.mark.parametrize(
     ("line", "completed"),
     [
-        ("finetune tr", ["train"]),
         ("finetune train probe.yaml optimizer.w", ["optimizer.weight_decay="]),
         ("finetune train probe.yaml stages.probe.e", ["stages.probe.epochs="]),
         ("finetune train nowhere.yaml stages.unf", [f"stages.unfrozen.{k}=" for k in STAGE_KEYS]),
@@ -348,14 +373,7 @@ def test_a_shell_completes(line, completed, tmp_path):
     (tmp_path / "runs" / "one").mkdir(parents=True)
     (tmp_path / "runs" / "one" / "status.json").touch()
     (tmp_path / "elsewhere").mkdir()
-    protocol = {
-        "_FINETUNE_COMPLETE": "complete_bash",
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(line.count(" ")),
-    }
-    asked = subprocess.run(
-        [sys.executable, "-c", COMPLETION], capture_output=True, text=True, env=os.environ | protocol
-    )
+    asked = CliRunner().invoke(app, prog_name="finetune", env=completions(line))
     assert (asked.stdout.split(), asked.stderr) == (completed, "")
 
 

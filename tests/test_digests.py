@@ -17,7 +17,7 @@ from finetune.runs.digests import read_checked, write_covered
 
 
 @pytest.fixture
-def run(small_run, tmp_path):
+def run(small_run, tmp_path, short_waits):
     return shutil.copytree(small_run, tmp_path / "run")
 
 

@@ -23,7 +23,7 @@ FILES = ("started.json", "status.json", "config.yaml", "classes.json", "split.cs
 
 
 @pytest.fixture
-def killed(small_run, tmp_path):
+def killed(small_run, tmp_path, short_waits):
     """Return a run whose last epoch is missing."""
     run = tmp_path / "run"
     shutil.copytree(small_run, run)

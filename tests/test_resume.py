@@ -28,6 +28,13 @@ stages:
 """
 
 
+# The same without a search for the rate, which takes as long as all the rest.
+GIVEN_RATES = (
+    "stages=[{name: frozen, train: head, epochs: 1, lr: 1e-2},"
+    " {name: unfrozen, train: all, epochs: 2, lr: 'slice(1e-4, 1e-2)'}]"
+)
+
+
 @pytest.fixture(scope="module")
 def config(images, tmp_path_factory):
     file = tmp_path_factory.mktemp("resume") / "small.yaml"
@@ -39,6 +46,14 @@ def config(images, tmp_path_factory):
 def uninterrupted(config):
     run = config.parent / "uninterrupted"
     result = run_finetune("train", config, "--run-dir", run)
+    assert result.exit_code == 0, result.output
+    return run
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_with_given_rates(config):
+    run = config.parent / "given rates"
+    result = run_finetune("train", config, GIVEN_RATES, "--run-dir", run)
     assert result.exit_code == 0, result.output
     return run
 
@@ -447,21 +462,36 @@ MOMENTS = {
     "fingerprints": ("finetune.commands.train.train.take_fingerprints", 1),
     "beginning": ("finetune.commands.train.train.write_beginning", 1),
     "first step": ("finetune.commands.train.stages._Watch.step", 1),
-    "step": ("finetune.commands.train.stages._Watch.step", 9),
+    "step": ("finetune.commands.train.stages._Watch.step", 5),
     "validation": ("finetune.commands.train.stages._Watch.val_batch", 2),
-    "end of an epoch": ("finetune.commands.train.stages._Watch.epoch", 3),
+    "end of an epoch": ("finetune.commands.train.stages._Watch.epoch", 2),
+    "write of a checkpoint": ("finetune.runs.checkpointer.Checkpointer._write", 6),
+    "last epoch": ("finetune.commands.train.stages._Watch.epoch", 3),
+    "report": ("finetune.commands.train.finish.report_page", 1),
+}
+MOMENTS_OF_A_SEARCH = {
     "range test": ("finetune.experiment.lr_search.range_test", 1),
     "race": ("finetune.experiment.lr_search.run_race", 1),
     "rate found": ("finetune.commands.train.stages.draw_png", 1),
-    "write of a checkpoint": ("finetune.runs.checkpointer.Checkpointer._write", 6),
-    "last epoch": ("finetune.commands.train.stages._Watch.epoch", 4),
-    "report": ("finetune.commands.train.finish.report_page", 1),
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_signal_at_any_moment_is_heeded_and_made_good(moment, config, uninterrupted, tmp_path, monkeypatch):
-    target, which = MOMENTS[moment]
+@pytest.fixture
+def train_with_a_signal(config, tmp_path, monkeypatch):
+    """Return a function that sends a signal at a moment of a training, and returns the run, resumed."""
+
+    def train(moment, *changes):
+        stopped = _stopped_at(moment, monkeypatch, "train", config, *changes, "--run-dir", tmp_path / "run")
+        assert stopped.exit_code == 75, stopped.output
+        resumed = run_finetune("train", config, *changes, "--run-dir", tmp_path / "run", "--resume")
+        assert resumed.exit_code == 0, resumed.output
+        return tmp_path / "run"
+
+    return train
+
+
+def _stopped_at(moment, monkeypatch, *arguments):
+    target, which = moment
     calls = 0
 
     def signalled(*arguments, **named):
@@ -474,9 +504,20 @@ def test_a_signal_at_any_moment_is_heeded_and_made_good(moment, config, uninterr
     original = pkgutil.resolve_name(target)
     with monkeypatch.context() as patch:
         patch.setattr(target, signalled)
-        stopped = run_finetune("train", config, "--run-dir", tmp_path / "run")
+        stopped = run_finetune(*arguments)
     assert calls >= which
-    assert stopped.exit_code == 75, stopped.output
-    resumed = run_finetune("train", config, "--run-dir", tmp_path / "run", "--resume")
-    assert resumed.exit_code == 0, resumed.output
-    assert result_of(tmp_path / "run") == result_of(uninterrupted)
+    return stopped
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_at_any_moment_is_heeded_and_made_good(
+    moment, train_with_a_signal, uninterrupted_with_given_rates
+):
+    run = train_with_a_signal(MOMENTS[moment], GIVEN_RATES)
+    assert result_of(run) == result_of(uninterrupted_with_given_rates)
+
+
+@pytest.mark.parametrize("moment", MOMENTS_OF_A_SEARCH)
+def test_a_signal_while_a_rate_is_found_is_heeded_and_made_good(moment, train_with_a_signal, uninterrupted):
+    run = train_with_a_signal(MOMENTS_OF_A_SEARCH[moment])
+    assert result_of(run) == result_of(uninterrupted)

@@ -6,7 +6,8 @@ sides, to keep the fraction.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from finetune.seed import derive
@@ -133,66 +134,76 @@ def _deal(
     counts: dict[str, Counter[int]] = defaultdict(Counter)
     for group, target in zip(groups, targets, strict=True):
         counts[group].update((target, _ALL))
+    sizes = {group: sorted(of_group.items()) for group, of_group in counts.items()}
+    costs = _Costs(sizes, shares, held_out)
     deals = (
-        _Deal(counts, shares, held_out, order=sorted(counts, key=lambda g: (derive(seed, "deal", n, g), g)))
+        _Deal(sizes, costs, order=sorted(counts, key=lambda g: (derive(seed, "deal", n, g), g)))
         for n in range(max(1, min(_DEALS, _MOST_DEALT // len(counts))))
     )
     best = min(deals, key=lambda deal: deal.cost)
     return [best.part_of[group] for group in groups]
 
 
+_Sizes = Mapping[str, Sequence[tuple[int, int]]]  # of each group: its classes, and how many samples of each
+
+
+class _Costs:
+    """What it costs that a part has so many samples of a class."""
+
+    def __init__(self, sizes: _Sizes, shares: Sequence[float], held_out: int) -> None:
+        self._shares, self._held_out = shares, held_out
+        self.parts = range(len(shares))
+        self.totals: Counter[int] = Counter()
+        for of_group in sizes.values():
+            for target, size in of_group:
+                self.totals[target] += size
+        self.of = cache(self._of)  # every deal asks for the same numbers again and again
+
+    def _of(self, part: int, target: int, number: int) -> float:
+        total = self.totals[target]
+        distance = (number / total - self._shares[part]) ** 2
+        absent = _ABSENT if number == 0 else 0.0
+        return distance + absent + (_NOWHERE_ELSE if number == total and part < self._held_out else 0.0)
+
+
 class _Deal:
     """Groups dealt to parts in one order, and how far the parts are from their shares."""
 
-    def __init__(
-        self, counts: dict[str, Counter[int]], shares: Sequence[float], held_out: int, *, order: Sequence[str]
-    ) -> None:
-        self._shares, self._held_out = shares, held_out
-        self._sizes = {group: sorted(counts[group].items()) for group in order}
-        self._totals: Counter[int] = Counter()
-        for of_group in counts.values():  # not `sum`, which makes a new counter for each group
-            self._totals.update(of_group)
-        self._filled: list[Counter[int]] = [Counter() for _ in shares]
+    def __init__(self, sizes: _Sizes, costs: _Costs, *, order: Sequence[str]) -> None:
+        self._sizes, self._costs = sizes, costs
+        self._filled = [dict.fromkeys(costs.totals, 0) for _ in costs.parts]
         self.part_of: dict[str, int] = {}
         for group in order:
-            self._put(group, min(range(len(shares)), key=lambda part: self._change(group, part, 1)))
+            self._put(group, min(costs.parts, key=lambda part: self._change(group, part, 1)))
         for _ in range(_PASSES):
-            if not sum(self._improve(group) for group in order):
+            if not sum([self._improve(group) for group in order]):
                 break
 
     @property
     def cost(self) -> float:
         """Return the squared distances from the shares, over all parts and classes."""
-        parts = range(len(self._shares))
-        return sum(self._cost(p, c, self._filled[p][c]) for p in parts for c in sorted(self._totals))
+        targets = sorted(self._costs.totals)
+        return sum([self._costs.of(p, c, self._filled[p][c]) for p in self._costs.parts for c in targets])
 
     def _improve(self, group: str) -> bool:
         """Move a group to the part where it does the most good; say whether it moved."""
         old = self.part_of[group]
         leaving = self._change(group, old, -1)
-        gains = {p: leaving + self._change(group, p, 1) for p in range(len(self._shares)) if p != old}
+        gains = {p: leaving + self._change(group, p, 1) for p in self._costs.parts if p != old}
         new = min(gains, key=lambda part: gains[part])
         if gains[new] > -1e-12:  # less is rounding, and could go round in circles
             return False
-        self._filled[old].subtract(dict(self._sizes[group]))
+        for target, size in self._sizes[group]:
+            self._filled[old][target] -= size
         self._put(group, new)
         return True
 
     def _put(self, group: str, part: int) -> None:
         self.part_of[group] = part
-        self._filled[part].update(dict(self._sizes[group]))
+        for target, size in self._sizes[group]:
+            self._filled[part][target] += size
 
     def _change(self, group: str, part: int, sign: int) -> float:
         """Return what it costs a part to get a group (`sign` 1) or to lose it (−1)."""
-        filled = self._filled[part]
-        return sum(
-            self._cost(part, c, filled[c] + sign * size) - self._cost(part, c, filled[c])
-            for c, size in self._sizes[group]
-        )
-
-    def _cost(self, part: int, target: int, number: int) -> float:
-        """Return what it costs that a part has so many samples of a class."""
-        total = self._totals[target]
-        distance = (number / total - self._shares[part]) ** 2
-        absent = _ABSENT if number == 0 else 0.0
-        return distance + absent + (_NOWHERE_ELSE if number == total and part < self._held_out else 0.0)
+        filled, cost, sizes = self._filled[part], self._costs.of, self._sizes[group]
+        return sum([cost(part, c, filled[c] + sign * size) - cost(part, c, filled[c]) for c, size in sizes])

@@ -187,7 +187,7 @@ def _assemble(spec: ModelSpec, seed: int, weights: Weights | None) -> ImageClass
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "init", "backbone"))
         backbone = build_backbone(arch, spec.image_size, weights, transform_input=spec.transform_input)
-        channels, *area = feature_shape(backbone, spec.image_size)
+        channels, *area = _feature_shape(arch.name, backbone, spec.image_size)
         torch.default_generator.manual_seed(derive(seed, "init", "head"))
         head = Head(
             channels,
@@ -199,6 +199,19 @@ def _assemble(spec: ModelSpec, seed: int, weights: Weights | None) -> ImageClass
         )
     pretrained = weights is not None and weights.tensors is not None
     return ImageClassifier(backbone, head, spec, pretrained=pretrained)
+
+
+_SHAPES: dict[tuple[str, int], tuple[int, ...]] = {}
+
+
+def _feature_shape(arch: str, backbone: nn.Module, image_size: int) -> tuple[int, ...]:
+    """Return the shape of one image's features, asked of each architecture and image size once.
+
+    To ask takes half as long as all the rest of building a model.
+    """
+    if (arch, image_size) not in _SHAPES:
+        _SHAPES[arch, image_size] = feature_shape(backbone, image_size)
+    return _SHAPES[arch, image_size]
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:
