@@ -6,11 +6,8 @@ import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, cast
-
-from rich.console import Console
-from rich.markup import escape
-from rich.text import Text
 
 from finetune.layout import table_lines, wrap_text
 from finetune.notes import Note
@@ -18,6 +15,7 @@ from finetune.progress import Bar
 from finetune.text import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 _WIDE = 10_000
@@ -76,20 +74,32 @@ def discard(stream: IO[str]) -> None:
 
 
 class Display:
-    """Prints to one stream; bars move where that stream is a terminal, and in a notebook."""
+    """Prints to one stream; bars move where that stream is a terminal, and in a notebook.
+
+    rich is imported with the first line: a command whose config has an error prints none.
+    """
 
     def __init__(self, stream: IO[str], *, quiet: bool = False) -> None:
         """Print to `stream`; `quiet` prints warnings alone."""
-        self._quiet = quiet
-        terminal = stream.isatty()
-        # In a notebook rich makes a block of HTML of each line, and needs ipywidgets for a bar.
-        self._notebook = Console(file=stream).is_jupyter
+        self._stream, self._quiet = stream, quiet
+
+    @cached_property
+    def _notebook(self) -> bool:
+        """Whether this is a notebook: there rich makes HTML of each line, and needs ipywidgets for a bar."""
+        from rich.console import Console
+
+        return Console(file=self._stream).is_jupyter
+
+    @cached_property
+    def _console(self) -> "Console":
+        from rich.console import Console
+
         # In a file or a pipe nothing is wrapped: whoever reads it has a width of their own.
-        self._console = Console(
-            file=cast(IO[str], _Heedless(stream)),
+        return Console(
+            file=cast(IO[str], _Heedless(self._stream)),
             highlight=False,
             soft_wrap=True,
-            width=_NOTEBOOK_COLUMNS if self._notebook else None if terminal else _WIDE,
+            width=_NOTEBOOK_COLUMNS if self._notebook else None if self._stream.isatty() else _WIDE,
             force_jupyter=False,
         )
 
@@ -150,6 +160,8 @@ class Display:
         )
         self._print("\n".join(head), bold=True)
         if body:
+            from rich.text import Text
+
             self._console.print(Text("\n".join(body)))
         if left_out:
             self._print(f"no room for: {', '.join(left_out)}")
@@ -158,6 +170,8 @@ class Display:
         """Print lines, on a terminal wrapped at blanks; the first `yellow` characters in that colour."""
         if self._console.is_terminal:
             text = wrap_text(text, self._console.width)
+        from rich.text import Text
+
         styled = Text(text, style="bold" if bold else "")
         styled.stylize("yellow", 0, yellow)
         self._console.print(styled)
@@ -174,6 +188,8 @@ class Display:
             finally:
                 notebook_bar.clear()
         elif self._console.is_terminal:
+            from rich.markup import escape
+
             with _live_progress(self._console) as progress:
                 task = progress.add_task(escape(label), total=total, unit=unit, rate="", note="")
                 yield _LiveBar(progress, task)
@@ -181,7 +197,7 @@ class Display:
             yield _LogBar(self, label, total, unit)
 
 
-def _live_progress(console: Console) -> "Progress":
+def _live_progress(console: "Console") -> "Progress":
     """Return rich's bars for a terminal, which are imported with the first of them."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

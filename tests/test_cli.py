@@ -97,6 +97,22 @@ def test_a_config_with_mistakes_is_refused_without_torch(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+def test_an_error_in_a_config_waits_for_no_library_that_it_has_no_use_for(tmp_path):
+    (tmp_path / "bad.yaml").write_text("data: {path: x, batchsize: 3}\n")
+    program = (
+        "import sys\n"
+        "from finetune.cli import main\n"
+        "sys.argv[1:] = ['train', 'bad.yaml']\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    print([name for name in ('rich', 'finetune.data') if name in sys.modules])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert "data.batchsize" in result.stderr
+    assert result.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("command", ["train", "lr-find", "check"])
 def test_the_first_line_comes_before_pytorch_is_loaded(command, images, tmp_path):
     config = write_small_config(tmp_path, images)

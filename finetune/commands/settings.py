@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetune.choices import TABLE_SUFFIXES
 from finetune.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not have
@@ -14,9 +15,13 @@ if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not 
 
 def is_data(path: Path) -> bool:
     """Tell whether a path is a folder or table of images rather than a config file."""
+    if path.is_dir():
+        return True
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        return False  # without what reads tables, for which errors of a config do not wait
     from finetune.data.table import is_table
 
-    return path.is_dir() or is_table(path)
+    return is_table(path)
 
 
 def is_run(path: Path) -> bool:

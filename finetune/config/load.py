@@ -6,7 +6,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from finetune.config.config import WITH_MARKS, Config
-from finetune.config.editor import check_stage_lr, write_stage_lr
 from finetune.config.overrides import apply_override, set_value, source_of
 from finetune.config.problems import Mistake, argument_mistake, describe, in_order
 from finetune.config.python_values import Override, read_values
@@ -15,12 +14,10 @@ from finetune.config.yaml_writer import dump_config, write_value
 from finetune.errors import ConfigError, InvalidConfigError
 
 __all__ = [
-    "check_stage_lr",
     "config_from_values",
     "dump_config",
     "load_config",
     "parse_config",
-    "write_stage_lr",
     "write_value",
 ]
 
