@@ -89,7 +89,8 @@ def test_good_images_pass_with_a_plan(tmp_path, data):
     ]
     for stage in plan["stages"]:
         assert set(stage) == {
-            *("name", "epochs", "steps", "groups", "seconds_per_step", "seconds", "peak_memory"),
+            *("name", "image_size", "epochs", "steps", "groups"),
+            *("seconds_per_step", "seconds", "peak_memory"),
         }
         assert 0 < stage["seconds_per_step"] * stage["steps"] < stage["seconds"]
         assert stage["peak_memory"] > 100e6
