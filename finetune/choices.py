@@ -27,6 +27,8 @@ HeadPool = Literal[Pool, "none"]
 """`none` for features that are vectors already."""
 TrainedPart = Literal["head", "all"]
 """which layer groups a stage trains, where their number is not written out"""
+Features = Literal["auto", "live", "cached"]
+"""Whether a head is trained on features that are computed anew for each epoch, or once for each view."""
 BatchNorm = Literal["auto", "still", "train"]
 """What batch normalisation does in a stage; `auto` decides by whether the backbone is pretrained."""
 Interpolation = Literal["bilinear", "bicubic", "nearest"]

@@ -253,6 +253,7 @@ TESTED_IN = {
     "commands/groups.py": "test_layer_groups.py",
     "commands/prepare.py": "test_train.py",
     "experiment/build.py": "test_train.py",
+    "experiment/features.py": "test_feature_views.py",
     "experiment/model.py": "test_trained_model.py",
     "experiment/read_data.py": "test_train.py",
     "lr_finder/result.py": "test_lr_search.py",

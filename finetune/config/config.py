@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from finetune.choices import DeviceName, MemoryFormat, MonitorSetting, PrecisionSetting
 from finetune.config.data import DataConfig
+from finetune.config.lr_finder import LrFinderConfig
 from finetune.config.optimizer import OptimizerConfig
 from finetune.config.problems import describe, in_order
 from finetune.config.python_values import read_values
@@ -27,7 +28,6 @@ from finetune.config.sections import (
     CheckpointConfig,
     EarlyStoppingConfig,
     LossConfig,
-    LrFinderConfig,
     ModelConfig,
     OneCycleConfig,
     OutputConfig,
@@ -43,7 +43,7 @@ WITH_MARKS = "marks"
 
 
 def _stage_problems(
-    stages: Sequence[StageConfig], model: ModelConfig | None
+    stages: Sequence[StageConfig], model: ModelConfig | None, data: DataConfig | None
 ) -> list[tuple[tuple[int, str], str]]:
     """Find what is wrong between stages: a list of ((index, key), text)."""
     problems = []
@@ -57,6 +57,10 @@ def _stage_problems(
         if model is not None and isinstance(stage.train, int) and stage.train > model.layer_groups:
             text = f"{stage.train} is more than model.layer_groups ({model.layer_groups}); write all, or less"
             problems.append(((index, "train"), text))
+        if data is not None and data.mixes and (stage.features == "cached" or stage.views is not None):
+            key = "features" if stage.views is None else "views"
+            text = "mixed images (data.mixup, data.cutmix) are never the same again; leave one of the two out"
+            problems.append(((index, key), text))
     return problems
 
 
@@ -188,7 +192,7 @@ class Config(Section):
     def _stages_agree(cls, stages: tuple[StageConfig, ...], info: ValidationInfo) -> tuple[StageConfig, ...]:
         if not stages:
             raise ValueError("expected a list of at least one stage")
-        problems = _stage_problems(stages, info.data.get("model"))
+        problems = _stage_problems(stages, info.data.get("model"), info.data.get("data"))
         if (
             problems
         ):  # pydantic cannot place one validator's errors at several keys, so the places travel along

@@ -9,17 +9,17 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from finetune.choices import BatchNorm, LossSetting, Monitor, Pick, Pool, Spacing
+from finetune.choices import BatchNorm, Features, LossSetting, Monitor, Pool, Spacing
 from finetune.config.columns import EmbeddingWidths
 from finetune.config.values import (
     Dropout,
-    ImageSize,
     Interval,
     Rate,
     Share,
     StageName,
     Text,
     TrainedGroups,
+    Views,
     seconds_of,
 )
 
@@ -178,13 +178,6 @@ class StageConfig(Section):
     `slice(auto/100, auto)` are the same with a rate that is found when the stage begins. For the
     optimizer `adadelta`, which finds its own rate, it is a factor on that, and 1 is the usual one."""
 
-    image_size: ImageSize | None = None
-    """Side of the square images that this stage trains on, in pixels, such as a smaller one for early stages
-    (progressive resizing). `null` takes `data.image_size`. Validation, the choice of the best epoch and the
-    saved model keep `data.image_size`, so that the scores of all stages can be compared; a model that was
-    trained on another size may score lower there than at that one. The network has to take any size, as
-    convolutional ones do."""
-
     batch_norm: BatchNorm = "auto"
     """Running statistics of batch normalisation in the backbone. `still` keeps those of the pretrained
     weights, also in groups that train; `train` lets them move, and lets the normalisation of frozen groups
@@ -192,44 +185,37 @@ class StageConfig(Section):
     `still` for pretrained weights; from random ones, statistics move in the groups that train. Measured in
     docs/recipe.md."""
 
+    features: Features = "auto"
+    """Where only the head learns: `cached` computes what the frozen backbone makes of a view of an image
+    once, and trains the head on that; `live` computes it for every epoch. The result is the same to the last
+    bit. `auto` is `cached` as long as the features fit into 2 GiB of memory."""
 
-class LrFinderConfig(Section):
-    """How a learning rate is found, by `finetune lr-find` and for `lr: auto`."""
+    views: Views = None
+    """How many augmented views of each image a stage of the head alone shows. Where they are fewer than its
+    epochs they come again in turn, at next to no cost. `eval` shows the one view of evaluation. `null` is a
+    new view in each epoch."""
 
-    pick: Pick = "race"
-    """Which suggestion is picked: `race` trains briefly at each of them and lets the validation images
-    decide; `knee`, `steepest`, `minimum`, `slide` and `valley` read it from the curve of the range test
-    alone, see docs/lr-find.md."""
-
-    start: Annotated[float, Field(gt=0)] = 1e-7
-    """First and lowest rate of the range test."""
-
-    end: Annotated[float, Field(gt=0)] = 10.0
-    """Last and highest rate of the range test; it ends earlier when the loss explodes."""
-
-    steps: Annotated[int, Field(ge=20, le=100_000)] = 100
-    """Steps of the range test, one for each rate."""
-
-    stop: Annotated[float, Field(gt=1)] = 3.0
-    """The range test ends when the loss is above this many times the loss it began with."""
-
-    smoothing: Annotated[float, Field(ge=0, le=1000)] = 3.0
-    """Width of the kernel that smooths the curve: the standard deviation of a Gaussian, in steps."""
-
-    repeats: Annotated[int, Field(ge=1, le=100)] = 1
-    """How many range tests are made, each over other batches; the suggestions are read from their mean,
-    and the table says how far they are apart."""
-
-    race_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 100
-    """Steps that each rate in the race trains for; never more than the stage itself has."""
-
-    @field_validator("end")
+    @field_validator("features", "views")
     @classmethod
-    def _range_goes_up(cls, end: float, info: ValidationInfo) -> float:
-        start = info.data.get("start")
-        if start is not None and end < 10 * start:
-            raise ValueError(f"expected at least ten times lr_finder.start, which is {start:g}")
-        return end
+    def _features_are_of_the_head_alone(
+        cls, value: int | str | None, info: ValidationInfo
+    ) -> int | str | None:
+        if value in (None, "auto", "live"):
+            return value
+        if not _only_head_learns(info.data.get("train", "head"), info.data.get("batch_norm", "auto")):
+            raise ValueError("only where the head learns alone features are cached; leave it out")
+        if info.data.get("features") == "live":
+            raise ValueError("features: live shows a new view in each epoch; leave one of the two out")
+        return value
+
+    @property
+    def only_head_learns(self) -> bool:
+        """Whether nothing below the head changes, so that its inputs are a function of the images."""
+        return _only_head_learns(self.train, self.batch_norm)
+
+
+def _only_head_learns(train: object, batch_norm: BatchNorm) -> bool:
+    return train in ("head", 1) and batch_norm != "train"
 
 
 class EarlyStoppingConfig(Section):

@@ -22,8 +22,6 @@ from finetune.optim.learning_rates import LearningRate, parse_lr
 LARGEST = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-ImageSize = Annotated[int, Field(ge=8, le=4096)]
-"""Side of a square image in pixels."""
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _STAGE_NAME = re.compile(r"[a-z0-9_-]{1,64}")
@@ -94,6 +92,12 @@ def _check_workers(value: Any) -> int | str:
     if value == "auto" or (is_whole(value) and 0 <= value <= 1024):
         return value  # type: ignore[no-any-return]
     raise ValueError("expected auto or a whole number from 0 to 1024")
+
+
+def _check_views(value: Any) -> int | str | None:
+    if value in ("eval", None) or (is_whole(value) and 1 <= value <= 100_000):
+        return value  # type: ignore[no-any-return]
+    raise ValueError("expected eval, null or a whole number from 1 to 100000")
 
 
 def _check_train(value: Any) -> int | str:
@@ -201,6 +205,20 @@ Workers = Annotated[
     int | Literal["auto"],
     BeforeValidator(_check_workers),
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0, "maximum": 1024}]}),
+]
+
+Views = Annotated[
+    int | Literal["eval"] | None,
+    BeforeValidator(_check_views),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "eval"},
+                {"type": "integer", "minimum": 1, "maximum": 100_000},
+                {"type": "null"},
+            ]
+        }
+    ),
 ]
 
 Interval = Annotated[

@@ -13,11 +13,11 @@ from finetune.experiment.build import (
     balance_weights,
     build_loss,
     build_stage_optimizer,
+    build_val_loader,
     freeze_for_stage,
     plan_groups,
     stage_cycle,
 )
-from finetune.experiment.loaders import build_val_loader
 from finetune.experiment.recipe import step_options
 from finetune.lr_finder.heuristics import ORDER, Curve, choose, divergence, judge_against_chance, suggest
 from finetune.lr_finder.race import Entry, League, line_up, run_race
@@ -106,7 +106,7 @@ def build_trial(
     val = build_val_loader(experiment, most_batches * experiment.config.data.images_per_step)
     trial = stage_trial(experiment, number, Loaders(loaders.train, val, loaders.device))
     only_head = experiment.model.only_head_learns and trial.options.mix is None
-    return _over_features(experiment, trial, most_batches, new_bar) if only_head else trial
+    return head_trial(experiment, trial, most_batches, new_bar) if only_head else trial
 
 
 def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
@@ -130,7 +130,8 @@ def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
     )
 
 
-def _over_features(experiment: Experiment, trial: Trial, most_batches: int, new_bar: NewBar) -> Trial:
+def head_trial(experiment: Experiment, trial: Trial, most_batches: int, new_bar: NewBar = no_bar) -> Trial:
+    """Return the trial of the head alone, over the features that a frozen backbone gives of its batches."""
     model, device, data = experiment.model, experiment.device, experiment.config.data
     model.train()  # what is frozen stays in eval mode
     passes = min(len(trial.train), most_batches)

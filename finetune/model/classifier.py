@@ -55,9 +55,10 @@ class ImageClassifier(nn.Module):
     def forward(self, images: Tensor, *metadata: Tensor) -> Tensor:
         """Turn images (N, 3, H, W), uint8 or float in 0–255, into float32 logits (N, C).
 
-        `metadata` is what the head takes beside features, see `Head.forward`; nothing without metadata.
+        Their `features` (N, D) may take their place. `metadata` is what the head takes beside features, see
+        `Head.forward`; nothing without metadata.
         """
-        features = self._backbone_features(images)
+        features = images if images.ndim == 2 else self._backbone_features(images)
         # The head is small, and rounding its logits to bfloat16 would round the loss as well.
         with torch.autocast(images.device.type, enabled=False):
             logits: Tensor = self.head(features, *metadata)

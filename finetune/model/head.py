@@ -79,14 +79,16 @@ class Head(nn.Module):
         self.pool: HeadPool = pool
         metadata = metadata or MetadataInputs()
         self.numbers, self.metadata_dropout = metadata.numbers, metadata.dropout
-        widths = [in_features * (2 if pool == "avg+max" else 1) + metadata.width, *hidden]
+        self.feature_width = in_features * (2 if pool == "avg+max" else 1)
+        """Number D of pooled features."""
+        widths = [self.feature_width + metadata.width, *hidden]
         if min(widths) < 1:
             raise ConfigError(f"model.head.hidden: widths must be at least 1, not {list(hidden)}.")
         layers = _layers([*widths, classes], _rates(dropout, len(hidden)))
         self.layers = nn.Sequential(*layers)
         if hidden and metadata.width:
             first = next(layer for layer in layers if isinstance(layer, nn.Linear))
-            _draw_by_source(first.weight, [widths[0] - metadata.width, metadata.width])
+            _draw_by_source(first.weight, [self.feature_width, metadata.width])
         self.embeddings = nn.ModuleList(_embedding(rows, width) for rows, width in metadata.embeddings)
 
     def forward(self, features: Tensor, *metadata: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from finetune.data.index import ImageIndex
 from finetune.data.quality.findings import Finding, Level
 from finetune.display import Display, duration
 from finetune.errors import DataError
-from finetune.experiment.build import Experiment, model_line
-from finetune.experiment.loaders import loader_workers
+from finetune.experiment.build import Experiment, loader_workers, model_line
+from finetune.experiment.features import feature_notes
 from finetune.experiment.read_data import metadata_lines
 from finetune.experiment.recipe import recipe_lines
 from finetune.text import counted, printable
@@ -115,6 +115,7 @@ def show_plan(experiment: Experiment, stages: Sequence[StageCost], display: Disp
     display.say("\n" + "\n".join(lines))
     for number, (stage, cost) in enumerate(zip(config.stages, stages, strict=True)):
         show_stage(number, stage, list(cost.plans), len(stages), display)
+        display.show(feature_notes(experiment, stage))
     rows = [
         (cost.name, cost.steps, f"{cost.seconds_per_step:.2g} s", duration(cost.seconds), _size(cost))
         for cost in stages

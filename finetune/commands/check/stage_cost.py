@@ -6,9 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from finetune.experiment.build import Experiment, plan_groups, stage_cycle
-from finetune.experiment.loaders import StageLoaders, image_size_of, loader_workers
-from finetune.experiment.lr_search import stage_trial
+from finetune.experiment.build import (
+    Experiment,
+    build_loaders,
+    build_val_loader,
+    loader_workers,
+    plan_groups,
+    stage_cycle,
+)
+from finetune.experiment.features import caches_features, view_count
+from finetune.experiment.lr_search import head_trial, stage_trial
 from finetune.machine.device import forget_peak_memory, peak_memory
 from finetune.optim.param_groups import GroupPlan
 from finetune.training.events import Loaders
@@ -23,8 +30,6 @@ class StageCost:
     """What a stage will do, and what it takes."""
 
     name: str
-    image_size: int
-    """Side in pixels of the images that it trains on."""
     epochs: int
     steps: int
     """In all its epochs."""
@@ -32,7 +37,7 @@ class StageCost:
     seconds_per_step: float
     """With the reading of the batch, as far as that does not go on beside it."""
     seconds: float
-    """All epochs, validation included."""
+    """All epochs, validation included; what is computed of images once counts once."""
     peak_memory: int | None
     """Bytes: of a GPU's tensors, or of the whole process; None where the system does not tell."""
 
@@ -40,7 +45,6 @@ class StageCost:
         """Return the stage as `check --json` documents it."""
         return {
             "name": self.name,
-            "image_size": self.image_size,
             "epochs": self.epochs,
             "steps": self.steps,
             "groups": [plan.summary() for plan in self.plans],
@@ -50,11 +54,12 @@ class StageCost:
         }
 
 
-def stage_cost_loaders(experiment: Experiment) -> StageLoaders:
+def stage_cost_loaders(experiment: Experiment) -> Loaders:
     """Build loaders that read in this process, so that the time of reading can be measured by itself."""
     data = experiment.config.data.model_copy(update={"workers": 0})
     config = experiment.config.model_copy(update={"data": data})
-    return StageLoaders(replace(experiment, config=config), most_val=data.batch_size)
+    alone = replace(experiment, config=config)
+    return replace(build_loaders(alone), val=build_val_loader(alone, data.batch_size))
 
 
 def measure_stage_costs(experiment: Experiment, number: int, loaders: Loaders) -> StageCost:
@@ -65,7 +70,7 @@ def measure_stage_costs(experiment: Experiment, number: int, loaders: Loaders) -
     Args:
         experiment: the experiment.
         number: which of its stages, counted from 0.
-        loaders: those of the stage, from `stage_cost_loaders`.
+        loaders: what `stage_cost_loaders` gave.
     """
     config, stage = experiment.config, experiment.config.stages[number]
     trial = stage_trial(experiment, number, loaders)
@@ -82,11 +87,15 @@ def measure_stage_costs(experiment: Experiment, number: int, loaders: Loaders) -
     step = _side_by_side(whole, read, workers)
     batch = _side_by_side(validated, read / config.data.accumulate, workers)
     steps = len(loaders.train) * stage.epochs
-    batches = -(-experiment.index.count("val") // config.data.batch_size) * stage.epochs
+    batches = -(-experiment.index.count("val") // config.data.batch_size)
     plans = plan_groups(config, stage, experiment.model)
-    seconds = steps * step + batches * batch
-    size = image_size_of(experiment, stage)
-    return StageCost(stage.name, size, stage.epochs, steps, tuple(plans), step, seconds, memory)
+    if caches_features(experiment, stage):
+        computed = len(loaders.train) * view_count(stage)
+        alone = head_trial(experiment, trial, _MOST_STEPS)
+        seconds = computed * step + (steps - computed) * _seconds(alone.steps(schedule)) + batches * batch
+    else:
+        seconds = steps * step + batches * stage.epochs * batch
+    return StageCost(stage.name, stage.epochs, steps, tuple(plans), step, seconds, memory)
 
 
 def _batches(loaders: Loaders, stage: int) -> Iterator[object]:

@@ -28,6 +28,7 @@ from finetune.data.quality.fingerprint import Fingerprint, take_fingerprints
 from finetune.display import Display
 from finetune.errors import Stopped
 from finetune.experiment.build import Experiment, early_stopping, plan_groups
+from finetune.experiment.features import feature_notes
 from finetune.experiment.read_data import resolved_monitor
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note, as_warnings
@@ -198,6 +199,7 @@ def show_plan(config: Config, display: Display) -> None:
     for number, stage in enumerate(config.stages):
         plans = plan_groups(experiment.config, stage, experiment.model)
         show_stage(number, stage, plans, len(config.stages), display)
+        display.show(feature_notes(experiment, stage))
     steps = experiment.index.count("train") // experiment.config.data.images_per_step
     epochs = sum(stage.epochs for stage in config.stages)
     display.say(

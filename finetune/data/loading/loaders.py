@@ -11,10 +11,10 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from finetune.data.loading.dataset import EvalImages, TrainImages, Unreadable, collate
-from finetune.data.loading.sampler import EpochSampler, balanced_order
+from finetune.data.loading.sampler import EpochSampler, TrainKey, balanced_order
 from finetune.data.loading.workers import WORKER_TIMEOUT, start_worker, worker_failure
 from finetune.errors import DataError
 from finetune.text import printable
@@ -88,6 +88,47 @@ def build_eval_loader(
     return _build(images, None, batch_size=batch_size, workers=workers, pin_memory=pin_memory)
 
 
+class ChosenImages:
+    """Loads batches of the training images that a pass asks for."""
+
+    def __init__(
+        self,
+        images: TrainImages | EvalImages,
+        *,
+        batch_size: int,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        """Prepare to load them, augmented for training, or as evaluation sees them."""
+        self._augmented = isinstance(images, TrainImages)
+        self._chosen = _Chosen()
+        self._loader = _build(
+            images, self._chosen, batch_size=batch_size, workers=workers, pin_memory=pin_memory
+        )
+
+    def __call__(self, keys: Sequence[TrainKey]) -> Iterator[tuple[Tensor, ...]]:
+        """Return batches of images and what belongs to them, in this order; the last may be smaller."""
+        self._chosen.keys = list(keys) if self._augmented else [key.position for key in keys]
+        return iter(self._loader)
+
+    def end_workers(self) -> None:
+        """Let the processes that load the images end by themselves."""
+        end_workers(self._loader)
+
+
+class _Chosen(Sampler[TrainKey | int]):
+    """What the next pass loads."""
+
+    def __init__(self) -> None:
+        self.keys: Sequence[TrainKey | int] = ()
+
+    def __iter__(self) -> Iterator[TrainKey | int]:
+        return iter(self.keys)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
 def fit_batch_size(n_images: int, batch_size: int) -> int:
     """Return the batch size that leaves at least one step in an epoch.
 
@@ -101,7 +142,7 @@ def fit_batch_size(n_images: int, batch_size: int) -> int:
 
 def _build(
     images: TrainImages | EvalImages,
-    sampler: EpochSampler | None,
+    sampler: EpochSampler | _Chosen | None,
     *,
     batch_size: int,
     workers: int,
@@ -111,7 +152,7 @@ def _build(
         images,  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=sampler,
-        drop_last=sampler is not None,
+        drop_last=isinstance(sampler, EpochSampler),
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,

@@ -43,13 +43,29 @@ class EpochSampler(Sampler[TrainKey]):
             raise RuntimeError("start_epoch() comes before each pass; epochs would repeat without it")
         stage, epoch, first_batch = self._start
         self._start = None
+        yield from self._keys(stage, epoch, first_batch * self.batch_size)
+
+    def keys(self, stage: int, epoch: int) -> list[TrainKey]:
+        """Return the images of a whole epoch, in its order."""
+        return list(self._keys(stage, epoch, 0))
+
+    def _keys(self, stage: int, epoch: int, skipped: int) -> Iterator[TrainKey]:
         order, times = self.order(derive(self.seed, "order", stage, epoch)), Counter[int]()
         for number, position in enumerate(order):
             # An image that comes again in an epoch is augmented in another way each time.
             again = (times[position],) if times[position] else ()
             times[position] += 1
-            if number >= first_batch * self.batch_size:
+            if number >= skipped:
                 yield TrainKey(position, derive(self.seed, "augment", stage, epoch, position, *again))
+
+    def left_out(self, stage: int, epoch: int) -> list[TrainKey]:
+        """Return the images that an epoch does not show, as it would have shown them."""
+        shown = set(self.order(derive(self.seed, "order", stage, epoch)))
+        return [
+            TrainKey(position, derive(self.seed, "augment", stage, epoch, position))
+            for position in range(self.n_images)
+            if position not in shown
+        ]
 
 
 def balanced_order(targets: Sequence[int], weights: Sequence[float], seed: int) -> list[int]:

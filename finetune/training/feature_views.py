@@ -1,0 +1,186 @@
+"""Train a head on features that a frozen backbone computes once for each view of an image.
+
+A view is an image as one epoch's augmentation shows it, or as evaluation does. While nothing below the head
+learns, the features of a view never change: an epoch that shows a view again needs the head alone.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from finetune.training.events import Batches
+
+
+class Key(Protocol):
+    """Which training image, and the seed of its augmentation."""
+
+    @property
+    def position(self) -> int:
+        """Its place among the training images, from 0."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """No two views of an image have the same."""
+        ...
+
+
+class Order(Protocol):
+    """Which training images an epoch shows, in which order."""
+
+    def keys(self, stage: int, epoch: int) -> Sequence[Key]:
+        """Return the images of an epoch; one that comes again has another seed each time."""
+        ...
+
+    def left_out(self, stage: int, epoch: int) -> Sequence[Key]:
+        """Return the images that an epoch does not show, as it would have shown them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the features of the training images come from."""
+
+    order: Order
+    read: Callable[[Sequence[Key]], Batches]
+    """From keys to batches of images (N, 3, H, W) and what else they hold, in the order of the keys. All
+    batches but the last have the size of a training batch."""
+    others: tuple[Tensor, ...]
+    """What else the head takes, and the targets, of all training images in the order of their positions."""
+    extract: Callable[[Tensor], Tensor]
+    """From images to pooled features (N, D)."""
+    device: torch.device
+    """Where the backbone is."""
+
+
+class FeatureViews:
+    """Loads the features of training images in batches, computed when a view is shown for the first time.
+
+    An epoch shows the view of its number; where there are fewer views than epochs they come again in turn. An
+    epoch that is computed is computed as the live training would, batch by batch, so that with as many views
+    as epochs the head learns the same bits. An image that comes again within an epoch shows its next view.
+    """
+
+    def __init__(self, source: Source, *, batch_size: int, views: int, epochs: int) -> None:
+        """Prepare to load features for a number of epochs; nothing is computed yet."""
+        self._source, self._batch_size, self._views = source, batch_size, views
+        self._shown_again = views < epochs
+        self._n = len(source.others[-1])
+        self._features: dict[int, Tensor] = {}  # (n, D) by view
+        self._known: dict[int, Tensor] = {}  # (n,) bool by view
+        self._start = (0, 0, 0)
+
+    @property
+    def sampler(self) -> Self:
+        """What chooses the epoch: the loader itself."""
+        return self
+
+    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch that the next pass goes through, and with which batch it begins."""
+        self._start = stage, epoch, first_batch
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch; a last one that is not full is left out."""
+        return self._n // self._batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """Return batches of features (N, D), what else the head takes, and targets."""
+        stage, epoch, first_batch = self._start
+        if epoch < self._views:
+            return self._computed(stage, epoch, first_batch)
+        return self._gathered(stage, epoch, first_batch)
+
+    def _computed(self, stage: int, epoch: int, first_batch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Compute an epoch from its images, and what it leaves out if it is to be shown again."""
+        keys = self._source.order.keys(stage, epoch)
+        whole = None if self._shown_again else len(self) * self._batch_size
+        rest = keys[first_batch * self._batch_size : whole]
+        first_views = _first_views(keys)
+        for number, (chunk, features, others) in enumerate(self._pass(rest), start=first_batch):
+            if self._shown_again:
+                self._keep(epoch, chunk, features, first_views)
+            if number < len(self):
+                yield features, *others
+        if self._shown_again:
+            self._complete(stage, epoch)
+
+    def _gathered(self, stage: int, epoch: int, first_batch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Put an epoch together from views that are known, or computed for it."""
+        times, shown = Counter[int](), list[tuple[int, int]]()
+        for key in self._source.order.keys(stage, epoch):
+            shown.append(((epoch + times[key.position]) % self._views, key.position))
+            times[key.position] += 1
+        for view in sorted({view for view, _ in shown}):
+            self._complete(stage, view)
+        for batch in range(first_batch, len(self)):
+            rows = shown[batch * self._batch_size : (batch + 1) * self._batch_size]
+            positions = [position for _, position in rows]
+            features = torch.stack([self._features[view][position] for view, position in rows])
+            yield features, *(part[positions] for part in self._source.others)
+
+    def _complete(self, stage: int, view: int) -> None:
+        """Compute what is not known yet of a view, in the same batches as its epoch."""
+        for keys in (self._source.order.keys(stage, view), self._source.order.left_out(stage, view)):
+            first_views = _first_views(keys)
+            for start in range(0, len(keys), self._batch_size):
+                batch = keys[start : start + self._batch_size]
+                if not self._all_known(view, batch):
+                    for chunk, features, _ in self._pass(batch):
+                        self._keep(view, chunk, features, first_views)
+
+    def _pass(self, keys: Sequence[Key]) -> Iterator[tuple[Sequence[Key], Tensor, list[Tensor]]]:
+        """Return the keys of each batch, their features, and what else it holds."""
+        for number, (images, *others) in enumerate(self._source.read(keys)):
+            with torch.no_grad():
+                features = self._source.extract(images.to(self._source.device, non_blocking=True)).float()
+            yield keys[number * self._batch_size : (number + 1) * self._batch_size], features, others
+
+    def _keep(self, view: int, keys: Sequence[Key], features: Tensor, first_views: dict[int, int]) -> None:
+        """Remember the features of the images that are shown in this view for the first time."""
+        if view not in self._features:
+            self._features[view] = features.new_empty(self._n, features.shape[1])
+            self._known[view] = torch.zeros(self._n, dtype=torch.bool)
+        rows = [row for row, key in enumerate(keys) if first_views[key.position] == key.seed]
+        positions = [keys[row].position for row in rows]
+        self._features[view][positions] = features[rows]
+        self._known[view][positions] = True
+
+    def _all_known(self, view: int, keys: Sequence[Key]) -> bool:
+        return view in self._known and bool(self._known[view][[key.position for key in keys]].all())
+
+
+class RepeatedBatches:
+    """Loads the features of images in the same batches every time, and computes them the first time."""
+
+    def __init__(self, batches: Batches, extract: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        """Prepare to load; `batches` has a length."""
+        self._batches, self._extract, self._device = batches, extract, device
+        self._computed: list[tuple[Tensor, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self._batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """Return batches of features (N, D), what else the head takes, and targets."""
+        if self._computed:
+            yield from self._computed
+            return
+        computed = []
+        for images, *others in self._batches:
+            with torch.no_grad():
+                features = self._extract(images.to(self._device, non_blocking=True)).float()
+            computed.append((features, *others))
+            yield computed[-1]
+        self._computed = computed
+
+
+def _first_views(keys: Sequence[Key]) -> dict[int, int]:
+    """Return the seed with which each position comes first."""
+    seeds: dict[int, int] = {}
+    for key in keys:
+        seeds.setdefault(key.position, key.seed)
+    return seeds

@@ -1,0 +1,222 @@
+"""Training a head on cached features: the bits of the live training, and views that come again."""
+
+import os
+
+import pytest
+import torch
+from conftest import run_finetune, write_small_config
+from run_result import result_of
+from several import draw_several
+from test_recipe import SEPARATED, config_of, train
+from test_resume import as_if_killed_at
+
+from finetune.data.loading.sampler import EpochSampler, balanced_order
+from finetune.training.feature_views import FeatureViews, RepeatedBatches, Source
+
+LENGTHS = ("stages.frozen.epochs=3", "stages.unfrozen.epochs=1")
+N, BATCH = 11, 4
+
+
+class Camera:
+    """Shows each key as an image of one pixel; remembers the sizes of the batches that it was asked for."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, keys):
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            self.sizes.append(len(batch))
+            pixels = [[key.position, key.seed % 1000] for key in batch]
+            yield torch.tensor(pixels)[:, :, None, None].float(), torch.tensor([k.position for k in batch])
+
+
+def views(number, epochs, *, order=None):
+    camera = Camera()
+    source = Source(
+        order=EpochSampler(N, BATCH, 0, order),
+        read=camera,
+        others=(torch.arange(N),),
+        extract=lambda images: images[:, :, 0, 0] + 0.5,
+        device=torch.device("cpu"),
+    )
+    return FeatureViews(source, batch_size=BATCH, views=number, epochs=epochs), camera
+
+
+def epoch(loader, number, first_batch=0):
+    loader.sampler.start_epoch(0, number, first_batch)
+    return list(loader)
+
+
+def test_a_new_view_in_each_epoch_is_what_the_live_training_shows():
+    loader, camera = views(3, 3)
+    sampler = EpochSampler(N, BATCH, 0)
+    for number in range(3):
+        sampler.start_epoch(0, number)
+        keys = list(sampler)
+        batches = epoch(loader, number)
+        assert len(batches) == len(loader) == 2
+        for index, (features, targets) in enumerate(batches):
+            shown = keys[index * BATCH : (index + 1) * BATCH]
+            assert targets.tolist() == [key.position for key in shown]
+            assert features[:, 1].tolist() == [key.seed % 1000 + 0.5 for key in shown]
+    assert camera.sizes == [BATCH] * 6  # nothing is computed that no epoch shows
+
+
+def test_views_come_again_in_turn_in_the_order_of_their_epoch():
+    loader, camera = views(2, 6)
+    seen = {}
+    for number in range(6):
+        computed = len(camera.sizes)
+        for features, targets in epoch(loader, number):
+            for row, target in zip(features, targets, strict=True):
+                assert row[0] == target + 0.5
+                seen.setdefault((number % 2, int(target)), set()).add(float(row[1]))
+        assert (len(camera.sizes) > computed) == (number < 2)
+    assert all(len(seeds) == 1 for seeds in seen.values())
+    orders = [[int(t) for _, targets in epoch(loader, number) for t in targets] for number in (2, 4)]
+    assert orders[0] != orders[1]
+
+
+def test_a_training_that_goes_on_in_another_process_shows_the_same():
+    whole, _ = views(2, 4)
+    expected = [epoch(whole, number) for number in range(4)]
+    for number, first in ((0, 1), (1, 1), (2, 0), (3, 1)):
+        resumed, _ = views(2, 4)
+        shown = epoch(resumed, number, first)
+        assert len(shown) == len(expected[number]) - first
+        for batch, other in zip(shown, expected[number][first:], strict=True):
+            assert all(map(torch.equal, batch, other))
+        for later in range(number + 1, 4):
+            for batch, other in zip(epoch(resumed, later), expected[later], strict=True):
+                assert all(map(torch.equal, batch, other))
+
+
+def test_an_image_that_comes_again_in_an_epoch_shows_its_next_view():
+    def often(seed):
+        return [5, 5, 5, *range(5), 5, 6, 7]  # 8, 9 and 10 are left out
+
+    loader, _ = views(2, 4, order=often)
+    epoch(loader, 0), epoch(loader, 1)
+    features, targets = epoch(loader, 2)[0]
+    assert targets.tolist() == [5, 5, 5, 0]
+    assert features[0, 1] != features[1, 1]
+    assert features[0, 1] == features[2, 1]  # there are two
+
+
+def test_balanced_classes_repeat_images_and_leave_others_out():
+    targets = [0] * 9 + [1, 1]
+    weights = [11 / 18] * 9 + [2.75, 2.75]
+    loader, _ = views(2, 5, order=lambda seed: balanced_order(targets, [weights[0], weights[-1]], seed))
+    for number in range(5):
+        for features, shown in epoch(loader, number):
+            assert features[:, 0].tolist() == [target + 0.5 for target in shown.tolist()]
+
+
+def test_batches_that_repeat_are_computed_once_and_only_kept_whole():
+    asked = []
+    batches = [(torch.full((2, 1, 1, 1), float(i)), torch.tensor([i, i])) for i in range(3)]
+
+    def extract(images):
+        asked.append(len(images))
+        return images.flatten(1)
+
+    repeated = RepeatedBatches(batches, extract, torch.device("cpu"))
+    assert len(repeated) == 3
+    next(iter(repeated))  # an interrupted pass
+    first, second = list(repeated), list(repeated)
+    assert len(asked) == 1 + 3
+    assert [targets.tolist() for _, targets in first] == [[0, 0], [1, 1], [2, 2]]
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
+
+
+# With real networks and files
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    return draw_several(tmp_path_factory.mktemp("several"))
+
+
+KINDS = {
+    "one label": (),
+    "sampler": ("data.balance=sampler",),
+    "accumulated": ("data.batch_size=4", "data.accumulate=2"),
+    "with workers": ("data.workers=2",),
+    "random weights": ("model.weights=none",),
+    "bfloat16": ("precision=bfloat16",),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cached_is_live_to_the_last_bit(kind, images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    for name in ("live", "cached"):
+        train(config, tmp_path / name, *LENGTHS, *KINDS[kind], f"stages.frozen.features={name}")
+    live, cached = result_of(tmp_path / "live"), result_of(tmp_path / "cached")
+    del live["config"], cached["config"]  # which say what it is
+    assert cached == live
+
+
+def test_with_several_labels_and_metadata_too(several, tmp_path):
+    config = write_small_config(tmp_path, several)
+    keys = (SEPARATED, "data.columns.metadata={red: number}", *LENGTHS)
+    for name in ("live", "cached"):
+        train(config, tmp_path / name, *keys, f"stages.frozen.features={name}")
+    live, cached = result_of(tmp_path / "live"), result_of(tmp_path / "cached")
+    del live["config"], cached["config"]  # which say what it is
+    assert cached == live
+
+
+@pytest.mark.parametrize("how", ["2", "eval", pytest.param("null", marks=pytest.mark.slow)])
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(how, images, tmp_path):
+    config, whole = config_of(tmp_path, images), tmp_path / "whole"
+    keys = ("stages.frozen.epochs=4", f"stages.frozen.views={how}", "stages.unfrozen.lr=slice(1e-4, 1e-2)")
+    train(config, whole, *keys)
+    names = [name for name in sorted(os.listdir(whole / "checkpoints")) if name.startswith("00-")]
+    for name in (names[0], names[len(names) // 2], names[-2]):
+        as_if_killed_at(name, whole, tmp_path / name)
+        result = run_finetune("train", "--resume", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        assert result_of(tmp_path / name) == result_of(whole)
+
+
+def test_the_backbone_sees_each_view_once(images, tmp_path, monkeypatch):
+    from finetune.model import ImageClassifier
+
+    seen, features = [], ImageClassifier.features
+    monkeypatch.setattr(ImageClassifier, "features", lambda self, x: seen.append(len(x)) or features(self, x))
+    config = write_small_config(tmp_path, images)
+    report = train(
+        config, tmp_path / "run", "stages.frozen.epochs=20", "stages.frozen.views=eval", *LENGTHS[1:]
+    )
+    assert sum(seen) == 36  # 30 images to train on and 6 to validate on
+    assert report["val"]["accuracy"] > 0.9
+
+
+def test_train_and_check_say_what_is_computed(images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    keys = ("stages.frozen.epochs=9", "stages.frozen.views=3")
+    for command in (("train", "--run-dir", tmp_path / "run"), ("check",)):
+        result = run_finetune(*command, config, *keys)
+        assert result.exit_code == 0, result.output
+        assert "features: 3 views of each image; after 3 epochs only the head is computed" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("keys", "where"),
+    [
+        (("stages.unfrozen.features=cached",), "stages.unfrozen.features: "),
+        (("stages.unfrozen.views=2",), "stages.unfrozen.views: "),
+        (("stages.frozen.batch_norm=train", "stages.frozen.features=cached"), "stages.frozen.features: "),
+        (("stages.frozen.features=live", "stages.frozen.views=eval"), "stages.frozen.views: "),
+        (("stages.frozen.views=0",), "stages.frozen.views: expected eval, null or a whole number from 1"),
+        (("data.mixup=0.2", "stages.frozen.views=2"), "stages.frozen.views: mixed images"),
+        (("data.cutmix=1", "stages.frozen.features=cached"), "stages.frozen.features: mixed images"),
+    ],
+)
+def test_what_cannot_be_cached_is_refused(keys, where, images, tmp_path):
+    result = run_finetune("train", write_small_config(tmp_path, images), *keys)
+    assert result.exit_code == 2
+    assert where in result.stderr
+    assert "Traceback" not in result.stderr
