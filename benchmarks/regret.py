@@ -48,14 +48,13 @@ from finetune.display import Display
 from finetune.errors import DivergenceError
 from finetune.experiment.build import (
     Experiment,
-    build_loaders,
     build_loss,
     build_stage_optimizer,
-    build_val_loader,
     fit_stage,
     freeze_for_stage,
     plan_groups,
 )
+from finetune.experiment.loaders import build_loaders, build_val_loader
 from finetune.experiment.lr_search import build_trial, find_lr
 from finetune.lr_finder.heuristics import ORDER
 from finetune.lr_finder.result import LrFindResult

@@ -19,7 +19,7 @@ from regret import fit
 from finetune.commands.prepare import prepare
 from finetune.config.load import parse_config
 from finetune.display import Display
-from finetune.experiment.build import build_loaders
+from finetune.experiment.loaders import build_loaders
 from finetune.experiment.lr_search import find_lr
 from finetune.lr_finder.trial import no_trace
 

@@ -89,7 +89,8 @@ def test_good_images_pass_with_a_plan(tmp_path, data):
     ]
     for stage in plan["stages"]:
         assert set(stage) == {
-            *("name", "epochs", "steps", "groups", "seconds_per_step", "seconds", "peak_memory"),
+            *("name", "image_size", "epochs", "steps", "groups"),
+            *("seconds_per_step", "seconds", "peak_memory"),
         }
         assert 0 < stage["seconds_per_step"] * stage["steps"] < stage["seconds"]
         assert stage["peak_memory"] > 100e6
@@ -519,7 +520,7 @@ def test_a_stage_that_does_not_fit_into_memory_must_be_fixed(tmp_path, data, mon
 def test_a_stage_takes_all_its_steps_and_its_validation(images, tmp_path):
     config = load_config(write_small_config(tmp_path, images), ["data.batch_size=4"])
     experiment = prepare(config, Display(io.StringIO()))
-    cost = measure_stage_costs(experiment, 1, stage_cost_loaders(experiment))
+    cost = measure_stage_costs(experiment, 1, stage_cost_loaders(experiment).of_stage(1))
     assert cost.steps == 2 * (30 // 4)
     assert cost.seconds > cost.steps * cost.seconds_per_step > 0
 

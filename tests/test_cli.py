@@ -29,7 +29,7 @@ def shell(*arguments, cwd=None, width="80"):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
 
 
-STAGE_KEYS = ("name", "train", "epochs", "lr", "batch_norm")
+STAGE_KEYS = ("name", "train", "epochs", "lr", "image_size", "batch_norm", "features", "views")
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 

@@ -11,7 +11,8 @@ import torch
 from conftest import run_finetune, write_small_config
 
 from finetune.config.load import load_config
-from finetune.experiment.build import build_experiment, build_loaders
+from finetune.experiment.build import build_experiment
+from finetune.experiment.loaders import build_loaders
 from finetune.experiment.lr_search import build_trial, find_lr
 from finetune.experiment.read_data import read_data
 from finetune.lr_finder.heuristics import ORDER

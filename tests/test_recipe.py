@@ -13,7 +13,7 @@ from test_lr_search import FAST, prepare
 from test_resume import CONFIG, as_if_killed_at
 
 from finetune.config.load import load_config
-from finetune.experiment.build import build_loaders
+from finetune.experiment.loaders import build_loaders
 from finetune.experiment.lr_search import build_trial
 
 PARTS = {

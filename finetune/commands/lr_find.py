@@ -10,7 +10,8 @@ from finetune.config.yaml_writer import write_value
 from finetune.data.quality.findings import warnings_of_copies
 from finetune.display import Display
 from finetune.errors import CheckpointError
-from finetune.experiment.build import Experiment, build_loaders
+from finetune.experiment.build import Experiment
+from finetune.experiment.loaders import build_loaders
 from finetune.experiment.lr_search import find_lr
 from finetune.lr_finder.result import LrFindResult, StartingWeights
 from finetune.machine.device import choose_device
@@ -61,7 +62,9 @@ def lr_find(config: Config, stage: str, *, run_dir: Path | None, display: Displa
         weights = start_from(experiment, trained, pretrained=config.model.weights)
     display.show(as_warnings(warnings_of_copies(experiment.index)))
     display.say(f"sweep   stage {config.stages[number].name}, from {weights}")
-    found = find_lr(experiment, number, build_loaders(experiment), weights=weights, new_bar=display.bar)
+    found = find_lr(
+        experiment, number, build_loaders(experiment, number), weights=weights, new_bar=display.bar
+    )
     return Answer(found, None if found.lr is None else config.stages[number].lr.peaking_at(found.lr))
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from finetune.choices import Augment, Balance, CaseVariants, OnBad, SixteenBit
 from finetune.config.columns import LabelColumns, MetadataColumns, Separator
 from finetune.config.sections import Section
-from finetune.config.values import Colour, Count, Share, Text, Validation, Workers
+from finetune.config.values import Colour, Count, ImageSize, Share, Text, Validation, Workers
 
 _LEAST_ALPHA = 0.01  # below, shares are 0 or 1 in all but a few draws, and then not even random
 
@@ -82,7 +82,7 @@ class DataConfig(Section):
     """β of the effective number (1 − βⁿ) / (1 − β) of n images: towards 1 classes weigh by the inverse of
     their size, towards 0 all images weigh the same."""
 
-    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    image_size: ImageSize | None = None
     """Side of the square image that the network sees, in pixels. `null` takes the size that the
     pretrained weights were made for."""
 

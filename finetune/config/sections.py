@@ -13,6 +13,7 @@ from finetune.choices import BatchNorm, Features, LossSetting, Monitor, Pool, Sp
 from finetune.config.columns import EmbeddingWidths
 from finetune.config.values import (
     Dropout,
+    ImageSize,
     Interval,
     Rate,
     Share,
@@ -177,6 +178,13 @@ class StageConfig(Section):
     `slice(1e-5, 1e-3)` from the first group to the head. `auto`, `slice(auto)` and
     `slice(auto/100, auto)` are the same with a rate that is found when the stage begins. For the
     optimizer `adadelta`, which finds its own rate, it is a factor on that, and 1 is the usual one."""
+
+    image_size: ImageSize | None = None
+    """Side of the square images that this stage trains on, in pixels, such as a smaller one for early stages
+    (progressive resizing). `null` takes `data.image_size`. Validation, the choice of the best epoch and the
+    saved model keep `data.image_size`, so that the scores of all stages can be compared; a model that was
+    trained on another size may score lower there than at that one. The network has to take any size, as
+    convolutional ones do."""
 
     batch_norm: BatchNorm = "auto"
     """Running statistics of batch normalisation in the backbone. `still` keeps those of the pretrained

@@ -22,6 +22,8 @@ from finetune.optim.learning_rates import LearningRate, parse_lr
 LARGEST = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+ImageSize = Annotated[int, Field(ge=8, le=4096)]
+"""Side of a square image in pixels."""
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _STAGE_NAME = re.compile(r"[a-z0-9_-]{1,64}")

@@ -10,10 +10,7 @@ from finetune.config.config import Config
 from finetune.config.sections import StageConfig
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
-from finetune.data.loading.dataset import EvalImages, TrainImages
-from finetune.data.loading.loaders import ImageLoader, build_eval_loader, build_train_loader, fit_batch_size
-from finetune.data.loading.transforms import eval_transform, train_transform
-from finetune.data.loading.workers import choose_workers
+from finetune.data.loading.loaders import fit_batch_size
 from finetune.experiment.model import build_model
 from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto, resolved_monitor
 from finetune.experiment.recipe import recipe_lines, step_options
@@ -107,42 +104,6 @@ def model_line(experiment: Experiment) -> str:
         f"model   {config.model.arch}, weights {config.model.weights}, {config.data.image_size} px, "
         f"{config.precision}, on {describe(experiment.device)}"
     )
-
-
-def build_loaders(experiment: Experiment) -> Loaders:
-    """Build the training and validation loaders of an experiment."""
-    data, index, device = experiment.config.data, experiment.index, experiment.device
-    transform = train_transform(data.augment, experiment.model.preprocessing)
-    return Loaders(
-        train=build_train_loader(
-            TrainImages(index, experiment.limits, transform),
-            batch_size=data.images_per_step,
-            seed=experiment.config.seed,
-            workers=loader_workers(experiment),
-            pin_memory=device.type == "cuda",
-            class_weights=balance_weights(experiment.config, index) if data.balance == "sampler" else None,
-        ),
-        val=build_val_loader(experiment),
-        device=device,
-    )
-
-
-def build_val_loader(experiment: Experiment, most_images: int | None = None) -> ImageLoader:
-    """Build the loader of the validation images, or of at most `most_images` of them, evenly spaced."""
-    index = experiment.index if most_images is None else experiment.index.thinned("val", most_images)
-    transform = eval_transform(experiment.model.preprocessing)
-    return build_eval_loader(
-        EvalImages(index, experiment.limits, transform, split="val"),
-        batch_size=experiment.config.data.batch_size,
-        workers=loader_workers(experiment),
-        pin_memory=experiment.device.type == "cuda",
-    )
-
-
-def loader_workers(experiment: Experiment) -> int:
-    """Decide how many processes load the images of a training."""
-    to_read = 0 if experiment.index.root is None else experiment.index.count("train")  # built-in: in memory
-    return choose_workers(experiment.config.data.workers, to_read, device_type=experiment.device.type)
 
 
 def rate_rule(config: Config) -> RateRule:

@@ -13,11 +13,11 @@ from finetune.experiment.build import (
     balance_weights,
     build_loss,
     build_stage_optimizer,
-    build_val_loader,
     freeze_for_stage,
     plan_groups,
     stage_cycle,
 )
+from finetune.experiment.loaders import build_val_loader
 from finetune.experiment.recipe import step_options
 from finetune.lr_finder.heuristics import ORDER, Curve, choose, divergence, judge_against_chance, suggest
 from finetune.lr_finder.race import Entry, League, line_up, run_race

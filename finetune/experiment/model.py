@@ -7,7 +7,16 @@ from finetune.config.sections import HeadConfig
 from finetune.data.index import ImageIndex
 from finetune.data.metadata import Metadata
 from finetune.errors import ConfigError, RunError, WeightsError
-from finetune.model import HeadSpec, ImageClassifier, ModelSpec, Weights, build_classifier
+from finetune.model import (
+    HeadSpec,
+    ImageClassifier,
+    ModelSpec,
+    Weights,
+    build_classifier,
+    find_architecture,
+    pending_download,
+)
+from finetune.model.backbone import check_stage_size
 from finetune.model.download import Say
 from finetune.model.head import MetadataInputs, embedding_width
 from finetune.runs import MODEL
@@ -31,7 +40,31 @@ def build_model(config: Config, index: ImageIndex, *, say: Say | None = None) ->
         memory_format=config.memory_format,
     )
     weights = find_weights(config.model.weights, config.model.arch)
-    return build_classifier(spec, weights=weights, seed=config.seed, say=say)
+    _check_sizes_before_download(config, weights)
+    model = build_classifier(spec, weights=weights, seed=config.seed, say=say)
+    check_stage_sizes(config, model.preprocessing.image_size)
+    return model
+
+
+def _check_sizes_before_download(config: Config, weights: str | Weights) -> None:
+    """Refuse sizes of stages while nothing has been fetched yet, if something has to be."""
+    if isinstance(weights, str) and any(stage.image_size for stage in config.stages):
+        download = pending_download(weights, find_architecture(config.model.arch))
+        if download is not None:
+            check_stage_sizes(config, config.data.image_size or download.image_size)
+
+
+def check_stage_sizes(config: Config, built_for: int) -> None:
+    """Refuse sizes of stages that the network cannot take, built for images of `built_for` pixels.
+
+    Raises:
+        ConfigError: says which, and why.
+    """
+    arch = find_architecture(config.model.arch)
+    for stage in config.stages:
+        if stage.image_size is not None:
+            key = f"stages.{stage.name}.image_size"
+            check_stage_size(arch, built_for, stage.image_size, key=key)
 
 
 def find_weights(name: str, arch: str) -> str | Weights:

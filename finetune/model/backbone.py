@@ -4,9 +4,16 @@ import torch
 from torch import nn
 
 from finetune.model.architecture import Architecture
-from finetune.model.surgery import build_network, check_image_size, cut, fit_positions, torchvision_names
+from finetune.model.surgery import (
+    build_network,
+    check_image_size,
+    check_other_size,
+    cut,
+    fit_positions,
+    torchvision_names,
+)
 from finetune.model.tensors import copy_weights
-from finetune.model.timm_network import TimmBackbone, build_timm_backbone
+from finetune.model.timm_network import TimmBackbone, build_timm_backbone, check_other_timm_size
 from finetune.model.units import Unit, find_units
 from finetune.model.weights import Weights
 
@@ -49,6 +56,18 @@ def check_size(arch: Architecture, image_size: int) -> None:
     elif image_size != arch.image_size:
         with torch.device("meta"):
             build_timm_backbone(arch, image_size)
+
+
+def check_stage_size(arch: Architecture, built_for: int, image_size: int, *, key: str) -> None:
+    """Refuse a side in pixels, the value of `key`, at which a network built for another size cannot train.
+
+    Raises:
+        ConfigError: says why.
+    """
+    if image_size == built_for:
+        return
+    check = check_other_timm_size if arch.of_timm else check_other_size
+    check(arch, built_for, image_size, key=key)
 
 
 def backbone_units(backbone: nn.Module) -> list[Unit]:

@@ -36,6 +36,8 @@ SMALLEST = {
 # Stages halve the resolution five times and partition what is left into windows of 7 × 7.
 _MAXVIT_STEP = 224
 
+_BUILT_FOR_ONE_SIZE = ("vision_transformer", "maxvit")
+
 # A file of a kilobyte can declare any number of positions; this is an image of 4096 pixels in patches of 16.
 _MOST_POSITIONS = 256 * 256 + 1
 
@@ -82,24 +84,37 @@ class ClassToken(nn.Module):
         return tokens[:, 0]
 
 
-def check_image_size(arch: Architecture, image_size: int) -> None:
-    """Refuse a side in pixels that the architecture cannot work with.
+def check_image_size(arch: Architecture, image_size: int, *, key: str = "data.image_size") -> None:
+    """Refuse a side in pixels, the value of `key`, that the architecture cannot work with.
 
     Raises:
         ConfigError: says which sizes are possible.
     """
     smallest = SMALLEST.get(arch.name, SMALLEST.get(arch.family, 1))
     if image_size < smallest:
-        raise ConfigError(
-            f"data.image_size: {arch.name} needs images of at least {smallest} pixels, not {image_size}."
-        )
+        raise ConfigError(f"{key}: {arch.name} needs images of at least {smallest} pixels, not {image_size}.")
     step = _size_step(arch)
     if image_size % step:
         below = image_size // step * step
         sizes = " or ".join(str(size) for size in (below, below + step) if size)
         raise ConfigError(
-            f"data.image_size: {arch.name} needs a multiple of {step} pixels, not {image_size}; give {sizes}."
+            f"{key}: {arch.name} needs a multiple of {step} pixels, not {image_size}; give {sizes}."
         )
+
+
+def check_other_size(arch: Architecture, built_for: int, image_size: int, *, key: str) -> None:
+    """Refuse a side in pixels, the value of `key`, that a network built for another size cannot take.
+
+    Raises:
+        ConfigError: says why, and which sizes are possible.
+    """
+    if arch.family in _BUILT_FOR_ONE_SIZE and image_size != built_for:
+        raise ConfigError(
+            f"{key}: {arch.name} takes images of one size only, here {built_for} pixels, not {image_size}.\n"
+            "Leave the key out, or take a convolutional network, which has no position embeddings or windows "
+            "of a fixed size."
+        )
+    check_image_size(arch, image_size, key=key)
 
 
 def build_network(arch: Architecture, image_size: int, *, transform_input: bool = False) -> nn.Module:

@@ -95,6 +95,33 @@ def build_timm_backbone(
     return backbone
 
 
+def check_other_timm_size(arch: Architecture, built_for: int, image_size: int, *, key: str) -> None:
+    """Refuse a side in pixels, the value of `key`, that a network built for another size cannot take.
+
+    Raises:
+        ConfigError: says why.
+    """
+    with torch.device("meta"):
+        backbone = build_timm_backbone(arch, built_for)
+    try:
+        with torch.no_grad():
+            call_on_meta(backbone, meta_tensors(backbone), 2, image_size)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigError(
+            f"{key}: {arch.name}, built for {built_for} pixels, cannot take images of {image_size} pixels "
+            f"({_readable(str(error))}).\n"
+            "Leave the key out, or take another network; many convolutional ones take any size."
+        ) from None
+
+
+def _readable(reason: str) -> str:
+    """Return the first line of an error as a reason, if a user can read it as one."""
+    reason = reason.partition("\n")[0].strip().removesuffix(".")
+    if not reason or _TORCHS_WORDS.match(reason):
+        return "its layers do not fit together at that size"
+    return reason
+
+
 def _size_option(arch: Architecture, image_size: int) -> dict[str, int]:
     """Return what timm's builder needs to know of an image size; only some networks need to know theirs."""
     if image_size == arch.image_size:
@@ -188,11 +215,8 @@ def _tensors_of(network: nn.Module, paths: list[str]) -> dict[str, Tensor]:
 
 
 def _wrong_size(arch: Architecture, image_size: int, reason: str) -> ConfigError:
-    reason = reason.partition("\n")[0]
-    if not reason or _TORCHS_WORDS.match(reason):
-        reason = "its layers do not fit together at that size"
     return ConfigError(
-        f"data.image_size: {arch.name} cannot take images of {image_size} pixels ({reason}).\n"
+        f"data.image_size: {arch.name} cannot take images of {image_size} pixels ({_readable(reason)}).\n"
         f"Give {arch.image_size}, the size it was trained with, or leave the key out; many networks take "
         "multiples of 32 only."
     )

@@ -109,7 +109,7 @@ def try_stages(experiment: Experiment, new_bar: NewBar) -> tuple[list[StageCost]
         loaders = stage_cost_loaders(experiment)
         with new_bar("trying stages", len(names), "stages") as bar:
             for number in range(len(names)):
-                stages.append(measure_stage_costs(experiment, number, loaders))
+                stages.append(measure_stage_costs(experiment, number, loaders.of_stage(number)))
                 bar.advance_to(number + 1)
     except DataError as error:
         return [], [Finding("error", "untried", f"the stages cannot be tried: {error}")]

@@ -6,15 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from finetune.experiment.build import (
-    Experiment,
-    build_loaders,
-    build_val_loader,
-    loader_workers,
-    plan_groups,
-    stage_cycle,
-)
+from finetune.experiment.build import Experiment, plan_groups, stage_cycle
 from finetune.experiment.features import caches_features, view_count
+from finetune.experiment.loaders import StageLoaders, image_size_of, loader_workers
 from finetune.experiment.lr_search import head_trial, stage_trial
 from finetune.machine.device import forget_peak_memory, peak_memory
 from finetune.optim.param_groups import GroupPlan
@@ -30,6 +24,8 @@ class StageCost:
     """What a stage will do, and what it takes."""
 
     name: str
+    image_size: int
+    """Side in pixels of the images that it trains on."""
     epochs: int
     steps: int
     """In all its epochs."""
@@ -45,6 +41,7 @@ class StageCost:
         """Return the stage as `check --json` documents it."""
         return {
             "name": self.name,
+            "image_size": self.image_size,
             "epochs": self.epochs,
             "steps": self.steps,
             "groups": [plan.summary() for plan in self.plans],
@@ -54,12 +51,11 @@ class StageCost:
         }
 
 
-def stage_cost_loaders(experiment: Experiment) -> Loaders:
+def stage_cost_loaders(experiment: Experiment) -> StageLoaders:
     """Build loaders that read in this process, so that the time of reading can be measured by itself."""
     data = experiment.config.data.model_copy(update={"workers": 0})
     config = experiment.config.model_copy(update={"data": data})
-    alone = replace(experiment, config=config)
-    return replace(build_loaders(alone), val=build_val_loader(alone, data.batch_size))
+    return StageLoaders(replace(experiment, config=config), most_val=data.batch_size)
 
 
 def measure_stage_costs(experiment: Experiment, number: int, loaders: Loaders) -> StageCost:
@@ -70,7 +66,7 @@ def measure_stage_costs(experiment: Experiment, number: int, loaders: Loaders) -
     Args:
         experiment: the experiment.
         number: which of its stages, counted from 0.
-        loaders: what `stage_cost_loaders` gave.
+        loaders: those of the stage, from `stage_cost_loaders`.
     """
     config, stage = experiment.config, experiment.config.stages[number]
     trial = stage_trial(experiment, number, loaders)
@@ -95,7 +91,8 @@ def measure_stage_costs(experiment: Experiment, number: int, loaders: Loaders) -
         seconds = computed * step + (steps - computed) * _seconds(alone.steps(schedule)) + batches * batch
     else:
         seconds = steps * step + batches * stage.epochs * batch
-    return StageCost(stage.name, stage.epochs, steps, tuple(plans), step, seconds, memory)
+    size = image_size_of(experiment, stage)
+    return StageCost(stage.name, size, stage.epochs, steps, tuple(plans), step, seconds, memory)
 
 
 def _batches(loaders: Loaders, stage: int) -> Iterator[object]:

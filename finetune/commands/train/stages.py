@@ -10,12 +10,10 @@ from torch import Tensor
 from finetune.config.config import Config
 from finetune.config.sections import StageConfig
 from finetune.config.yaml_writer import dump_config
-from finetune.data.loading.loaders import end_workers
 from finetune.display import Display, duration
 from finetune.errors import ResourceError
 from finetune.experiment.build import (
     Experiment,
-    build_loaders,
     build_stage_optimizer,
     fit_stage,
     freeze_for_stage,
@@ -23,6 +21,7 @@ from finetune.experiment.build import (
     stage_cycle,
 )
 from finetune.experiment.features import feature_notes, stage_loaders
+from finetune.experiment.loaders import StageLoaders
 from finetune.experiment.lr_search import find_lr
 from finetune.lr_finder.result import StartingWeights
 from finetune.machine.signals import StopSignals
@@ -60,13 +59,14 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
 
     The best model of all stages is in the recorder, and in the run directory, afterwards.
     """
-    loaders = build_loaders(experiment)
+    loaders_of = StageLoaders(experiment)
     first, reached, tensors = (0, START, {}) if saved is None else (saved.stage, saved.reached, saved.tensors)
     stages = experiment.config.stages
     try:
         for number in range(first, len(stages)):
             over = training.recorder.early_stop_of(stages[number].name) is not None
             if reached.epoch < stages[number].epochs and not over:
+                loaders = loaders_of.of_stage(number)
                 experiment = with_found_lr(training, experiment, number, loaders)
                 run_stage(training, experiment, number, loaders, reached, tensors)
             reached, tensors = START, {}
@@ -74,8 +74,7 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
         with suppress(ResourceError):
             training.recorder.flush()
     # Not after an error: it may hold on to their work, and what stops them at exit has to find them.
-    end_workers(loaders.train)
-    end_workers(loaders.val)
+    loaders_of.end_workers()
     return experiment
 
 
@@ -226,7 +225,9 @@ def show_stage(
     number: int, stage: StageConfig, plans: list[GroupPlan], stages: int, display: Display
 ) -> None:
     """Print the table of layer groups that stands before each stage."""
-    title = f"stage {number + 1} of {stages}: {stage.name}, {counted(stage.epochs, 'epoch')}, lr {stage.lr}"
+    size = "" if stage.image_size is None else f", trained at {stage.image_size} px"
+    epochs = counted(stage.epochs, "epoch")
+    title = f"stage {number + 1} of {stages}: {stage.name}, {epochs}, lr {stage.lr}{size}"
     display.say("")
     display.table(
         TABLE_COLUMNS,
