@@ -35,13 +35,13 @@ test-anywhere: $(READY)  ## run the tests in random order, from another folder, 
 
 # Old releases call what newer ones of their own requirements deprecate: nothing that this project can change.
 test-oldest: $(OLDEST)/.ready  ## run the tests with the oldest versions that pyproject.toml admits
-	$(OLDEST)/bin/python -m pytest -n 2 -W ignore::DeprecationWarning
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -W ignore::DeprecationWarning
 
 $(OLDEST)/.ready: pyproject.toml scripts/oldest.py
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
-	$(PYTHON) scripts/oldest.py test > $(OLDEST)/constraints.txt
-	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test]'
+	$(PYTHON) scripts/oldest.py test timm > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test,timm]'
 	@touch $@
 
 mutants: $(READY)  ## change the parts without I/O, and print the share of changes that the tests notice (tens of minutes)

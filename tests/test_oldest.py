@@ -26,7 +26,7 @@ def test_what_has_no_lower_bound_has_no_oldest_release(requirement):
 
 
 def test_every_requirement_of_the_project_has_a_lower_bound(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["oldest.py", "test", "parquet"])
+    monkeypatch.setattr("sys.argv", ["oldest.py", "test", "parquet", "timm"])
     oldest.main()
     names = [line.split("==")[0] for line in capsys.readouterr().out.splitlines()]
-    assert {"torch", "torchvision", "fastai", "pytest", "pyarrow"} <= set(names)
+    assert {"torch", "torchvision", "fastai", "pytest", "pyarrow", "timm"} <= set(names)

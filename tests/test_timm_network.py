@@ -49,6 +49,15 @@ def documented() -> dict[str, str]:
     return dict(table)
 
 
+def release(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")[:3]]
+
+
+def release_documented() -> list[int]:
+    """Return the release of timm whose families docs/backbones.md lists."""
+    return release(re.search(r"in timm ([0-9.]+)\)", BACKBONES.read_text(encoding="utf-8"))[1])
+
+
 def on_meta(name: str) -> torch.nn.Module:
     with torch.device("meta"):
         return timm.create_model(name)
@@ -114,11 +123,14 @@ def test_features_are_timms_own_and_groups_are_complete(name):
 
 
 def test_the_table_of_families_lists_those_of_timm():
-    """A newer timm may have more families, which the slow test checks as well."""
-    known = families()
-    table = documented()
+    """A newer timm may have more families, which the slow test checks as well; an older one has fewer."""
+    known, table = families(), documented()
     assert len(table) > 90
-    assert all(name in known[family] for family, name in table.items() if family in known)
+    unknown = {family: name for family, name in table.items() if name not in known.get(family, [name])}
+    if release(timm.__version__) >= release_documented():
+        assert not unknown
+    else:
+        assert len(unknown) < 10
 
 
 @pytest.mark.slow
