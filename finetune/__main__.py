@@ -1,6 +1,8 @@
 """The program: `python -m finetune`, and the command `finetune`.
 
-Ctrl-C ends it without a traceback from the first import on.
+Ctrl-C ends it without a traceback from the first import on. Until `main` is called, for a few hundredths of
+a second, Python itself starts: a Ctrl-C then ends the process with what Python says of it, a traceback or
+nothing. No code of a package can run earlier; nothing has been read or written by then.
 """
 
 import os

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -471,7 +472,17 @@ def test_the_built_in_digits_have_a_plan_and_no_files_to_look_at(tmp_path):
 def test_a_rate_that_is_still_to_be_found_is_said_to_be(tmp_path, data):
     result = run_finetune("check", write_small_config(tmp_path, data), "stages.frozen.lr=auto")
     assert result.exit_code == 0
-    assert "and the search for the rate of frozen" in result.stdout
+    assert "; the search for the rate of frozen comes on top, and is not in this figure\n" in result.stdout
+
+
+def test_what_the_times_are_from_is_said(tmp_path, data):
+    result = run_finetune("check", write_small_config(tmp_path, data))
+    assert re.search(
+        r"^batches of 8; times are from a few steps of each stage, tried here\n"
+        r"the whole training takes about \S+( s)?$",
+        result.stdout,
+        re.MULTILINE,
+    )
 
 
 def test_what_is_wrong_with_the_config_is_no_matter_of_the_data(tmp_path, data):

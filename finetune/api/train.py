@@ -39,6 +39,7 @@ def train(
 
     Raises:
         ConfigError: a config or arguments that do not describe an experiment.
+        RunError: with `resume`, a folder that is neither a run nor a folder of images; a run in use.
         FinetuneError: whatever else the command `finetune train` reports.
         KeyboardInterrupt: Ctrl-C; what was trained is saved and can be resumed.
     """

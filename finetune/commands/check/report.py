@@ -124,10 +124,11 @@ def show_plan(experiment: Experiment, stages: Sequence[StageCost], display: Disp
     display.say("")
     display.table(("stage", "steps", "a step", "in all", "peak memory"), rows)
     searched = [stage.name for stage in config.stages if stage.lr.auto]
-    search = f", and the search for the rate of {', '.join(searched)}" if searched else ""
+    whole = f"the whole training takes about {duration(sum(cost.seconds for cost in stages))}"
+    if searched:
+        whole += f"; the search for the rate of {', '.join(searched)} comes on top, and is not in this figure"
     display.say(
-        f"batches of {config.data.batch_size}, tried here on a few; the whole training takes about "
-        f"{duration(sum(cost.seconds for cost in stages))}{search}"
+        f"batches of {config.data.batch_size}; times are from a few steps of each stage, tried here\n{whole}"
     )
 
 

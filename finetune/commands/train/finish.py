@@ -92,10 +92,30 @@ def _in_order(steps: Mapping[int, Mapping[str, Any]]) -> list[Mapping[str, Any]]
     return [steps[number] for number in sorted(steps)]
 
 
-def write_outcome(training: TrainingRun, experiment: Experiment) -> Outcome:
-    """Write the report of the best model, and show it."""
-    run, recorder, display = training.run, training.recorder, training.display
-    scores = {"val": recorder.best_scores}
+def finish_run(training: TrainingRun, experiment: Experiment) -> Outcome:
+    """Score the best model, write its report, and show it."""
+    verdict = judge_run(training, experiment)
+    write_report(training, experiment, verdict)
+    show_report(training, experiment, verdict)
+    return outcome_of(training.run, verdict.report)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is reported of a finished run, of its best model."""
+
+    scores: Mapping[str, Scores]
+    """By split; "val" is always there."""
+    ablations: Sequence[Ablation]
+    findings: Sequence[Finding]
+    report: Mapping[str, Any]
+    """The content of report.json."""
+
+
+def judge_run(training: TrainingRun, experiment: Experiment) -> Verdict:
+    """Score the best model on the test images, if there are any, and diagnose its curves."""
+    display = training.display
+    scores = {"val": training.recorder.best_scores}
     ablations: list[Ablation] = []
     if experiment.index.count("test") or experiment.index.metadata is not None:
         trained = best_model(training, experiment)
@@ -104,10 +124,16 @@ def write_outcome(training: TrainingRun, experiment: Experiment) -> Outcome:
         ablations = ablate_metadata(trained, experiment.index, display.bar)
     findings = diagnose_run(training, experiment)
     report = build_report(training, experiment, scores, ablations, findings)
-    run.write_report(report)
+    return Verdict(scores, ablations, findings, report)
+
+
+def write_report(training: TrainingRun, experiment: Experiment, verdict: Verdict) -> None:
+    """Write the report for programs, the page for people, and the last event."""
+    run, recorder = training.run, training.recorder
+    run.write_report(verdict.report)
     page = report_page(
-        report,
-        scores=scores,
+        verdict.report,
+        scores=verdict.scores,
         history=recorder.history,
         best=recorder.best,
         about=about_run(experiment),
@@ -116,15 +142,20 @@ def write_outcome(training: TrainingRun, experiment: Experiment) -> Outcome:
     )
     run.write_report_page(page)
     run.append_events([{"event": "done", **asdict(recorder.best)}])
-    for split, of_split in scores.items():
+
+
+def show_report(training: TrainingRun, experiment: Experiment, verdict: Verdict) -> None:
+    """Show scores, ablations and diagnosis, and where the run is."""
+    recorder, display = training.recorder, training.display
+    for split, of_split in verdict.scores.items():
         best = f"best model (stage {recorder.best.stage}, epoch {recorder.best.epoch})"
         display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
         show_scores(display, of_split)
-    show_ablations(ablations, recorder.best_scores, resolved_monitor(experiment.config), display)
-    if findings:
-        display.say("\n" + "\n".join(["diagnosis:", *map(str, findings)]))
-    display.say(f"\ndone in {duration(report['seconds'])}: {run.directory}")
-    return outcome_of(run, report)
+    metric = resolved_monitor(experiment.config)
+    show_ablations(verdict.ablations, recorder.best_scores, metric, display)
+    if verdict.findings:
+        display.say("\n" + "\n".join(["diagnosis:", *map(str, verdict.findings)]))
+    display.say(f"\ndone in {duration(verdict.report['seconds'])}: {training.run.directory}")
 
 
 def about_run(experiment: Experiment) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from finetune.commands.check.check import use_weights_at_hand
 from finetune.commands.prepare import prepare
 from finetune.commands.settings import RunOptions, is_run
-from finetune.commands.train.finish import Outcome, finished_outcome, write_outcome
+from finetune.commands.train.finish import Outcome, finish_run, finished_outcome
 from finetune.commands.train.resume import (
     check_classes,
     check_config,
@@ -78,7 +78,7 @@ def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outc
         training.checkpointer.check_space()
         write_beginning(training, config, experiment, files)
         experiment = run_stages(training, experiment, None)
-        return write_outcome(training, experiment)
+        return finish_run(training, experiment)
 
 
 def resume_training(run: Run, config: Config, stop: StopSignals, *, force: bool, display: Display) -> Outcome:
@@ -114,7 +114,7 @@ def resume_training(run: Run, config: Config, stop: StopSignals, *, force: bool,
         if changes or more_stages:
             write_beginning(training, config, experiment, files)
         experiment = run_stages(training, experiment, saved)
-        return write_outcome(training, experiment)
+        return finish_run(training, experiment)
 
 
 def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Display) -> TrainingRun:
