@@ -76,7 +76,7 @@ VARIANTS: dict[str, Callable[[ImageClassifier, list[Path]], None]] = {
 }
 
 
-def train_variant(folder: Path, *, variant: str, **setting: Any) -> photographs.Outcome:
+def train_variant(folder: Path, setting: photographs.Setting, *, variant: str) -> photographs.Outcome:
     """Train with a variant."""
     freeze, change = ImageClassifier.freeze, VARIANTS[variant]
     images = [path for path in sorted((folder / "train").glob("*/*")) if photographs.readable(path)]
@@ -87,7 +87,7 @@ def train_variant(folder: Path, *, variant: str, **setting: Any) -> photographs.
         model.train(model.training)
 
     ImageClassifier.freeze = changed  # type: ignore[method-assign]
-    return photographs.train_finetune(folder, **setting)
+    return photographs.train_finetune(folder, setting)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Compare recipes on photographs with fastai's `fine_tune` and with a head that is trained to the end.
 
     python benchmarks/photographs.py FOLDER... [--seeds 3] [--arch timm:tf_efficientnet_lite0] [--size 128]
-        [--batch 32] [--frozen 1] [--epochs 4] [--recipes NAME...] [--recipe NAME KEY=VALUE... ]...
+        [--batch 32] [--frozen 1] [--epochs 4] [--tta] [--recipes NAME...] [--recipe NAME KEY=VALUE... ]...
 
 Each folder holds train/ and val/ with one folder per class. All recipes have the same network, pretrained
 weights, image size, batch size, epochs and seeds; each training has a process of its own, and the recipes
@@ -11,7 +11,9 @@ with its default rate and `aug_transforms`, and the weights' own mean and deviat
 Printed for each recipe, over the seeds: the accuracy of the model that is left (mean, lowest and highest),
 how far it is ahead of fastai's with the standard error of that by paired images, the accuracy at the end of
 the frozen stage and of the worst unfrozen epoch, the seconds of training also as a multiple of fastai's, and
-the most memory.
+the most memory. With --tta a second table has the accuracy of finetune's models with and without views that
+are averaged (`predict --tta`), the difference with its standard error by paired images, the loss, and the
+price in forward passes for an image.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,25 +36,48 @@ FASTAI = "fastai fine_tune"
 HEAD_EPOCHS = 30
 
 Outcome = dict[str, Any]
-Trainer = Callable[..., Outcome]
-"""Trains on a folder with the settings of all recipes, as keywords."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all recipes share."""
+
+    arch: str
+    size: int
+    """Side of the images in pixels."""
+    batch: int
+    frozen: int
+    """Epochs of the head alone."""
+    epochs: int
+    """Epochs of everything, after these."""
+    tta: bool
+    """Whether finetune's models answer with averaged views as well."""
+    seed: int = 0
+
+
+Trainer = Callable[[Path, Setting], Outcome]
+"""Trains on a folder with what all recipes share."""
 
 
 def main(recipes: dict[str, Trainer], program: str, description: str | None) -> None:
     """Print a table for each folder; `program` is the file that calls this, and runs each training."""
     options = read_options(recipes, description)
     if options.worker:
-        print(json.dumps(work(recipes, **json.loads(options.worker))))
+        task = json.loads(options.worker)
+        print(json.dumps(work(recipes, **task | {"setting": Setting(**task["setting"])})))
         return
     chosen: dict[str, list[str]] = {name: [] for name in options.recipes}
     chosen |= {name: changes for name, *changes in options.recipe}
-    setting = {key: getattr(options, key) for key in ("arch", "size", "batch", "frozen", "epochs")}
+    names = ("arch", "size", "batch", "frozen", "epochs", "tta")
+    setting = Setting(**{name: getattr(options, name) for name in names})
     print(
         f"{options.arch}, {options.size} px, batches of {options.batch}, {options.frozen} frozen and "
         f"{options.epochs} unfrozen epochs, {options.seeds} seeds"
     )
     for folder in options.folders:
-        show(folder.name, measure(program, folder, chosen, setting, options.seeds))
+        outcomes = measure(program, folder, chosen, setting, options.seeds)
+        show(folder.name, outcomes)
+        show_views(folder.name, outcomes)
 
 
 def read_options(recipes: dict[str, Trainer], description: str | None) -> argparse.Namespace:
@@ -66,6 +92,7 @@ def read_options(recipes: dict[str, Trainer], description: str | None) -> argpar
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--frozen", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--tta", action="store_true")
     parser.add_argument("--recipes", nargs="*", default=list(recipes), choices=list(recipes))
     parser.add_argument("--recipe", nargs="+", action="append", default=[], metavar="NAME KEY=VALUE")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -73,13 +100,14 @@ def read_options(recipes: dict[str, Trainer], description: str | None) -> argpar
 
 
 def measure(
-    program: str, folder: Path, chosen: dict[str, list[str]], setting: dict[str, Any], seeds: int
+    program: str, folder: Path, chosen: dict[str, list[str]], setting: Setting, seeds: int
 ) -> dict[str, list[Outcome]]:
     """Train every recipe with every seed, the recipes taking turns; return what each training printed."""
     outcomes: dict[str, list[Outcome]] = {name: [] for name in chosen}
     for seed in range(seeds):
         for name, changes in chosen.items():
-            task = {"name": name, "changes": changes, "folder": str(folder), "seed": seed, **setting}
+            shared = asdict(replace(setting, seed=seed))
+            task = {"name": name, "changes": changes, "folder": str(folder), "setting": shared}
             command = [sys.executable, program, "--worker", json.dumps(task)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
@@ -103,6 +131,23 @@ def show(title: str, outcomes: dict[str, list[Outcome]]) -> None:
         print(f"| {name} | {' | '.join(cells)} | {seconds / base:.2f} ({seconds:.0f} s) | {memory:.1f} GB |")
 
 
+def show_views(title: str, outcomes: dict[str, list[Outcome]]) -> None:
+    """Print what averaged views change, for the recipes that were asked for them."""
+    averaged = {name: runs for name, runs in outcomes.items() if "views" in runs[0]}
+    if not averaged:
+        return
+    print(
+        f"\n| {title} | one view | averaged views | gain | loss of one | loss of averaged | forward passes |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for name, runs in averaged.items():
+        views = [run["views"] for run in runs]
+        cells = [spread([100 * statistics.mean(one["right"]) for one in some]) for some in (runs, views)]
+        cells.append(ahead(views, runs))
+        cells += [f"{statistics.mean(one[key] for one in views):.3f}" for key in ("loss_of_one", "loss")]
+        print(f"| {name} | {' | '.join(cells)} | {views[0]['passes']} |")
+
+
 def spread(values: list[float]) -> str:
     """Write mean, lowest and highest of some percentages."""
     return f"{statistics.mean(values):.1f}% ({min(values):.1f} – {max(values):.1f})"
@@ -123,10 +168,12 @@ def ahead(runs: list[Outcome], reference: list[Outcome]) -> str:
     return f"{statistics.mean(differences):+.1f} ± {error:.1f}"
 
 
-def work(recipes: dict[str, Trainer], name: str, changes: list[str], folder: str, **setting: Any) -> Outcome:
+def work(
+    recipes: dict[str, Trainer], name: str, changes: list[str], folder: str, setting: Setting
+) -> Outcome:
     """Train once; return which validation images are classified right, accuracies, seconds and memory."""
     train = recipes.get(name, finetune_with(*changes))
-    outcome = train(Path(folder), **setting)
+    outcome = train(Path(folder), setting)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
     return {**outcome, "memory": memory}
 
@@ -153,30 +200,20 @@ def finetune_with(*changes: str) -> Trainer:
     return partial(train_finetune, changes=changes)
 
 
-def train_finetune(
-    folder: Path,
-    *,
-    changes: Sequence[str] = (),
-    seed: int,
-    arch: str,
-    size: int,
-    batch: int,
-    frozen: int,
-    epochs: int,
-) -> Outcome:
+def train_finetune(folder: Path, setting: Setting, *, changes: Sequence[str] = ()) -> Outcome:
     """Train with finetune, by the config that `init` writes but for the epochs and what a recipe changes."""
     import finetune
 
     with tempfile.TemporaryDirectory() as runs:
         overrides = {
-            "seed": seed,
-            "model.arch": arch,
-            "data.image_size": size,
-            "data.batch_size": batch,
+            "seed": setting.seed,
+            "model.arch": setting.arch,
+            "data.image_size": setting.size,
+            "data.batch_size": setting.batch,
             "data.on_bad_image": "skip",
             "output.dir": runs,
-            "stages.frozen.epochs": frozen,
-            "stages.unfrozen.epochs": epochs,
+            "stages.frozen.epochs": setting.frozen,
+            "stages.unfrozen.epochs": setting.epochs,
         }
         for change in changes:
             key, _, value = change.partition("=")
@@ -188,11 +225,27 @@ def train_finetune(
         seconds = time.perf_counter() - began
         rows = [(row.stage, row.val_accuracy) for row in run.epochs]
         files = val_files(folder)
-        answers = run.model.predict([path for path, _ in files])
-        right = [answer.label == label for answer, (_, label) in zip(answers, files, strict=True)]
+        right, loss = judge(run.model, files)
+        views = views_of(run.model, files, loss) if setting.tta else {}
     unfrozen = [accuracy for stage, accuracy in rows if stage != "frozen"]
     heads = [accuracy for stage, accuracy in rows if stage == "frozen"]
-    return outcome_of(right, heads[-1] if heads else None, unfrozen, seconds)
+    return {**outcome_of(right, heads[-1] if heads else None, unfrozen, seconds), **views}
+
+
+def judge(model: Any, files: list[tuple[Path, str]], *, tta: bool = False) -> tuple[list[bool], float]:
+    """Return which images a model of finetune's classifies right, and its mean cross-entropy."""
+    answers = model.predict([path for path, _ in files], tta=tta)
+    pairs = list(zip(answers, (label for _, label in files), strict=True))
+    losses = [-math.log(max(answer.probabilities[label], 1e-12)) for answer, label in pairs]
+    return [answer.label == label for answer, label in pairs], statistics.mean(losses)
+
+
+def views_of(model: Any, files: list[tuple[Path, str]], loss_of_one: float) -> Outcome:
+    """Return what a model answers by averaged views."""
+    right, loss = judge(model, files, tta=True)
+    passes = model.tta_views
+    right_as_numbers = [int(value) for value in right]
+    return {"views": {"right": right_as_numbers, "loss": loss, "loss_of_one": loss_of_one, "passes": passes}}
 
 
 def value_of(text: str) -> Any:
@@ -203,36 +256,27 @@ def value_of(text: str) -> Any:
     return float(text) if number else yaml.safe_load(text)
 
 
-def train_fastai(
-    folder: Path,
-    *,
-    seed: int,
-    arch: str,
-    size: int,
-    batch: int,
-    frozen: int,
-    epochs: int,
-) -> Outcome:
+def train_fastai(folder: Path, setting: Setting) -> Outcome:
     """Train as fastai's tutorial does, with the weights that finetune finds for the network."""
     from fastai.vision import all as fastai
 
     from finetune.model import find_architecture, load_weights
 
-    weights = load_weights("default", find_architecture(arch), lambda _: None)
-    fastai.set_seed(seed, reproducible=True)
+    weights = load_weights("default", find_architecture(setting.arch), lambda _: None)
+    fastai.set_seed(setting.seed, reproducible=True)
     files = [p for part in ("train", "val") for p in sorted((folder / part).glob("*/*")) if readable(p)]
     began = time.perf_counter()
     block = fastai.DataBlock(
         blocks=(fastai.ImageBlock, fastai.CategoryBlock),
         get_y=fastai.parent_label,
         splitter=fastai.GrandparentSplitter(train_name="train", valid_name="val"),
-        item_tfms=fastai.Resize(round(size * 1.25)),
+        item_tfms=fastai.Resize(round(setting.size * 1.25)),
         batch_tfms=[
-            *fastai.aug_transforms(size=size, min_scale=0.75),
+            *fastai.aug_transforms(size=setting.size, min_scale=0.75),
             fastai.Normalize.from_stats(weights.preprocessing.mean, weights.preprocessing.std),
         ],
     )
-    dls = block.dataloaders(files, bs=batch, num_workers=0)
+    dls = block.dataloaders(files, bs=setting.batch, num_workers=0)
     accuracies: list[float] = []
 
     class Note(fastai.Callback):  # type: ignore[misc, name-defined]
@@ -242,7 +286,7 @@ def train_fastai(
             accuracies.append(self.recorder.values[-1][-1])
 
     # Not `pretrained`: fastai would download the weights; these are the same ones, loaded below.
-    own = arch.removeprefix("timm:")
+    own = setting.arch.removeprefix("timm:")
     learn = fastai.vision_learner(
         dls, own, pretrained=False, normalize=False, metrics=fastai.accuracy, cbs=Note()
     )
@@ -250,13 +294,13 @@ def train_fastai(
     wanted = set(body.state_dict())
     body.load_state_dict({name: tensor for name, tensor in (weights.tensors or {}).items() if name in wanted})
     with learn.no_bar(), learn.no_logging():
-        learn.fine_tune(epochs, freeze_epochs=frozen)
+        learn.fine_tune(setting.epochs, freeze_epochs=setting.frozen)
     seconds = time.perf_counter() - began
     with learn.no_bar():
         predictions, targets = learn.get_preds(dl=dls.valid)
     right = (predictions.argmax(1) == targets).tolist()
     assert [Path(item) for item in dls.valid_ds.items] == [path for path, _ in val_files(folder)]
-    return outcome_of(right, accuracies[frozen - 1], accuracies[frozen:], seconds)
+    return outcome_of(right, accuracies[setting.frozen - 1], accuracies[setting.frozen :], seconds)
 
 
 def outcome_of(right: list[bool], frozen: float | None, unfrozen: list[float], seconds: float) -> Outcome:

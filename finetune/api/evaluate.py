@@ -12,6 +12,7 @@ def evaluate(
     data: str | os.PathLike[str] | None = None,
     *,
     split: Split = "val",
+    tta: bool = False,
     device: DeviceName = "auto",
     quiet: bool = False,
 ) -> Scores:
@@ -22,6 +23,7 @@ def evaluate(
         data: class folders or a table to score on, matched with the model's classes by name; None for the
             images of the run itself.
         split: which of the run's own images, or of the rows of a table that has a split column.
+        tta: answer by the mean over several views of each image (test-time augmentation).
         device: where to compute.
         quiet: print warnings alone.
 
@@ -29,4 +31,4 @@ def evaluate(
         RunError: not a run, or one without a model.
         DataError: images that are missing, unreadable, or of no class that the model knows.
     """
-    return load(run, device=device).evaluate(data, split=split, quiet=quiet)
+    return load(run, device=device).evaluate(data, split=split, tta=tta, quiet=quiet)

@@ -76,6 +76,11 @@ class Model:
         return () if self._trained.metadata is None else tuple(self._trained.metadata.names)
 
     @property
+    def tta_views(self) -> int:
+        """How many views of each image `tta=True` averages over, which is its price in forward passes."""
+        return self._trained.with_tta(True).views
+
+    @property
     def module(self) -> nn.Module:
         """The network, in eval mode: images (N, 3, H, W), uint8 or float in 0–255, to logits (N, C).
 
@@ -110,6 +115,7 @@ class Model:
         *,
         top_k: int | None = None,
         metadata: MetadataLike | None = None,
+        tta: bool = False,
         on_bad_image: OnBad = "stop",
         quiet: bool = False,
     ) -> Prediction: ...
@@ -121,6 +127,7 @@ class Model:
         *,
         top_k: int | None = None,
         metadata: MetadataLike | None = None,
+        tta: bool = False,
         on_bad_image: OnBad = "stop",
         quiet: bool = False,
     ) -> Prediction | Any: ...
@@ -132,6 +139,7 @@ class Model:
         *,
         top_k: int | None = None,
         metadata: MetadataLike | None = None,
+        tta: bool = False,
         on_bad_image: OnBad = "stop",
         quiet: bool = False,
     ) -> list[Prediction]: ...
@@ -142,6 +150,7 @@ class Model:
         *,
         top_k: int | None = None,
         metadata: MetadataLike | None = None,
+        tta: bool = False,
         on_bad_image: OnBad = "stop",
         quiet: bool = False,
     ) -> Prediction | list[Prediction]:
@@ -154,6 +163,7 @@ class Model:
             top_k: of how many classes to give the probability; by default of all.
             metadata: for a model with metadata columns: values by column for all images, a list of such
                 mappings, one for each image, or the path of a table. What is left out counts as missing.
+            tta: answer by the mean over several views of each image (test-time augmentation).
             on_bad_image: `stop` raises for images that cannot be read; `skip` gives these an `error`.
             quiet: show no progress.
 
@@ -161,15 +171,15 @@ class Model:
             DataError: what is no image or cannot be read; a folder or table without images.
             ConfigError: metadata that the model does not take.
         """
-        if top_k is not None and top_k < 1:
-            raise ConfigError(f"top_k: expected a whole number of at least 1, or None, got {top_k}")
+        _refuse_top_k(top_k)
         one = is_one(images)
         display = Display(sys.stdout, quiet=quiet or one)
         with python_terms():
             inputs, options = apply_metadata(find_images(images, self._trained), metadata, self._trained)
             inputs, unlisted = add_metadata(inputs, options, self._trained)
             display.show(as_warnings(unlisted))
-            answers = classify(self._trained, inputs, top_k=top_k or len(self.classes), new_bar=display.bar)
+            model, top_k = self._trained.with_tta(tta), top_k or len(self.classes)
+            answers = classify(model, inputs, top_k=top_k, new_bar=display.bar)
         predictions = [from_command(answer) for answer in answers]
         if on_bad_image == "stop":
             _refuse_unreadable(predictions)
@@ -180,12 +190,13 @@ class Model:
         data: str | os.PathLike[str] | None = None,
         *,
         split: Split = "val",
+        tta: bool = False,
         quiet: bool = False,
     ) -> Scores:
         """Score the model on images of its run, or on others, as `finetune.evaluate` does."""
         with python_terms():
             return evaluate_trained(
-                self._trained,
+                self._trained.with_tta(tta),
                 None if data is None else Path(data),
                 split=split,
                 display=Display(sys.stdout, quiet=quiet),
@@ -195,6 +206,11 @@ class Model:
         listed = ", ".join(self.classes[:_LISTED]) + (", …" if len(self.classes) > _LISTED else "")
         arch, number = self._trained.model.spec.arch, counted(len(self.classes), "class", "classes")
         return f"<finetune.Model {arch} from {self.directory}: {number} ({listed})>"
+
+
+def _refuse_top_k(top_k: int | None) -> None:
+    if top_k is not None and top_k < 1:
+        raise ConfigError(f"top_k: expected a whole number of at least 1, or None, got {top_k}")
 
 
 def _refuse_unreadable(predictions: Sequence[Prediction]) -> None:

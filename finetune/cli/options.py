@@ -92,6 +92,14 @@ StageToShow = Annotated[
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 for warnings as well.")]
 
 # evaluate, predict
+TestTimeAugmentation = Annotated[
+    bool,
+    typer.Option(
+        "--tta",
+        help="Answer by the mean over several views of each image (test-time augmentation), mirrored ones "
+        "if training mirrored.",
+    ),
+]
 DataToScore = Annotated[
     Path | None,
     typer.Argument(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -19,6 +20,7 @@ from finetune.cli.options import (
     Quiet,
     RunDirectory,
     SplitToScore,
+    TestTimeAugmentation,
     TopK,
 )
 from finetune.errors import ConfigError
@@ -31,6 +33,7 @@ def evaluate(
     run: RunDirectory,
     data: DataToScore = None,
     split: SplitToScore = "val",
+    tta: TestTimeAugmentation = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -41,9 +44,9 @@ def evaluate(
         from finetune.report.scores import headline, show_scores
 
         display = display_for(as_json, quiet=quiet)
-        scores = story(run, data, split=split, device=device, display=display)
+        scores, trained = story(run, data, split=split, device=device, display=display, tta=tta)
         if as_json:
-            print_result(json.dumps(scores.to_dict()))
+            print_result(json.dumps(scores.to_dict() | trained.about_tta()))
         elif quiet:
             print_result(headline(scores))
         else:
@@ -56,6 +59,7 @@ def predict(
     images: Images,
     metadata: MetadataOfImages = None,
     top_k: TopK = 3,
+    tta: TestTimeAugmentation = False,
     ignore_errors: IgnoreErrors = False,
     device: Device = "auto",
     output: PredictionsFile = None,
@@ -76,19 +80,18 @@ def predict(
 
         display = display_for(as_json or as_csv)
         progress = display_for(as_json or as_csv, quiet=quiet)
-        answers = story(run, images, metadata=metadata or (), top_k=top_k, device=device, display=progress)
+        look = partial(story, metadata=metadata or (), top_k=top_k, device=device, tta=tta)
+        answers = look(run, images, display=progress)
         if output is not None:
-            as_file = csv_text if output.suffix.lower() == ".csv" else json_text
-            write_file(output, as_file(answers))
+            write_file(output, (csv_text if output.suffix.lower() == ".csv" else json_text)(answers))
             display.say(f"{counted(len(answers), 'prediction')} written to {output}")
         if as_json or as_csv:
             print_result((json_text if as_json else csv_text)(answers), end="")
         elif output is None:
             shown = output_of(answers)
             display.table(shown.table_header, list(map(shown.table_row, answers)), paths=("image",))
-        unread = [answer for answer in answers if answer.error is not None]
-        if unread:
-            display.warn(f"{len(unread):,} of {counted(len(answers), 'image')} could not be read")
+        if unread := sum(answer.error is not None for answer in answers):
+            display.warn(f"{unread:,} of {counted(len(answers), 'image')} could not be read")
             if not ignore_errors:
                 raise typer.Exit(3)
 

@@ -2,20 +2,24 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
+from torch import nn
 
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
+from finetune.data.loading.transforms import Transform, eval_transform
+from finetune.data.loading.views import count_views, view_transform
 from finetune.data.metadata import Metadata
 from finetune.data.table import Columns
 from finetune.errors import CheckpointError
 from finetune.model import ImageClassifier, ModelSpec, Weights, rebuild_classifier
 from finetune.runs import MODEL, STATUS, Run, open_run
 from finetune.task import Task, task_of
+from finetune.training.inference import MeanOverViews
 from finetune.version import VERSION
 
 _FORMAT = 3
@@ -53,6 +57,36 @@ class TrainedModel:
     """What is asked of each image: its class, or its classes."""
     thresholds: tuple[float, ...] | None = None
     """Probability from which on each class is given; None where an image has the most probable one."""
+    mirrored: bool = False
+    """Whether training showed it mirrored images as well."""
+    tta: bool = False
+    """Whether it answers by the mean over several views of each image."""
+
+    @property
+    def transform(self) -> Transform:
+        """What makes an image, or all views of it, ready for `answering`."""
+        preprocessing = self.model.preprocessing
+        return (
+            view_transform(preprocessing, mirror=self.mirrored) if self.tta else eval_transform(preprocessing)
+        )
+
+    @property
+    def answering(self) -> nn.Module:
+        """What turns batches of what `transform` makes, and metadata, into logits (N, C)."""
+        return MeanOverViews(self.model) if self.tta else self.model
+
+    @property
+    def views(self) -> int:
+        """How many views of each image it looks at."""
+        return count_views(mirror=self.mirrored) if self.tta else 1
+
+    def about_tta(self) -> dict[str, Any]:
+        """Return what JSON says of the views; nothing without them."""
+        return {"tta": {"views": self.views, "mirrored": self.mirrored}} if self.tta else {}
+
+    def with_tta(self, tta: bool) -> Self:
+        """Return the same model, which answers by the mean over several views of each image if `tta`."""
+        return replace(self, tta=tta)
 
     @classmethod
     def described(
@@ -81,13 +115,22 @@ class TrainedModel:
             best=BestEpoch(best["stage"], best["epoch"]),
             task=task,
             thresholds=_thresholds(description) if task.multilabel else None,
+            mirrored=bool(description.get("mirrored")),
         )
 
 
 def describe_model(
-    spec: ModelSpec, index: ImageIndex, limits: ImageLimits, batch_size: int
+    spec: ModelSpec, index: ImageIndex, limits: ImageLimits, *, batch_size: int, mirrored: bool
 ) -> dict[str, object]:
-    """Return the content of model.json, all that `load_trained` needs beside the weights."""
+    """Return the content of model.json, all that `load_trained` needs beside the weights.
+
+    Args:
+        spec: what the model is made of.
+        index: the images that it was trained on.
+        limits: how they are read.
+        batch_size: images that enter it at once.
+        mirrored: whether it has seen images mirrored as well.
+    """
     return {
         "format": _FORMAT,
         "finetune": VERSION,
@@ -97,6 +140,7 @@ def describe_model(
         "multilabel": index.task.multilabel,
         "reading": asdict(limits),
         "batch_size": batch_size,
+        "mirrored": mirrored,
         "root": None if index.root is None else str(index.root),
         "columns": asdict(index.columns),
         "metadata": None if index.metadata is None else index.metadata.to_dict(),

@@ -9,7 +9,6 @@ from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.match_classes import match_classes
 from finetune.data.loading.dataset import EvalImages
 from finetune.data.loading.loaders import ImageLoader, build_eval_loader
-from finetune.data.loading.transforms import eval_transform
 from finetune.data.loading.workers import choose_workers
 from finetune.data.quality.scan import check_images
 from finetune.display import Display
@@ -24,9 +23,15 @@ from finetune.training.inference import compute_logits
 
 
 def evaluate(
-    run_dir: Path, data: Path | None, *, split: Split, device: DeviceName, display: Display
-) -> Scores:
-    """Score the best model of a run.
+    run_dir: Path,
+    data: Path | None,
+    *,
+    split: Split,
+    device: DeviceName,
+    display: Display,
+    tta: bool = False,
+) -> tuple[Scores, TrainedModel]:
+    """Score the best model of a run; return the scores and the model.
 
     Args:
         run_dir: directory of the run.
@@ -35,20 +40,23 @@ def evaluate(
         split: which of the run's own images, or of the rows of a table that has a split column.
         device: where to compute.
         display: where to show the progress.
+        tta: whether the model answers by the mean over several views of each image.
 
     Raises:
         RunError: not a finished run.
         DataError: images that are missing, unreadable, or of no class that the model knows.
     """
     keep_large_buffers()
-    trained = load_trained(run_dir, choose_device(device))
+    trained = load_trained(run_dir, choose_device(device)).with_tta(tta)
     if warning := unfinished_warning(trained):
         display.warn(warning)
-    return evaluate_trained(trained, data, split=split, display=display)
+    return evaluate_trained(trained, data, split=split, display=display), trained
 
 
 def evaluate_trained(trained: TrainedModel, data: Path | None, *, split: Split, display: Display) -> Scores:
     """Score a model that is loaded; arguments and errors are those of `evaluate`."""
+    if trained.tta:
+        display.say(views_line(trained))
     if data is None:
         return evaluate_split(trained, own_index(trained), split, display.bar)
     found = match_classes(
@@ -70,7 +78,7 @@ def evaluate_split(trained: TrainedModel, index: ImageIndex, split: Split, new_b
         raise DataError(f"The run has no {split} images; it has {_splits(index)}.")
     with new_bar(f"evaluating {split}", images) as bar:
         logits, targets = compute_logits(
-            trained.model,
+            trained.answering,
             eval_loader(trained, index, split),
             device=trained.device,
             done=lambda batches: bar.advance_to(min(batches * trained.batch_size, images)),
@@ -80,13 +88,20 @@ def evaluate_split(trained: TrainedModel, index: ImageIndex, split: Split, new_b
 
 def eval_loader(trained: TrainedModel, index: ImageIndex, split: Split) -> ImageLoader:
     """Build the loader of a split's images, as a trained model takes them."""
-    transform = eval_transform(trained.model.preprocessing)
     return build_eval_loader(
-        EvalImages(index, trained.limits, transform, split=split),
+        EvalImages(index, trained.limits, trained.transform, split=split),
         batch_size=trained.batch_size,
         workers=choose_workers("auto", index.count(split), device_type=trained.device.type),
         pin_memory=trained.device.type == "cuda",
     )
+
+
+def views_line(trained: TrainedModel) -> str:
+    """Say over how many views of each image a model answers."""
+    mirrored = (
+        ", mirrored ones too" if trained.mirrored else "; none mirrored, because training mirrored none"
+    )
+    return f"tta     the mean over {trained.views} views of each image{mirrored}"
 
 
 def look_at_images(index: ImageIndex, limits: ImageLimits, new_bar: NewBar) -> ImageIndex:

@@ -9,10 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from finetune.choices import DeviceName
+from finetune.commands.evaluate.evaluate import views_line
 from finetune.commands.predict.inputs import PredictionInput, read_inputs
 from finetune.commands.predict.prediction import Answer, Prediction
 from finetune.data.images import ImageError, convert_image, read_image
-from finetune.data.loading.transforms import eval_transform
 from finetune.data.metadata import metadata_tensors
 from finetune.display import Display
 from finetune.machine.device import choose_device, keep_large_buffers
@@ -29,6 +29,7 @@ def predict(
     top_k: int,
     device: DeviceName,
     display: Display,
+    tta: bool = False,
 ) -> list[Prediction]:
     """Classify images, all images below folders, and those that tables list, in the order given.
 
@@ -39,6 +40,7 @@ def predict(
         top_k: how many classes to give for each.
         device: where to compute.
         display: where to show the progress.
+        tta: whether the model answers by the mean over several views of each image.
 
     Raises:
         RunError: not a finished run.
@@ -46,9 +48,11 @@ def predict(
         ConfigError: metadata that the model does not take.
     """
     keep_large_buffers()
-    trained = load_trained(run_dir, choose_device(device))
+    trained = load_trained(run_dir, choose_device(device)).with_tta(tta)
     if warning := unfinished_warning(trained):
         display.warn(warning)
+    if tta:
+        display.say(views_line(trained))
     images, warnings = read_inputs(inputs, trained, metadata)
     display.show(as_warnings(warnings))
     return classify(trained, images, top_k=top_k, new_bar=display.bar)
@@ -92,12 +96,12 @@ def _predict_batch(
 
 
 def preprocess(one: PredictionInput, trained: TrainedModel) -> Tensor:
-    """Read an image, and resize and crop it for the model: uint8 (3, S, S).
+    """Read an image, and resize and crop it for the model: uint8 (3, S, S), or (V, 3, S, S) for V views.
 
     Raises:
         ImageError: it cannot be read.
     """
-    transform = eval_transform(trained.model.preprocessing)
+    transform = trained.transform
     match one.pixels:
         case None:
             return transform(read_image(one.path, trained.limits, shrink_to=transform.shrink_to))
@@ -116,7 +120,7 @@ def _answers(
     inputs = [torch.stack([image for image, _ in good])]
     inputs += metadata_tensors(trained.metadata, [one.metadata for _, one in good])
     with torch.inference_mode():
-        logits = trained.model(*(one.to(trained.device) for one in inputs))
+        logits = trained.answering(*(one.to(trained.device) for one in inputs))
     task, names = trained.task, trained.class_names
     thresholds = trained.thresholds or [None] * len(names)
     probabilities = task.probabilities(logits.cpu())

@@ -23,6 +23,7 @@ from finetune.commands.train.stages import TrainingRun, resolved_config, run_sta
 from finetune.commands.train.status import recorded_status
 from finetune.config.config import Config
 from finetune.data.index import ImageIndex
+from finetune.data.loading.transforms import mirrors
 from finetune.data.quality.findings import warnings_of_copies
 from finetune.data.quality.fingerprint import Fingerprint, take_fingerprints
 from finetune.display import Display
@@ -121,7 +122,11 @@ def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Di
     """Open the record of the training."""
     config = experiment.config
     description = describe_model(
-        experiment.model.spec, experiment.index, experiment.limits, config.data.batch_size
+        experiment.model.spec,
+        experiment.index,
+        experiment.limits,
+        batch_size=config.data.batch_size,
+        mirrored=mirrors(config.data.augment),
     )
     recorder = RunRecorder(
         run,

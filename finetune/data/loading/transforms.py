@@ -35,7 +35,7 @@ class Transform:
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
     """Build the transform for evaluation and prediction, without any randomness."""
-    return _transform(_resize_and_crop(preprocessing), preprocessing)
+    return _transform(resize_and_crop(preprocessing), preprocessing)
 
 
 def train_transform(level: Augment, preprocessing: Preprocessing) -> Transform:
@@ -52,9 +52,9 @@ def train_transform(level: Augment, preprocessing: Preprocessing) -> Transform:
     steps: list[nn.Module]
     match level:
         case "none":
-            steps = _resize_and_crop(preprocessing)
+            steps = resize_and_crop(preprocessing)
         case "light":
-            steps = [*_resize_and_crop(preprocessing), RandomNudge(degrees=8, shift=0.06, scale=(0.9, 1.1))]
+            steps = [*resize_and_crop(preprocessing), RandomNudge(degrees=8, shift=0.06, scale=(0.9, 1.1))]
         case "standard":
             steps = [
                 _random_crop(preprocessing, smallest=0.35),
@@ -108,14 +108,20 @@ class RandomNudge(nn.Module):
         return moved[0].round_().to(torch.uint8)
 
 
+def mirrors(level: Augment) -> bool:
+    """Tell whether training with an augmentation shows images mirrored as well."""
+    return level in ("standard", "strong", "randaugment", "trivial")
+
+
 def _transform(steps: Sequence[nn.Module], preprocessing: Preprocessing) -> Transform:
     # Twice the size for evaluation: then also training crops of a quarter of the area are not enlarged.
     return Transform(v2.Compose([v2.PILToTensor(), *steps]), shrink_to=2 * preprocessing.resize_size)
 
 
-def _resize_and_crop(preprocessing: Preprocessing) -> list[nn.Module]:
+def resize_and_crop(preprocessing: Preprocessing) -> list[nn.Module]:
+    """Return the steps of the evaluation transform: resize, then crop the centre."""
     return [
-        v2.Resize(preprocessing.resize_size, interpolation=_interpolation(preprocessing), antialias=True),
+        v2.Resize(preprocessing.resize_size, interpolation=interpolation_of(preprocessing), antialias=True),
         v2.CenterCrop(preprocessing.image_size),
     ]
 
@@ -124,10 +130,11 @@ def _random_crop(preprocessing: Preprocessing, *, smallest: float) -> v2.RandomR
     return v2.RandomResizedCrop(
         preprocessing.image_size,
         scale=(smallest, 1.0),
-        interpolation=_interpolation(preprocessing),
+        interpolation=interpolation_of(preprocessing),
         antialias=True,
     )
 
 
-def _interpolation(preprocessing: Preprocessing) -> InterpolationMode:
+def interpolation_of(preprocessing: Preprocessing) -> InterpolationMode:
+    """Return torchvision's word for how images are resized."""
     return InterpolationMode(preprocessing.interpolation)
