@@ -7,10 +7,16 @@ import torch
 from conftest import run_finetune, write_small_config
 from run_result import result_of
 from several import draw_several
+from test_lr_search import prepare
 from test_recipe import SEPARATED, config_of, train
 from test_resume import as_if_killed_at
 
+from finetune.config.load import load_config
+from finetune.data.loading.dataset import EvalImages
 from finetune.data.loading.sampler import EpochSampler, balanced_order
+from finetune.data.loading.transforms import eval_transform
+from finetune.experiment.loaders import build_loaders
+from finetune.experiment.lr_search import build_trial
 from finetune.training.feature_views import FeatureViews, RepeatedBatches, Source
 
 LENGTHS = ("stages.frozen.epochs=3", "stages.unfrozen.epochs=1")
@@ -220,3 +226,19 @@ def test_what_cannot_be_cached_is_refused(keys, where, images, tmp_path):
     assert result.exit_code == 2
     assert where in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_rate_is_found_on_the_view_that_the_stage_shows(images, tmp_path):
+    config = load_config(write_small_config(tmp_path, images), ["stages.frozen.views=eval"])
+    experiment = prepare(config)
+    trial = build_trial(experiment, 0, build_loaders(experiment), 3)
+    shown = EvalImages(
+        experiment.index, experiment.limits, eval_transform(experiment.model.preprocessing), split="train"
+    )
+    experiment.model.train()
+    with torch.no_grad():
+        expected = experiment.model.features(torch.stack([item.image for item in shown]))
+    trial.train.sampler.start_epoch(0, 0)
+    for features, _ in trial.train:
+        distances = torch.cdist(features, expected).min(dim=1).values
+        assert distances.max() < 1e-3 * expected.norm(dim=1).mean()

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from finetune.config.sections import StageConfig
-from finetune.data.loading.dataset import EvalImages, TrainImages
+from finetune.data.loading.dataset import TrainImages
 from finetune.data.loading.loaders import ChosenImages
-from finetune.data.loading.transforms import eval_transform
 from finetune.data.metadata import stack_metadata
 from finetune.experiment.build import Experiment
-from finetune.experiment.loaders import image_size_of, loader_workers
+from finetune.experiment.loaders import loader_workers
 from finetune.notes import Note
 from finetune.text import counted
 from finetune.training.events import Loaders
@@ -63,14 +62,9 @@ def stage_loaders(experiment: Experiment, stage: StageConfig, loaders: Loaders) 
     model, data, index = experiment.model, experiment.config.data, experiment.index
     images = loaders.train.dataset
     assert isinstance(images, TrainImages)
-    shown: TrainImages | EvalImages = images
-    if stage.views == "eval":
-        preprocessing = model.preprocessing.scaled_to(image_size_of(experiment, stage))
-        transform = eval_transform(preprocessing)
-        shown = EvalImages(index, experiment.limits, transform, split="train")
     rows = [None if index.metadata is None else index.metadata.encode(s.metadata) for s in images.samples]
     read = ChosenImages(
-        shown,
+        images,
         batch_size=data.images_per_step,
         workers=loader_workers(experiment),
         pin_memory=experiment.device.type == "cuda",

@@ -1,5 +1,6 @@
-"""The loaders of an experiment: training images at a stage's size, validation images at the model's own."""
+"""The loaders of an experiment: training images as a stage shows them, validation images at one size."""
 
+from finetune.choices import Augment
 from finetune.config.sections import StageConfig
 from finetune.data.loading.dataset import EvalImages, TrainImages
 from finetune.data.loading.loaders import ImageLoader, build_eval_loader, build_train_loader, end_workers
@@ -10,22 +11,22 @@ from finetune.training.events import Loaders
 
 
 class StageLoaders:
-    """The loaders of each stage; stages in a row whose images are of one size share theirs."""
+    """The loaders of each stage; stages in a row that show images in the same way share theirs."""
 
     def __init__(self, experiment: Experiment, *, most_val: int | None = None) -> None:
         """Build the validation loader, of at most `most_val` images; those for training when asked for."""
         self._experiment = experiment
         self._val = build_val_loader(experiment, most_val)
         self._train: ImageLoader | None = None
-        self._size = 0
+        self._shown: tuple[int, Augment] | None = None
 
     def of_stage(self, number: int) -> Loaders:
         """Return the loaders of a stage, counted from 0; those of an earlier one are no longer for use."""
-        size = image_size_of(self._experiment, self._experiment.config.stages[number])
-        if self._train is None or size != self._size:
+        shown = _how_shown(self._experiment, self._experiment.config.stages[number])
+        if self._train is None or shown != self._shown:
             if self._train is not None:
                 end_workers(self._train)
-            self._train, self._size = build_train_loader_of_size(self._experiment, size), size
+            self._train, self._shown = _build_stage_loader(self._experiment, *shown), shown
         return Loaders(self._train, self._val, self._experiment.device)
 
     def end_workers(self) -> None:
@@ -45,11 +46,16 @@ def image_size_of(experiment: Experiment, stage: StageConfig) -> int:
     return stage.image_size or experiment.model.preprocessing.image_size
 
 
-def build_train_loader_of_size(experiment: Experiment, image_size: int) -> ImageLoader:
-    """Build the loader of training images that are made at a size, the side in pixels."""
+def _how_shown(experiment: Experiment, stage: StageConfig) -> tuple[int, Augment]:
+    """Return the size of a stage's images, and how they are varied."""
+    augment = "none" if stage.views == "eval" else experiment.config.data.augment
+    return image_size_of(experiment, stage), augment
+
+
+def _build_stage_loader(experiment: Experiment, image_size: int, augment: Augment) -> ImageLoader:
     config, index = experiment.config, experiment.index
     preprocessing = experiment.model.preprocessing.scaled_to(image_size)
-    transform = train_transform(config.data.augment, preprocessing)
+    transform = train_transform(augment, preprocessing)
     return build_train_loader(
         TrainImages(index, experiment.limits, transform),
         batch_size=config.data.images_per_step,

@@ -92,15 +92,8 @@ class ChosenImages:
     """Loads batches of the training images that a pass asks for."""
 
     def __init__(
-        self,
-        images: TrainImages | EvalImages,
-        *,
-        batch_size: int,
-        workers: int = 0,
-        pin_memory: bool = False,
+        self, images: TrainImages, *, batch_size: int, workers: int = 0, pin_memory: bool = False
     ) -> None:
-        """Prepare to load them, augmented for training, or as evaluation sees them."""
-        self._augmented = isinstance(images, TrainImages)
         self._chosen = _Chosen()
         self._loader = _build(
             images, self._chosen, batch_size=batch_size, workers=workers, pin_memory=pin_memory
@@ -108,7 +101,7 @@ class ChosenImages:
 
     def __call__(self, keys: Sequence[TrainKey]) -> Iterator[tuple[Tensor, ...]]:
         """Return batches of images and what belongs to them, in this order; the last may be smaller."""
-        self._chosen.keys = list(keys) if self._augmented else [key.position for key in keys]
+        self._chosen.keys = keys
         return iter(self._loader)
 
     def end_workers(self) -> None:
@@ -116,13 +109,13 @@ class ChosenImages:
         end_workers(self._loader)
 
 
-class _Chosen(Sampler[TrainKey | int]):
+class _Chosen(Sampler[TrainKey]):
     """What the next pass loads."""
 
     def __init__(self) -> None:
-        self.keys: Sequence[TrainKey | int] = ()
+        self.keys: Sequence[TrainKey] = ()
 
-    def __iter__(self) -> Iterator[TrainKey | int]:
+    def __iter__(self) -> Iterator[TrainKey]:
         return iter(self.keys)
 
     def __len__(self) -> int:
