@@ -50,6 +50,7 @@ from finetune.experiment.build import (
     Experiment,
     build_loss,
     build_stage_optimizer,
+    build_step,
     fit_stage,
     freeze_for_stage,
     plan_groups,
@@ -61,7 +62,7 @@ from finetune.lr_finder.result import LrFindResult
 from finetune.lr_finder.trial import no_trace
 from finetune.metrics.single_label import accuracy, cross_entropy
 from finetune.optim.build import has_momentum
-from finetune.training.events import Epoch, Hooks, Loaders, Position
+from finetune.training.events import Epoch, Hooks, Loaders
 
 REPEATS = 3
 GRID = [10 ** (half / 2) for half in range(-7, 2)]
@@ -228,8 +229,8 @@ def fit(experiment: Experiment, number: int, loaders: Loaders, lr: float, *, rep
         module, loaders = experiment.model.head, over_features(experiment, number, loaders)
     epochs: list[Epoch] = []
     hooks = Hooks(step=lambda step: None, epoch=epochs.append, val_batch=lambda done, total: None)
-    position = Position(config.seed, number + 100 * repeat)
-    fit_stage(experiment, optimizer, loaders, position, hooks, epochs=stage.epochs, module=module)
+    step = build_step(experiment, optimizer, number + 100 * repeat, module=module)
+    fit_stage(experiment, step, loaders, hooks, epochs=stage.epochs)
     return epochs[-1]
 
 

@@ -52,7 +52,7 @@ def test_too_small_a_disk_is_refused_before_training(config, small_disk):
 
 def test_a_full_disk_costs_a_checkpoint_and_nothing_that_was_saved(config, small_disk, monkeypatch):
     """The model takes 1.5 MiB, and a checkpoint with the state of Adam for all of it three times as much."""
-    monkeypatch.setattr(checkpointing.Checkpointer, "check_space", lambda self: None)
+    monkeypatch.setattr(checkpointing.Checkpointer, "check_space", lambda self, averaged: None)
     disk = small_disk(8 * MIB)
     result = run_finetune("train", config, "--run-dir", disk / "run", "checkpoint.every=1")
     run = disk / "run"

@@ -6,21 +6,24 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import run_finetune, write_small_config
 from run_result import result_of
 from several import draw_several
 from test_lr_search import FAST, prepare
-from test_resume import CONFIG, as_if_killed_at
+from test_resume import CONFIG, as_if_killed_at, reseal
 
 from finetune.config.load import load_config
 from finetune.experiment.loaders import build_loaders
 from finetune.experiment.lr_search import build_trial
+from finetune.runs.checksummed import load_checksummed
 
 PARTS = {
     "accumulate": ("data.batch_size=4", "data.accumulate=2"),
     "mixup": ("data.mixup=0.2",),
     "cutmix": ("data.cutmix=1",),
     "mixup or cutmix": ("data.mixup=1", "data.cutmix=1", "loss.label_smoothing=0.1"),
+    "ema": ("ema=0.9",),
 }
 """The keys that turn on each part of the recipe."""
 
@@ -28,7 +31,11 @@ SEPARATED = 'data.label_separator=";"'
 SHORT = ("stages.frozen.epochs=1", "stages.unfrozen.lr=slice(1e-4, 1e-2)")
 
 
-@pytest.fixture(params=PARTS)
+# Both ways of mixing together go where each of them does.
+ALONE = ("mixup", "cutmix")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in ALONE)) for name in PARTS])
 def part(request):
     return PARTS[request.param]
 
@@ -276,3 +283,117 @@ def test_the_diagnosis_knows_that_mixtures_cannot_be_learned_to_the_end(images, 
     report = train(config, tmp_path / "run", *keys)
     assert report["val"]["accuracy"] == 1
     assert {finding["trouble"] for finding in report["diagnosis"]} <= {"still improving"}
+
+
+# Averaged weights
+
+
+def checkpoints_of(run):
+    """Return the tensors of each checkpoint by its stage, epoch and batch."""
+    found = {}
+    for path in sorted((run / "checkpoints").glob("*.safetensors")):
+        found[tuple(map(int, path.stem.split("-")))] = load_checksummed(path)[0]
+    return found
+
+
+def parts_of(tensors, kind):
+    return {name.removeprefix(kind): t for name, t in tensors.items() if name.startswith(kind)}
+
+
+@pytest.fixture(scope="module")
+def averaged(images, tmp_path_factory):
+    """Return a run with averaged weights whose second rate was found, and its like without them."""
+    folder = tmp_path_factory.mktemp("averaged")
+    config = config_of(folder, images)
+    train(config, folder / "with", "ema=0.9", "monitor=val_loss")
+    train(config, folder / "without", "monitor=val_loss")
+    return folder / "with", folder / "without"
+
+
+def test_without_ema_a_checkpoint_holds_no_average(averaged):
+    run, plain = map(checkpoints_of, averaged)
+    assert run.keys() == plain.keys()
+    kinds = {name.split(".")[0] for tensors in plain.values() for name in tensors}
+    assert kinds == {"model", "optimizer"}
+    assert any(parts_of(tensors, "average.") for tensors in run.values())
+
+
+def test_the_average_is_of_what_moves_alone(averaged):
+    run = checkpoints_of(averaged[0])
+    head, whole = (parts_of(run[where], "average.") for where in ((0, 1, 1), (1, 1, 1)))
+    assert {name.split(".")[0] for name in head} == {"head"}
+    assert any(name.endswith("running_mean") for name in head)
+    assert head.keys() < whole.keys()
+    assert "head.layers.2.weight" in head
+
+
+def test_a_frozen_backbone_stays_as_it_is_to_the_last_bit(averaged):
+    run = checkpoints_of(averaged[0])
+    first, last = (parts_of(run[where], "model.backbone.") for where in ((0, 0, 1), (0, 2, 0)))
+    assert first.keys() == last.keys()
+    assert all(torch.equal(first[name], last[name]) for name in first)
+
+
+def test_a_stage_ends_with_the_average_and_the_next_one_starts_from_it(averaged):
+    run = checkpoints_of(averaged[0])
+    average = parts_of(run[0, 2, 0], "average.")
+    for where in ((0, 2, 0), (1, 0, 0)):  # the end of the frozen stage, and a rate found for the next one
+        model = parts_of(run[where], "model.")
+        assert all(torch.equal(model[name], average[name]) for name in average)
+    within, other = run[0, 1, 1], parts_of(run[0, 1, 1], "average.")
+    assert not torch.equal(within["model.head.layers.2.weight"], other["head.layers.2.weight"])
+
+
+def test_the_scores_of_a_run_are_those_of_the_averages(averaged):
+    run, plain = averaged
+    report = json.loads((run / "report.json").read_text())
+    evaluated = json.loads(run_finetune("evaluate", run, "--json").stdout)
+    assert evaluated == report["val"]
+    losses = [[event["loss"] for event in steps_of(one) if event["stage"] == "frozen"] for one in averaged]
+    assert losses[0] == losses[1]  # the steps do not notice
+    histories = [(one / "history.csv").read_text().splitlines()[1].split(",") for one in (run, plain)]
+    assert histories[0][2] == histories[1][2]
+    assert histories[0][3] != histories[1][3]
+
+
+@pytest.mark.parametrize("value", ["0", "1", "true", "-0.5"])
+def test_a_decay_lies_between_0_and_1(value, images, tmp_path):
+    result = run_finetune("train", write_small_config(tmp_path, images), f"ema={value}")
+    assert result.exit_code == 2
+    assert "ema: expected a number" in result.stderr
+
+
+def test_commands_say_that_weights_are_averaged(images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    for command in (("check",), ("train", "--dry-run")):
+        result = run_finetune(*command, config, "ema=0.99")
+        assert "\nema     averaged weights are validated and kept, decay 0.99\n" in result.stdout
+
+
+def test_an_average_that_is_left_out_of_a_checkpoint_is_missed(averaged, tmp_path):
+    """Guard the tests above, and those of resuming."""
+    run, name = averaged[0], "01-000001-000000002.safetensors"
+
+    def without_average(tensors, state):
+        for one in [one for one in tensors if one.startswith("average.")]:
+            del tensors[one]
+
+    as_if_killed_at(name, run, tmp_path / "run")
+    reseal(tmp_path / "run" / "checkpoints" / name, without_average)
+    assert run_finetune("train", "--resume", tmp_path / "run").exit_code == 0
+    assert result_of(tmp_path / "run")["last weights"] != result_of(run)["last weights"]
+
+
+def test_a_stage_that_stopped_early_ends_with_the_average_too(images, tmp_path):
+    config, whole = config_of(tmp_path, images), tmp_path / "whole"
+    rules = ("early_stopping.patience=1", "early_stopping.min_delta=1", "stages.frozen.epochs=5")
+    train(config, whole, "ema=0.9", "stages.unfrozen.lr=1e-3", *rules)
+    names = sorted(os.listdir(whole / "checkpoints"))
+    last = [name for name in names if name.startswith("00-") and name.endswith("-000000000.safetensors")][-1]
+    assert last < "00-000005"
+    tensors = checkpoints_of(whole)[tuple(map(int, last.split(".")[0].split("-")))]
+    average, model = parts_of(tensors, "average."), parts_of(tensors, "model.")
+    assert all(torch.equal(model[name], average[name]) for name in average)
+    as_if_killed_at(last, whole, tmp_path / "run")
+    assert run_finetune("train", "--resume", tmp_path / "run").exit_code == 0
+    assert result_of(tmp_path / "run") == result_of(whole)

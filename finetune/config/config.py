@@ -121,6 +121,12 @@ class Config(Section):
     loss: LossConfig = LossConfig()
     """The loss that training lowers."""
 
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the weights, over about 1 / (1 − ema) steps, fewer in the
+    first ones of a stage: 0.99 for stages of hundreds of steps, 0.999 for thousands. The average is what is
+    validated and kept, and what the next stage starts from. `null` takes the weights as the last step left
+    them. See docs/recipe.md."""
+
     stages: Annotated[
         tuple[StageConfig, ...], Field(strict=False, max_length=64, json_schema_extra={"minItems": 1})
     ] = Field(

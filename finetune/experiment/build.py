@@ -23,8 +23,9 @@ from finetune.optim.build import build_optimizer, has_momentum
 from finetune.optim.param_groups import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.optim.schedule import OneCycle
 from finetune.task.balance import balance_line
+from finetune.training.averaging import WeightAverage
 from finetune.training.early_stopping import EarlyStopping
-from finetune.training.events import Hooks, Loaders, Position
+from finetune.training.events import START, Hooks, Loaders, Reached
 from finetune.training.loop import fit_one_cycle
 from finetune.training.step import TrainingStep
 
@@ -157,31 +158,41 @@ def stage_cycle(config: Config, optimizer: torch.optim.Optimizer) -> OneCycle:
     )
 
 
-def fit_stage(
+def build_step(
     experiment: Experiment,
     optimizer: torch.optim.Optimizer,
+    stage: int,
+    *,
+    module: nn.Module | None = None,
+) -> TrainingStep:
+    """Prepare the steps of a stage as the config wants them; `module` is the model, or a part of it."""
+    return TrainingStep(
+        experiment.model if module is None else module,
+        optimizer,
+        loss=build_loss(experiment),
+        seed=experiment.config.seed,
+        stage=stage,
+        options=step_options(experiment.config, len(experiment.index.class_names)),
+    )
+
+
+def fit_stage(
+    experiment: Experiment,
+    step: TrainingStep,
     loaders: Loaders,
-    position: Position,
     hooks: Hooks,
     *,
     epochs: int,
-    module: nn.Module | None = None,
+    reached: Reached = START,
+    average: WeightAverage | None = None,
 ) -> None:
-    """Fit one cycle with the config's schedule, loss and clipping; `module` is the model, or a part of it.
+    """Fit one cycle with the config's schedule, from where it was saved if it was.
 
     Raises:
         DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
     """
-    step = TrainingStep(
-        experiment.model if module is None else module,
-        optimizer,
-        loss=build_loss(experiment),
-        seed=position.seed,
-        stage=position.stage,
-        options=step_options(experiment.config, len(experiment.index.class_names)),
-    )
-    cycle = stage_cycle(experiment.config, optimizer)
-    fit_one_cycle(step, loaders, epochs=epochs, cycle=cycle, hooks=hooks, reached=position.reached)
+    cycle = stage_cycle(experiment.config, step.optimizer)
+    fit_one_cycle(step, loaders, epochs=epochs, cycle=cycle, hooks=hooks, reached=reached, average=average)
 
 
 def early_stopping(config: Config) -> EarlyStopping | None:

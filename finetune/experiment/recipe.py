@@ -1,8 +1,9 @@
 """What of the recipe a config changes in each training step."""
 
 from finetune.config.config import Config
+from finetune.training.averaging import WeightAverage
 from finetune.training.mix import Mix
-from finetune.training.step import StepOptions
+from finetune.training.step import StepOptions, TrainingStep
 
 
 def step_options(config: Config, classes: int) -> StepOptions:
@@ -21,6 +22,11 @@ def build_mix(config: Config, classes: int) -> Mix | None:
     return Mix(mixup=data.mixup or 0, cutmix=data.cutmix or 0, classes=classes) if data.mixes else None
 
 
+def build_average(config: Config, step: TrainingStep) -> WeightAverage | None:
+    """Begin the average of what a stage trains; None where the config has none."""
+    return None if config.ema is None else WeightAverage(step.tensors.moving, config.ema)
+
+
 def recipe_lines(config: Config) -> list[str]:
     """Say which parts of the recipe are on that are off by default, a line each."""
     data, lines = config.data, []
@@ -30,4 +36,6 @@ def recipe_lines(config: Config) -> list[str]:
         ways = [f"{name} {alpha:g}" for name in ("mixup", "cutmix") if (alpha := getattr(data, name))]
         both = ", one of them for each batch" if len(ways) > 1 else ""
         lines.append(f"mix     {' or '.join(ways)}{both}")
+    if config.ema is not None:
+        lines.append(f"ema     averaged weights are validated and kept, decay {config.ema:g}")
     return lines

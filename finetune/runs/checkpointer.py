@@ -16,6 +16,7 @@ from finetune.machine.signals import StopSignals
 from finetune.optim.learning_rates import LearningRate, parse_lr
 from finetune.runs import Run, Stored
 from finetune.runs.recorder import RunRecorder
+from finetune.training.averaging import WeightAverage
 from finetune.training.events import START, Moment, Reached
 from finetune.training.state import restore_model, training_tensors
 
@@ -87,6 +88,7 @@ class Checkpointer:
         self.stage_name = ""
         """Stage that is trained now."""
         self._optimizer: torch.optim.Optimizer | None = None
+        self._average: WeightAverage | None = None
 
     def resume(self) -> Saved | None:
         """Take the newest checkpoint, restore model and recorder, and say where training stands; or None.
@@ -117,15 +119,15 @@ class Checkpointer:
         """Time that the run has taken, before earlier stops too."""
         return time.perf_counter() - self._started
 
-    def check_space(self) -> None:
-        """Make sure that the disk has room for what will be written.
+    def check_space(self, *, averaged: bool = False) -> None:
+        """Make sure that the disk has room for what will be written, with an average of the weights or not.
 
         Raises:
             ResourceError: it has not.
         """
         size = sum(t.numel() * t.element_size() for t in self._model.state_dict().values())
-        # A checkpoint holds the weights and up to two values of the optimizer for each.
-        needed = 2 * size + (self._schedule.keep + 1) * 3 * size
+        # A checkpoint holds the weights, up to two values of the optimizer for each, and the average.
+        needed = 2 * size + (self._schedule.keep + 1) * (4 if averaged else 3) * size
         free = shutil.disk_usage(self._run.directory).free
         if free < needed:
             raise ResourceError(
@@ -136,11 +138,12 @@ class Checkpointer:
 
     def start_stage(self, number: int, name: str, lrs: tuple[LearningRate, ...]) -> None:
         """Set which stage begins, or is resumed, and at which rates; it has no optimizer yet."""
-        self._stage, self.stage_name, self._lrs, self._optimizer = number, name, lrs, None
+        self._stage, self.stage_name, self._lrs = number, name, lrs
+        self._optimizer, self._average = None, None
 
-    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+    def follow(self, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None) -> None:
         """Say whose state is to be saved with the model."""
-        self._optimizer = optimizer
+        self._optimizer, self._average = optimizer, average
 
     def due(self, moment: Moment) -> bool:
         """Tell, after each step, validation batch and epoch, whether it is time to save."""
@@ -183,7 +186,7 @@ class Checkpointer:
             "recorder": self._recorder.state(),
         }
         name = f"{self._stage:02}-{reached.epoch:06}-{reached.batch:09}"
-        tensors = training_tensors(self._model, self._optimizer)
+        tensors = training_tensors(self._model, self._optimizer, self._average)
         self._run.checkpoints.save(Stored(name, tensors, state), keep=self._schedule.keep)
         self._run.write_status("running", 0, resumable=True, last_checkpoint=name, **self._recorder.place())
 

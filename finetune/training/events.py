@@ -90,7 +90,7 @@ class Hooks:
 
     step: Callable[[Step], None]
     epoch: Callable[[Epoch], bool | None]
-    """Called after an epoch; true ends the stage with it."""
+    """Called after an epoch, with the validated weights in the model; true ends the stage with it."""
     val_batch: Callable[[int, int], None]
     """Called with the number of validation batches done and their total."""
     due: Callable[[Moment], bool] = lambda moment: False
@@ -98,13 +98,3 @@ class Hooks:
     true if `save` is to be called now."""
     save: Callable[[Reached], None] = lambda reached: None
     """Called where `due` is true, and at the end of the stage; all weights are finite then."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where in the experiment a stage stands; all randomness is a function of it."""
-
-    seed: int
-    stage: int
-    reached: Reached = START
-    """How far it has come already."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from finetune.machine.device import LateNumbers
 from finetune.optim.schedule import OneCycle
+from finetune.training.averaging import WeightAverage
 from finetune.training.events import Epoch, Hooks, Loaders, Reached, Step
 from finetune.training.guards import Evidence, Place, check_step, check_weights
 from finetune.training.norms import Norms, clip_factor, norms_by_group, tensor_norms
@@ -37,8 +38,12 @@ def fit_one_cycle(
     cycle: OneCycle,
     hooks: Hooks,
     reached: Reached,
+    average: WeightAverage | None = None,
 ) -> None:
     """Train for one cycle; each parameter group peaks at the rate that it held when `step` was made.
+
+    With an `average` of what moves, it is what the model holds in validation, in `hooks.epoch` and at the
+    end; otherwise, and in `hooks.save` within the stage, the model holds what the steps go on from.
 
     A training can be resumed: from the model and the state of the optimizer that `hooks.save` saw, and the
     position that it was given, it continues as if it had never stopped. Order, augmentation, dropout, rates
@@ -47,10 +52,22 @@ def fit_one_cycle(
     Raises:
         DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
     """
-    stage = _Stage(step, epochs=epochs, batches=len(loaders.train), cycle=cycle, hooks=hooks, reached=reached)
+    stage = _Stage(
+        step,
+        epochs=epochs,
+        batches=len(loaders.train),
+        cycle=cycle,
+        hooks=hooks,
+        reached=reached,
+        average=average,
+    )
+    _learner(step, loaders, stage).fit(epochs)
+
+
+def _learner(step: TrainingStep, loaders: Loaders, stage: "_Stage") -> Learner:
     # `wd=None` and `wd_bn_bias=True` leave the optimizer's own weight decay per group alone;
     # `train_bn=False` leaves frozen batch norm alone: the model itself knows what is frozen.
-    learner = Learner(
+    return Learner(
         loaders,
         step.module,
         loss_func=step.loss,
@@ -62,7 +79,6 @@ def fit_one_cycle(
         wd_bn_bias=True,
         train_bn=False,
     )
-    learner.fit(epochs)
 
 
 class _StageEvents(Callback):  # type: ignore[misc]
@@ -111,9 +127,10 @@ class _Stage:
         cycle: OneCycle,
         hooks: Hooks,
         reached: Reached,
+        average: WeightAverage | None,
     ) -> None:
         self._step, self._epochs, self._batches = step, epochs, batches
-        self._cycle, self._hooks, self._reached = cycle, hooks, reached
+        self._cycle, self._hooks, self._reached, self._average = cycle, hooks, reached, average
         self._first_batch = reached.batch
         self._began = time.perf_counter()
         self._place = Place(step.stage, 0, 0, step.group_rates)
@@ -145,11 +162,15 @@ class _Stage:
         if self._hooks.due("step" if learner.training else "val_batch"):
             if learner.training:
                 self._look_back(self._first_batch + learner.iter + 1)
-            self._hooks.save(self._reached)
+            self._save()
 
     def after_train(self, learner: Any) -> None:
         if self._reached.batch < self._batches:
             self._look_back(self._batches)
+
+    def before_validate(self, learner: Any) -> None:
+        if self._average is not None:
+            self._average.put_into_model()
 
     def after_epoch(self, learner: Any) -> None:
         if learner.epoch < self._reached.epoch:
@@ -166,10 +187,23 @@ class _Stage:
             )
         )
         self._reached = Reached(learner.epoch + 1)
-        if over or self._reached.epoch == self._epochs or self._hooks.due("epoch"):
+        last = over or self._reached.epoch == self._epochs
+        if self._average is not None and not last:  # after the last, the next stage starts from it
+            self._average.take_out()
+        if last or self._hooks.due("epoch"):
             self._hooks.save(self._reached)
         if over:
             raise CancelFitException
+
+    def _save(self) -> None:
+        """Save within an epoch; in validation too with the weights that the steps go on from."""
+        average = self._average
+        if average is None or not average.is_in_model:
+            self._hooks.save(self._reached)
+            return
+        average.take_out()
+        self._hooks.save(self._reached)
+        average.put_into_model()
 
     def _train(self, inputs: tuple[Tensor, ...], targets: Tensor, epoch: int, batch: int) -> None:
         number = epoch * self._batches + batch
@@ -179,6 +213,8 @@ class _Stage:
         momentum = self._cycle.momentum(where)
         weights = tensor_norms(self._step.tensors.moving)
         outcome = self._step(inputs, targets, epoch=epoch, batch=batch, rates=rates, momentum=momentum)
+        if self._average is not None:
+            self._average.update(number)
         self._read_step()  # the one before, while the device is at this one
         self._place = Place(self._step.stage, epoch, number, rates)
         self._unread = _Unread(

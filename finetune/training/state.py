@@ -1,4 +1,4 @@
-"""The tensors that a training is resumed from: those of the model and of its optimizer."""
+"""The tensors that a training is resumed from: those of the model, of its optimizer and of their average."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from finetune.errors import CheckpointError
+from finetune.training.averaging import WeightAverage
 
-_MODEL, _OPTIMIZER = "model.", "optimizer."
+_MODEL, _OPTIMIZER, _AVERAGE = "model.", "optimizer.", "average."
 
 
-def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
+def training_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None, average: WeightAverage | None = None
+) -> dict[str, Tensor]:
     """Return all tensors, buffers and step counts included, by a name that `restore_…` finds them by."""
     tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
     for number, parameter in enumerate(_parameters(optimizer)):
@@ -19,6 +22,8 @@ def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) 
         for key, value in optimizer.state[parameter].items():
             if value is not None:  # torch's SGD without momentum
                 tensors[f"{_OPTIMIZER}{number}.{key}"] = value
+    if average is not None:
+        tensors |= {_AVERAGE + name: tensor for name, tensor in average.tensors.items()}
     return tensors
 
 
@@ -54,6 +59,21 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         state.setdefault(int(number), {})[key] = _as_made(saved, parameters[int(number)])
     # torch would deep-copy the groups that it is given, and read their rates as those of the config.
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def restore_average(average: WeightAverage, tensors: Mapping[str, Tensor]) -> None:
+    """Copy a saved average into one that has just begun; leave it where none was saved.
+
+    Raises:
+        CheckpointError: it is that of other tensors.
+    """
+    saved = {name.removeprefix(_AVERAGE): t for name, t in tensors.items() if name.startswith(_AVERAGE)}
+    if not saved:
+        return
+    expected = {name: tensor.shape for name, tensor in average.tensors.items()}
+    if {name: tensor.shape for name, tensor in saved.items()} != expected:
+        raise CheckpointError("The checkpoint's average is of other weights than are trained now.")
+    average.load(saved)
 
 
 def _as_made(saved: Tensor, parameter: Tensor) -> Tensor:

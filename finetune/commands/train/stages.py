@@ -15,6 +15,7 @@ from finetune.errors import ResourceError
 from finetune.experiment.build import (
     Experiment,
     build_stage_optimizer,
+    build_step,
     fit_stage,
     freeze_for_stage,
     plan_groups,
@@ -23,6 +24,7 @@ from finetune.experiment.build import (
 from finetune.experiment.features import feature_notes, stage_loaders
 from finetune.experiment.loaders import StageLoaders
 from finetune.experiment.lr_search import find_lr
+from finetune.experiment.recipe import build_average
 from finetune.lr_finder.result import StartingWeights
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note
@@ -35,8 +37,8 @@ from finetune.runs import Run
 from finetune.runs.checkpointer import Checkpointer, Saved
 from finetune.runs.recorder import EpochRow, RunRecorder
 from finetune.text import counted
-from finetune.training.events import START, Epoch, Hooks, Loaders, Position, Reached, Step
-from finetune.training.state import restore_optimizer
+from finetune.training.events import START, Epoch, Hooks, Loaders, Reached, Step
+from finetune.training.state import restore_average, restore_optimizer
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,11 @@ def run_stage(
         training.recorder.start_stage(stage.name, [plan.summary() for plan in plans])
     optimizer = build_stage_optimizer(config, plans)
     restore_optimizer(optimizer, tensors)
-    training.checkpointer.follow(optimizer)
+    step = build_step(experiment, optimizer, number)
+    average = build_average(config, step)
+    if average is not None:
+        restore_average(average, tensors)
+    training.checkpointer.follow(optimizer, average)
     display.show(schedule_notes(config, stage_cycle(config, optimizer).moms))
     display.show(feature_notes(experiment, stage))
     images = len(loaders.train) * config.data.images_per_step * stage.epochs
@@ -151,8 +157,7 @@ def run_stage(
             due=training.checkpointer.due,
             save=training.checkpointer.save,
         )
-        position = Position(config.seed, number, reached)
-        fit_stage(experiment, optimizer, loaders, position, hooks, epochs=stage.epochs)
+        fit_stage(experiment, step, loaders, hooks, epochs=stage.epochs, reached=reached, average=average)
 
 
 def schedule_notes(config: Config, moms: tuple[float, float, float] | None) -> list[Note]:

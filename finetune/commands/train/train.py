@@ -76,7 +76,7 @@ def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outc
     files = fingerprint(experiment.index, {}, display)
     training = open_record(run, experiment, stop, display)
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
-        training.checkpointer.check_space()
+        training.checkpointer.check_space(averaged=config.ema is not None)
         write_beginning(training, config, experiment, files)
         experiment = run_stages(training, experiment, None)
         return finish_run(training, experiment)
