@@ -120,7 +120,7 @@ def test_an_image_that_comes_again_is_augmented_in_another_way():
 def test_the_first_time_in_an_epoch_an_image_is_augmented_as_without_balance():
     plain = EpochSampler(len(TARGETS), 8, 5)
     plain.start_epoch(0, 0)
-    usual = dict(plain)
+    usual = dict(iter(plain))
     first = {}
     for key in keys(0, 0):
         first.setdefault(key.position, key.seed)
@@ -260,8 +260,9 @@ def test_the_best_epoch_is_the_one_of_the_best_monitored_score(uneven, tmp_path,
     assert result.exit_code == 0, result.output
     monitor = monitor or "val_accuracy"
     rows = list(csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines()))
-    values = [float(row[monitor]) for row in rows]
-    expected = values.index(max(values) if HIGHER_IS_BETTER[monitor] else min(values))
+    sign = 1 if HIGHER_IS_BETTER[monitor] else -1
+    values = [(sign * float(row[monitor]), -float(row["val_loss"])) for row in rows]
+    expected = values.index(max(values))  # of equally good ones the surest
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     best = report["best"]
     assert (best["stage"], str(best["epoch"])) == (rows[expected]["stage"], rows[expected]["epoch"])
