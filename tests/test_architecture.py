@@ -242,6 +242,7 @@ CLAIMS = {
     "disk",
     "fuzz_config",
     "oldest",
+    "sample_mutants",
     "payload",
     "python_examples",
     "several_labels",
