@@ -47,9 +47,14 @@ class PackagedWeights:
             )
         return path
 
-    def __str__(self) -> str:
+    @property
+    def version(self) -> str | None:
+        """The version that is installed."""
         found = self._distribution()
-        version = "" if found is None else f" {found.version}"
+        return None if found is None else str(found.version)
+
+    def __str__(self) -> str:
+        version = "" if self.version is None else f" {self.version}"
         return f"package {self.package}{version} (sha256 {self.sha256[:8]})"
 
     def _distribution(self) -> Distribution | None:

@@ -263,6 +263,7 @@ TESTED_IN = {
     "model/architecture.py": "test_timm_catalogue.py",
     "model/backbone.py": "test_classifier.py",
     "model/download.py": "test_weights.py",
+    "model/origin.py": "test_weights.py",
     "model/preprocessing.py": "test_transforms.py",
     "model/spec.py": "test_classifier.py",
     "model/tensors.py": "test_weights.py",

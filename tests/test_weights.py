@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import run_finetune, write_small_config
 from safetensors.torch import save_file
 from torchvision.models import Weights as TorchvisionWeights
 from torchvision.models import WeightsEnum, densenet121, get_model, resnet18, resnet50, vgg16
@@ -20,6 +21,7 @@ from finetune.model import download as download_module
 from finetune.model import weights as weights_module
 from finetune.model.catalogue import architectures, find_architecture
 from finetune.model.classifier import ImageClassifier, build_classifier
+from finetune.model.origin import Origin
 from finetune.model.spec import ModelSpec
 from finetune.model.weights import load_weights, pending_download
 
@@ -427,3 +429,53 @@ def test_only_weights_that_are_not_here_have_to_be_fetched(tmp_path, hub_folder)
     assert pending_download("default", arch) is not None
     with pytest.raises(ConfigError, match="has no weights called 'V9'"):
         pending_download("V9", arch)
+
+
+# Where weights came from, for the record of a run
+
+
+def test_weights_know_where_they_came_from(hub_folder, resnet18_state, tmp_path):
+    hub_folder.mkdir(parents=True)
+    torch.save(resnet18_state, hub_folder / RESNET18)
+    torch.save(resnet18_state, tmp_path / "mine.pth")
+    digest = hashlib.sha256((tmp_path / "mine.pth").read_bytes()).hexdigest()
+    arch = find_architecture("resnet18")
+
+    def origin(name):
+        return load_weights(name, arch, lambda _: None).source.to_dict()
+
+    cached = hashlib.sha256((hub_folder / RESNET18).read_bytes()).hexdigest()
+    expected = {"kind": "cache", "name": RESNET18, "version": None, "sha256": cached}
+    assert origin("default") == expected
+    path = str(tmp_path / "mine.pth")
+    assert origin(path) == {"kind": "file", "name": path, "version": None, "sha256": digest}
+    assert origin("none") == {"kind": "none", "name": "none", "version": None, "sha256": None}
+    glyphs = load_weights("builtin:glyphs", find_architecture("shufflenet_v2_x0_5")).source
+    assert (glyphs.kind, glyphs.name, len(glyphs.sha256)) == ("builtin", "builtin:glyphs", 64)
+
+
+@pytest.mark.parametrize(
+    ("origin", "text"),
+    [
+        (Origin("package", "some-weights", "1.2", "ab" * 32), "package some-weights 1.2 (sha256 abababab)"),
+        (Origin("cache", "x.pth", sha256="cd" * 32), "x.pth in torch's cache (sha256 cdcdcdcd)"),
+        (Origin("hub", "timm/resnet18"), "hub timm/resnet18"),
+        (Origin("run", "/runs/a"), "run /runs/a"),
+        (Origin("none", "none"), "random"),
+    ],
+)
+def test_the_origin_of_weights_is_said_in_a_few_words(origin, text):
+    assert str(origin) == text
+
+
+def test_a_run_records_which_weights_its_backbone_began_with(small_run, images, tmp_path):
+    recorded = json.loads((small_run / "started.json").read_text())["weights"]
+    assert (recorded["kind"], recorded["name"], len(recorded["sha256"])) == ("builtin", "builtin:glyphs", 64)
+    page = (small_run / "report.html").read_text()
+    assert f"builtin:glyphs, a part of finetune (sha256 {recorded['sha256'][:8]})" in page
+    config = write_small_config(tmp_path, images)
+    result = run_finetune("train", config, f"model.weights={small_run}", "--run-dir", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    recorded = json.loads((tmp_path / "run" / "started.json").read_text())["weights"]
+    digest = hashlib.sha256((small_run / "model.safetensors").read_bytes()).hexdigest()
+    assert recorded == {"kind": "run", "name": str(small_run), "version": None, "sha256": digest}

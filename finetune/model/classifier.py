@@ -16,6 +16,7 @@ from finetune.model.depthwise import DepthwiseInFloat32
 from finetune.model.download import Say
 from finetune.model.head import Head
 from finetune.model.layer_groups import LayerGroup, build_groups, learning_parameters, statistics_stand_still
+from finetune.model.origin import Origin
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import ModelSpec
 from finetune.model.surgery import feature_shape
@@ -41,6 +42,8 @@ class ImageClassifier(nn.Module):
         )
         self.pretrained = pretrained
         """Whether the backbone began with weights that were trained elsewhere."""
+        self.origin: Origin | None = None
+        """Which weights the backbone began with; None for a model that was rebuilt from its own."""
         self._frozen: list[LayerGroup] = []
         self._frozen_norms_learn = False
         self._statistics_still = False
@@ -158,7 +161,9 @@ def build_classifier(
         check_size(arch, spec.image_size)  # before anything is downloaded
     found = load_weights(weights, arch, say) if isinstance(weights, str) else weights
     spec = spec.resolved(found.preprocessing, transform_input=found.transform_input)
-    return _assemble(spec, seed, found)
+    model = _assemble(spec, seed, found)
+    model.origin = found.source
+    return model
 
 
 def rebuild_classifier(fields: Mapping[str, Any], state: Mapping[str, Tensor]) -> ImageClassifier:

@@ -1,6 +1,5 @@
 """Files of weights in torch's cache, and how they get there."""
 
-import hashlib
 import http.client
 import re
 import socket
@@ -14,6 +13,7 @@ from urllib.parse import urlparse
 import torch
 
 from finetune.errors import WeightsError
+from finetune.model.origin import sha256_of
 
 Say = Callable[[str], None]
 """Tells the user one line."""
@@ -63,9 +63,7 @@ def fetch(download: Download, path: Path, say: Say) -> None:
 
 def has_named_hash(path: Path) -> bool:
     """Tell whether a file's sha256 begins with the digits its name ends in, if its name has any."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return digest.startswith(_named_hash(path) or "")
+    return sha256_of(path).startswith(_named_hash(path) or "")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from finetune.choices import Interpolation
 from finetune.errors import ConfigError, WeightsError
 from finetune.model.architecture import TIMM, Architecture
 from finetune.model.download import WAYS_OUT, Download, Say, cached_path, fetch
+from finetune.model.origin import Origin, SourceKind, sha256_of
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.tensors import read_tensors
 from finetune.model.timm_catalogue import import_timm
@@ -70,8 +71,8 @@ class TimmWeights:
             return None
         return Download(self.origin, None, self.arch.image_size)
 
-    def read(self, say: Say) -> tuple[dict[str, Tensor], Preprocessing]:
-        """Read their tensors, after fetching them if need be, and how images enter them.
+    def read(self, say: Say) -> tuple[dict[str, Tensor], Preprocessing, Origin]:
+        """Read their tensors, after fetching them if need be, how images enter them, and where they lay.
 
         Raises:
             WeightsError: the file is damaged, or cannot be fetched.
@@ -82,11 +83,15 @@ class TimmWeights:
             tensors, _ = read_tensors(
                 self.package.checked_path(), advice=f"Install {self.package.package} anew."
             )
-            return _by_order(tensors, self.arch, self.origin), preprocessing_of(self.cfg)
+            package = self.package
+            origin = Origin("package", package.package, package.version, package.sha256)
+            return _by_order(tensors, self.arch, self.origin), preprocessing_of(self.cfg), origin
         complete = self if self.cfg is not None else replace(self, cfg=self._hub_config())
         path = complete.on_disk() or complete._fetch(say)
         tensors, _ = read_tensors(path, advice="Delete it, and it is fetched again.")
-        return tensors, preprocessing_of(complete.cfg)
+        kind: SourceKind = "hub" if self.repository else "cache"
+        origin = Origin(kind, self.repository or path.name, sha256=sha256_of(path))
+        return tensors, preprocessing_of(complete.cfg), origin
 
     def _names(self) -> tuple[str, ...]:
         own = None if self.cfg is None else self.cfg.hf_hub_filename

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -13,6 +13,7 @@ from finetune.errors import CheckpointError, ConfigError, WeightsError
 from finetune.model.architecture import Architecture
 from finetune.model.catalogue import architectures, weights_enum
 from finetune.model.download import Download, Say, cached_path, fetch, has_named_hash
+from finetune.model.origin import Origin, sha256_of
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.tensors import SUFFIXES, read_tensors
 from finetune.model.timm_weights import default_preprocessing, find_timm_weights
@@ -35,6 +36,8 @@ class Weights:
     """Whether GoogLeNet and Inception rescale their input."""
     of_run: bool = False
     """Whether the names are those of an `ImageClassifier`."""
+    source: Origin | None = None
+    """The same for the record of a run; None for weights that a program has made."""
     arch: str | None = None
     """Architecture that they belong to; None where only their names and shapes tell."""
 
@@ -55,12 +58,14 @@ def load_weights(name: str, arch: Architecture, say: Say | None = None) -> Weigh
     """
     say = say or logging.getLogger(__name__).warning
     if name == "none":
-        return Weights(name, _default_preprocessing(arch), tensors=None)
+        return Weights(name, _default_preprocessing(arch), tensors=None, source=Origin("none", name))
     if name.startswith("builtin:"):
-        return _load_file(_find_builtin(name), arch, say, rescaled=False)
+        file = _find_builtin(name)
+        source = Origin("builtin", name, sha256=sha256_of(file))
+        return replace(_load_file(file, arch, say, rescaled=False), source=source)
     if arch.of_timm and (published := find_timm_weights(name, arch)):
-        tensors, preprocessing = published.read(say)
-        return Weights(published.origin, preprocessing, tensors)
+        tensors, preprocessing, source = published.read(say)
+        return Weights(published.origin, preprocessing, tensors, source=source)
     entry = _torchvision_entry(name, arch)
     if entry is not None:
         return _load_torchvision(entry, arch, say)
@@ -151,7 +156,8 @@ def _load_file(path: Path, arch: Architecture, say: Say, *, rescaled: bool) -> W
         preprocessing = _read_preprocessing(metadata["preprocessing"], path)
     else:
         preprocessing = _preprocessing_by_file_name(path, arch, say)
-    return Weights(str(path), preprocessing, tensors, transform_input=rescaled)
+    source = Origin("file", str(path.absolute()), sha256=sha256_of(path))
+    return Weights(str(path), preprocessing, tensors, transform_input=rescaled, source=source)
 
 
 def _read_preprocessing(text: str, path: Path) -> Preprocessing:
@@ -185,4 +191,5 @@ def _load_torchvision(entry: WeightsEnum, arch: Architecture, say: Say) -> Weigh
         say(f"{path} is not the file that torchvision published (its sha256 differs); using it all the same.")
     tensors, _ = read_tensors(path, advice="Delete it, and it is fetched again.")
     preprocessing = Preprocessing.from_weights(entry.transforms())
-    return Weights(path.name, preprocessing, tensors, transform_input=arch.family in _RESCALED)
+    source, rescaled = Origin("cache", path.name, sha256=sha256_of(path)), arch.family in _RESCALED
+    return Weights(path.name, preprocessing, tensors, transform_input=rescaled, source=source)

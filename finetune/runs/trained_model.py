@@ -17,7 +17,9 @@ from finetune.data.metadata import Metadata
 from finetune.data.table import Columns
 from finetune.errors import CheckpointError
 from finetune.model import ImageClassifier, ModelSpec, Weights, rebuild_classifier
-from finetune.runs import MODEL, STATUS, Run, open_run
+from finetune.model.origin import Origin, sha256_of
+from finetune.runs import MODEL, STATUS, WEIGHTS, Run, open_run
+from finetune.runs.digests import find_valid
 from finetune.task import Task, task_of
 from finetune.training.inference import MeanOverViews
 from finetune.version import VERSION
@@ -195,7 +197,13 @@ def load_run_weights(directory: Path) -> Weights:
         spec = ModelSpec.from_dict(description["model"])
     assert spec.preprocessing is not None  # from_dict reads complete models only
     return Weights(
-        str(directory), spec.preprocessing, state, spec.transform_input, of_run=True, arch=spec.arch
+        str(directory),
+        spec.preprocessing,
+        state,
+        spec.transform_input,
+        of_run=True,
+        arch=spec.arch,
+        source=Origin("run", str(directory.absolute()), sha256=sha256_of(find_valid(run / WEIGHTS))),
     )
 
 

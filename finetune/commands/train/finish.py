@@ -160,11 +160,11 @@ def show_report(training: TrainingRun, experiment: Experiment, verdict: Verdict)
 
 def about_run(experiment: Experiment) -> dict[str, str]:
     """Say what was trained on what and when, for the head of the page."""
-    config, index = experiment.config, experiment.index
+    config, index, origin = experiment.config, experiment.index, experiment.model.origin
     numbers = ", ".join(f"{index.count(split):,} {split}" for split in SPLITS if index.count(split))
     return {
         "Architecture": config.model.arch,
-        "Weights": config.model.weights,
+        "Weights": config.model.weights if origin is None else f"{config.model.weights}: {origin}",
         "Data": f"{config.data.path} ({numbers} images)",
         "Classes": f"{len(index.class_names):,}",
         "Finished": time.strftime("%Y-%m-%d %H:%M %Z"),
