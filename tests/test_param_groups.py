@@ -1,5 +1,7 @@
 """What a stage will do to each layer group: planned without touching the model."""
 
+from dataclasses import replace
+
 import pytest
 from conftest import run_finetune, write_small_config
 
@@ -9,7 +11,7 @@ from finetune.experiment.build import freeze_for_stage, plan_groups
 from finetune.experiment.model import build_model
 from finetune.experiment.read_data import read_index
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
-from finetune.optim.learning_rates import LearningRate
+from finetune.optim.learning_rates import LearningRate, parse_lr
 from finetune.optim.param_groups import RateRule, optimizer_groups, plan_stage
 
 RULE = RateRule(divisor=3.0, spacing="geometric", weight_decay=0.1, decay_bias_and_norm=False)
@@ -21,10 +23,8 @@ def model():
     return build_classifier(spec, weights="none", seed=0)
 
 
-def plan(model, trainable, batch_norm="auto", rule=RULE):
-    return plan_stage(
-        model.layer_groups, trainable=trainable, batch_norm=batch_norm, lr=LearningRate(1e-3), rule=rule
-    )
+def plan(model, trainable, batch_norm="auto", rule=RULE, lr=LearningRate(1e-3)):  # noqa: B008
+    return plan_stage(model.layer_groups, trainable=trainable, batch_norm=batch_norm, lr=lr, rule=rule)
 
 
 def state_of(model):
@@ -119,3 +119,24 @@ def test_groups_says_what_the_statistics_of_batch_norm_do(images, tmp_path, chan
     _, notes = describe_groups(config, "frozen")
     found = [note.text for note in notes if note.text.startswith("batch norm: ")]
     assert found == ([] if says is None else [f"batch norm: {says}"])
+
+
+@pytest.mark.parametrize(
+    ("written", "spacing", "rates"),
+    [
+        ("slice(3e-3)", "geometric", [1e-3, 1e-3, 3e-3]),
+        ("slice(1e-4, 1e-2)", "geometric", [1e-4, 1e-3, 1e-2]),
+        ("slice(1e-4, 1e-2)", "linear", [1e-4, 5.05e-3, 1e-2]),
+    ],
+)
+def test_the_rule_spreads_a_rate_over_the_groups(model, written, spacing, rates):
+    plans = plan(model, 3, rule=replace(RULE, spacing=spacing), lr=parse_lr(written))
+    assert [group.lr for group in plans] == pytest.approx(rates)
+
+
+def test_a_row_says_who_learns_and_how_fast(model):
+    still, moving = ([group.row()[4:6] for group in plan(model, 1, norms)] for norms in ("still", "train"))
+    assert still == [("frozen", "–"), ("frozen", "–"), ("trained", "0.001")]
+    assert [state for state, _ in moving] == ["only norms train", "only norms train", "trained"]
+    to_be_found = plan(model, 3, lr=parse_lr("slice(auto)"))
+    assert [group.row()[5] for group in to_be_found] == ["auto/3", "auto/3", "auto"]
