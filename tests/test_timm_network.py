@@ -196,7 +196,7 @@ def test_a_classifier_of_any_size_or_none_does_not_matter():
         (lambda s: s.update(more=torch.ones(2)), r"1 unexpected \(more\)"),
         (
             lambda s: s.update({"conv1.0.weight": torch.ones(2, 3, 3, 3)}),
-            r"1 of another shape \(conv1.0.weight\)",
+            r"1 of another shape \(conv1.0.weight \(2, 3, 3, 3\) instead of ",
         ),
         (lambda s: s["bn1.weight"].fill_(float("nan")), "bn1.weight holds NaN or infinity"),
         (

@@ -123,6 +123,17 @@ def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
 def _check_fit(
     tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], cut_off: set[str], origin: str
 ) -> None:
+    if faults := describe_misfits(tensors, wanted, cut_off):
+        raise WeightsError(
+            f"model.weights: {origin} does not fit the architecture: {faults}. {_guess(tensors)}"
+        )
+
+
+def describe_misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], cut_off: set[str]) -> str:
+    """Say in a few words which tensors are missing, unexpected or of another shape; empty where none is.
+
+    What begins with one of the names in `cut_off` is not unexpected.
+    """
     # Files older than 2018 have no num_batches_tracked; torch then counts from 0.
     missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in tensors if name not in wanted and name.split(".")[0] not in cut_off]
@@ -133,11 +144,7 @@ def _check_fit(
     ]
     lists = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     faults = [f"{len(names)} {fault} ({names[0]})" for fault, names in lists.items() if names]
-    if faults:
-        raise WeightsError(
-            f"model.weights: {origin} does not fit the architecture: tensors {', '.join(faults)}. "
-            f"{_guess(tensors)}"
-        )
+    return f"tensors {', '.join(faults)}" if faults else ""
 
 
 def _check_values(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], origin: str) -> None:

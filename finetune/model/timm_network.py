@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from finetune.errors import ConfigError, WeightsError
 from finetune.model.architecture import Architecture
 from finetune.model.meta import call_on_meta, meta_tensors
+from finetune.model.tensors import describe_misfits
 from finetune.model.timm_catalogue import import_timm
 from finetune.model.timm_units import timm_units
 from finetune.model.units import Unit
@@ -24,12 +25,6 @@ _MISFITS = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, As
 
 # How torch begins when shapes inside a network differ: no reason that a user could read.
 _TORCHS_WORDS = re.compile(r"Attempting to broadcast|shape '|Sizes of tensors|The size of tensor|Expected ")
-
-_MISFIT_KINDS = {
-    "missing": r"Missing key",
-    "unexpected": r"Unexpected key",
-    "of another shape": r"size mismatch",
-}
 
 
 class TimmBackbone(nn.Module):
@@ -85,7 +80,7 @@ def build_timm_backbone(
     network = import_timm().create_model(arch.own_name, **size)
     unused = _unused_modules(network, arch, image_size)
     if tensors is not None:
-        network = _create_with(arch, size, tensors, _tensors_of(network, unused), origin)
+        network = _create_with(arch, size, tensors, network, _tensors_of(network, unused), origin=origin)
     for path in unused:
         parent, _, own = path.rpartition(".")
         setattr(network.get_submodule(parent), own, nn.Identity())
@@ -140,10 +135,15 @@ def _create_with(
     arch: Architecture,
     size: Mapping[str, int],
     tensors: Mapping[str, Tensor],
+    blank: nn.Module,
     unused: Mapping[str, Tensor],
+    *,
     origin: str,
 ) -> nn.Module:
-    """Build a network with weights; what they lack or have otherwise of what is `unused` is ignored."""
+    """Build a network with weights; what they lack or have otherwise of what is `unused` is ignored.
+
+    `blank` is the same network without these weights.
+    """
     for name, tensor in tensors.items():
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise WeightsError(f"model.weights: {origin}: {name} is larger than the file that holds it.")
@@ -161,23 +161,18 @@ def _create_with(
         else:
             return network
     raise WeightsError(
-        f"model.weights: {origin} does not fit {arch.name}: {_misfits(first)}. "
+        f"model.weights: {origin} does not fit {arch.name}: {_misfits(tensors, blank, unused, first)}. "
         "Set model.arch to the architecture it was saved from, or name other weights."
     )
 
 
-def _misfits(error: Exception | None) -> str:
-    """Say in a few words what `load_state_dict` said in many."""
-    text = str(error)
-    found = []
-    for kind, pattern in _MISFIT_KINDS.items():
-        lines = [line for line in text.splitlines() if re.search(pattern, line)]
-        names = re.findall(r'"([^"]+)"', lines[0]) if lines and kind != "of another shape" else []
-        if kind == "of another shape":
-            names = [match[1] for line in lines if (match := re.search(r"size mismatch for ([^:]+):", line))]
-        if names:
-            found.append(f"{len(names)} {kind} ({names[0]})")
-    return f"tensors {', '.join(found)}" if found else text.strip().partition("\n")[0][:120]
+def _misfits(
+    tensors: Mapping[str, Tensor], blank: nn.Module, unused: Mapping[str, Tensor], error: Exception | None
+) -> str:
+    """Say in a few words how weights differ from what a network has, or how timm failed on them."""
+    wanted = {name: tensor for name, tensor in blank.state_dict().items() if name not in unused}
+    found = describe_misfits(tensors, wanted, {name.partition(".")[0] for name in unused})
+    return found or str(error).strip().partition("\n")[0][:120]
 
 
 def _check_finite(backbone: nn.Module, origin: str) -> None:
