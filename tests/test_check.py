@@ -331,7 +331,8 @@ def test_training_digests_every_image_once_and_a_resumed_one_none(tmp_path, monk
     digested = []
 
     def digest(file, method):
-        digested.append(file.name)
+        if file.name.endswith(".png"):  # the file of the weights is digested as well
+            digested.append(file.name)
         return file_digest(file, method)
 
     file_digest = hashlib.file_digest

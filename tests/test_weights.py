@@ -384,22 +384,21 @@ def test_a_download_is_checked_and_kept(tmp_path, hub_folder, resnet18_state):
     torch.save(resnet18_state, tmp_path / "raw.pth")
     digest = hashlib.sha256((tmp_path / "raw.pth").read_bytes()).hexdigest()
     good = (tmp_path / "raw.pth").rename(tmp_path / f"mine-{digest[:8]}.pth")
-    arch, said = find_architecture("resnet18"), []
-    found = weights_module._load_torchvision(published(good), arch, said.append)
-    assert torch.equal(found.tensors["conv1.weight"], resnet18_state["conv1.weight"])
-    assert found.preprocessing.resize_size == 72
+    said: list[str] = []
+    weights = weights_module.TorchvisionWeights(published(good))
+    tensors, preprocessing, _ = weights.read(said.append)
+    assert torch.equal(tensors["conv1.weight"], resnet18_state["conv1.weight"])
+    assert preprocessing.resize_size == 72
     assert [line.split()[0] for line in said] == ["fetching"]
     good.rename(tmp_path / "gone.pth")  # now only the cache has it, and its hash is right
-    weights_module._load_torchvision(published(good), arch, said.append)
+    weights.read(said.append)
     assert len(said) == 1
 
 
 def test_a_download_with_a_wrong_hash_is_not_kept(tmp_path, hub_folder):
     torch.save({}, tmp_path / "mine-00000000.pth")
     with pytest.raises(WeightsError, match="invalid hash value"):
-        weights_module._load_torchvision(
-            published(tmp_path / "mine-00000000.pth"), find_architecture("resnet18"), print
-        )
+        weights_module.TorchvisionWeights(published(tmp_path / "mine-00000000.pth")).read(print)
     assert list(hub_folder.iterdir()) == []
 
 

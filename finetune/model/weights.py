@@ -16,11 +16,49 @@ from finetune.model.download import Download, Say, cached_path, fetch, has_named
 from finetune.model.origin import Origin, sha256_of
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.tensors import SUFFIXES, read_tensors
-from finetune.model.timm_weights import default_preprocessing, find_timm_weights
+from finetune.model.timm_weights import TimmWeights, default_preprocessing, find_timm_weights
 
 _BUILTIN = Path(__file__).parents[1] / "data" / "builtin"
 
 _RESCALED = ("googlenet", "inception")
+
+
+@dataclass(frozen=True)
+class TorchvisionWeights:
+    """Weights of torchvision's catalogue; what `TimmWeights` is for timm's."""
+
+    entry: WeightsEnum
+
+    @property
+    def origin(self) -> str:
+        """The name of their file, for messages."""
+        return cached_path(self.entry.url).name
+
+    def pending(self) -> Download | None:
+        """Tell what would have to be fetched; None where nothing would."""
+        return None if cached_path(self.entry.url).exists() else self._download()
+
+    def read(self, say: Say) -> tuple[dict[str, Tensor], Preprocessing, Origin]:
+        """Read their tensors, after fetching them if need be, how images enter them, and where they lay.
+
+        Raises:
+            WeightsError: the file is damaged, or cannot be fetched.
+        """
+        path = cached_path(self.entry.url)
+        if not path.exists():
+            fetch(self._download(), path, say)
+        elif not has_named_hash(path):
+            say(
+                f"{path} is not the file that torchvision published (its sha256 differs); "
+                "using it all the same."
+            )
+        tensors, _ = read_tensors(path, advice="Delete it, and it is fetched again.")
+        source = Origin("cache", path.name, sha256=sha256_of(path))
+        return tensors, Preprocessing.from_weights(self.entry.transforms()), source
+
+    def _download(self) -> Download:
+        size = Preprocessing.from_weights(self.entry.transforms()).image_size
+        return Download(self.entry.url, self.entry.meta["_file_size"], size)
 
 
 @dataclass(frozen=True)
@@ -60,15 +98,13 @@ def load_weights(name: str, arch: Architecture, say: Say | None = None) -> Weigh
     if name == "none":
         return Weights(name, _default_preprocessing(arch), tensors=None, source=Origin("none", name))
     if name.startswith("builtin:"):
-        file = _find_builtin(name)
-        source = Origin("builtin", name, sha256=sha256_of(file))
-        return replace(_load_file(file, arch, say, rescaled=False), source=source)
-    if arch.of_timm and (published := find_timm_weights(name, arch)):
+        found = _load_file(_find_builtin(name), arch, say, rescaled=False)
+        assert found.source is not None
+        return replace(found, source=replace(found.source, kind="builtin", name=name))
+    if published := _find_published(name, arch):
         tensors, preprocessing, source = published.read(say)
-        return Weights(published.origin, preprocessing, tensors, source=source)
-    entry = _torchvision_entry(name, arch)
-    if entry is not None:
-        return _load_torchvision(entry, arch, say)
+        rescaled = arch.family in _RESCALED
+        return Weights(published.origin, preprocessing, tensors, transform_input=rescaled, source=source)
     path = Path(name).expanduser()
     if path.suffix in SUFFIXES or path.is_file():
         return _load_file(path, arch, say, rescaled=arch.family in _RESCALED)
@@ -87,24 +123,20 @@ def pending_download(name: str, arch: Architecture) -> Download | None:
     Raises:
         ConfigError: as `load_weights`.
     """
+    published = _find_published(name, arch)
+    return None if published is None else published.pending()
+
+
+def _find_published(name: str, arch: Architecture) -> TorchvisionWeights | TimmWeights | None:
+    """Return the published weights that `model.weights` names; None where it names something else."""
     if arch.of_timm:
-        published = find_timm_weights(name, arch)
-        return None if published is None else published.pending()
+        return find_timm_weights(name, arch)
     entry = _torchvision_entry(name, arch)
-    if entry is None or cached_path(entry.url).exists():
-        return None
-    return _download_of(entry)
-
-
-def _download_of(entry: WeightsEnum) -> Download:
-    size = Preprocessing.from_weights(entry.transforms()).image_size
-    return Download(entry.url, entry.meta["_file_size"], size)
+    return None if entry is None else TorchvisionWeights(entry)
 
 
 def _torchvision_entry(name: str, arch: Architecture) -> WeightsEnum | None:
     """Return the entry of torchvision's catalogue that a name means; None for all other weights."""
-    if arch.of_timm:
-        return None
     if name == "default":  # before paths: a folder may be called so as well
         default: WeightsEnum = weights_enum(arch.name)["DEFAULT"]
         return default
@@ -181,15 +213,3 @@ def _preprocessing_by_file_name(path: Path, arch: Architecture, say: Say) -> Pre
         f"using what {arch.name}'s default weights need ({preprocessing.image_size} px)."
     )
     return preprocessing
-
-
-def _load_torchvision(entry: WeightsEnum, arch: Architecture, say: Say) -> Weights:
-    path = cached_path(entry.url)
-    if not path.exists():
-        fetch(_download_of(entry), path, say)
-    elif not has_named_hash(path):
-        say(f"{path} is not the file that torchvision published (its sha256 differs); using it all the same.")
-    tensors, _ = read_tensors(path, advice="Delete it, and it is fetched again.")
-    preprocessing = Preprocessing.from_weights(entry.transforms())
-    source, rescaled = Origin("cache", path.name, sha256=sha256_of(path)), arch.family in _RESCALED
-    return Weights(path.name, preprocessing, tensors, transform_input=rescaled, source=source)
