@@ -7,7 +7,7 @@ import torch
 from conftest import run_finetune, write_small_config
 from run_result import result_of
 from several import draw_several
-from test_lr_search import prepare
+from test_lr_search import FAST, prepare
 from test_recipe import SEPARATED, config_of, train
 from test_resume import as_if_killed_at
 
@@ -17,6 +17,7 @@ from finetune.data.loading.sampler import EpochSampler, balanced_order
 from finetune.data.loading.transforms import eval_transform
 from finetune.experiment.loaders import build_loaders
 from finetune.experiment.lr_search import build_trial
+from finetune.model import ImageClassifier
 from finetune.training.feature_views import FeatureViews, RepeatedBatches, Source
 
 LENGTHS = ("stages.frozen.epochs=3", "stages.unfrozen.epochs=1")
@@ -151,6 +152,7 @@ KINDS = {
     "with workers": ("data.workers=2",),
     "random weights": ("model.weights=none",),
     "bfloat16": ("precision=bfloat16",),
+    "after a search": ("stages.frozen.lr=auto", *FAST),
 }
 
 
@@ -187,11 +189,23 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(how, images, tmp_path)
         assert result_of(tmp_path / name) == result_of(whole)
 
 
-def test_the_backbone_sees_each_view_once(images, tmp_path, monkeypatch):
-    from finetune.model import ImageClassifier
+@pytest.fixture
+def seen(monkeypatch):
+    """Return the sizes of all batches that a backbone has computed features of."""
+    sizes, features = [], ImageClassifier.features
+    monkeypatch.setattr(
+        ImageClassifier, "features", lambda self, x: sizes.append(len(x)) or features(self, x)
+    )
+    return sizes
 
-    seen, features = [], ImageClassifier.features
-    monkeypatch.setattr(ImageClassifier, "features", lambda self, x: seen.append(len(x)) or features(self, x))
+
+def test_what_a_search_has_computed_is_not_computed_again(images, tmp_path, seen):
+    config = write_small_config(tmp_path, images)
+    train(config, tmp_path / "run", "stages.frozen.epochs=1", "stages.frozen.lr=auto", *FAST, *LENGTHS[1:])
+    assert sum(seen) == 3 * 8 + 6  # the batches of an epoch, and the images to validate on
+
+
+def test_the_backbone_sees_each_view_once(images, tmp_path, seen):
     config = write_small_config(tmp_path, images)
     report = train(
         config, tmp_path / "run", "stages.frozen.epochs=20", "stages.frozen.views=eval", *LENGTHS[1:]

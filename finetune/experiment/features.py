@@ -54,7 +54,8 @@ def view_count(stage: StageConfig) -> int:
 def stage_loaders(experiment: Experiment, stage: StageConfig, loaders: Loaders) -> Iterator[Loaders]:
     """Provide the loaders that a stage trains with: those of the images, or loaders of their features.
 
-    The model is frozen already. Processes that load images for their features end with the stage.
+    Before the first batch is taken the model has to be frozen. What a search for the stage's rate computes of
+    its first epoch, the stage need not. Processes that load images for their features end with the stage.
     """
     if not caches_features(experiment, stage):
         yield loaders
@@ -92,5 +93,6 @@ def _in_chunks(extract: Callable[[Tensor], Tensor], size: int, images: Tensor) -
 def _bytes(experiment: Experiment, stage: StageConfig) -> int:
     """Return the size of the features that a stage keeps."""
     index, views = experiment.index, view_count(stage)
-    images = index.count("val") + (index.count("train") * views if views < stage.epochs else 0)
+    kept = views if views < stage.epochs else 1  # the first is kept until the second begins
+    images = index.count("val") + index.count("train") * kept
     return 4 * experiment.model.head.feature_width * images

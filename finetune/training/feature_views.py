@@ -63,6 +63,7 @@ class FeatureViews:
     An epoch shows the view of its number; where there are fewer views than epochs they come again in turn. An
     epoch that is computed is computed as the live training would, batch by batch, so that with as many views
     as epochs the head learns the same bits. An image that comes again within an epoch shows its next view.
+    A pass over the first epoch that came before, to find a rate, is not computed again.
     """
 
     def __init__(self, source: Source, *, batch_size: int, views: int, epochs: int) -> None:
@@ -72,6 +73,7 @@ class FeatureViews:
         self._n = len(source.others[-1])
         self._features: dict[int, Tensor] = {}  # (n, D) by view
         self._known: dict[int, Tensor] = {}  # (n,) bool by view
+        self._first_epoch: list[tuple[Tensor, ...]] = []
         self._start = (0, 0, 0)
 
     @property
@@ -90,9 +92,24 @@ class FeatureViews:
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Return batches of features (N, D), what else the head takes, and targets."""
         stage, epoch, first_batch = self._start
+        if epoch > 0:
+            self._first_epoch = []
+        elif self._first_epoch:
+            return iter(self._first_epoch[first_batch:])
+        elif first_batch == 0:
+            return self._remembered(stage)
         if epoch < self._views:
             return self._computed(stage, epoch, first_batch)
         return self._gathered(stage, epoch, first_batch)
+
+    def _remembered(self, stage: int) -> Iterator[tuple[Tensor, ...]]:
+        """Compute the first epoch, and remember it once its last batch is there."""
+        batches = []
+        for batch in self._computed(stage, 0, 0):
+            batches.append(batch)
+            if len(batches) == len(self):
+                self._first_epoch = batches
+            yield batch
 
     def _computed(self, stage: int, epoch: int, first_batch: int) -> Iterator[tuple[Tensor, ...]]:
         """Compute an epoch from its images, and what it leaves out if it is to be shown again."""

@@ -68,9 +68,9 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
         for number in range(first, len(stages)):
             over = training.recorder.early_stop_of(stages[number].name) is not None
             if reached.epoch < stages[number].epochs and not over:
-                loaders = loaders_of.of_stage(number)
-                experiment = with_found_lr(training, experiment, number, loaders)
-                run_stage(training, experiment, number, loaders, reached, tensors)
+                with stage_loaders(experiment, stages[number], loaders_of.of_stage(number)) as loaders:
+                    experiment = with_found_lr(training, experiment, number, loaders)
+                    run_stage(training, experiment, number, loaders, reached, tensors)
             reached, tensors = START, {}
     finally:
         with suppress(ResourceError):
@@ -144,11 +144,7 @@ def run_stage(
     display.show(schedule_notes(config, stage_cycle(config, optimizer).moms))
     display.show(feature_notes(experiment, stage))
     images = len(loaders.train) * config.data.images_per_step * stage.epochs
-    with (
-        display.bar(stage.name, images) as bar,
-        training.stop.deferred(),
-        stage_loaders(experiment, stage, loaders) as loaders,
-    ):
+    with display.bar(stage.name, images) as bar, training.stop.deferred():
         watch = _Watch(experiment, stage, training.recorder, display, bar)
         hooks = Hooks(
             step=watch.step,
