@@ -176,7 +176,9 @@ def test_with_several_labels_and_metadata_too(several, tmp_path):
     assert cached == live
 
 
-@pytest.mark.parametrize("how", ["2", "eval", pytest.param("null", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", ["2", *(pytest.param(how, marks=pytest.mark.slow) for how in ("eval", "null"))]
+)
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(how, images, tmp_path):
     config, whole = config_of(tmp_path, images), tmp_path / "whole"
     keys = ("stages.frozen.epochs=4", f"stages.frozen.views={how}", "stages.unfrozen.lr=slice(1e-4, 1e-2)")
