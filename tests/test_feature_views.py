@@ -156,7 +156,13 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] * (kind in ("accumulated", "random weights")))
+        for kind in KINDS
+    ],
+)
 def test_cached_is_live_to_the_last_bit(kind, images, tmp_path):
     config = write_small_config(tmp_path, images)
     for name in ("live", "cached"):

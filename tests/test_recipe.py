@@ -91,7 +91,8 @@ main()
 """
 
 
-@pytest.mark.parametrize("after", [2, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [2, 7])
 def test_a_process_that_is_killed_is_resumed_bit_for_bit(after, images, tmp_path):
     """All parts of the recipe that go together."""
     keys = [key for keys in PARTS.values() for key in keys]
