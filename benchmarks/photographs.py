@@ -318,8 +318,8 @@ RECIPES: dict[str, Trainer] = {
     "statistics of batch norm move": finetune_with(
         "stages.frozen.batch_norm=train", "stages.unfrozen.batch_norm=train"
     ),
-    "head alone, 30 epochs": finetune_with(
-        f"stages=[{{name: frozen, train: head, epochs: {HEAD_EPOCHS}, lr: 0.003}}]"
+    f"head alone, {HEAD_EPOCHS} epochs of the evaluation view": finetune_with(
+        f"stages=[{{name: frozen, train: head, epochs: {HEAD_EPOCHS}, lr: 0.003, views: eval}}]"
     ),
     FASTAI: train_fastai,
 }
