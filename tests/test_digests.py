@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from conftest import run_finetune, write_small_config
+from safetensors import safe_open
 
 from finetune.errors import CheckpointError
-from finetune.runs import create_run, open_run
+from finetune.runs import checksummed, create_run, open_run
 from finetune.runs.digests import read_checked, write_covered
 
 
@@ -150,6 +151,20 @@ def test_a_model_read_while_a_better_one_is_saved_is_one_of_the_two(tmp_path):
         while not saved.done():
             tensors, description = open_run(run.directory).load_model()
             assert tensors["a"][0] == description["epoch"]
+
+
+def test_a_file_that_gets_another_name_while_it_is_opened_is_missing(tmp_path, monkeypatch):
+    """A reader then looks for it anew; that a file is damaged would be untrue."""
+    path = tmp_path / "x.safetensors"
+
+    def renamed_first(name, **options):
+        os.rename(name, tmp_path / "y.safetensors")
+        return safe_open(name, **options)
+
+    monkeypatch.setattr(checksummed, "safe_open", renamed_first)
+    path.write_bytes(checksummed.dump_checksummed({"a": torch.ones(3)}))
+    with pytest.raises(FileNotFoundError):
+        checksummed.load_checksummed(path)
 
 
 def test_a_missing_file_of_the_list_is_named(run):

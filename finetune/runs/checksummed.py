@@ -38,8 +38,11 @@ def load_checksummed(path: Path) -> tuple[dict[str, Tensor], str]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}).") from None
+    except (SafetensorError, RuntimeError) as error:
+        path.stat()  # another process may have given it another name meanwhile
+        if isinstance(error, SafetensorError):
+            raise CheckpointError(f"{path} is damaged ({error}).") from None
+        raise
     digest, _, text = metadata.get(_SEAL, "").partition(" ")
     if digest != _digest(tensors, text):
         raise CheckpointError(f"{path} is damaged: it is not what was written (its SHA-256 differs).")
