@@ -4,13 +4,13 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 
 import pytest
 import torch
 from conftest import run_finetune, write_small_config
 from run_result import result_of
 from several import draw_several
+from test_resume import as_if_killed_at
 
 from finetune.commands.check.stage_cost import measure_stage_costs, stage_cost_loaders
 from finetune.commands.evaluate.evaluate import evaluate_split, own_index
@@ -100,13 +100,7 @@ def test_a_run_goes_on_bit_for_bit_in_and_between_stages_of_other_sizes(images, 
     of_second = [name for name in names if name.startswith("01")]
     for name in (names[1], next(reversed([n for n in names if n not in of_second])), of_second[2]):
         run = tmp_path / name
-        shutil.copytree(whole, run)
-        for path in (run / "checkpoints").glob("*.safetensors"):
-            if path.name > name:
-                path.unlink()
-        (run / "report.json").unlink()
-        status = json.loads((run / "status.json").read_text()) | {"state": "running"}
-        (run / "status.json").write_text(json.dumps(status))
+        as_if_killed_at(name, whole, run)
         result = run_finetune("train", "--resume", run)
         assert result.exit_code == 0, result.output
         assert result_of(run) == expected, name

@@ -25,8 +25,15 @@ def caches_features(experiment: Experiment, stage: StageConfig) -> bool:
     """Tell whether a stage trains on cached features."""
     if stage.features != "auto":
         return stage.features == "cached"
-    mixes = experiment.config.data.mixes  # a mixture of images has other features each time
-    return stage.only_head_learns and not mixes and _bytes(experiment, stage) <= _MOST_BYTES
+    return views_have_features(experiment, stage) and _bytes(experiment, stage) <= _MOST_BYTES
+
+
+def views_have_features(experiment: Experiment, stage: StageConfig) -> bool:
+    """Tell whether what the backbone makes of a view is the same throughout a stage.
+
+    The features of mixed images are no mixture of those of the images, and new each time.
+    """
+    return stage.only_head_learns and not experiment.config.data.mixes
 
 
 def feature_notes(experiment: Experiment, stage: StageConfig) -> Iterator[Note]:

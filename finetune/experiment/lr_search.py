@@ -17,6 +17,7 @@ from finetune.experiment.build import (
     plan_groups,
     stage_cycle,
 )
+from finetune.experiment.features import views_have_features
 from finetune.experiment.loaders import build_val_loader
 from finetune.experiment.recipe import step_options
 from finetune.lr_finder.heuristics import ORDER, Curve, choose, divergence, judge_against_chance, suggest
@@ -107,8 +108,9 @@ def build_trial(
     few = experiment.index.count("val") <= most_images
     val = loaders.val if few else build_val_loader(experiment, most_images)
     trial = stage_trial(experiment, number, Loaders(loaders.train, val, loaders.device))
-    only_head = experiment.model.only_head_learns and trial.options.mix is None
-    return head_trial(experiment, trial, most_batches, new_bar) if only_head else trial
+    if not views_have_features(experiment, experiment.config.stages[number]):
+        return trial
+    return head_trial(experiment, trial, most_batches, new_bar)
 
 
 def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
@@ -136,19 +138,15 @@ def head_trial(experiment: Experiment, trial: Trial, most_batches: int, new_bar:
     """Return the trial of the head alone, over the features that a frozen backbone gives of its batches."""
     model, device, data = experiment.model, experiment.device, experiment.config.data
     model.train()  # what is frozen stays in eval mode
-
-    def extract(images: Tensor) -> Tensor:
-        return images if images.ndim == 2 else model.features(images)  # loaders may give features already
-
     passes = min(len(trial.train), most_batches)
     most_images = most_batches * data.images_per_step
     to_look_at = data.images_per_step * passes + min(experiment.index.count("val"), most_images)
     with new_bar("features", to_look_at) as bar:
         trial.train.sampler.start_epoch(trial.stage, 0)  # type: ignore[attr-defined]
         train = compute_features(
-            extract, trial.train, device=device, most_batches=passes, progress=bar.advance_by
+            model.features, trial.train, device=device, most_batches=passes, progress=bar.advance_by
         )
-        val = compute_features(extract, trial.val, device=device, progress=bar.advance_by)
+        val = compute_features(model.features, trial.val, device=device, progress=bar.advance_by)
     batches = feature_batches(train, batch_size=data.images_per_step, seed=trial.seed)
     return replace(trial, module=model.head, train=batches, val=[val])
 

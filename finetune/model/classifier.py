@@ -61,7 +61,7 @@ class ImageClassifier(nn.Module):
         Their `features` (N, D) may take their place. `metadata` is what the head takes beside features, see
         `Head.forward`; nothing without metadata.
         """
-        features = images if images.ndim == 2 else self._backbone_features(images)
+        features = self._backbone_features(images)
         # The head is small, and rounding its logits to bfloat16 would round the loss as well.
         with torch.autocast(images.device.type, enabled=False):
             logits: Tensor = self.head(features, *metadata)
@@ -70,12 +70,14 @@ class ImageClassifier(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Turn images (N, 3, H, W) into what the head sees of them: pooled float32 features (N, D).
 
-        `head(features(images), *metadata)` is `forward(images, *metadata)`. Under a frozen backbone they can
-        be reused.
+        Features stay as they are. `head(features(images), *metadata)` is `forward(images, *metadata)`. Under
+        a frozen backbone they can be reused.
         """
         return self.head.pooled(self._backbone_features(images).float())
 
     def _backbone_features(self, images: Tensor) -> Tensor:
+        if images.ndim == 2:  # they are features already
+            return images
         normalised = (images.to(torch.float32) / 255 - self.mean) / self.std
         if self.spec.memory_format == "channels_last":
             normalised = normalised.contiguous(memory_format=torch.channels_last)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from finetune.training.events import Batches
+from finetune.training.features import in_features
 
 
 class Key(Protocol):
@@ -141,6 +142,8 @@ class FeatureViews:
 
     def _complete(self, stage: int, view: int) -> None:
         """Compute what is not known yet of a view, in the same batches as its epoch."""
+        if view in self._known and self._known[view].all():
+            return
         for keys in (self._source.order.keys(stage, view), self._source.order.left_out(stage, view)):
             first_views = _first_views(keys)
             for start in range(0, len(keys), self._batch_size):
@@ -151,9 +154,8 @@ class FeatureViews:
 
     def _pass(self, keys: Sequence[Key]) -> Iterator[tuple[Sequence[Key], Tensor, list[Tensor]]]:
         """Return the keys of each batch, their features, and what else it holds."""
-        for number, (images, *others) in enumerate(self._source.read(keys)):
-            with torch.no_grad():
-                features = self._source.extract(images.to(self._source.device, non_blocking=True)).float()
+        batches = in_features(self._source.extract, self._source.read(keys), self._source.device)
+        for number, (features, others) in enumerate(batches):
             yield keys[number * self._batch_size : (number + 1) * self._batch_size], features, others
 
     def _keep(self, view: int, keys: Sequence[Key], features: Tensor, first_views: dict[int, int]) -> None:
@@ -187,9 +189,7 @@ class RepeatedBatches:
             yield from self._computed
             return
         computed = []
-        for images, *others in self._batches:
-            with torch.no_grad():
-                features = self._extract(images.to(self._device, non_blocking=True)).float()
+        for features, others in in_features(self._extract, self._batches, self._device):
             computed.append((features, *others))
             yield computed[-1]
         self._computed = computed

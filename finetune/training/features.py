@@ -13,6 +13,22 @@ Features = tuple[Tensor, ...]
 """Pooled features of some images (N, D), float32, what else the head takes, and their targets (N, …)."""
 
 
+def in_features(
+    extract: Callable[[Tensor], Tensor], batches: Batches, device: torch.device
+) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """Return the features of each batch of images (N, D), float32, and what else the batch holds.
+
+    Args:
+        extract: from images (N, 3, H, W) to pooled features (N, D).
+        batches: images, what else the head takes, and targets.
+        device: where the model is, and the features will be.
+    """
+    for images, *others in batches:
+        with torch.no_grad():
+            features = extract(images.to(device, non_blocking=True)).float()
+        yield features, others
+
+
 def compute_features(
     extract: Callable[[Tensor], Tensor],
     batches: Batches,
@@ -31,13 +47,11 @@ def compute_features(
         progress: called after each batch with its number of images.
     """
     found: list[Features] = []
-    with torch.no_grad():
-        for number, (images, *others) in enumerate(batches, start=1):
-            values = extract(images.to(device, non_blocking=True)).float()
-            found.append((values, *(other.to(device) for other in others)))
-            progress(len(images))
-            if number == most_batches:
-                break
+    for number, (values, others) in enumerate(in_features(extract, batches, device), start=1):
+        found.append((values, *(other.to(device) for other in others)))
+        progress(len(values))
+        if number == most_batches:
+            break
     return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
