@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from finetune.lr_finder.heuristics import ORDER, Suggestion
+from finetune.lr_finder.heuristics import ORDER, Curve, Suggestion
 from finetune.lr_finder.race import Candidate, Entry, League, line_up, run_race, winner
+from finetune.lr_finder.result import LrFindResult, StartingWeights
 from finetune.lr_finder.trial import Trial
 from finetune.optim.schedule import OneCycle
 from finetune.task import SingleLabel
@@ -178,6 +179,32 @@ def test_a_task_that_is_solved_does_not_drive_the_rate_up():
     assert [candidate.solved for candidate in league.candidates] == [False, True, True]
     assert league.candidates[2].val_loss < league.candidates[1].val_loss
     assert league.winner.lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("solved", "reason"), [(True, "solves the task; of such rates"), (False, "within one standard error")]
+)
+def test_the_table_says_why_not_the_lowest_loss_won(solved, reason):
+    picked = racer(1e-3, 0.02, accuracy=1.0, solved=solved)
+    league = League((picked, racer(1e-1, 0.015, accuracy=0.99, error=0.0, solved=solved)), 1.1)
+    assert league.winner is picked
+    found = LrFindResult(
+        stage="frozen",
+        weights=StartingWeights("none"),
+        pick="race",
+        lr=1e-3,
+        found_by=("x",),
+        refusal=None,
+        suggestions=(),
+        curves=(),
+        curve=Curve((), ()),
+        league=league,
+        race_steps=6,
+        seconds=1.0,
+    )
+    guessing, why = found.league_notes()
+    assert guessing == "random guessing gives 1.1000"
+    assert reason in why
 
 
 def test_who_learns_nothing_does_not_win_however_low_the_loss():

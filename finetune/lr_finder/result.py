@@ -165,10 +165,17 @@ class LrFindResult:
             return []
         notes = [f"random guessing gives {self.league.chance_loss:.4f}"]
         if self.lr is not None and not self._is_picked(self.ranking[0]):
-            notes.append(
-                "losses within one standard error (±) of the lowest count as equal; of these rates the one "
-                "with the highest accuracy is picked"
-            )
+            won = self.league.winner
+            if won is not None and won.solved:
+                notes.append(
+                    "a loss below a fiftieth of that solves the task; of such rates the most accurate is "
+                    "picked, then the lowest"
+                )
+            else:
+                notes.append(
+                    "losses within one standard error (±) of the lowest count as equal; of these rates the "
+                    "one with the highest accuracy is picked"
+                )
         return notes
 
     def _is_picked(self, candidate: Candidate) -> bool:
