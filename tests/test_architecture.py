@@ -21,7 +21,7 @@ FLOORS = (
     {"data", "optim"},
     {"model", "machine", "display"},
     {"task"},
-    {"metrics", "packaged_weights"},
+    {"analysis", "metrics", "packaged_weights"},
     {"errors", "choices", "seed", "text", "layout", "notes", "progress", "version"},
 )
 
@@ -41,13 +41,25 @@ DOORS = {
     "rich": {"display"},
     "IPython": {"display"},
     "matplotlib": {"report"},
+    "sklearn": {"analysis", "data"},
     "timm": {"model"},
     "huggingface_hub": {"model"},
 }
 
 # Packages whose `__init__.py` holds a docstring alone: importing one of their modules must not import the
 # rest, and with it torch (`init`, `--help`) or fastai (`predict`).
-EMPTY_FACES = ("api", "commands", "config", "data", "experiment", "lr_finder", "metrics", "optim", "training")
+EMPTY_FACES = (
+    "analysis",
+    "api",
+    "commands",
+    "config",
+    "data",
+    "experiment",
+    "lr_finder",
+    "metrics",
+    "optim",
+    "training",
+)
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,0 +1,1 @@
+"""What features of images answer by themselves, without a training: pure functions of matrices."""
