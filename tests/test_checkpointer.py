@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from finetune.runs.checkpointer import SHARE, CheckpointSchedule
+from finetune.runs.checkpointer import CheckpointSchedule
+from finetune.runs.recorder import SHARE
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which epoch's model is the best one."""
+"""Which epoch's model is the best one, and when it is saved."""
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from finetune.task import SingleLabel
 from finetune.training.events import Epoch
 
 TARGETS = torch.tensor([0, 1, 0, 1])
+SCORE = SingleLabel.score
 
 
 def logits(right, sure):
@@ -50,9 +51,37 @@ def test_the_best_epoch_is_that_of_the_highest_score_then_of_the_lowest_loss(dir
     recorder = record(directory, *epochs)
     assert recorder.best.epoch == best
     assert recorder.best_weights["weight"].item() == best
+    recorder.flush()
     saved, _ = Run(directory).load_model()
     assert saved["weight"].item() == best
 
 
 def test_where_the_loss_is_monitored_accuracy_says_nothing(directory):
     assert record(directory, (4, 0.1), (3, 9.0), (4, 0.1), monitor="val_loss").best.epoch == 2
+
+
+@pytest.mark.parametrize(("epoch_seconds", "saved_at_once"), [(0.1, False), (60.0, True)])
+def test_a_model_is_saved_at_once_unless_epochs_are_shorter_than_that_takes(
+    directory, monkeypatch, epoch_seconds, saved_at_once
+):
+    now = 0.0
+    save_model = Run.save_model
+
+    def save_in_a_second(*arguments):
+        nonlocal now
+        now += 1.0
+        save_model(*arguments)
+
+    def judged(*arguments, **settings):
+        nonlocal now
+        now += epoch_seconds
+        return SCORE(*arguments, **settings)
+
+    monkeypatch.setattr("finetune.runs.recorder.time.perf_counter", lambda: now)
+    monkeypatch.setattr(Run, "save_model", save_in_a_second)
+    monkeypatch.setattr(SingleLabel, "score", judged)
+    recorder = record(directory, (1, 1.0), (2, 1.0), (3, 1.0))
+    assert Run(directory).load_model()[0]["weight"].item() == (3 if saved_at_once else 1)
+    recorder.state()  # what a checkpoint holds
+    saved, description = Run(directory).load_model()
+    assert (saved["weight"].item(), description["best"]["epoch"]) == (3, 3)

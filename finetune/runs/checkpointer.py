@@ -15,7 +15,7 @@ from finetune.errors import ResourceError, Stopped
 from finetune.machine.signals import StopSignals
 from finetune.optim.learning_rates import LearningRate, parse_lr
 from finetune.runs import Run, Stored
-from finetune.runs.recorder import RunRecorder
+from finetune.runs.recorder import SHARE, RunRecorder
 from finetune.training.averaging import WeightAverage
 from finetune.training.events import START, Moment, Reached
 from finetune.training.state import restore_model, training_tensors
@@ -33,10 +33,6 @@ class Saved:
     """Time that the run took up to here."""
     recorder: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
-
-
-SHARE = 0.02
-"""part of the time that checkpoints between epochs may take, 0–1"""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Write down a training as it goes along: every step, every epoch, and the best model so far."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from finetune.metrics.score import Scores, scores_from_dict
 from finetune.runs import HISTORY, Run
 from finetune.training.early_stopping import EarlyStopping, Stop, find_stop
 from finetune.training.events import Epoch, Step
+
+SHARE = 0.02
+"""part of the time that what is saved between epochs may take, 0–1; a model, and a checkpoint"""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class RunRecorder:
         """What was recorded of each optimizer step, by stage and number in it, from 1."""
         self.history: list[EpochRow] = []
         self._best_weights: dict[str, Tensor] | None = None
+        self._unsaved = False  # of the best model
+        self._saved_at, self._cost = -math.inf, 0.0  # when it was saved, and the seconds that this took
         self._best: tuple[EpochRow, Scores] | None = None
         self._stage: str | None = None
         self._step: int | None = None
@@ -192,7 +198,10 @@ class RunRecorder:
         self.steps.setdefault(event["stage"], {})[event["step"]] = kept
 
     def add_epoch(self, stage: str, epoch: Epoch, scores: Scores, model: nn.Module) -> EpochRow:
-        """Record one epoch, and save the model if it is the best so far.
+        """Record one epoch, and keep the model if it is the best so far.
+
+        It is saved at once, unless epochs are so short that this would take more than a few percent of the
+        time: then soon, and with the next checkpoint or `flush` at the latest.
 
         Raises:
             DivergenceError: the validation loss is not finite.
@@ -221,15 +230,28 @@ class RunRecorder:
             self._best_weights = {
                 name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()
             }
-            self._run.save_model(self._best_weights, self.best_description)
+            self._unsaved = True
+        if self._unsaved and time.perf_counter() - self._saved_at >= self._cost / SHARE:
+            self._save_best()
         self._run.write_history([asdict(row) for row in self.history])
-        self.flush()
+        self._write_steps()
         if (stop := self.early_stop_of(stage)) is not None:
             self._run.append_events([{"event": "early_stop", **asdict(stop)}])
         return row
 
     def flush(self) -> None:
-        """Write the steps that are still in memory, for instance when training stops early."""
+        """Write what is still in memory, for instance when training stops early."""
+        if self._unsaved:
+            self._save_best()
+        self._write_steps()
+
+    def _save_best(self) -> None:
+        began = time.perf_counter()
+        self._run.save_model(self.best_weights, self.best_description)
+        self._unsaved, self._saved_at = False, time.perf_counter()
+        self._cost = self._saved_at - began
+
+    def _write_steps(self) -> None:
         self._run.append_events(self._steps)
         self._steps = []
 

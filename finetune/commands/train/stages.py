@@ -72,6 +72,7 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
                     experiment = with_found_lr(training, experiment, number, loaders)
                     run_stage(training, experiment, number, loaders, reached, tensors)
             reached, tensors = START, {}
+        training.recorder.flush()
     finally:
         with suppress(ResourceError):
             training.recorder.flush()
