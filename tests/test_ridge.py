@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge as SklearnRidge
 
-from finetune.analysis.ridge import fit_ridge
+from finetune.analysis.ridge import fit_ridge, solve_ridge
 
 
 def made_up(n, d, classes=3, seed=0):
@@ -15,13 +15,25 @@ def made_up(n, d, classes=3, seed=0):
     return features, torch.nn.functional.one_hot(targets, classes).float()
 
 
+def mean_variance(values):
+    squared = torch.linalg.svdvals(values) ** 2
+    return float(squared[squared > squared.max() * 1e-10].mean())
+
+
+@pytest.mark.parametrize(("n", "d"), [(40, 6), (12, 30)])
+def test_with_one_penalty_it_is_the_same_fit(n, d):
+    features, targets = made_up(n, d)
+    quick, ours = solve_ridge(features, targets, penalty=0.5), fit_ridge(features, targets, penalties=[0.5])
+    new = made_up(5, d, seed=1)[0]
+    assert torch.allclose(quick.predict(new), ours.predict(new), atol=1e-5)
+
+
 @pytest.mark.parametrize(("n", "d"), [(40, 6), (12, 30)])
 def test_a_fit_is_scikit_learns(n, d):
     features, targets = made_up(n, d)
     ours = fit_ridge(features, targets, penalties=[0.5])
     values = (features.double() - ours.mean) / ours.scale
-    squared = torch.linalg.svdvals(values) ** 2
-    alpha = 0.5 * float(squared[squared > squared.max() * 1e-10].mean())
+    alpha = 0.5 * mean_variance(values)
     theirs = SklearnRidge(alpha=alpha).fit(values.numpy(), targets.double().numpy())
     assert torch.allclose(
         ours.predict(features), torch.tensor(theirs.predict(values.numpy())).float(), atol=1e-5
@@ -33,8 +45,7 @@ def test_what_is_left_out_has_no_part_in_its_own_prediction(n, d):
     features, targets = made_up(n, d)
     ours = fit_ridge(features, targets, penalties=[0.5])
     values = ((features.double() - ours.mean) / ours.scale).numpy()
-    squared = torch.linalg.svdvals(torch.tensor(values)) ** 2
-    alpha = 0.5 * float(squared[squared > squared.max() * 1e-10].mean())
+    alpha = 0.5 * mean_variance(torch.tensor(values))
     for image in range(n):
         others = [i for i in range(n) if i != image]
         refit = SklearnRidge(alpha=alpha).fit(values[others], targets.double().numpy()[others])
@@ -62,6 +73,7 @@ def test_features_that_never_change_and_images_that_come_twice_do_no_harm():
     assert torch.isfinite(ridge.predict(features)).all()
 
 
-def test_features_without_anything_in_them_answer_with_the_shares_of_the_classes():
-    ridge = fit_ridge(torch.ones(6, 4), torch.eye(3).repeat(2, 1))
+@pytest.mark.parametrize("fit", [fit_ridge, solve_ridge])
+def test_features_without_anything_in_them_answer_with_the_shares_of_the_classes(fit):
+    ridge = fit(torch.ones(6, 4), torch.eye(3).repeat(2, 1))
     assert torch.allclose(ridge.predict(torch.ones(1, 4)), torch.full((1, 3), 1 / 3))
