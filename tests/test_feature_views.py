@@ -1,5 +1,6 @@
 """Training a head on cached features: the bits of the live training, and views that come again."""
 
+import json
 import os
 
 import pytest
@@ -156,6 +157,14 @@ KINDS = {
 }
 
 
+def without_mention(run):
+    """Return the result of a run, but for what says whether its features were cached."""
+    result = result_of(run)
+    del result["config"]
+    result["events"] = [event for event in result["events"] if event["event"] != "first_score"]
+    return result
+
+
 @pytest.mark.parametrize(
     "kind",
     [
@@ -167,9 +176,7 @@ def test_cached_is_live_to_the_last_bit(kind, images, tmp_path):
     config = write_small_config(tmp_path, images)
     for name in ("live", "cached"):
         train(config, tmp_path / name, *LENGTHS, *KINDS[kind], f"stages.frozen.features={name}")
-    live, cached = result_of(tmp_path / "live"), result_of(tmp_path / "cached")
-    del live["config"], cached["config"]  # which say what it is
-    assert cached == live
+    assert without_mention(tmp_path / "cached") == without_mention(tmp_path / "live")
 
 
 def test_with_several_labels_and_metadata_too(several, tmp_path):
@@ -177,9 +184,7 @@ def test_with_several_labels_and_metadata_too(several, tmp_path):
     keys = (SEPARATED, "data.columns.metadata={red: number}", *LENGTHS)
     for name in ("live", "cached"):
         train(config, tmp_path / name, *keys, f"stages.frozen.features={name}")
-    live, cached = result_of(tmp_path / "live"), result_of(tmp_path / "cached")
-    del live["config"], cached["config"]  # which say what it is
-    assert cached == live
+    assert without_mention(tmp_path / "cached") == without_mention(tmp_path / "live")
 
 
 @pytest.mark.parametrize(
@@ -224,6 +229,38 @@ def test_the_backbone_sees_each_view_once(images, tmp_path, seen):
     )
     assert sum(seen) == 36  # 30 images to train on and 6 to validate on
     assert report["val"]["accuracy"] > 0.9
+
+
+def first_score_of(run):
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    first = next(number for number, event in enumerate(events) if event["event"] == "step")
+    (score,) = [event for event in events[:first] if event["event"] == "first_score"]
+    return score
+
+
+def test_a_linear_fit_to_the_features_is_shown_before_anything_is_trained(images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    result = run_finetune("train", config, "--run-dir", tmp_path / "run", *LENGTHS)
+    score = first_score_of(tmp_path / "run")["val_accuracy"]
+    line = f"ridge   accuracy {score:.2%}, of a linear fit to the features; nothing is trained yet\n"
+    assert result.stdout.index(line) < result.stdout.index("stage 1 of 2")
+    assert score > 0.8  # the colours of these images lie apart
+
+
+def test_of_images_with_several_classes_the_linear_fit_is_shown_by_its_map(several, tmp_path):
+    config = write_small_config(tmp_path, several)
+    result = run_finetune("train", config, "--run-dir", tmp_path / "run", SEPARATED, *LENGTHS)
+    score = first_score_of(tmp_path / "run")["val_map"]
+    assert f"ridge   mAP {score:.4f}, of a linear fit" in result.stdout
+    assert score > 0.8
+
+
+@pytest.mark.parametrize("key", ["stages.frozen.features=live", "stages.frozen.train=all"])
+def test_without_cached_features_there_is_no_linear_fit(key, images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    result = run_finetune("train", config, "--run-dir", tmp_path / "run", *LENGTHS, key)
+    assert result.exit_code == 0
+    assert "ridge" not in result.stdout
 
 
 def test_train_and_check_say_what_is_computed(images, tmp_path):

@@ -49,6 +49,13 @@ class Ridge(RidgeFit):
     """what each image gets from a fit to all others (N, C), float32"""
 
 
+def target_rows(targets: Tensor, classes: int) -> Tensor:
+    """Return targets as 0 and 1 (N, C), float32: classes (N,), or what is of this kind already."""
+    if targets.ndim == 2:
+        return targets.float()
+    return torch.nn.functional.one_hot(targets, classes).float()
+
+
 def solve_ridge(features: Tensor, targets: Tensor, *, penalty: float = USUAL_PENALTY) -> RidgeFit:
     """Fit targets (N, C) to features (N, D) with one penalty, and leave nothing out: many times faster."""
     mean, scale, centred = _standardised(features)

@@ -7,18 +7,22 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from finetune.analysis.ridge import solve_ridge, target_rows
 from finetune.config.sections import StageConfig
 from finetune.data.loading.dataset import TrainImages
 from finetune.data.loading.loaders import ChosenImages
 from finetune.data.metadata import stack_metadata
-from finetune.experiment.build import Experiment
+from finetune.experiment.build import Experiment, freeze_for_stage
 from finetune.experiment.loaders import loader_workers
+from finetune.metrics.score import Scores
 from finetune.notes import Note
+from finetune.progress import NewBar
 from finetune.text import counted
-from finetune.training.events import Loaders
+from finetune.training.events import Batches, Loaders
 from finetune.training.feature_views import FeatureViews, RepeatedBatches, Source
 
 _MOST_BYTES = 2 << 30  # of features that `auto` keeps in memory
+_MOST_FITTED = 10_000  # images that the first score is fitted to: more take seconds and change little
 
 
 def caches_features(experiment: Experiment, stage: StageConfig) -> bool:
@@ -90,6 +94,35 @@ def stage_loaders(experiment: Experiment, stage: StageConfig, loaders: Loaders) 
     val = RepeatedBatches(loaders.val, model.features, experiment.device)
     yield Loaders(train, val, loaders.device)
     read.end_workers()  # not after an error: what stops them at exit has to find them
+
+
+def first_scores(experiment: Experiment, number: int, loaders: Loaders, new_bar: NewBar) -> Scores:
+    """Return what ridge regression on the features of a first pass makes of the validation images.
+
+    Nothing has to be trained for it, and what it computes the stage need not compute again. Metadata has no
+    part in it; its loss means nothing. `loaders` are those of `stage_loaders`.
+    """
+    index, images = experiment.index, experiment.config.data.images_per_step
+    classes = len(index.class_names)
+    freeze_for_stage(experiment.config.stages[number], experiment.model)
+    experiment.model.train()  # what is frozen stays in eval mode
+    with new_bar("features", len(loaders.train) * images + index.count("val")) as bar:
+        loaders.train.sampler.start_epoch(number, 0)  # type: ignore[attr-defined]
+        train, train_targets = _first_and_last(loaders.train, bar.advance_by)
+        val, targets = _first_and_last(loaders.val, bar.advance_by)
+    spread = torch.linspace(0, len(train) - 1, min(len(train), _MOST_FITTED)).long()
+    fit = solve_ridge(train[spread], target_rows(train_targets[spread], classes))
+    return index.task.score(fit.predict(val), targets, index.class_names)
+
+
+def _first_and_last(batches: Batches, progress: Callable[[int], None]) -> tuple[Tensor, Tensor]:
+    """Return the features (N, D) and the targets of all batches, on the CPU."""
+    features, targets = [], []
+    for first, *_, last in batches:
+        features.append(first.cpu())
+        targets.append(last.cpu())
+        progress(len(first))
+    return torch.cat(features), torch.cat(targets)
 
 
 def _in_chunks(extract: Callable[[Tensor], Tensor], size: int, images: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from finetune.analysis.ridge import target_rows
 from finetune.choices import Split
 from finetune.data.index import Sample
 from finetune.data.loading.dataset import EvalImages
@@ -29,9 +29,7 @@ class ImageFeatures:
 
     def one_hot(self, classes: int) -> Tensor:
         """Return the targets as 0 and 1 (N, C), float32, of either kind."""
-        if self.targets.ndim == 2:
-            return self.targets.float()
-        return torch.nn.functional.one_hot(self.targets, classes).float()
+        return target_rows(self.targets, classes)
 
 
 def image_features(experiment: Experiment, split: Split, new_bar: NewBar = no_bar) -> ImageFeatures:

@@ -184,6 +184,10 @@ class RunRecorder:
         self._stage, self._step = stage, None
         self._run.append_events([{"event": "lr_find", "stage": stage, **outcome}])
 
+    def add_first_score(self, stage: str, name: Monitor, score: float) -> None:
+        """Record what a linear fit to the features reaches before a stage trains anything."""
+        self._run.append_events([{"event": "first_score", "stage": stage, name: score}])
+
     def add_step(self, stage: str, step: Step) -> None:
         """Record one optimizer step; it reaches the disk with its epoch."""
         self._step = step.step + 1
@@ -227,10 +231,7 @@ class RunRecorder:
         self.history.append(row)
         if self._is_best(row):
             self._best = row, scores
-            self._best_weights = {
-                name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()
-            }
-            self._unsaved = True
+            self._keep_weights(model)
         if self._unsaved and time.perf_counter() - self._saved_at >= self._cost / SHARE:
             self._save_best()
         self._run.write_history([asdict(row) for row in self.history])
@@ -238,6 +239,12 @@ class RunRecorder:
         if (stop := self.early_stop_of(stage)) is not None:
             self._run.append_events([{"event": "early_stop", **asdict(stop)}])
         return row
+
+    def _keep_weights(self, model: nn.Module) -> None:
+        self._best_weights = {
+            name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()
+        }
+        self._unsaved = True
 
     def flush(self) -> None:
         """Write what is still in memory, for instance when training stops early."""

@@ -21,7 +21,7 @@ from finetune.experiment.build import (
     plan_groups,
     stage_cycle,
 )
-from finetune.experiment.features import feature_notes, stage_loaders
+from finetune.experiment.features import caches_features, feature_notes, first_scores, stage_loaders
 from finetune.experiment.loaders import StageLoaders
 from finetune.experiment.lr_search import find_lr
 from finetune.experiment.recipe import build_average
@@ -69,6 +69,8 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
             over = training.recorder.early_stop_of(stages[number].name) is not None
             if reached.epoch < stages[number].epochs and not over:
                 with stage_loaders(experiment, stages[number], loaders_of.of_stage(number)) as loaders:
+                    if number == 0 and saved is None and caches_features(experiment, stages[0]):
+                        show_first_score(training, experiment, loaders)
                     experiment = with_found_lr(training, experiment, number, loaders)
                     run_stage(training, experiment, number, loaders, reached, tensors)
             reached, tensors = START, {}
@@ -88,6 +90,16 @@ def with_rates(experiment: Experiment, lrs: Sequence[LearningRate]) -> Experimen
         if stages[number].lr.auto:
             stages[number] = stages[number].model_copy(update={"lr": lr})
     return replace(experiment, config=experiment.config.model_copy(update={"stages": tuple(stages)}))
+
+
+def show_first_score(training: TrainingRun, experiment: Experiment, loaders: Loaders) -> None:
+    """Say how good a linear fit to the features of the pretrained backbone is, and write it down."""
+    name = experiment.index.task.default_monitor
+    scores = first_scores(experiment, 0, loaders, training.display.bar)
+    score = scores.map if name == "val_map" else scores.accuracy
+    training.recorder.add_first_score(experiment.config.stages[0].name, name, score)
+    shown = f"mAP {score:.4f}" if name == "val_map" else f"accuracy {score:.2%}"
+    training.display.say(f"ridge   {shown}, of a linear fit to the features; nothing is trained yet")
 
 
 def with_found_lr(training: TrainingRun, experiment: Experiment, number: int, loaders: Loaders) -> Experiment:
