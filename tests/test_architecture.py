@@ -265,6 +265,7 @@ TESTED_IN = {
     "__main__.py": "test_signals.py",
     "commands/groups.py": "test_layer_groups.py",
     "commands/prepare.py": "test_train.py",
+    "experiment/backbone_score.py": "test_rank.py",
     "experiment/build.py": "test_train.py",
     "experiment/features.py": "test_feature_views.py",
     "experiment/model.py": "test_trained_model.py",

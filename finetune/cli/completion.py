@@ -35,6 +35,11 @@ def complete_architectures(incomplete: str) -> list[str]:
     return [architecture.name for architecture in architectures(f"{incomplete}*")]
 
 
+def complete_architectures_and_keys(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the architectures that begin so, and the keys."""
+    return [*complete_architectures(incomplete), *complete_keys(ctx, incomplete)]
+
+
 def complete_runs(incomplete: str) -> list[str]:
     """Return the folders that begin so, and of those in `runs` the runs."""
     begun = sorted(str(path.parent) for path in Path("runs").glob("*/status.json"))

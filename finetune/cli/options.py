@@ -6,7 +6,13 @@ from typing import Annotated
 import typer
 
 from finetune.choices import DeviceName, Split
-from finetune.cli.completion import complete_architectures, complete_keys, complete_runs, complete_stages
+from finetune.cli.completion import (
+    complete_architectures,
+    complete_architectures_and_keys,
+    complete_keys,
+    complete_runs,
+    complete_stages,
+)
 
 # Of several commands
 ConfigFile = Annotated[
@@ -90,6 +96,28 @@ StageToShow = Annotated[
     ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 for warnings as well.")]
+
+# rank
+BackbonesOrOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="ARCH|KEY=VALUE",
+        help="Architectures, patterns such as 'resnet*', and overrides such as data.image_size=128.  "
+        "[default: those whose weights are on this machine]",
+        show_default=False,
+        autocompletion=complete_architectures_and_keys,
+    ),
+]
+DownloadWeights = Annotated[
+    bool,
+    typer.Option("--download", help="Fetch weights that are not here; without ARCH those of a short list."),
+]
+JudgeOnVal = Annotated[
+    bool, typer.Option("--val", help="Judge on the validation images, instead of on each by all others.")
+]
+WriteBackbone = Annotated[
+    bool, typer.Option("--write", help="Put the best into CONFIG; the rest of it stays as it is.")
+]
 
 # evaluate, predict
 TestTimeAugmentation = Annotated[

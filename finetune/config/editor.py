@@ -31,13 +31,8 @@ def write_stage_lr(path: Path, stage: str, lr: float | str) -> None:
     document = read_yaml(text, source)
     index = _find_stage(document, source, stage, lr)
     start, end = _find_lr(document, index, lr)
-    before, old, after = text[:start], text[start:end], text[end:]
-    gap = " " if old[-1] in "\"'" and after.startswith("#") else ""  # a number may not touch a comment
-    new = before + _in_place_of(old, write_value(lr)) + gap + after
-    content = (codecs.BOM_UTF8 if raw.startswith(codecs.BOM_UTF8) else b"") + new.encode()
     document.value["stages"][index]["lr"] = lr
-    _check(content, source, document.value)
-    _overwrite(path, content)
+    replace_text(path, raw, with_value(text, (start, end), write_value(lr)), document.value)
 
 
 def check_stage_lr(path: Path, stage: str) -> None:
@@ -49,9 +44,39 @@ def check_stage_lr(path: Path, stage: str) -> None:
     """
     document = read_yaml(decode(load_bytes(path), str(path)), str(path))
     _find_lr(document, _find_stage(document, str(path), stage, "auto"), "auto")
+    check_replaceable(path)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse a file that `replace_text` could not write.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
     with reported_disk_errors(path):
         _refuse_protected(path.resolve())
     try_writing(path.resolve())
+
+
+def with_value(text: str, span: tuple[int, int], value: str) -> str:
+    """Return a text with a value in the place of the scalar that stands at `span`."""
+    start, end = span
+    before, old, after = text[:start], text[start:end], text[end:]
+    gap = " " if old[-1] in "\"'" and after.startswith("#") else ""  # a number may not touch a comment
+    return before + _in_place_of(old, value) + gap + after
+
+
+def replace_text(path: Path, raw: bytes, text: str, expected: object) -> None:
+    """Write a config file anew, after making sure that it says what is expected.
+
+    `raw` is what it holds so far. Its permission bits stay, and so does a symbolic link.
+
+    Raises:
+        ResourceError: the file cannot be written; it is as it was.
+    """
+    content = (codecs.BOM_UTF8 if raw.startswith(codecs.BOM_UTF8) else b"") + text.encode()
+    _check(content, str(path), expected)
+    _overwrite(path, content)
 
 
 def _find_stage(document: Document, source: str, stage: str, lr: float | str) -> int:

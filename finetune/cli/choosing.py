@@ -1,0 +1,54 @@
+"""Commands that choose for a config: its backbone."""
+
+import json
+
+from finetune.cli.app import app, display_for, print_result, reported_errors
+from finetune.cli.keys import ConfigCommand
+from finetune.cli.options import (
+    AsJson,
+    BackbonesOrOverrides,
+    ConfigFile,
+    DownloadWeights,
+    JudgeOnVal,
+    Quiet,
+    WriteBackbone,
+)
+from finetune.cli.training import announce, check_has_file, defaults_notes
+from finetune.commands.settings import read_settings
+
+
+@app.command(cls=ConfigCommand)
+def rank(
+    config: ConfigFile,
+    arguments: BackbonesOrOverrides = None,
+    download: DownloadWeights = False,
+    val: JudgeOnVal = False,
+    write: WriteBackbone = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rank pretrained backbones on the images of CONFIG."""
+    with reported_errors():
+        display = display_for(as_json, quiet=quiet)
+        overrides = [argument for argument in arguments or [] if "=" in argument]
+        names = [argument for argument in arguments or [] if "=" not in argument]
+        settings = read_settings(config, overrides)[0]
+        from finetune.config.model_editor import check_model, write_model
+
+        if write:
+            check_has_file(config)
+            check_model(config)
+        announce("rank", config, display, as_json=as_json)
+        display.show(defaults_notes(config))
+        from finetune.commands.rank import rank as story
+        from finetune.commands.rank.ranking import show
+
+        ranking = story.rank(settings, names, download=download, on_val=val, display=display)
+        show(ranking, display)
+        if as_json:
+            print_result(json.dumps(ranking.to_list()))
+        elif quiet:
+            print_result(ranking.best.arch)
+        if write:
+            write_model(config, ranking.best.arch, ranking.best.weights)
+            display.say(f"written to {config}: model.arch {ranking.best.arch}")
