@@ -41,6 +41,7 @@ def _leave_the_machine_outside() -> None:
         "HOME": str(home),
         "XDG_CACHE_HOME": str(home / "cache"),
         "XDG_CONFIG_HOME": str(home / "config"),
+        "FINETUNE_CACHE_SIZE": "0",  # no test may find what another has computed
         "MPLCONFIGDIR": str(home / "matplotlib"),
         "TERM": "dumb",
         # Test processes share the cores; threads waiting for each other would take most of the time.

@@ -89,18 +89,21 @@ def build_eval_loader(
 
 
 class ChosenImages:
-    """Loads batches of the training images that a pass asks for."""
+    """Loads batches of the images that a pass asks for."""
 
     def __init__(
-        self, images: TrainImages, *, batch_size: int, workers: int = 0, pin_memory: bool = False
+        self, images: TrainImages | EvalImages, *, batch_size: int, workers: int = 0, pin_memory: bool = False
     ) -> None:
         self._chosen = _Chosen()
         self._loader = _build(
             images, self._chosen, batch_size=batch_size, workers=workers, pin_memory=pin_memory
         )
 
-    def __call__(self, keys: Sequence[TrainKey]) -> Iterator[tuple[Tensor, ...]]:
-        """Return batches of images and what belongs to them, in this order; the last may be smaller."""
+    def __call__(self, keys: Sequence[TrainKey] | Sequence[int]) -> Iterator[tuple[Tensor, ...]]:
+        """Return batches of images and what belongs to them, in this order; the last may be smaller.
+
+        The keys of training images hold the seed of their augmentation; others are positions alone.
+        """
         self._chosen.keys = keys
         return iter(self._loader)
 
@@ -109,13 +112,13 @@ class ChosenImages:
         end_workers(self._loader)
 
 
-class _Chosen(Sampler[TrainKey]):
+class _Chosen(Sampler[TrainKey | int]):
     """What the next pass loads."""
 
     def __init__(self) -> None:
-        self.keys: Sequence[TrainKey] = ()
+        self.keys: Sequence[TrainKey] | Sequence[int] = ()
 
-    def __iter__(self) -> Iterator[TrainKey]:
+    def __iter__(self) -> Iterator[TrainKey | int]:
         return iter(self.keys)
 
     def __len__(self) -> int:

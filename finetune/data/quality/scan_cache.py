@@ -1,21 +1,19 @@
 """Remember which images were good, so that only new and changed files are decoded again.
 
-A small JSON file for each data set, in the cache folder of the user's system: `$XDG_CACHE_HOME/finetune` or
-`~/.cache/finetune` on Linux. It only saves time: a file that is damaged, or a folder that cannot be written,
-is ignored without a word.
+A small JSON file for each data set, in the cache folder of the user's system. It only saves time: a file that
+is damaged, or a folder that cannot be written, is ignored without a word.
 """
 
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import PIL
-from platformdirs import user_cache_path
 
 from finetune.data.images import ImageInfo, ImageLimits
+from finetune.machine.cache import SCANS, cache_folder, write_cached
 
 
 class ScanMemory:
@@ -25,7 +23,7 @@ class ScanMemory:
         # Another Pillow, or other limits, may judge another way.
         key = "\0".join(("1", PIL.__version__, repr(limits), os.path.realpath(root)))
         digest = hashlib.blake2b(os.fsencode(key), digest_size=16).hexdigest()
-        self._file = _cache_folder() / "scans" / f"{digest}.json"
+        self._file = cache_folder() / SCANS / f"{digest}.json"
         self._known: dict[str, list[Any]] = _load(self._file)
         self._changed = False
 
@@ -45,18 +43,8 @@ class ScanMemory:
 
     def save(self) -> None:
         """Write what was learned, whole or not at all."""
-        if not self._changed:
-            return
-        temporary = None
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._file.parent, delete=False) as file:
-                temporary = file.name
-                json.dump(self._known, file)
-            os.replace(temporary, self._file)
-        except OSError:
-            if temporary is not None and os.path.exists(temporary):
-                os.unlink(temporary)
+        if self._changed:
+            write_cached(self._file, json.dumps(self._known).encode())
 
 
 def _load(file: Path) -> dict[str, list[Any]]:
@@ -73,7 +61,3 @@ def _stamp(path: Path) -> list[int] | None:
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]
-
-
-def _cache_folder() -> Path:
-    return user_cache_path("finetune", appauthor=False)

@@ -1,0 +1,100 @@
+"""Digests of what files hold, without reading again those that have not changed.
+
+A file counts as unchanged while its size and both of its times stay (the time of a change of content can be
+set back, that of a change of the entry cannot), unless these are so recent that another change might have
+left them as they are.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from finetune.data.quality.fingerprint import digest_file
+from finetune.machine.cache import DIGESTS, cache_folder, write_cached
+from finetune.machine.cores import in_threads
+
+_SETTLED = 2_000_000_000  # nanoseconds; the times of some file systems are no finer
+
+
+class Content(NamedTuple):
+    """What a file held when it was looked at."""
+
+    stamp: tuple[int, int, int]
+    """size, time of the last change of the content and of the entry, in nanoseconds"""
+    settled: bool
+    """whether another change would have shown in its stamp"""
+    digest: str
+    """of its content, as `digest_file` gives it"""
+
+
+class ContentDigests:
+    """Digests of the files of a data set, remembered in the cache folder."""
+
+    def __init__(self, root: Path) -> None:
+        """Read what is remembered of the files below a folder."""
+        key = hashlib.blake2b(os.fsencode("1\0" + os.path.realpath(root)), digest_size=16).hexdigest()
+        self._root, self._file = root, cache_folder() / DIGESTS / f"{key}.json"
+        self._known, self._changed = _load(self._file), False
+
+    def take(self, names: Sequence[str]) -> list[Content | None]:
+        """Return what each file holds; None for one that cannot be read."""
+        taken = [content for _, content in in_threads(self._take, names)]
+        for name, content in zip(names, taken, strict=True):
+            if content is not None and content.settled and self._recalled(name) != content:
+                self._known[name] = [*content.stamp, content.digest]
+                self._changed = True
+        if self._changed:
+            write_cached(self._file, json.dumps(self._known).encode())
+            self._changed = False
+        return taken
+
+    def still(self, name: str, content: Content) -> bool:
+        """Tell whether a file holds what it did, and has in between."""
+        path = self._root / name
+        if _stamp(path) != content.stamp:
+            return False
+        return content.settled or _look(path) == content.digest
+
+    def _take(self, name: str) -> Content | None:
+        path = self._root / name
+        stamp, known = _stamp(path), self._recalled(name)
+        if stamp is None:
+            return None
+        if known is not None and known.stamp == stamp:
+            return known
+        settled = max(stamp[1:]) + _SETTLED < time.time_ns()  # before it is read
+        digest = _look(path)
+        return None if digest is None or _stamp(path) != stamp else Content(stamp, settled, digest)
+
+    def _recalled(self, name: str) -> Content | None:
+        match self._known.get(name):
+            case [int(size), int(changed), int(entry), str(digest)]:
+                return Content((size, changed, entry), True, digest)
+        return None
+
+
+def _look(path: Path) -> str | None:
+    try:
+        return digest_file(path)
+    except OSError:
+        return None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _load(file: Path) -> dict[str, list[Any]]:
+    try:
+        known = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
