@@ -19,7 +19,7 @@ from finetune.data.loading.transforms import eval_transform
 from finetune.experiment.loaders import build_loaders
 from finetune.experiment.lr_search import build_trial
 from finetune.model import ImageClassifier
-from finetune.training.feature_views import FeatureViews, RepeatedBatches, Source
+from finetune.training.feature_views import FeatureViews, FixedView, Source
 
 LENGTHS = ("stages.frozen.epochs=3", "stages.unfrozen.epochs=1")
 N, BATCH = 11, 4
@@ -121,21 +121,19 @@ def test_balanced_classes_repeat_images_and_leave_others_out():
             assert features[:, 0].tolist() == [target + 0.5 for target in shown.tolist()]
 
 
-def test_batches_that_repeat_are_computed_once_and_only_kept_whole():
-    asked = []
-    batches = [(torch.full((2, 1, 1, 1), float(i)), torch.tensor([i, i])) for i in range(3)]
-
-    def extract(images):
-        asked.append(len(images))
-        return images.flatten(1)
-
-    repeated = RepeatedBatches(batches, extract, torch.device("cpu"))
-    assert len(repeated) == 3
-    next(iter(repeated))  # an interrupted pass
-    first, second = list(repeated), list(repeated)
-    assert len(asked) == 1 + 3
-    assert [targets.tolist() for _, targets in first] == [[0, 0], [1, 1], [2, 2]]
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
+def test_a_fixed_view_comes_in_the_order_of_each_epoch():
+    order = EpochSampler(N, BATCH, 0)
+    parts = (torch.arange(N) + 0.5)[:, None], torch.arange(N)
+    fixed = FixedView(order, parts, batch_size=BATCH)
+    assert len(fixed) == 2
+    for number in range(3):
+        expected = [key.position for key in order.keys(0, number)][: 2 * BATCH]
+        shown = epoch(fixed, number)
+        assert [len(targets) for _, targets in shown] == [BATCH, BATCH]
+        assert torch.cat([targets for _, targets in shown]).tolist() == expected
+        assert torch.cat([features for features, _ in shown])[:, 0].tolist() == [n + 0.5 for n in expected]
+        (last,) = epoch(fixed, number, first_batch=1)
+        assert torch.equal(last[1], shown[1][1])
 
 
 # With real networks and files

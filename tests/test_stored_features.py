@@ -8,9 +8,11 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT, draw_images, write_small_config
+from conftest import ROOT, draw_images, run_finetune, write_small_config
 from PIL import Image
+from run_result import result_of
 from several import draw_several
+from test_lr_search import FAST
 
 from finetune.config.load import load_config
 from finetune.data.images import ImageLimits
@@ -36,7 +38,8 @@ def seen(monkeypatch):
     sizes, features = [], ImageClassifier.features
 
     def watched(self, images):
-        sizes.append(len(images))
+        if images.ndim == 4:  # features are passed on
+            sizes.append(len(images))
         return features(self, images)
 
     monkeypatch.setattr(ImageClassifier, "features", watched)
@@ -346,3 +349,79 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_to_be_read(
     found = image_features(experiment, "train")
     assert found.reused == 0
     assert torch.equal(found.features, without_store(experiment, monkeypatch).features)
+
+
+# Trainings and searches
+
+EVAL = ("stages.frozen.epochs=3", "stages.frozen.views=eval", "stages.unfrozen.epochs=1")
+COMPUTED = "images were computed before"
+
+
+def train_into(folder, config, *keys):
+    result = run_finetune("train", config, "--run-dir", folder, *keys)
+    assert result.exit_code == 0, result.output
+    return result_of(folder), result.stdout
+
+
+KINDS = {
+    "evaluation views": EVAL,
+    "augmented views": ("stages.frozen.epochs=2", "stages.unfrozen.epochs=1"),
+    "a size of its own": (*EVAL, "stages.frozen.image_size=48"),
+    "accumulated": (*EVAL, "data.batch_size=4", "data.accumulate=2"),
+    "balanced": (*EVAL, "data.balance=sampler"),
+    "bfloat16": (*EVAL, "precision=bfloat16"),
+    "with workers": (*EVAL, "data.workers=2"),
+    "after a search": (*EVAL, "stages.frozen.lr=auto", *FAST),
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] * (kind not in ("evaluation views", "augmented views")))
+        for kind in KINDS
+    ],
+)
+def test_a_training_is_the_same_with_and_without_what_was_stored(kind, images, tmp_path, cache, monkeypatch):
+    config, keys = write_small_config(tmp_path, images), KINDS[kind]
+    with monkeypatch.context() as patch:
+        patch.setenv("FINETUNE_CACHE_SIZE", "0")
+        live, said = train_into(tmp_path / "live", config, *keys)
+    assert COMPUTED not in said
+    cold, said = train_into(tmp_path / "cold", config, *keys)
+    assert COMPUTED not in said
+    warm, said = train_into(tmp_path / "warm", config, *keys)
+    whole = 6 if kind == "augmented views" else 36
+    assert f"features: those of {whole} of {whole} {COMPUTED}" in said
+    for segment in segments(cache)[1:]:  # of the validation, or of the training images
+        segment.unlink()
+    damaged = bytearray(segments(cache)[0].read_bytes())
+    damaged[-1] ^= 1
+    segments(cache)[0].write_bytes(damaged)
+    half_warm, said = train_into(tmp_path / "half warm", config, *keys)
+    assert COMPUTED in said
+    assert live == cold == warm == half_warm
+
+
+def test_with_several_labels_and_metadata_too(tmp_path, monkeypatch):
+    config = write_small_config(tmp_path, draw_several(tmp_path / "several"))
+    keys = ('data.label_separator=";"', "data.columns.metadata={red: number}", *EVAL)
+    with monkeypatch.context() as patch:
+        patch.setenv("FINETUNE_CACHE_SIZE", "0")
+        live, _ = train_into(tmp_path / "live", config, *keys)
+    assert train_into(tmp_path / "cold", config, *keys)[0] == live
+    warm, said = train_into(tmp_path / "warm", config, *keys)
+    assert COMPUTED in said
+    assert warm == live
+
+
+def test_a_second_training_or_search_computes_no_image(images, tmp_path, seen):
+    config = write_small_config(tmp_path, images)
+    keys = (*EVAL, "stages.frozen.lr=auto", *FAST)
+    train_into(tmp_path / "run", config, *keys)
+    assert sum(seen) == 36 + 8 + 6 + 6  # a batch of each size twice
+    seen.clear()
+    train_into(tmp_path / "other", config, *keys, "stages.frozen.epochs=5")
+    result = run_finetune("lr-find", config, "--stage", "frozen", *keys)
+    assert result.exit_code == 0, result.output
+    assert seen == []

@@ -1,8 +1,10 @@
 """Decide whether a stage trains on cached features, and load them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,15 +13,17 @@ from finetune.analysis.ridge import solve_ridge, target_rows
 from finetune.config.sections import StageConfig
 from finetune.data.loading.dataset import TrainImages
 from finetune.data.loading.loaders import ChosenImages
-from finetune.data.metadata import stack_metadata
+from finetune.data.metadata import metadata_tensors
 from finetune.experiment.build import Experiment, freeze_for_stage
-from finetune.experiment.loaders import loader_workers
+from finetune.experiment.image_features import ImageFeatures, evaluation_features, image_features
+from finetune.experiment.loaders import image_size_of, loader_workers
 from finetune.metrics.score import Scores
 from finetune.notes import Note
-from finetune.progress import NewBar
+from finetune.progress import NewBar, no_bar
 from finetune.text import counted
 from finetune.training.events import Batches, Loaders
-from finetune.training.feature_views import FeatureViews, RepeatedBatches, Source
+from finetune.training.feature_views import FeatureViews, FixedView, Source
+from finetune.training.features import Features
 
 _MOST_BYTES = 2 << 30  # of features that `auto` keeps in memory
 _MOST_FITTED = 10_000  # images that the first score is fitted to: more take seconds and change little
@@ -62,38 +66,93 @@ def view_count(stage: StageConfig) -> int:
 
 
 @contextmanager
-def stage_loaders(experiment: Experiment, stage: StageConfig, loaders: Loaders) -> Iterator[Loaders]:
+def stage_loaders(
+    experiment: Experiment, stage: StageConfig, loaders: Loaders, new_bar: NewBar = no_bar
+) -> Iterator[tuple[Loaders, list[Note]]]:
     """Provide the loaders that a stage trains with: those of the images, or loaders of their features.
 
-    Before the first batch is taken the model has to be frozen. What a search for the stage's rate computes of
-    its first epoch, the stage need not. Processes that load images for their features end with the stage.
+    The features of evaluation views are computed now, or found where an earlier run has stored them, as the
+    notes say. Those of augmented views are computed when they are shown; before the first batch is taken the
+    model has to be frozen. What a search for the stage's rate computes of its first epoch, the stage need
+    not. Processes that load images for their features end with the stage.
     """
     if not caches_features(experiment, stage):
-        yield loaders
+        yield loaders, []
         return
-    model, data, index = experiment.model, experiment.config.data, experiment.index
-    images = loaders.train.dataset
+    data, val = experiment.config.data, image_features(experiment, "val", new_bar)
+    split = (torch.split(part, data.batch_size) for part in _on_device(experiment, val))
+    val_batches: Any = list(zip(*split, strict=True))
+    if stage.views == "eval":
+        train = train_features(experiment, stage, new_bar)
+        order: Any = loaders.train.sampler
+        view: Any = FixedView(order, _on_device(experiment, train), batch_size=data.images_per_step)
+        yield replace(loaders, train=view, val=val_batches), reuse_notes([train, val])
+        return
+    read, views = _augmented_views(experiment, stage, loaders)
+    yield replace(loaders, train=views, val=val_batches), reuse_notes([val])
+    read.end_workers()  # not after an error: what stops them at exit has to find them
+
+
+def train_features(experiment: Experiment, stage: StageConfig, new_bar: NewBar = no_bar) -> ImageFeatures:
+    """Compute, or find, the features of the training images as a stage with `views: eval` shows them."""
+    preprocessing = experiment.model.preprocessing.scaled_to(image_size_of(experiment, stage))
+    return evaluation_features(experiment, "train", preprocessing, new_bar)
+
+
+def shown_features(
+    experiment: Experiment, stage: StageConfig, positions: Sequence[int], new_bar: NewBar = no_bar
+) -> Features:
+    """Return features as `train_features`, of some of the images in an order in which they may repeat.
+
+    Where these are most of the images all are computed: in the batches of a training, which then finds them.
+    """
+    samples = experiment.index.of_split("train")
+    names = {samples[position].name for position in positions}
+    if 2 * len(names) < len(samples):
+        kept = tuple(s for s in experiment.index.samples if s.split != "train" or s.name in names)
+        experiment = replace(experiment, index=replace(experiment.index, samples=kept))
+    found = train_features(experiment, stage, new_bar)
+    rows = {sample.name: row for row, sample in enumerate(found.samples)}
+    order = [rows[samples[position].name] for position in positions]
+    return tuple(part[order].to(experiment.device) for part in found.parts)
+
+
+def reuse_notes(found: Sequence[ImageFeatures]) -> list[Note]:
+    """Say how many images have features in the store; nothing if none has."""
+    reused, images = sum(one.reused for one in found), sum(len(one.samples) for one in found)
+    text = f"features: those of {reused:,} of {images:,} images were computed before"
+    return [Note(text)] if reused else []
+
+
+def _on_device(experiment: Experiment, found: ImageFeatures) -> tuple[Tensor, ...]:
+    """Return what batches hold, the features where the head is."""
+    return (found.features.to(experiment.device), *found.parts[1:])
+
+
+def _augmented_views(
+    experiment: Experiment, stage: StageConfig, loaders: Loaders
+) -> tuple[ChosenImages, Any]:
+    """Return what reads the images of a stage, and what loads the features of their views."""
+    data, index, images = experiment.config.data, experiment.index, loaders.train.dataset
     assert isinstance(images, TrainImages)
-    rows = [None if index.metadata is None else index.metadata.encode(s.metadata) for s in images.samples]
     read = ChosenImages(
         images,
         batch_size=data.images_per_step,
         workers=loader_workers(experiment),
         pin_memory=experiment.device.type == "cuda",
     )
+    metadata = metadata_tensors(index.metadata, (sample.metadata for sample in images.samples))
     source = Source(
         order=loaders.train.sampler,
         read=read,
-        others=(*stack_metadata(rows), torch.tensor([index.target(sample) for sample in images.samples])),
-        extract=partial(_in_chunks, model.features, data.batch_size),
+        others=(*metadata, torch.tensor([index.target(sample) for sample in images.samples])),
+        extract=partial(_in_chunks, experiment.model.features, data.batch_size),
         device=experiment.device,
     )
-    train = FeatureViews(
+    views = FeatureViews(
         source, batch_size=data.images_per_step, views=view_count(stage), epochs=stage.epochs
     )
-    val = RepeatedBatches(loaders.val, model.features, experiment.device)
-    yield Loaders(train, val, loaders.device)
-    read.end_workers()  # not after an error: what stops them at exit has to find them
+    return read, views
 
 
 def first_scores(experiment: Experiment, number: int, loaders: Loaders, new_bar: NewBar) -> Scores:

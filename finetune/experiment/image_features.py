@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from finetune.analysis.ridge import target_rows
@@ -36,6 +37,11 @@ class ImageFeatures:
     """What a head takes beside the features."""
     reused: int = 0
     """How many images have features that an earlier run computed."""
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """What a batch of features holds: features, what else a head takes, and targets."""
+        return (self.features, *self.metadata, self.targets)
 
     def one_hot(self, classes: int) -> Tensor:
         """Return the targets as 0 and 1 (N, C), float32, of either kind."""

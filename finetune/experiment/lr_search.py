@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from finetune.config.config import Config
+from finetune.data.loading.loaders import ImageLoader
 from finetune.experiment.build import (
     Experiment,
     balance_weights,
@@ -17,7 +18,8 @@ from finetune.experiment.build import (
     plan_groups,
     stage_cycle,
 )
-from finetune.experiment.features import views_have_features
+from finetune.experiment.features import shown_features, views_have_features
+from finetune.experiment.image_features import image_features
 from finetune.experiment.loaders import build_val_loader
 from finetune.experiment.recipe import step_options
 from finetune.lr_finder.heuristics import ORDER, Curve, choose, divergence, judge_against_chance, suggest
@@ -27,7 +29,7 @@ from finetune.lr_finder.sweep import Range, mean_curve, range_test
 from finetune.lr_finder.trial import Trial, no_trace
 from finetune.progress import NewBar, no_bar
 from finetune.training.events import Loaders
-from finetune.training.features import compute_features, feature_batches
+from finetune.training.features import Features, compute_features, feature_batches
 
 _MOST_GUESSED = 10_000  # images; their shares of the classes are those of all, to a percent
 
@@ -136,19 +138,38 @@ def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
 
 def head_trial(experiment: Experiment, trial: Trial, most_batches: int, new_bar: NewBar = no_bar) -> Trial:
     """Return the trial of the head alone, over the features that a frozen backbone gives of its batches."""
-    model, device, data = experiment.model, experiment.device, experiment.config.data
-    model.train()  # what is frozen stays in eval mode
+    data, device = experiment.config.data, experiment.device
     passes = min(len(trial.train), most_batches)
-    most_images = most_batches * data.images_per_step
-    to_look_at = data.images_per_step * passes + min(experiment.index.count("val"), most_images)
-    with new_bar("features", to_look_at) as bar:
-        trial.train.sampler.start_epoch(trial.stage, 0)  # type: ignore[attr-defined]
-        train = compute_features(
-            model.features, trial.train, device=device, most_batches=passes, progress=bar.advance_by
+    val = trial.val
+    if isinstance(val, ImageLoader):
+        index = experiment.index.thinned("val", most_batches * data.images_per_step)
+        val = [image_features(replace(experiment, index=index), "val", new_bar).parts]
+    train = _first_features(experiment, trial, passes, new_bar)
+    return replace(
+        trial,
+        module=experiment.model.head,
+        train=feature_batches(train, batch_size=data.images_per_step, seed=trial.seed),
+        val=[compute_features(experiment.model.features, val, device=device)],
+    )
+
+
+def _first_features(experiment: Experiment, trial: Trial, passes: int, new_bar: NewBar) -> Features:
+    """Return the features of the first batches of a stage's first epoch."""
+    model, stage = experiment.model, experiment.config.stages[trial.stage]
+    images, sampler = passes * experiment.config.data.images_per_step, trial.train.sampler
+    if isinstance(trial.train, ImageLoader) and stage.views == "eval":
+        shown = sampler.keys(trial.stage, 0)[:images]  # type: ignore[attr-defined]
+        return shown_features(experiment, stage, [key.position for key in shown], new_bar)
+    model.train()  # what is frozen stays in eval mode
+    with new_bar("features", images) as bar:
+        sampler.start_epoch(trial.stage, 0)  # type: ignore[attr-defined]
+        return compute_features(
+            model.features,
+            trial.train,
+            device=experiment.device,
+            most_batches=passes,
+            progress=bar.advance_by,
         )
-        val = compute_features(model.features, trial.val, device=device, progress=bar.advance_by)
-    batches = feature_batches(train, batch_size=data.images_per_step, seed=trial.seed)
-    return replace(trial, module=model.head, train=batches, val=[val])
 
 
 def _sweep(trial: Trial, config: Config, new_bar: NewBar) -> list[Curve]:

@@ -172,27 +172,40 @@ class FeatureViews:
         return view in self._known and bool(self._known[view][[key.position for key in keys]].all())
 
 
-class RepeatedBatches:
-    """Loads the features of images in the same batches every time, and computes them the first time."""
+class FixedView:
+    """Loads features that are there in batches, in the order in which each epoch shows the images."""
 
-    def __init__(self, batches: Batches, extract: Callable[[Tensor], Tensor], device: torch.device) -> None:
-        """Prepare to load; `batches` has a length."""
-        self._batches, self._extract, self._device = batches, extract, device
-        self._computed: list[tuple[Tensor, ...]] = []
+    def __init__(self, order: Order, parts: tuple[Tensor, ...], *, batch_size: int) -> None:
+        """Prepare to load.
+
+        Args:
+            order: which images an epoch shows.
+            parts: the features (N, D) of all training images, what else the head takes, and targets.
+            batch_size: of a training batch.
+        """
+        self._order, self._parts, self._batch_size = order, parts, batch_size
+        self._start = (0, 0, 0)
+
+    @property
+    def sampler(self) -> Self:
+        """What chooses the epoch: the loader itself."""
+        return self
+
+    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch that the next pass goes through, and with which batch it begins."""
+        self._start = stage, epoch, first_batch
 
     def __len__(self) -> int:
-        return len(self._batches)  # type: ignore[arg-type]
+        """Count the batches of an epoch; a last one that is not full is left out."""
+        return len(self._parts[0]) // self._batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Return batches of features (N, D), what else the head takes, and targets."""
-        if self._computed:
-            yield from self._computed
-            return
-        computed = []
-        for features, others in in_features(self._extract, self._batches, self._device):
-            computed.append((features, *others))
-            yield computed[-1]
-        self._computed = computed
+        stage, epoch, first_batch = self._start
+        positions = [key.position for key in self._order.keys(stage, epoch)]
+        for batch in range(first_batch, len(self)):
+            rows = positions[batch * self._batch_size : (batch + 1) * self._batch_size]
+            yield tuple(part[rows] for part in self._parts)
 
 
 def _first_views(keys: Sequence[Key]) -> dict[int, int]:

@@ -61,14 +61,16 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
 
     The best model of all stages is in the recorder, and in the run directory, afterwards.
     """
-    loaders_of = StageLoaders(experiment)
+    loaders_of, display = StageLoaders(experiment), training.display
     first, reached, tensors = (0, START, {}) if saved is None else (saved.stage, saved.reached, saved.tensors)
     stages = experiment.config.stages
     try:
         for number in range(first, len(stages)):
             over = training.recorder.early_stop_of(stages[number].name) is not None
             if reached.epoch < stages[number].epochs and not over:
-                with stage_loaders(experiment, stages[number], loaders_of.of_stage(number)) as loaders:
+                images = loaders_of.of_stage(number)
+                with stage_loaders(experiment, stages[number], images, display.bar) as (loaders, notes):
+                    display.show(notes)
                     if number == 0 and saved is None and caches_features(experiment, stages[0]):
                         show_first_score(training, experiment, loaders)
                     experiment = with_found_lr(training, experiment, number, loaders)
