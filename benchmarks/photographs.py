@@ -19,6 +19,7 @@ price in forward passes for an image.
 import argparse
 import json
 import math
+import os
 import re
 import resource
 import statistics
@@ -31,6 +32,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+os.environ["FINETUNE_CACHE_SIZE"] = "0"  # what is timed is a first training
 
 FASTAI = "fastai fine_tune"
 HEAD_EPOCHS = 30

@@ -18,7 +18,7 @@ from finetune.version import VERSION
 
 COMMANDS = (
     *("train", "lr-find", "evaluate", "predict", "groups", "check", "rank"),
-    *("models", "optimizers", "init", "schema"),
+    *("models", "optimizers", "init", "schema", "cache"),
 )
 
 

@@ -168,6 +168,13 @@ PredictionsFile = Annotated[
     ),
 ]
 
+# cache
+TrimCache = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Remove what was unused for longest until so much is left: 1GB, 0."),
+]
+ClearCache = Annotated[bool, typer.Option("--clear", help="Remove everything.")]
+
 # models, optimizers, init
 Pattern = Annotated[
     str,

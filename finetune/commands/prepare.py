@@ -4,6 +4,7 @@ from finetune.config.config import Config
 from finetune.display import Display
 from finetune.experiment.build import Experiment, build_experiment
 from finetune.experiment.read_data import read_data
+from finetune.machine.cache import most_feature_bytes
 from finetune.machine.device import choose_device, keep_large_buffers
 
 
@@ -11,9 +12,11 @@ def prepare(config: Config, display: Display) -> Experiment:
     """Read the data, build the model, and show what was noticed: of the data before a download begins.
 
     Raises:
-        FinetuneError: images, weights, names or a device that are not as the config says.
+        FinetuneError: images, weights, names or a device that are not as the config says; or the environment
+            sets a size of the cache that is none.
     """
     keep_large_buffers()
+    most_feature_bytes()  # not an hour later
     device = choose_device(config.device)
     data = read_data(config, display.bar)
     display.show(data.notes)

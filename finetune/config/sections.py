@@ -196,7 +196,8 @@ class StageConfig(Section):
     features: Features = "auto"
     """Where only the head learns: `cached` computes what the frozen backbone makes of a view of an image
     once, and trains the head on that; `live` computes it for every epoch. The result is the same to the last
-    bit. `auto` is `cached` as long as the features fit into 2 GiB of memory."""
+    bit. `auto` is `cached` as long as the features fit into 2 GiB of memory. Later runs find those of
+    evaluation views in the user's cache folder, see docs/features.md."""
 
     views: Views = None
     """How many augmented views of each image a stage of the head alone shows. Where they are fewer than its
