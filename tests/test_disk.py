@@ -68,6 +68,25 @@ def test_a_full_disk_costs_a_checkpoint_and_nothing_that_was_saved(config, small
     assert run_finetune("train", "--resume", run).exit_code == 0
 
 
+@pytest.mark.parametrize("remount", ["", "ro"])
+def test_a_cache_on_a_disk_that_is_full_or_read_only_costs_a_training_nothing(
+    remount, config, small_disk, tmp_path, monkeypatch
+):
+    disk = small_disk(64 * 2**10)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
+    monkeypatch.setenv("FINETUNE_CACHE_SIZE", "1GB")
+    (disk / "other").write_bytes(bytes(60 * 2**10))
+    if remount:
+        subprocess.run(["mount", "-o", f"remount,{remount}", disk], check=True)
+    for name in ("first", "second"):
+        result = run_finetune("train", config, "--run-dir", tmp_path / name, "stages.frozen.views=eval")
+        assert result.exit_code == 0, result.output
+        assert "computed before" not in result.stdout
+        assert result.stderr == ""
+    assert not list(disk.rglob("*.tmp"))
+    assert not list(disk.rglob("*.safetensors"))
+
+
 def test_a_file_survives_a_write_that_the_disk_refuses(small_disk):
     file = small_disk(MIB) / "file"
     write_bytes(file, b"before")
