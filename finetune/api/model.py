@@ -200,7 +200,7 @@ class Model:
                 None if data is None else Path(data),
                 split=split,
                 display=Display(sys.stdout, quiet=quiet),
-            )
+            ).scores
 
     def __repr__(self) -> str:
         listed = ", ".join(self.classes[:_LISTED]) + (", …" if len(self.classes) > _LISTED else "")

@@ -17,6 +17,11 @@ class Prediction:
     probability reaches their threshold, which may be none"""
     probabilities: Mapping[str, float]
     """probability of each class, 0–1, the most probable first; with `top_k`, of that many and of `labels`"""
+    certainty: float | None = None
+    """the probability of the whole answer, 0–1: that of `label`, or that `labels` are right and all; None for
+    an image that cannot be read"""
+    unlike: bool | None = None
+    """whether the image is unlike all that the model was trained on; None where that is not known"""
     error: str | None = None
     """why the image cannot be read; it has no labels and no probabilities then"""
 
@@ -34,4 +39,6 @@ class Prediction:
 def from_command(answer: CommandPrediction) -> Prediction:
     """Return what the command answers, as this package does."""
     probabilities = {one.name: one.probability for one in answer.classes}
-    return Prediction(answer.image, tuple(answer.labels), probabilities, answer.error)
+    return Prediction(
+        answer.image, tuple(answer.labels), probabilities, answer.certainty, answer.unlike, answer.error
+    )

@@ -153,6 +153,17 @@ MetadataOfImages = Annotated[
     ),
 ]
 TopK = Annotated[int, typer.Option(min=1, help="How many classes to give for each image.")]
+LeastCertainty = Annotated[
+    float | None,
+    typer.Option(
+        "--unsure",
+        min=0,
+        max=1,
+        metavar="P",
+        help="Mark answers with a calibrated probability below P (0–1) as unsure.",
+        show_default=False,
+    ),
+]
 IgnoreErrors = Annotated[
     bool, typer.Option("--ignore-errors", help="Exit with 0 even if an image cannot be read.")
 ]

@@ -15,6 +15,7 @@ from finetune.cli.options import (
     Device,
     IgnoreErrors,
     Images,
+    LeastCertainty,
     MetadataOfImages,
     PredictionsFile,
     Quiet,
@@ -40,17 +41,19 @@ def evaluate(
 ) -> None:
     """Score a run on its own validation images, or on others."""
     with reported_errors():
+        from finetune.commands.evaluate.confidence import show_confidence
         from finetune.commands.evaluate.evaluate import evaluate as story
         from finetune.report.scores import headline, show_scores
 
         display = display_for(as_json, quiet=quiet)
-        scores, trained = story(run, data, split=split, device=device, display=display, tta=tta)
+        found = story(run, data, split=split, device=device, display=display, tta=tta)
         if as_json:
-            print_result(json.dumps(scores.to_dict() | trained.about_tta()))
+            print_result(json.dumps(found.to_dict()))
         elif quiet:
-            print_result(headline(scores))
+            print_result(headline(found.scores))
         else:
-            show_scores(display, scores)
+            show_scores(display, found.scores)
+            show_confidence(found.confidence, display)
 
 
 @app.command()
@@ -59,6 +62,7 @@ def predict(
     images: Images,
     metadata: MetadataOfImages = None,
     top_k: TopK = 3,
+    unsure: LeastCertainty = None,
     tta: TestTimeAugmentation = False,
     ignore_errors: IgnoreErrors = False,
     device: Device = "auto",
@@ -75,7 +79,7 @@ def predict(
         if as_json and as_csv:
             raise ConfigError("--json and --csv cannot both go to stdout; choose one.")
         check_predictions_file(output, inputs=[*images, *map(Path, metadata or ())])
-        from finetune.commands.predict.output import csv_text, json_text, output_of
+        from finetune.commands.predict.output import csv_text, json_text, output_of, remarks_summary
         from finetune.commands.predict.predict import predict as story
 
         display = display_for(as_json or as_csv)
@@ -83,13 +87,15 @@ def predict(
         look = partial(story, metadata=metadata or (), top_k=top_k, device=device, tta=tta)
         answers = look(run, images, display=progress)
         if output is not None:
-            write_file(output, (csv_text if output.suffix.lower() == ".csv" else json_text)(answers))
+            write_file(output, (csv_text if output.suffix.lower() == ".csv" else json_text)(answers, unsure))
             display.say(f"{counted(len(answers), 'prediction')} written to {output}")
         if as_json or as_csv:
-            print_result((json_text if as_json else csv_text)(answers), end="")
+            print_result((json_text if as_json else csv_text)(answers, unsure), end="")
         elif output is None:
-            shown = output_of(answers)
+            shown = output_of(answers, unsure)
             display.table(shown.table_header, list(map(shown.table_row, answers)), paths=("image",))
+        for line in remarks_summary(answers, unsure):
+            progress.say(line)
         if unread := sum(answer.error is not None for answer in answers):
             display.warn(f"{unread:,} of {counted(len(answers), 'image')} could not be read")
             if not ignore_errors:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from finetune.errors import CheckpointError, ResourceError
 from finetune.machine.files import publish, stage_bytes, staged, write_json
-from finetune.runs.names import CLASSES, DIGESTS, FILES, MODEL, SPLIT, STARTED, WEIGHTS
+from finetune.runs.names import CLASSES, DIGESTS, FILES, KNOWN, MODEL, SPLIT, STARTED, WEIGHTS
 
-COVERED = (WEIGHTS, MODEL, CLASSES, SPLIT, FILES, STARTED)
+COVERED = (WEIGHTS, MODEL, KNOWN, CLASSES, SPLIT, FILES, STARTED)
 """Files in the list, in the order in which those that change together are written."""
 
 TRIES = 5

@@ -35,6 +35,7 @@ from finetune.runs.names import (
     EVENTS,
     FILES,
     HISTORY,
+    KNOWN,
     LOCK,
     LR_FIND,
     LR_FIND_PLOT,
@@ -213,6 +214,20 @@ class Run:
         """Save the weights and all that is needed to rebuild the model and its preprocessing, or neither."""
         contents = {WEIGHTS: dump_checksummed(state), MODEL: json_bytes(description)}
         write_covered(self.directory, contents)
+
+    def save_assessment(self, description: Mapping[str, object], known: Mapping[str, torch.Tensor]) -> None:
+        """Save what was found out of the model after its training, with its description, or neither."""
+        write_covered(self.directory, {MODEL: json_bytes(description), KNOWN: dump_checksummed(known)})
+
+    def load_known(self) -> dict[str, torch.Tensor] | None:
+        """Load the features of known images that `save_assessment` saved; None where there are none.
+
+        Raises:
+            CheckpointError: the file is damaged, or was changed.
+        """
+        if KNOWN not in read_list(self.directory) or not (self / KNOWN).exists():
+            return None  # not finished, of an earlier version, or a copy of the model alone
+        return load_checksummed(find_valid(self / KNOWN))[0]
 
     def load_model(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Load what `save_model` saved.

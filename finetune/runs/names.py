@@ -2,6 +2,7 @@
 
 MODEL = "model.json"
 WEIGHTS = "model.safetensors"
+KNOWN = "known.safetensors"
 STARTED = "started.json"
 CONFIG = "config.yaml"
 CLASSES = "classes.json"

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from finetune.analysis.novelty import KnownImages
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
 from finetune.data.loading.transforms import Transform, eval_transform
@@ -59,6 +60,10 @@ class TrainedModel:
     """What is asked of each image: its class, or its classes."""
     thresholds: tuple[float, ...] | None = None
     """Probability from which on each class is given; None where an image has the most probable one."""
+    temperature: float = 1.0
+    """What logits are divided by, so that probabilities are what they say."""
+    known: KnownImages | None = None
+    """Features of images that it was trained on; None where the training has not come to its end."""
     mirrored: bool = False
     """Whether training showed it mirrored images as well."""
     tta: bool = False
@@ -76,6 +81,25 @@ class TrainedModel:
     def answering(self) -> nn.Module:
         """What turns batches of what `transform` makes, and metadata, into logits (N, C)."""
         return MeanOverViews(self.model) if self.tta else self.model
+
+    def answer(self, images: Tensor, *metadata: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits (N, C) and the features (N, D) of what `transform` makes of images."""
+        first = images[:, 0] if self.tta else images
+        features = self.model.features(first)
+        logits = self.answering(images, *metadata) if self.tta else self.model.head(features, *metadata)
+        return logits, features
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the calibrated probability of each class (N, C)."""
+        return self.task.probabilities(logits.double() / self.temperature)
+
+    @property
+    def calibrated_thresholds(self) -> tuple[float, ...] | None:
+        """The thresholds on the calibrated probabilities; None where an image has the most probable class."""
+        if self.thresholds is None:
+            return None
+        logits = torch.tensor(self.thresholds, dtype=torch.float64).clamp(0, 1).logit()
+        return tuple((logits / self.temperature).sigmoid().tolist())
 
     @property
     def views(self) -> int:
@@ -118,6 +142,7 @@ class TrainedModel:
             task=task,
             thresholds=_thresholds(description) if task.multilabel else None,
             mirrored=bool(description.get("mirrored")),
+            temperature=float(description.get("temperature", 1.0)),
         )
 
 
@@ -160,7 +185,9 @@ def load_trained(directory: Path, device: torch.device) -> TrainedModel:
     state, description = _read_model(run)
     with _reported_damage(run):
         model = rebuild_classifier(description["model"], state).to(device)
-        return TrainedModel.described(run, model, description, device)
+        trained = TrainedModel.described(run, model, description, device)
+        known = _known_images(run) if "temperature" in description else None  # else of an earlier model
+        return replace(trained, known=known)
 
 
 def unfinished_warning(trained: TrainedModel) -> str | None:
@@ -223,6 +250,11 @@ def _reported_damage(run: Run) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run / MODEL} is damaged or was changed ({error!r}).") from None
+
+
+def _known_images(run: Run) -> KnownImages | None:
+    tensors = run.load_known()
+    return None if tensors is None else KnownImages(tensors["directions"], float(tensors["threshold"]))
 
 
 def _thresholds(description: Mapping[str, Any]) -> tuple[float, ...]:

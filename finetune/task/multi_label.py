@@ -136,9 +136,21 @@ class MultiLabel:
         assert thresholds is not None  # every model of several labels has them
         return probabilities >= torch.tensor(thresholds, dtype=torch.float64)
 
+    def certainty(self, probabilities: Tensor, assigned: Tensor) -> Tensor:
+        """Return the product over the classes, as if each were there or not whatever the others are."""
+        return torch.where(assigned, probabilities, 1 - probabilities).prod(1)
+
+    def is_right(self, assigned: Tensor, targets: Tensor) -> Tensor:
+        """Tell which images are given all their classes and no other."""
+        return (assigned == targets.bool()).all(1)
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean binary cross-entropies over the classes."""
+        return label_losses(logits, targets)
+
     def judge(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
         """Return the mean binary cross-entropies, and the subset accuracy at the best thresholds."""
-        return label_losses(logits, targets), label_accuracy(logits, targets)
+        return self.losses(logits, targets), label_accuracy(logits, targets)
 
     def score(
         self,

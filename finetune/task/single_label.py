@@ -117,9 +117,21 @@ class SingleLabel:
         best = probabilities.argmax(1)
         return functional.one_hot(best, probabilities.shape[1]).bool()
 
+    def certainty(self, probabilities: Tensor, assigned: Tensor) -> Tensor:
+        """Return the probability of the class that is given."""
+        return (probabilities * assigned).sum(1)
+
+    def is_right(self, assigned: Tensor, targets: Tensor) -> Tensor:
+        """Tell which images are given their class."""
+        return assigned.gather(1, targets[:, None])[:, 0]
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropies."""
+        return class_losses(logits, targets)
+
     def judge(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
         """Return the cross-entropies, and the share of images whose most probable class is right."""
-        return class_losses(logits, targets), accuracy(logits, targets)
+        return self.losses(logits, targets), accuracy(logits, targets)
 
     def score(
         self,

@@ -136,6 +136,18 @@ class Task(Protocol):
         """Tell which classes each image is given (N, C), at the thresholds that `score` has chosen."""
         ...
 
+    def certainty(self, probabilities: Tensor, assigned: Tensor) -> Tensor:
+        """Return the probability (N,) that a model gives its whole answer, which is what `assigned` tells."""
+        ...
+
+    def is_right(self, assigned: Tensor, targets: Tensor) -> Tensor:
+        """Tell which images (N,) are given exactly the classes that they have."""
+        ...
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each image (N,), in nats."""
+        ...
+
     def judge(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
         """Return the loss of each image (N,), in nats, and the accuracy."""
         ...

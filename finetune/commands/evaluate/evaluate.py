@@ -1,9 +1,14 @@
 """The story of `finetune evaluate`: score a finished run on its own images or on another folder."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from finetune.choices import DeviceName, Split
+from finetune.commands.evaluate.confidence import Confidence, judge_confidence
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.match_classes import match_classes
@@ -22,6 +27,20 @@ from finetune.text import counted
 from finetune.training.inference import compute_logits
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model is worth on some images."""
+
+    trained: TrainedModel
+    scores: Scores
+    confidence: Confidence
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as `evaluate --json` documents it."""
+        confidence = {"confidence": self.confidence.to_dict()}
+        return self.scores.to_dict() | confidence | self.trained.about_tta()
+
+
 def evaluate(
     run_dir: Path,
     data: Path | None,
@@ -30,8 +49,8 @@ def evaluate(
     device: DeviceName,
     display: Display,
     tta: bool = False,
-) -> tuple[Scores, TrainedModel]:
-    """Score the best model of a run; return the scores and the model.
+) -> Evaluation:
+    """Score the best model of a run.
 
     Args:
         run_dir: directory of the run.
@@ -50,15 +69,17 @@ def evaluate(
     trained = load_trained(run_dir, choose_device(device)).with_tta(tta)
     if warning := unfinished_warning(trained):
         display.warn(warning)
-    return evaluate_trained(trained, data, split=split, display=display), trained
+    return evaluate_trained(trained, data, split=split, display=display)
 
 
-def evaluate_trained(trained: TrainedModel, data: Path | None, *, split: Split, display: Display) -> Scores:
+def evaluate_trained(
+    trained: TrainedModel, data: Path | None, *, split: Split, display: Display
+) -> Evaluation:
     """Score a model that is loaded; arguments and errors are those of `evaluate`."""
     if trained.tta:
         display.say(views_line(trained))
     if data is None:
-        return evaluate_split(trained, own_index(trained), split, display.bar)
+        return _evaluation(trained, own_index(trained), split, display.bar)
     found = match_classes(
         data, trained.class_names, columns=trained.columns, metadata=trained.metadata, split=split
     )
@@ -68,22 +89,35 @@ def evaluate_trained(trained: TrainedModel, data: Path | None, *, split: Split, 
         display.warn(f"left out, not among the model's classes: {_counted(found.unknown)}")
     if found.missing:
         display.warn(f"classes of the model without an image here: {', '.join(found.missing)}")
-    return evaluate_split(trained, index, "test", display.bar)
+    return _evaluation(trained, index, "test", display.bar)
+
+
+def _evaluation(trained: TrainedModel, index: ImageIndex, split: Split, new_bar: NewBar) -> Evaluation:
+    logits, targets = split_logits(trained, index, split, new_bar)
+    scores = trained.task.score(logits, targets, trained.class_names, trained.thresholds)
+    return Evaluation(trained, scores, judge_confidence(trained, logits, targets))
 
 
 def evaluate_split(trained: TrainedModel, index: ImageIndex, split: Split, new_bar: NewBar) -> Scores:
     """Score a model on one split of an index whose targets are the model's classes."""
+    logits, targets = split_logits(trained, index, split, new_bar)
+    return trained.task.score(logits, targets, trained.class_names, trained.thresholds)
+
+
+def split_logits(
+    trained: TrainedModel, index: ImageIndex, split: Split, new_bar: NewBar
+) -> tuple[Tensor, Tensor]:
+    """Return the logits (N, C) and the targets of the images of a split, on the CPU."""
     images = index.count(split)
     if not images:
         raise DataError(f"The run has no {split} images; it has {_splits(index)}.")
     with new_bar(f"evaluating {split}", images) as bar:
-        logits, targets = compute_logits(
+        return compute_logits(
             trained.answering,
             eval_loader(trained, index, split),
             device=trained.device,
             done=lambda batches: bar.advance_to(min(batches * trained.batch_size, images)),
         )
-    return trained.task.score(logits, targets, trained.class_names, trained.thresholds)
 
 
 def eval_loader(trained: TrainedModel, index: ImageIndex, split: Split) -> ImageLoader:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 from finetune.commands.predict.prediction import Prediction
+from finetune.text import counted
 
 
 class Output(Protocol):
@@ -28,55 +29,124 @@ class Output(Protocol):
         ...
 
 
-def output_of(predictions: Sequence[Prediction]) -> Output:
-    """Return how the predictions of a model are written; where there are none, like those of one class."""
+def output_of(predictions: Sequence[Prediction], least: float | None = None) -> Output:
+    """Return how the predictions of a model are written; where there are none, like those of one class.
+
+    Answers that are less certain than `least` are marked as unsure.
+    """
     several = any(prediction.task.multilabel for prediction in predictions)
-    return MultiLabelOutput() if several else SingleLabelOutput()
+    return MultiLabelOutput(least) if several else SingleLabelOutput(least)
 
 
-def json_text(predictions: Sequence[Prediction]) -> str:
+def json_text(predictions: Sequence[Prediction], least: float | None = None) -> str:
     """Return predictions as one JSON list."""
-    output = output_of(predictions)
+    output = output_of(predictions, least)
     return json.dumps([output.json_object(prediction) for prediction in predictions]) + "\n"
 
 
-def csv_text(predictions: Sequence[Prediction]) -> str:
+def csv_text(predictions: Sequence[Prediction], least: float | None = None) -> str:
     """Return predictions as CSV with a header."""
-    output, text = output_of(predictions), io.StringIO(newline="")
+    output, text = output_of(predictions, least), io.StringIO(newline="")
     writer = csv.DictWriter(text, output.csv_header, lineterminator="\n")
     writer.writeheader()
     writer.writerows(row for prediction in predictions for row in output.csv_rows(prediction))
     return text.getvalue()
 
 
-class SingleLabelOutput:
+def remarks_summary(predictions: Sequence[Prediction], least: float | None) -> list[str]:
+    """Say of how many images an answer is unsure, or the model knows nothing like them; nothing for none."""
+    read = [prediction for prediction in predictions if prediction.error is None]
+    lines = []
+    if least is not None:
+        unsure = sum(bool(prediction.unsure(least)) for prediction in read)
+        lines.append(f"unsure (a probability below {least:g}): {unsure:,} of {counted(len(read), 'image')}")
+    if unlike := sum(bool(prediction.unlike) for prediction in read):
+        share = f"{unlike:,} of {counted(len(read), 'image')}"
+        lines.append(
+            f"unlike anything that the model was trained on: {share}; what it says of them means little"
+        )
+    return lines
+
+
+class _Remarks:
+    """What both kinds of output say of an answer as a whole."""
+
+    def __init__(self, least: float | None = None) -> None:
+        self.least = least
+
+    def flags(self, prediction: Prediction) -> dict[str, object]:
+        """Return what JSON says of it: `unsure` only where it was asked for."""
+        flags: dict[str, object] = {"certainty": prediction.certainty, "unlike": prediction.unlike}
+        return flags if self.least is None else flags | {"unsure": prediction.unsure(self.least)}
+
+    def remark(self, prediction: Prediction) -> str:
+        """Return what the table on screen says of it."""
+        unsure = self.least is not None and prediction.unsure(self.least)
+        return ", ".join(["unsure"] * bool(unsure) + ["unlike"] * bool(prediction.unlike)) or "–"
+
+    def csv_rows(self, prediction: Prediction) -> list[dict[str, object]]:
+        """Return a row for each of the most probable classes, or one for the error."""
+        if prediction.error is not None:
+            return [{"image": prediction.image, "error": prediction.error}]
+        flags = self.flags(prediction)
+        del flags["certainty"]
+        marks = {name: "" if flag is None else int(bool(flag)) for name, flag in flags.items()}
+        return [
+            {"image": prediction.image, "rank": rank, "class": answer.name, "probability": answer.probability}
+            | marks
+            for rank, answer in enumerate(prediction.classes, start=1)
+        ]
+
+
+class SingleLabelOutput(_Remarks):
     """The most probable class, and those that come next."""
 
-    csv_header: ClassVar[tuple[str, ...]] = ("image", "rank", "class", "probability", "error")
-    table_header: ClassVar[tuple[str, ...]] = ("image", "class", "probability", "next most probable")
+    csv_header: ClassVar[tuple[str, ...]] = (
+        "image",
+        "rank",
+        "class",
+        "probability",
+        "unsure",
+        "unlike",
+        "error",
+    )
+    table_header: ClassVar[tuple[str, ...]] = (
+        "image",
+        "class",
+        "probability",
+        "next most probable",
+        "remark",
+    )
 
     def json_object(self, prediction: Prediction) -> dict[str, object]:
         """Return the most probable classes."""
         classes = [{"class": one.name, "probability": one.probability} for one in prediction.classes]
-        return {"image": prediction.image, "predictions": classes, "error": prediction.error}
-
-    def csv_rows(self, prediction: Prediction) -> list[dict[str, object]]:
-        """Return a row for each of the most probable classes."""
-        return _csv_rows(prediction)
+        answer = {"image": prediction.image, "predictions": classes}
+        return answer | self.flags(prediction) | {"error": prediction.error}
 
     def table_row(self, prediction: Prediction) -> tuple[str, ...]:
         """Return the most probable class, its probability, and the next ones."""
         if prediction.error is not None:
-            return prediction.image, "–", "–", prediction.error
+            return prediction.image, "–", "–", prediction.error, "–"
         best, *others = prediction.classes
-        return prediction.image, best.name, f"{best.probability:.2%}", ", ".join(map(str, others))
+        next_ones = ", ".join(map(str, others))
+        return prediction.image, best.name, f"{best.probability:.2%}", next_ones, self.remark(prediction)
 
 
-class MultiLabelOutput:
+class MultiLabelOutput(_Remarks):
     """All classes that an image has, and the most probable of those that it has not."""
 
-    csv_header: ClassVar[tuple[str, ...]] = ("image", "rank", "class", "probability", "assigned", "error")
-    table_header: ClassVar[tuple[str, ...]] = ("image", "labels", "next most probable")
+    csv_header: ClassVar[tuple[str, ...]] = (
+        "image",
+        "rank",
+        "class",
+        "probability",
+        "assigned",
+        "unsure",
+        "unlike",
+        "error",
+    )
+    table_header: ClassVar[tuple[str, ...]] = ("image", "labels", "next most probable", "remark")
 
     def json_object(self, prediction: Prediction) -> dict[str, object]:
         """Return the labels, and the most probable classes with their thresholds."""
@@ -88,12 +158,13 @@ class MultiLabelOutput:
             "image": prediction.image,
             "labels": prediction.labels,
             "predictions": classes,
+            **self.flags(prediction),
             "error": prediction.error,
         }
 
     def csv_rows(self, prediction: Prediction) -> list[dict[str, object]]:
         """Return a row for each of the most probable classes and of those that the image has."""
-        rows = _csv_rows(prediction)
+        rows = super().csv_rows(prediction)
         for row, answer in zip(rows, prediction.classes, strict=False):  # an error has a row, and no class
             row["assigned"] = int(answer.given)
         return rows
@@ -101,16 +172,8 @@ class MultiLabelOutput:
     def table_row(self, prediction: Prediction) -> tuple[str, ...]:
         """Return the labels, and the most probable of the other classes."""
         if prediction.error is not None:
-            return prediction.image, "–", prediction.error
+            return prediction.image, "–", prediction.error, "–"
         labels = [answer for answer in prediction.classes if answer.given]
         others = [answer for answer in prediction.classes[: prediction.top_k] if not answer.given]
-        return prediction.image, ", ".join(map(str, labels)) or "–", ", ".join(map(str, others))
-
-
-def _csv_rows(prediction: Prediction) -> list[dict[str, object]]:
-    if prediction.error is not None:
-        return [{"image": prediction.image, "error": prediction.error}]
-    return [
-        {"image": prediction.image, "rank": rank, "class": answer.name, "probability": answer.probability}
-        for rank, answer in enumerate(prediction.classes, start=1)
-    ]
+        given, not_given = ", ".join(map(str, labels)) or "–", ", ".join(map(str, others))
+        return prediction.image, given, not_given, self.remark(prediction)

@@ -11,7 +11,7 @@ from torch import Tensor
 from finetune.choices import DeviceName
 from finetune.commands.evaluate.evaluate import views_line
 from finetune.commands.predict.inputs import PredictionInput, read_inputs
-from finetune.commands.predict.prediction import Answer, Prediction
+from finetune.commands.predict.prediction import Answer, Prediction, Verdict
 from finetune.data.images import ImageError, convert_image, read_image
 from finetune.data.metadata import metadata_tensors
 from finetune.display import Display
@@ -88,9 +88,9 @@ def _predict_batch(
     good = [(image, one) for image, one in zip(read_images, inputs, strict=True) if isinstance(image, Tensor)]
     answers = iter(_answers(trained, good, top_k))
     return [
-        Prediction(str(one.path), next(answers), None, top_k, trained.task)
+        Prediction(str(one.path), *next(answers), None, top_k, trained.task)
         if isinstance(image, Tensor)
-        else Prediction(str(one.path), (), image.reason, top_k, trained.task)
+        else Prediction(str(one.path), (), None, None, image.reason, top_k, trained.task)
         for one, image in zip(inputs, read_images, strict=True)
     ]
 
@@ -113,24 +113,29 @@ def preprocess(one: PredictionInput, trained: TrainedModel) -> Tensor:
 
 def _answers(
     trained: TrainedModel, good: Sequence[tuple[Tensor, PredictionInput]], top_k: int
-) -> list[tuple[Answer, ...]]:
+) -> list[Verdict]:
     """Return the most probable classes of each image, and all that are given."""
     if not good:
         return []
     inputs = [torch.stack([image for image, _ in good])]
     inputs += metadata_tensors(trained.metadata, [one.metadata for _, one in good])
     with torch.inference_mode():
-        logits = trained.answering(*(one.to(trained.device) for one in inputs))
+        logits, features = trained.answer(*(one.to(trained.device) for one in inputs))
     task, names = trained.task, trained.class_names
-    thresholds = trained.thresholds or [None] * len(names)
-    probabilities = task.probabilities(logits.cpu())
+    thresholds = trained.calibrated_thresholds or [None] * len(names)
+    assigned = task.assigned(task.probabilities(logits.cpu()), trained.thresholds)
+    probabilities = trained.probabilities(logits.cpu())
+    certainties = task.certainty(probabilities, assigned).tolist()
+    unlike = [None] * len(good) if trained.known is None else trained.known.unlike(features.cpu()).tolist()
     ranked = probabilities.sort(dim=1, descending=True, stable=True)
-    given = task.assigned(probabilities, trained.thresholds).gather(1, ranked.indices)
+    given = assigned.gather(1, ranked.indices)
     answers = []
-    for row in zip(ranked.indices.tolist(), ranked.values.tolist(), given.tolist(), strict=True):
+    columns = (ranked.indices.tolist(), ranked.values.tolist(), given.tolist(), certainties, unlike)
+    for *row, certainty, is_unlike in zip(*columns, strict=True):
         classes = [
             Answer(names[target], probability, has_it, thresholds[target])
             for target, probability, has_it in zip(*row, strict=True)
         ]
-        answers.append(tuple(a for rank, a in enumerate(classes) if rank < top_k or a.given))
+        kept = tuple(a for rank, a in enumerate(classes) if rank < top_k or a.given)
+        answers.append(Verdict(kept, certainty, is_unlike))
     return answers

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
+from finetune.analysis.calibration import Calibration
 from finetune.choices import Split
 from finetune.commands.evaluate.ablation import Ablation, ablate_metadata, show_ablations
 from finetune.commands.evaluate.evaluate import evaluate_split
+from finetune.commands.train.assess import assess
 from finetune.commands.train.stages import TrainingRun, resolved_config
 from finetune.display import duration
 from finetune.experiment.build import Experiment
@@ -108,23 +110,24 @@ class Verdict:
     """By split; "val" is always there."""
     ablations: Sequence[Ablation]
     findings: Sequence[Finding]
+    calibration: Calibration
     report: Mapping[str, Any]
     """The content of report.json."""
 
 
 def judge_run(training: TrainingRun, experiment: Experiment) -> Verdict:
-    """Score the best model on the test images, if there are any, and diagnose its curves."""
+    """Assess the best model, score it on the test images if there are any, and diagnose its curves."""
     display = training.display
     scores = {"val": training.recorder.best_scores}
-    ablations: list[Ablation] = []
-    if experiment.index.count("test") or experiment.index.metadata is not None:
-        trained = best_model(training, experiment)
-        if experiment.index.count("test"):
-            scores["test"] = evaluate_split(trained, experiment.index, "test", display.bar)
-        ablations = ablate_metadata(trained, experiment.index, display.bar)
+    trained = best_model(training, experiment)
+    calibration = assess(trained, experiment.index, training.recorder.best_description, display.bar)
+    if experiment.index.count("test"):
+        scores["test"] = evaluate_split(trained, experiment.index, "test", display.bar)
+    ablations = ablate_metadata(trained, experiment.index, display.bar)
     findings = diagnose_run(training, experiment)
     report = build_report(training, experiment, scores, ablations, findings)
-    return Verdict(scores, ablations, findings, report)
+    report["calibration"] = calibration.to_dict()
+    return Verdict(scores, ablations, findings, calibration, report)
 
 
 def write_report(training: TrainingRun, experiment: Experiment, verdict: Verdict) -> None:
@@ -151,6 +154,7 @@ def show_report(training: TrainingRun, experiment: Experiment, verdict: Verdict)
         best = f"best model (stage {recorder.best.stage}, epoch {recorder.best.epoch})"
         display.say(f"\n{best} on {'validation' if split == 'val' else 'test'} images:")
         show_scores(display, of_split)
+    display.say(f"\n{verdict.calibration}")
     metric = resolved_monitor(experiment.config)
     show_ablations(verdict.ablations, recorder.best_scores, metric, display)
     if verdict.findings:

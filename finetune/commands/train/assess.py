@@ -1,0 +1,77 @@
+"""What is found out of the best model once it is trained: how sure it may be, and what it knows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finetune.analysis.calibration import (
+    Calibration,
+    calibration_error,
+    cross_calibrated,
+    fit_temperature,
+    reliability,
+)
+from finetune.analysis.novelty import know_images
+from finetune.choices import Split
+from finetune.commands.evaluate.evaluate import eval_loader
+from finetune.data.index import ImageIndex
+from finetune.progress import NewBar
+from finetune.runs.trained_model import TrainedModel
+from finetune.training.features import Features, compute_features
+
+_MOST_KNOWN = 2000  # training images whose features are kept
+
+
+def assess(
+    trained: TrainedModel, index: ImageIndex, description: Mapping[str, Any], new_bar: NewBar
+) -> Calibration:
+    """Calibrate the best model of a run, learn what it knows, and write both down beside its weights.
+
+    Validation images give the temperature, and the distance from which on an image is unlike those that the
+    model was trained on; of many training images it keeps some, evenly spaced.
+    """
+    known = index.thinned("train", _MOST_KNOWN)
+
+    def look(split: Split) -> Features:
+        loader, model = eval_loader(trained, known, split), trained.model
+        return compute_features(model.features, loader, device=trained.device, progress=bar.advance_by)
+
+    with new_bar("assessing", known.count("train") + known.count("val")) as bar:
+        (train, *_), (val, *metadata, targets) = look("train"), look("val")
+    calibration = calibrate(trained, logits_of(trained, val, metadata), targets.cpu())
+    images = know_images(train.cpu(), val.cpu())
+    trained.run.save_assessment(
+        {**description, "temperature": calibration.temperature},
+        {"directions": images.directions, "threshold": torch.tensor(images.threshold, dtype=torch.float64)},
+    )
+    return calibration
+
+
+def logits_of(trained: TrainedModel, features: Tensor, metadata: Sequence[Tensor]) -> Tensor:
+    """Return the logits (N, C), on the CPU, of features (N, D) and metadata."""
+    with torch.no_grad():
+        logits: Tensor = trained.model.head(features, *metadata)
+    return logits.cpu()
+
+
+def calibrate(trained: TrainedModel, logits: Tensor, targets: Tensor) -> Calibration:
+    """Return the temperature of a model by its logits (N, C), and what it changes on other images.
+
+    Where it would raise their loss, as it may where there are few images, it is 1 and changes nothing.
+    """
+    task = trained.task
+    assigned = task.assigned(task.probabilities(logits), trained.thresholds)
+    right = task.is_right(assigned, targets)
+
+    def error_and_loss(scaled: Tensor) -> tuple[float, float]:
+        certainty = task.certainty(task.probabilities(scaled), assigned)
+        return calibration_error(reliability(certainty, right)), float(task.losses(scaled, targets).mean())
+
+    before = error_and_loss(logits.double())
+    after = error_and_loss(cross_calibrated(logits, targets, task.losses))
+    if after[1] >= before[1]:
+        return Calibration(1.0, error=(before[0], before[0]), loss=(before[1], before[1]))
+    temperature = fit_temperature(logits, targets, task.losses)
+    return Calibration(temperature, error=(before[0], after[0]), loss=(before[1], after[1]))
