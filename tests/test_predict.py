@@ -2,12 +2,13 @@ import csv
 import errno
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import draw_images, run_finetune
 
-from finetune.commands.predict.output import output_of
+from finetune.commands.predict.output import output_of, remarks_summary
 from finetune.commands.predict.prediction import Answer, Prediction
 from finetune.task import MultiLabel, SingleLabel
 
@@ -85,7 +86,8 @@ def test_an_empty_folder_is_an_error(small_run, tmp_path):
 def prediction(task, *, top_k=2, error=None):
     """Return an answer for two classes, of which the first is given; or why there is none."""
     classes = () if error else (Answer("cat", 0.7, True, 0.6), Answer("dog", 0.5, False, 0.9))
-    return Prediction("a.png", classes, error, top_k, task)
+    certainty, unlike = (None, None) if error else (0.7, True)
+    return Prediction("a.png", classes, certainty, unlike, error, top_k, task)
 
 
 def test_one_class_is_written_without_labels_and_thresholds():
@@ -93,26 +95,57 @@ def test_one_class_is_written_without_labels_and_thresholds():
     assert output.json_object(prediction(SingleLabel())) == {
         "image": "a.png",
         "predictions": [{"class": "cat", "probability": 0.7}, {"class": "dog", "probability": 0.5}],
+        "certainty": 0.7,
+        "unlike": True,
         "error": None,
     }
-    assert output.csv_header == ("image", "rank", "class", "probability", "error")
-    assert [tuple(row) for row in output.csv_rows(prediction(SingleLabel()))] == [output.csv_header[:-1]] * 2
-    assert output.table_row(prediction(SingleLabel())) == ("a.png", "cat", "70.00%", "dog 50.00%")
-    assert len(output.table_header) == 4
+    assert output.csv_header == ("image", "rank", "class", "probability", "unsure", "unlike", "error")
+    for row in output.csv_rows(prediction(SingleLabel())):
+        assert set(row) == set(output.csv_header) - {"unsure", "error"}
+        assert row["unlike"] == 1
+    assert output.table_row(prediction(SingleLabel())) == ("a.png", "cat", "70.00%", "dog 50.00%", "unlike")
+    assert len(output.table_header) == 5
+
+
+@pytest.mark.parametrize("task", [SingleLabel(), MultiLabel()])
+def test_an_answer_below_the_limit_is_marked_as_unsure(task):
+    for least, unsure in ((0.6, False), (0.7, False), (0.8, True)):
+        output = output_of([prediction(task)], least)
+        assert output.json_object(prediction(task))["unsure"] is unsure
+        assert {row["unsure"] for row in output.csv_rows(prediction(task))} == {int(unsure)}
+        assert output.table_row(prediction(task))[-1] == ("unsure, unlike" if unsure else "unlike")
+    assert "unsure" not in output_of([prediction(task)]).json_object(prediction(task))
+
+
+def test_what_is_remarked_is_summed_up():
+    answers = [prediction(SingleLabel()), prediction(SingleLabel(), error="truncated")]
+    assert remarks_summary(answers, 0.8) == [
+        "unsure (a probability below 0.8): 1 of 1 image",
+        "unlike all that the model was trained on: 1 of 1 image; its answers there mean little",
+    ]
+    assert remarks_summary([replace(answers[0], unlike=None)], None) == []
 
 
 def test_several_classes_are_written_with_what_decides_on_each():
     answer = prediction(MultiLabel(), top_k=1)
     output = output_of([answer])
-    assert list(output.json_object(answer)) == ["image", "labels", "predictions", "error"]
+    assert list(output.json_object(answer)) == [
+        "image",
+        "labels",
+        "predictions",
+        "certainty",
+        "unlike",
+        "error",
+    ]
     assert output.json_object(answer)["labels"] == ["cat"]
     assert output.json_object(answer)["predictions"] == [
         {"class": "cat", "probability": 0.7, "threshold": 0.6}
     ]
-    assert output.csv_header == ("image", "rank", "class", "probability", "assigned", "error")
+    columns = ("image", "rank", "class", "probability", "assigned", "unsure", "unlike", "error")
+    assert output.csv_header == columns
     assert [row["assigned"] for row in output.csv_rows(answer)] == [1, 0]
-    assert output.table_row(prediction(MultiLabel())) == ("a.png", "cat 70.00%", "dog 50.00%")
-    assert output.table_header == ("image", "labels", "next most probable")
+    assert output.table_row(prediction(MultiLabel())) == ("a.png", "cat 70.00%", "dog 50.00%", "unlike")
+    assert output.table_header == ("image", "labels", "next most probable", "remark")
 
 
 @pytest.mark.parametrize("task", [SingleLabel(), MultiLabel()])
@@ -121,7 +154,7 @@ def test_an_image_that_cannot_be_read_has_a_row_with_the_reason(task):
     output = output_of([answer])
     assert output.csv_rows(answer) == [{"image": "a.png", "error": "truncated"}]
     row = output.table_row(answer)
-    assert (row[0], row[1], row[-1], len(row)) == ("a.png", "–", "truncated", len(output.table_header))
+    assert (row[0], row[1], row[-2], len(row)) == ("a.png", "–", "truncated", len(output.table_header))
     assert output.json_object(answer)["predictions"] == []
 
 

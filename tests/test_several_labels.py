@@ -31,6 +31,7 @@ from finetune.data.table import Columns
 from finetune.errors import ConfigError, DataError
 from finetune.metrics.multi_label import label_probabilities
 from finetune.model.preprocessing import Preprocessing
+from finetune.runs.trained_model import load_trained
 from finetune.task import MultiLabel, SingleLabel
 
 NAMES = Columns(label_separator=";")
@@ -354,7 +355,9 @@ def test_the_split_says_all_classes_of_an_image(run, data):
 def test_evaluating_gives_the_scores_of_the_report(run):
     result = run_finetune("evaluate", run, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == read(run, "report.json")["val"]
+    scores = json.loads(result.stdout)
+    assert 0 <= scores.pop("confidence")["expected_calibration_error"] <= 1
+    assert scores == read(run, "report.json")["val"]
     shown = run_finetune("evaluate", run, "--split", "train").stdout
     assert "all labels right" in shown
 
@@ -378,7 +381,8 @@ def test_an_image_gets_all_classes_at_or_above_their_threshold(run, data):
     result = run_finetune("predict", run, data, "--json", "--top-k", 1)
     assert result.exit_code == 0, result.output
     answers = json.loads(result.stdout)
-    thresholds = dict(zip(("blue", "green", "red"), read(run, "model.json")["thresholds"], strict=True))
+    calibrated = load_trained(run, torch.device("cpu")).calibrated_thresholds
+    thresholds = dict(zip(("blue", "green", "red"), calibrated, strict=True))
     truth = [set(row["label"].split(";")) - {""} for row in csv.DictReader(data.read_text().splitlines())]
     assert np.mean([set(a["labels"]) == t for a, t in zip(answers, truth, strict=True)]) > 0.6
     for answer in answers:
@@ -392,7 +396,7 @@ def test_an_image_gets_all_classes_at_or_above_their_threshold(run, data):
 def test_csv_says_of_each_class_whether_it_is_assigned(run, data):
     result = run_finetune("predict", run, data, "--csv", "--top-k", 1)
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
-    assert list(rows[0]) == ["image", "rank", "class", "probability", "assigned", "error"]
+    assert list(rows[0]) == ["image", "rank", "class", "probability", "assigned", "unsure", "unlike", "error"]
     whole = json.loads(run_finetune("predict", run, data, "--json").stdout)
     for answer in whole:
         mine = [row for row in rows if row["image"] == answer["image"]]
@@ -407,7 +411,7 @@ def test_the_table_gives_labels_then_what_comes_next(run, data, tmp_path):
     )
     assert result.exit_code == 3
     head, all_three, none, broken = result.stdout.splitlines()[:4]
-    assert head.split() == ["image", "labels", "next", "most", "probable"]
+    assert head.split() == ["image", "labels", "next", "most", "probable", "remark"]
     assert all(colour in all_three for colour in COLOURS)
     assert " –  " in none
     assert "not an image" in broken
@@ -427,6 +431,7 @@ def test_what_is_beside_an_image_helps_to_give_several_classes(data, tmp_path):
     answers = run_finetune("predict", tmp_path / "run", data, "--json")
     assert len(json.loads(answers.stdout)) == 64
     own = json.loads(run_finetune("evaluate", tmp_path / "run", "--json").stdout)
+    del own["confidence"]
     assert own == read(tmp_path / "run", "report.json")["val"]
     keys = ["data.columns.label=[red, green, blue]", "data.columns.metadata=[red]"]
     refused = run_finetune("train", config, "--run-dir", tmp_path / "other", *keys)

@@ -88,8 +88,9 @@ def test_a_prediction_is_the_softmax_of_the_mean_logits_over_the_views(mirrored_
     result = run_finetune("predict", mirrored_run, *paths, "--tta", "--json")
     assert "the mean over 4 views of each image, mirrored ones too" in result.stderr
     answers = json.loads(result.stdout)
-    probabilities = expected_logits(mirrored_run, paths).softmax(1)
-    assert set(answers[0]) == {"image", "predictions", "error"}
+    temperature = json.loads((mirrored_run / "model.json").read_text())["temperature"]
+    probabilities = (expected_logits(mirrored_run, paths) / temperature).softmax(1)
+    assert set(answers[0]) == {"image", "predictions", "certainty", "unlike", "error"}
     for answer, expected in zip(answers, probabilities, strict=True):
         given = sorted((entry["class"], entry["probability"]) for entry in answer["predictions"])
         assert [value for _, value in given] == pytest.approx(expected.tolist(), abs=1e-6)

@@ -67,8 +67,13 @@ class Model:
     @property
     def thresholds(self) -> dict[str, float] | None:
         """The probability from which on an image has each class; None for a model that gives one class."""
-        given = self._trained.thresholds
+        given = self._trained.calibrated_thresholds
         return None if given is None else dict(zip(self.classes, given, strict=True))
+
+    @property
+    def temperature(self) -> float:
+        """What the logits of `module` are divided by to give calibrated probabilities."""
+        return self._trained.temperature
 
     @property
     def metadata_columns(self) -> tuple[str, ...]:

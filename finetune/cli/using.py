@@ -26,6 +26,7 @@ from finetune.cli.options import (
 )
 from finetune.errors import ConfigError
 from finetune.machine.files import write_file
+from finetune.notes import Note
 from finetune.text import counted
 
 
@@ -82,8 +83,7 @@ def predict(
         from finetune.commands.predict.output import csv_text, json_text, output_of, remarks_summary
         from finetune.commands.predict.predict import predict as story
 
-        display = display_for(as_json or as_csv)
-        progress = display_for(as_json or as_csv, quiet=quiet)
+        display, progress = display_for(as_json or as_csv), display_for(as_json or as_csv, quiet=quiet)
         look = partial(story, metadata=metadata or (), top_k=top_k, device=device, tta=tta)
         answers = look(run, images, display=progress)
         if output is not None:
@@ -94,12 +94,10 @@ def predict(
         elif output is None:
             shown = output_of(answers, unsure)
             display.table(shown.table_header, list(map(shown.table_row, answers)), paths=("image",))
-        for line in remarks_summary(answers, unsure):
-            progress.say(line)
+        progress.show(map(Note, remarks_summary(answers, unsure)))
         if unread := sum(answer.error is not None for answer in answers):
             display.warn(f"{unread:,} of {counted(len(answers), 'image')} could not be read")
-            if not ignore_errors:
-                raise typer.Exit(3)
+        raise typer.Exit(3 if unread and not ignore_errors else 0)
 
 
 def check_predictions_file(path: Path | None, *, inputs: Sequence[Path]) -> None:

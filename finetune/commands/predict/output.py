@@ -62,9 +62,7 @@ def remarks_summary(predictions: Sequence[Prediction], least: float | None) -> l
         lines.append(f"unsure (a probability below {least:g}): {unsure:,} of {counted(len(read), 'image')}")
     if unlike := sum(bool(prediction.unlike) for prediction in read):
         share = f"{unlike:,} of {counted(len(read), 'image')}"
-        lines.append(
-            f"unlike anything that the model was trained on: {share}; what it says of them means little"
-        )
+        lines.append(f"unlike all that the model was trained on: {share}; its answers there mean little")
     return lines
 
 
