@@ -22,6 +22,7 @@ from finetune.runs.trained_model import TrainedModel
 from finetune.training.features import Features, compute_features
 
 _MOST_KNOWN = 2000  # training images whose features are kept
+_MOST_JUDGED = 10_000  # validation images that choose a temperature and a distance
 
 
 def assess(
@@ -30,15 +31,15 @@ def assess(
     """Calibrate the best model of a run, learn what it knows, and write both down beside its weights.
 
     Validation images give the temperature, and the distance from which on an image is unlike those that the
-    model was trained on; of many training images it keeps some, evenly spaced.
+    model was trained on. Of many images of either kind some are taken, evenly spaced.
     """
-    known = index.thinned("train", _MOST_KNOWN)
+    index = index.thinned("train", _MOST_KNOWN).thinned("val", _MOST_JUDGED)
 
     def look(split: Split) -> Features:
-        loader, model = eval_loader(trained, known, split), trained.model
+        loader, model = eval_loader(trained, index, split), trained.model
         return compute_features(model.features, loader, device=trained.device, progress=bar.advance_by)
 
-    with new_bar("assessing", known.count("train") + known.count("val")) as bar:
+    with new_bar("assessing", index.count("train") + index.count("val")) as bar:
         (train, *_), (val, *metadata, targets) = look("train"), look("val")
     calibration = calibrate(trained, logits_of(trained, val, metadata), targets.cpu())
     images = know_images(train.cpu(), val.cpu())
