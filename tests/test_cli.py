@@ -232,7 +232,7 @@ def test_the_schema_is_json():
 def test_output_into_a_closed_pipe_ends_quietly(small_run, images):
     command = f"{sys.executable} -m finetune predict {small_run} {images} --csv | head -1"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert result.stdout == "image,rank,class,probability,error\n"
+    assert result.stdout == "image,rank,class,probability,unsure,unlike,error\n"
     assert "Traceback" not in result.stderr
     assert "BrokenPipe" not in result.stderr
 
@@ -406,7 +406,7 @@ def test_a_shell_completes(line, completed, tmp_path):
         ("lr-find {config} lr_finder.steps=30", [r"lr: \d.*"]),
         ("evaluate {run}", [r"accuracy 100\.00%   loss .*   \(6 images\)"]),
         ("predict {run} {image} -o all.csv", ["1 prediction written to all.csv"]),
-        ("predict {run} {image}", ["image .*probability.*", r".*cat00\.png .*%"]),
+        ("predict {run} {image}", ["image .*probability.*", r".*cat00\.png .*%  –"]),
     ],
 )
 def test_a_quiet_command_prints_its_result_only(images, small_run, tmp_path, command, lines):
