@@ -419,9 +419,11 @@ def test_a_second_training_or_search_computes_no_image(images, tmp_path, seen):
     config = write_small_config(tmp_path, images)
     keys = (*EVAL, "stages.frozen.lr=auto", *FAST)
     train_into(tmp_path / "run", config, *keys)
-    assert sum(seen) == 36 + 8 + 6 + 6  # a batch of each size twice
+    assert sum(seen) == 36 + 8 + 6 + 6 + 36  # a batch of each size twice; in the end by the best model
     seen.clear()
     train_into(tmp_path / "other", config, *keys, "stages.frozen.epochs=5")
+    assert sum(seen) == 36  # by the best model, in the end
+    seen.clear()
     result = run_finetune("lr-find", config, "--stage", "frozen", *keys)
     assert result.exit_code == 0, result.output
     assert seen == []
