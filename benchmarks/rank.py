@@ -13,7 +13,7 @@ all images), by `rank --val` in each fold, and after training, with standard err
 Kendall's tau with the order after training, and the regret in points: how far the training of its first, and
 the best of its first three, is behind the best training. "The larger the better" ranks by what a forward pass
 costs (parameters times pixels). "Training with another fold" ranks by one fold's training and is judged by
-the others: how far one training itself can tell.
+the others: how far one training itself can tell. A last table has the same for the networks at one size.
 """
 
 import argparse
@@ -155,34 +155,45 @@ def show(title: str, rows: list[Row]) -> None:
             error = standard_error(torch.tensor(values))
             cells.append(f"{mean(values):.1f} ± {100 * error:.1f}%")
         print(f"| {row['arch']} | {row['size']} | {' | '.join(cells)} |")
-    show_orders(title, rows)
+    groups = [[row for row in rows if row["size"] == size] for size in sorted({row["size"] for row in rows})]
+    show_orders(f"{title}: {len(rows)} networks and sizes ranked by", [rows])
+    if min(map(len, groups)) > 1 and len(groups) > 1:
+        show_orders(f"{title}: networks of one size, mean over the sizes", groups)
 
 
-def show_orders(title: str, rows: list[Row]) -> None:
-    """Print Kendall's tau and the regret of each way to rank."""
-    truth = [mean(joined(row["trained"])) for row in rows]
-    folds = range(len(rows[0]["trained"]))
-    ways = {
-        "`rank`": [([mean(row["left_out"]) for row in rows], truth)],
-        "`rank --val`, one fold": [([mean(row["val"][fold]) for row in rows], truth) for fold in folds],
-        "the larger the better": [([row["parameters"] * row["size"] ** 2 for row in rows], truth)],
-        "training with another fold": [
-            (
-                [mean(row["trained"][fold]) for row in rows],
-                [mean(joined([f for n, f in enumerate(row["trained"]) if n != fold])) for row in rows],
-            )
-            for fold in folds
-        ],
-    }
-    print(
-        f"\n| {title}: {len(rows)} ranked by | Kendall's tau | regret of the first | of the best of three |"
-    )
+Pair = tuple[list[float], list[float]]
+"""What a way to rank goes by, and the accuracy after training."""
+
+
+def show_orders(title: str, groups: list[list[Row]]) -> None:
+    """Print Kendall's tau and the regret of each way to rank, the mean over groups that are ranked alone."""
+    print(f"\n| {title} | Kendall's tau | regret of the first | of the best of three |")
     print("|---|---|---|---|")
-    for name, pairs in ways.items():
+    per_group = [ways_to_rank(rows) for rows in groups]
+    for name in per_group[0]:
+        pairs = [pair for ways in per_group for pair in ways[name]]
         taus = [float(kendalltau(guess, real).statistic) for guess, real in pairs]
         ones, threes = zip(*(regrets(guess, real) for guess, real in pairs), strict=True)
         cells = [f"{statistics.mean(taus):.2f}", *(f"{statistics.mean(part):.1f}" for part in (ones, threes))]
         print(f"| {name} | {' | '.join(cells)} |")
+
+
+def ways_to_rank(rows: list[Row]) -> dict[str, list[Pair]]:
+    """Return what each way to rank goes by, and what it is compared with."""
+    truth = [mean(joined(row["trained"])) for row in rows]
+    folds = range(len(rows[0]["trained"]))
+    others = [
+        [mean(joined([right for n, right in enumerate(row["trained"]) if n != fold])) for row in rows]
+        for fold in folds
+    ]
+    return {
+        "`rank`": [([mean(row["left_out"]) for row in rows], truth)],
+        "`rank --val`, one fold": [([mean(row["val"][fold]) for row in rows], truth) for fold in folds],
+        "the larger the better": [([row["parameters"] * row["size"] ** 2 for row in rows], truth)],
+        "training with another fold": [
+            ([mean(row["trained"][fold]) for row in rows], others[fold]) for fold in folds
+        ],
+    }
 
 
 def regrets(guess: list[float], truth: list[float]) -> tuple[float, float]:

@@ -1,6 +1,8 @@
-"""Commands that choose for a config: its backbone."""
+"""Commands that choose: a backbone for a config, or the whole config."""
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 
 from finetune.cli.app import app, display_for, print_result, reported_errors
 from finetune.cli.keys import ConfigCommand
@@ -8,13 +10,19 @@ from finetune.cli.options import (
     AsJson,
     BackbonesOrOverrides,
     ConfigFile,
+    ConfigToWrite,
+    DataToRead,
     DownloadWeights,
     JudgeOnVal,
+    Minutes,
     Quiet,
+    RunDir,
     WriteBackbone,
 )
 from finetune.cli.training import announce, check_has_file, defaults_notes
-from finetune.commands.settings import read_settings
+from finetune.commands.settings import RunOptions, is_data, read_settings
+from finetune.errors import ConfigError
+from finetune.text import printable
 
 
 @app.command(cls=ConfigCommand)
@@ -52,3 +60,33 @@ def rank(
         if write:
             write_model(config, ranking.best.arch, ranking.best.weights)
             display.say(f"written to {config}: model.arch {ranking.best.arch}")
+
+
+@app.command()
+def auto(
+    data: DataToRead,
+    minutes: Minutes = 10.0,
+    output: ConfigToWrite = None,
+    run_dir: RunDir = None,
+    download: DownloadWeights = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Choose everything for a folder or table of images, and train."""
+    with reported_errors():
+        if not is_data(data):
+            raise ConfigError(f"{data}: expected a folder or table of images.\nFor a config: finetune train")
+        display = display_for(as_json, quiet=quiet)
+        announce("auto", data, display, as_json=as_json)
+        from finetune.commands.auto.auto import choose_config
+        from finetune.commands.init import config_name
+        from finetune.commands.train.train import train as train_config
+
+        target = output or Path(f"{Path(config_name(data)).stem}-auto.yaml")
+        choices = choose_config(data, target, minutes=minutes, download=download, display=display)
+        settings, name = read_settings(target)
+        outcome = train_config(settings, RunOptions(run_dir), name=name, display=display)
+        if as_json:
+            print_result(json.dumps({"config": str(target), **choices.to_dict(), **asdict(outcome)}))
+        elif quiet:
+            print_result(printable(str(outcome)))

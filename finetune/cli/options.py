@@ -119,6 +119,11 @@ WriteBackbone = Annotated[
     bool, typer.Option("--write", help="Put the best into CONFIG; the rest of it stays as it is.")
 ]
 
+# auto
+Minutes = Annotated[
+    float, typer.Option(min=0.1, metavar="MINUTES", help="How long choosing and training may take, about.")
+]
+
 # evaluate, predict
 TestTimeAugmentation = Annotated[
     bool,

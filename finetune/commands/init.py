@@ -181,7 +181,7 @@ seed: 42                      # decides everything random; another seed gives an
 data:
   path: {write_value(str(data))}
 {f"  val: {write_value(survey.val)}":<29} # validation: a fraction of each class, or what holds it
-{keys}{f"  batch_size: {_batch_size(survey.n_train)}":<29} # images per step; less if memory runs out
+{keys}{f"  batch_size: {batch_size_for(survey.n_train)}":<29} # images per step; less if memory runs out
   augment: standard           # none, light (digits, text), standard or strong (few images, many epochs)
   image_size: null            # pixels; null is what the pretrained weights were made for
 model:
@@ -219,7 +219,7 @@ def column_lines(survey: Survey) -> str:
     return "".join(f"{line}\n" for line in [*lines, f"  # columns: {{{keys}}}"]) if columns else ""
 
 
-def _batch_size(n_train: int) -> int:
+def batch_size_for(n_train: int) -> int:
     """Choose at least eight steps per epoch; fewer make a schedule of a few big jumps."""
     return next((size for size in (64, 32, 16, 8, 4) if n_train >= 8 * size), 2)
 
