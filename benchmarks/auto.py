@@ -39,7 +39,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--archs", nargs="+", default=ARCHS)
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 192])
     parser.add_argument("--save", type=Path)
