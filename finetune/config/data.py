@@ -61,6 +61,11 @@ class DataConfig(Section):
     image_folder: Text | None = None
     """Folder that the paths in a table are relative to. `null` is the table's own."""
 
+    corrections: Text | None = None
+    """A table with the columns `image` and `decision`, such as the one that `finetune labels --csv` writes:
+    `keep` (or nothing) changes nothing, `drop` leaves the image out, and the name of a class is its class
+    from now on. No image or table is changed. Relative to the current directory; see docs/labels.md."""
+
     val: Validation = "auto"
     """What to validate on: a fraction of each class (0–1); `{fold: 2, of: 5}`, one part of a
     cross-validation; the name of the folder that holds the validation images; or a table with the columns

@@ -14,6 +14,7 @@ from finetune.data.images import ImageLimits, read_image
 from finetune.data.metadata import Metadata
 from finetune.data.table import USUAL_COLUMNS, Columns
 from finetune.task import SingleLabel, Task
+from finetune.text import printable
 
 SPLIT_HEADER = ("image", "split", "class")
 """how the column names of the table that records a split begin; those of metadata follow"""
@@ -49,6 +50,33 @@ class BadImage(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Corrections:
+    """What a table has changed of the labels of an index."""
+
+    file: str
+    """the table, as the config names it"""
+    blake2b: str
+    """digest of its content"""
+    relabelled: Mapping[str, Sample]
+    """images that have other classes now, by name, as they were"""
+    dropped: Mapping[str, Sample]
+    """images that are left out, by name"""
+
+    def __str__(self) -> str:
+        numbers = f"{len(self.relabelled):,} relabelled, {len(self.dropped):,} dropped"
+        return f"{numbers} ({printable(self.file)})"
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Return them as `started.json` records them."""
+        return {
+            "file": self.file,
+            "blake2b": self.blake2b,
+            "relabelled": len(self.relabelled),
+            "dropped": len(self.dropped),
+        }
+
+
+@dataclass(frozen=True)
 class ImageIndex:
     """All samples of a data set, in the order of their names' bytes."""
 
@@ -68,6 +96,8 @@ class ImageIndex:
     """what the metadata beside its images means; None where there is none"""
     task: Task = field(default_factory=SingleLabel)
     """what is asked of each sample: its class, or its classes"""
+    corrections: Corrections | None = None
+    """what was changed of the labels; None where no table was named"""
 
     def of_split(self, split: Split) -> tuple[Sample, ...]:
         """Return the samples of one split, in order."""

@@ -7,7 +7,7 @@ from finetune.config.config import Config
 from finetune.config.values import FoldConfig
 from finetune.data.images import ImageLimits, parse_colour
 from finetune.data.index import ImageIndex
-from finetune.data.indexing.build import index_images
+from finetune.data.indexing.build import list_images, split_images
 from finetune.data.indexing.hold_out import group_shares
 from finetune.data.quality.scan import check_images
 from finetune.data.split import Fold
@@ -52,8 +52,14 @@ def data_lines(config: Config, index: ImageIndex) -> list[str]:
     labels = f", {index.labels_per_image:.2g} an image" if index.task.multilabel else ""
     classes = f"{counted(len(index.class_names), 'class', 'classes')}{labels}"
     lines = [*metadata_lines(index), f"data    {config.data.path}: {classes}, images: {', '.join(counts)}"]
+    lines += correction_lines(index)
     shares = group_shares(index)
     return lines if shares is None else [*lines, f"split   by group: {shares}"]
+
+
+def correction_lines(index: ImageIndex) -> list[str]:
+    """Say how many labels were corrected, if a table was named."""
+    return [] if index.corrections is None else [f"corrections: {index.corrections}"]
 
 
 def image_limits(config: Config) -> ImageLimits:
@@ -65,14 +71,21 @@ def image_limits(config: Config) -> ImageLimits:
 def read_index(config: Config) -> ImageIndex:
     """Index the images that the config names, and split them; open none."""
     data = config.data
-    index = index_images(
+    val = Fold(data.val.fold, data.val.of) if isinstance(data.val, FoldConfig) else data.val
+    index = list_images(
         data.path,
-        val=Fold(data.val.fold, data.val.of) if isinstance(data.val, FoldConfig) else data.val,
-        seed=config.seed,
-        images_per_class=data.images_per_class,
+        val=val,
         case_variants=data.case_variants,
         columns=Columns(**data.columns.model_dump(), label_separator=data.label_separator),
         image_folder=data.image_folder,
+    )
+    index = split_images(
+        index,
+        data.path,
+        val=val,
+        seed=config.seed,
+        images_per_class=data.images_per_class,
+        corrections=data.corrections,
     )
     resolve_auto(config, index)  # report what cannot be before the images are looked at
     return index

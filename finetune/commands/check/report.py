@@ -14,7 +14,7 @@ from finetune.errors import DataError
 from finetune.experiment.build import Experiment, model_line
 from finetune.experiment.features import feature_notes
 from finetune.experiment.loaders import loader_workers
-from finetune.experiment.read_data import metadata_lines
+from finetune.experiment.read_data import correction_lines, metadata_lines
 from finetune.experiment.recipe import recipe_lines
 from finetune.text import counted, printable
 
@@ -107,6 +107,8 @@ def show_classes(index: ImageIndex, display: Display) -> None:
         without = sum(not sample.labels for sample in index.samples)
         more = f", {without:,} of them without a class" if without else ""
         display.say(f"{counted(len(rows), 'class', 'classes')}, {counted(len(index.samples), 'image')}{more}")
+    for line in correction_lines(index):
+        display.say(line)
 
 
 def show_plan(experiment: Experiment, stages: Sequence[StageCost], display: Display) -> None:

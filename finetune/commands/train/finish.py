@@ -171,6 +171,7 @@ def about_run(experiment: Experiment) -> dict[str, str]:
         "Weights": config.model.weights if origin is None else f"{config.model.weights}: {origin}",
         "Data": f"{config.data.path} ({numbers} images)",
         "Classes": f"{len(index.class_names):,}",
+        **({"Corrections": str(index.corrections)} if index.corrections else {}),
         "Finished": time.strftime("%Y-%m-%d %H:%M %Z"),
     }
 

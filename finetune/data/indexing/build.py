@@ -18,6 +18,7 @@ from finetune.data.indexing.class_folders import (
     part_warnings,
 )
 from finetune.data.indexing.class_names import check_class_names
+from finetune.data.indexing.corrections import correct, read_decisions
 from finetune.data.indexing.fit_metadata import learn_metadata
 from finetune.data.indexing.from_table import index_table, table_root
 from finetune.data.indexing.hold_out import hold_out, keep_per_class
@@ -40,16 +41,30 @@ def index_images(
     columns: Columns = USUAL_COLUMNS,
     image_folder: str | None = None,
 ) -> ImageIndex:
-    """Index a data set for training.
+    """Index a data set for training: list its images, and split them.
+
+    The arguments and errors are those of `list_images` and `split_images`.
+    """
+    index = list_images(
+        path, val=val, case_variants=case_variants, columns=columns, image_folder=image_folder
+    )
+    return split_images(index, path, val=val, seed=seed, images_per_class=images_per_class)
+
+
+def list_images(
+    path: str | Path,
+    *,
+    val: Validation = "auto",
+    case_variants: CaseVariants = "stop",
+    columns: Columns = USUAL_COLUMNS,
+    image_folder: str | None = None,
+) -> ImageIndex:
+    """List the images of a data set with their classes, in the splits that it has itself.
 
     Args:
         path: a folder of class folders; one with `train/`, and perhaps `val/` and `test/`, that hold class
             folders; a table of images and labels; `builtin:digits`; or `builtin:turned-digits`, a table.
-        val: the fraction of each class to validate on (0–1); a fold; the name of the folder to validate on;
-            the path of a table that says what each image is for; or `auto`: the folder of validation images
-            beside `train`, or the val rows of the table, if there are any, else 0.2.
-        seed: decides a split by fraction or folds, and which images `images_per_class` keeps.
-        images_per_class: how many training images to keep of each class; `None` for all.
+        val: as for `split_images`.
         case_variants: whether class names may differ in case only.
         columns: names of a table's columns, where they were given.
         image_folder: folder that the paths in a table are relative to; `None` for the table's own.
@@ -61,12 +76,44 @@ def index_images(
     if is_table(path) or str(path) == _BUILTIN_TABLE:
         index = _index_any_table(path, image_folder, columns, case_variants)
         _check_table_val(index, str(path), val)
-    else:
-        index = _index_without_table(path, val, case_variants)
-        index = _warn_of_table_keys(index, columns, image_folder)
+        return index
+    index = _index_without_table(path, val, case_variants)
+    return _warn_of_table_keys(index, columns, image_folder)
+
+
+def split_images(
+    index: ImageIndex,
+    path: str | Path,
+    *,
+    val: Validation,
+    seed: int,
+    images_per_class: int | None = None,
+    corrections: str | None = None,
+) -> ImageIndex:
+    """Return the index with images to validate on, with its labels corrected and its metadata understood.
+
+    Labels are corrected after the split, so that corrections move no image from one side to the other.
+
+    Args:
+        index: what `list_images` gave.
+        path: the data set, for messages.
+        val: the fraction of each class to validate on (0–1); a fold; the name of the folder to validate on;
+            the path of a table that says what each image is for; or `auto`: the folder of validation images
+            beside `train`, or the val rows of the table, if there are any, else 0.2.
+        seed: decides a split by fraction or folds, and which images `images_per_class` keeps.
+        images_per_class: how many training images to keep of each class; `None` for all.
+        corrections: a table of what is wrong with labels; `None` for no such table.
+
+    Raises:
+        DataError: classes, splits or corrections that do not fit each other.
+        ConfigError: what these data cannot have.
+    """
     if images_per_class is not None:
         _check_countable(index, path)
+    decisions = None if corrections is None else read_decisions(corrections, index)
     index = hold_out(index, val, seed)
+    if decisions is not None:
+        index = correct(index, decisions)
     if images_per_class is not None:
         index = keep_per_class(index, images_per_class, seed)
     return learn_metadata(index)
