@@ -32,6 +32,7 @@ CONFIG_HOLDERS = {"__init__", "cli", "api", "commands", "experiment"}
 SHOWS = {"cli", "api", "commands", "report"}
 
 DOORS = {
+    "cleanlab": {"analysis"},
     "fastai": {"training"},
     "fastcore": {"training"},
     "yaml": {"config"},
@@ -286,6 +287,7 @@ TESTED_IN = {
     "progress.py": "test_display.py",
     "report/lr_finder.py": "test_lr_find.py",
     "report/scores.py": "test_evaluate.py",
+    "report/templates.py": "test_html_page.py",
     "runs/checkpoints.py": "test_resume.py",
     "runs/checksummed.py": "test_resume.py",
     "runs/tables.py": "test_directory.py",

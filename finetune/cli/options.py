@@ -124,6 +124,16 @@ Minutes = Annotated[
     float, typer.Option(min=0.1, metavar="MINUTES", help="How long choosing and training may take, about.")
 ]
 
+# labels
+LabelsPage = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write a page with the doubtful images, to decide on each."),
+]
+DecisionsFile = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="FILE", help="Write a table to decide in, for data.corrections."),
+]
+
 # evaluate, predict
 TestTimeAugmentation = Annotated[
     bool,

@@ -2,11 +2,8 @@
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import jinja2
 
 from finetune.display import duration
 from finetune.metrics.multi_label import MultiLabelScores
@@ -14,8 +11,9 @@ from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
 from finetune.report.plot import HistoryPlot, draw_history
 from finetune.report.scores import most_confused
+from finetune.report.templates import load_template
 from finetune.runs.recorder import EpochRow
-from finetune.text import counted, printable
+from finetune.text import printable
 
 
 class _Layout(NamedTuple):
@@ -55,7 +53,7 @@ def report_page(
         lr_finds: how rates were found, and the plot of each as PNG.
     """
     layout = _LAYOUTS[type(scores["val"])]
-    page: str = _template(layout.template).render(
+    page: str = load_template(layout.template).render(
         name=printable(Path(str(report["run_dir"])).name),
         report=report,
         scores_by_split=scores,
@@ -70,18 +68,6 @@ def report_page(
         lr_finds=[(found, b64encode(picture).decode()) for found, picture in lr_finds],
     )
     return page
-
-
-def _template(name: str) -> jinja2.Template:
-    folder = resources.files("finetune.report")
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters["counted"] = counted
-    return environment.get_template(name)
 
 
 def _charts(history: Sequence[EpochRow], best: EpochRow, layout: _Layout) -> dict[str, str]:
