@@ -17,7 +17,7 @@ from finetune.machine.signals import StopSignals
 from finetune.version import VERSION
 
 COMMANDS = (
-    *("train", "lr-find", "evaluate", "predict", "groups", "check", "rank", "auto", "labels"),
+    *("train", "lr-find", "evaluate", "predict", "groups", "check", "rank", "auto", "labels", "curve"),
     *("models", "optimizers", "init", "schema", "cache"),
 )
 

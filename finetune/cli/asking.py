@@ -2,9 +2,16 @@
 
 import json
 
-from finetune.cli.app import app, check_output_path, display_for, print_result, reported_errors
+from finetune.cli.app import (
+    app,
+    check_output_path,
+    check_plot_path,
+    display_for,
+    print_result,
+    reported_errors,
+)
 from finetune.cli.keys import ConfigCommand
-from finetune.cli.options import AsJson, ConfigFile, DecisionsFile, LabelsPage, Overrides
+from finetune.cli.options import AsJson, ConfigFile, CurvePlot, DecisionsFile, LabelsPage, Overrides
 from finetune.cli.training import announce
 from finetune.commands.settings import read_settings
 
@@ -41,3 +48,27 @@ def labels(
             display.say(f"page    {html}, with {shown:,} images")
         if csv is not None:
             display.say(f"table   {csv}; decide in its last column, then data.corrections={csv}")
+
+
+@app.command(cls=ConfigCommand)
+def curve(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    plot: CurvePlot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what twice and four times the images would bring."""
+    with reported_errors():
+        display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
+        check_plot_path(plot)
+        announce("curve", config, display, as_json=as_json)
+        from finetune.commands import curve as story
+
+        answer = story.curve(settings, display)
+        if as_json:
+            print_result(json.dumps(answer.to_dict()))
+        else:
+            story.show_answer(answer, display)
+        if plot is not None:
+            story.save_plot(answer, plot)
+            display.say(f"plot    {plot}")
