@@ -159,3 +159,20 @@ def small_run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = run_finetune("train", write_small_config(folder, images), "--run-dir", folder / "run")
     assert result.exit_code == 0, result.output
     return folder / "run"
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the sizes of all batches that a backbone has computed features of."""
+    from finetune.model import ImageClassifier
+
+    sizes: list[int] = []
+    features = ImageClassifier.features
+
+    def watched(self: ImageClassifier, images: torch.Tensor) -> torch.Tensor:
+        if images.ndim == 4:  # features are passed on
+            sizes.append(len(images))
+        return features(self, images)
+
+    monkeypatch.setattr(ImageClassifier, "features", watched)
+    return sizes

@@ -18,7 +18,6 @@ from finetune.data.loading.sampler import EpochSampler, balanced_order
 from finetune.data.loading.transforms import eval_transform
 from finetune.experiment.loaders import build_loaders
 from finetune.experiment.lr_search import build_trial
-from finetune.model import ImageClassifier
 from finetune.training.feature_views import FeatureViews, FixedView, Source
 
 LENGTHS = ("stages.frozen.epochs=3", "stages.unfrozen.epochs=1")
@@ -198,20 +197,6 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(how, images, tmp_path)
         result = run_finetune("train", "--resume", tmp_path / name)
         assert result.exit_code == 0, result.output
         assert result_of(tmp_path / name) == result_of(whole)
-
-
-@pytest.fixture
-def seen(monkeypatch):
-    """Return the sizes of all batches that a backbone has computed features of."""
-    sizes, features = [], ImageClassifier.features
-
-    def watched(self, images):
-        if images.ndim == 4:  # features are passed on
-            sizes.append(len(images))
-        return features(self, images)
-
-    monkeypatch.setattr(ImageClassifier, "features", watched)
-    return sizes
 
 
 def test_what_a_search_has_computed_is_not_computed_again(images, tmp_path, seen):

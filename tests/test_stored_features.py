@@ -33,20 +33,6 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def seen(monkeypatch):
-    """Return the sizes of all batches that a backbone has computed features of."""
-    sizes, features = [], ImageClassifier.features
-
-    def watched(self, images):
-        if images.ndim == 4:  # features are passed on
-            sizes.append(len(images))
-        return features(self, images)
-
-    monkeypatch.setattr(ImageClassifier, "features", watched)
-    return sizes
-
-
-@pytest.fixture
 def own(tmp_path):
     """Return a folder of images that a test may change."""
     return draw_images(tmp_path / "own")
