@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -134,7 +135,7 @@ def _machine(device: torch.device) -> dict[str, object]:
         "processor": _processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "float32": torch.get_float32_matmul_precision(),
+        "float32": _matmul_precision(),
         "mkldnn": torch.backends.mkldnn.enabled,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "variables": {name: value for name, value in os.environ.items() if name.startswith(_STEERING)},
@@ -148,6 +149,12 @@ def _machine(device: torch.device) -> dict[str, object]:
             "cudnn": [torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic],
         }
     return found
+
+
+def _matmul_precision() -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch 2.9 warns that there is a newer way to ask
+        return torch.get_float32_matmul_precision()
 
 
 def _processor() -> list[str]:
