@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from photographs import val_files
 
 import finetune
-from finetune.data.images import ImageError, ImageLimits, read_image
 
 
 def main() -> None:
@@ -30,13 +30,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--config", type=Path, default=Path("configs/photographs.yaml"))
     options = parser.parse_args()
+    photographs = {folder: [path for path, _ in val_files(folder)] for folder in options.folders}
     calibration, known = [], []
     for folder in options.folders:
-        others = [path for other in options.folders if other != folder for path in photographs(other)]
+        own = photographs[folder]
+        others = [path for other in options.folders if other != folder for path in photographs[other]]
         with tempfile.TemporaryDirectory() as runs:
             trained = [train(options.config, folder, seed, Path(runs)) for seed in range(options.seeds)]
             calibration.append(calibration_row(folder.name, [run.report["calibration"] for run in trained]))
-            judged = [judge(run.model, photographs(folder), others) for run in trained]
+            judged = [judge(run.model, own, others) for run in trained]
             known.append((folder.name, *(means(column) for column in zip(*judged, strict=True))))
     show(("trained on", "temperature", "calibration error", "after", "loss", "after"), calibration)
     show(("trained on", "own called unlike", "others called unlike", "AUROC", "certainty of others"), known)
@@ -46,20 +48,6 @@ def train(config: Path, folder: Path, seed: int, runs: Path) -> Any:
     """Train on a folder; return the run."""
     overrides = {"data.path": str(folder), "seed": seed, "data.on_bad_image": "skip", "output.dir": str(runs)}
     return finetune.train(str(config), overrides=overrides, quiet=True)
-
-
-def photographs(folder: Path) -> list[Path]:
-    """List the validation photographs of a folder that can be read."""
-    return [path for path in sorted((folder / "val").glob("*/*")) if readable(path)]
-
-
-def readable(path: Path) -> bool:
-    """Tell whether a file is an image."""
-    try:
-        read_image(path, ImageLimits())
-    except ImageError:
-        return False
-    return True
 
 
 def calibration_row(name: str, reports: list[dict[str, Any]]) -> tuple[str, ...]:

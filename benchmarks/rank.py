@@ -17,7 +17,6 @@ the others: how far one training itself can tell. A last table has the same for 
 """
 
 import argparse
-import csv
 import json
 import os
 import statistics
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from auto import right
 from scipy.stats import kendalltau
 
 import finetune
@@ -112,7 +112,7 @@ def outcome(setting: Setting, images: Path, arch: str, size: int) -> Row:
             split = {"data.val": {"fold": fold, "of": setting.folds}}
             row["val"].append(score(setting.config, shared | split, on_val=True)[0])
             run = finetune.train(str(setting.config), overrides=shared | split, quiet=True)
-            row["trained"].append(right(run, images))
+            row["trained"].append(right(run.directory, images))
     return row
 
 
@@ -123,14 +123,6 @@ def score(path: Path, overrides: dict[str, Any], *, on_val: bool) -> tuple[list[
         display = Display(nothing, quiet=True)
         ranking = rank(config, [config.model.arch], download=False, on_val=on_val, display=display)
     return ranking.best.per_image.tolist(), ranking.best.parameters
-
-
-def right(run: Any, images: Path) -> list[float]:
-    """Return which validation images the model of a run classifies right."""
-    with (Path(run.directory) / "split.csv").open(encoding="utf-8") as file:
-        held_out = [(row["image"], row["class"]) for row in csv.DictReader(file) if row["split"] == "val"]
-    answers = run.model.predict([images / name for name, _ in held_out])
-    return [float(answer.label == label) for answer, (_, label) in zip(answers, held_out, strict=True)]
 
 
 def mean(values: list[float]) -> float:

@@ -15,7 +15,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from finetune.choices import CaseVariants
 from finetune.cli import app
+from finetune.data.index import ImageIndex
+from finetune.data.indexing.build import list_images, split_images
+from finetune.data.split import Validation
+from finetune.data.table import USUAL_COLUMNS, Columns
 from finetune.runs.digests import write_covered
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +130,26 @@ stages:
   - {{name: frozen, train: head, epochs: 1, lr: 1e-2}}
   - {{name: unfrozen, train: all, epochs: 2, lr: "slice(1e-4, 1e-2)"}}
 """
+
+
+def index_images(
+    path: str | Path,
+    *,
+    val: Validation = "auto",
+    seed: int,
+    images_per_class: int | None = None,
+    case_variants: CaseVariants = "stop",
+    columns: Columns = USUAL_COLUMNS,
+    image_folder: str | None = None,
+) -> ImageIndex:
+    """Index a data set for training: list its images, and split them.
+
+    The arguments and errors are those of `list_images` and `split_images`.
+    """
+    index = list_images(
+        path, val=val, case_variants=case_variants, columns=columns, image_folder=image_folder
+    )
+    return split_images(index, path, val=val, seed=seed, images_per_class=images_per_class)
 
 
 def write_small_config(folder: Path, path: Path | str) -> Path:

@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from conftest import draw_images, run_finetune, write_small_config
+from conftest import draw_images, index_images, run_finetune, write_small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_result import result_of
@@ -19,7 +19,6 @@ from test_resume import CONFIG, as_if_killed_at
 
 from finetune.config.config import Config
 from finetune.data.images import ImageLimits
-from finetune.data.indexing.build import index_images
 from finetune.data.loading.dataset import TrainImages
 from finetune.data.loading.loaders import build_train_loader
 from finetune.data.loading.sampler import EpochSampler, balanced_order

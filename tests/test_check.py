@@ -16,14 +16,13 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from conftest import draw_images, run_finetune, write_small_config
+from conftest import draw_images, index_images, run_finetune, write_small_config
 from PIL import Image
 
 from finetune.commands.check import report as check_report
 from finetune.commands.check.stage_cost import measure_stage_costs, stage_cost_loaders
 from finetune.commands.prepare import prepare
 from finetune.config.load import load_config
-from finetune.data.indexing.build import index_images
 from finetune.data.quality.copies import find_copies, find_copies_in
 from finetune.data.quality.fingerprint import take_fingerprints
 from finetune.display import Display

@@ -3,11 +3,11 @@ import os
 import time
 
 import pytest
+from conftest import index_images
 from PIL import Image
 
 from finetune.data.images import ImageError, ImageLimits
 from finetune.data.index import load_sample
-from finetune.data.indexing.build import index_images
 from finetune.data.indexing.match_classes import match_classes
 from finetune.data.quality.scan import BadImagesError, check_images
 from finetune.errors import ConfigError, DataError

@@ -4,11 +4,10 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import draw_images, run_finetune, write_small_config
+from conftest import draw_images, index_images, run_finetune, write_small_config
 
 from finetune.config.load import load_config
 from finetune.config.yaml_writer import dump_config
-from finetune.data.indexing.build import index_images
 from finetune.data.indexing.hold_out import group_shares
 from finetune.data.split import Fold
 from finetune.errors import ConfigError, DataError

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
+from conftest import index_images
 
 from finetune.commands.init import write_config
 from finetune.config.load import load_config
-from finetune.data.indexing.build import index_images
 from finetune.errors import ConfigError, DataError
 
 

@@ -5,11 +5,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import index_images
 from PIL import Image
 from torchvision.transforms import v2
 
 from finetune.data.images import ImageLimits
-from finetune.data.indexing.build import index_images
 from finetune.data.loading.dataset import EvalImages, TrainImages
 from finetune.data.loading.loaders import build_eval_loader, build_train_loader, fit_batch_size
 from finetune.data.loading.sampler import EpochSampler

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import draw_images, run_finetune
+from conftest import draw_images, index_images, run_finetune
 from hypothesis import given
 from hypothesis import strategies as st
 from run_result import result_of
@@ -19,7 +19,6 @@ from finetune.config.config import Config
 from finetune.config.load import parse_config
 from finetune.config.yaml_writer import dump_config
 from finetune.data.builtin import turned_digits
-from finetune.data.indexing.build import index_images
 from finetune.data.metadata import CategoryColumn, Metadata, NumberColumn, fit_metadata, is_number
 from finetune.data.table import Columns
 from finetune.errors import ConfigError

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import draw_images, run_finetune, write_small_config
+from conftest import draw_images, index_images, run_finetune, write_small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,7 +20,6 @@ from test_resume import CONFIG, as_if_killed_at
 from finetune.config.config import Config
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex, Sample
-from finetune.data.indexing.build import index_images
 from finetune.data.indexing.hold_out import hold_out
 from finetune.data.indexing.match_classes import match_classes
 from finetune.data.loading.dataset import EvalImages

@@ -1,10 +1,10 @@
 """Which folders are splits, which are classes, and what is refused because it could be either."""
 
 import pytest
+from conftest import index_images
 from test_data import classes, splits
 
 from finetune.choices import split_of
-from finetune.data.indexing.build import index_images
 from finetune.data.indexing.match_classes import match_classes
 from finetune.data.indexing.split_folders import find_split_folders
 from finetune.errors import DataError

@@ -5,13 +5,12 @@ import os
 import sys
 
 import pytest
-from conftest import draw_images, run_finetune, write_small_config
+from conftest import draw_images, index_images, run_finetune, write_small_config
 from PIL import Image
 
 from finetune.commands.init import config_name, write_config
 from finetune.config.load import load_config
 from finetune.data.images import ImageLimits
-from finetune.data.indexing.build import index_images
 from finetune.data.indexing.match_classes import match_classes
 from finetune.data.quality.scan import BadImagesError, check_images
 from finetune.data.table import USUAL_COLUMNS, Columns, is_table, read_table

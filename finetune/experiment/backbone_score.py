@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from finetune.analysis.ridge import fit_ridge
+from finetune.analysis.ridge import fit_ridge, target_rows
 from finetune.analysis.uncertainty import pseudo_values, standard_error
 from finetune.config.config import Config
 from finetune.data.index import ImageIndex
 from finetune.experiment.build import Experiment
-from finetune.experiment.image_features import ImageFeatures, image_features
+from finetune.experiment.image_features import image_features
 from finetune.experiment.read_data import resolve_auto, resolved_monitor
 from finetune.metrics.monitor import HIGHER_IS_BETTER
 from finetune.progress import NewBar, no_bar
@@ -80,7 +80,7 @@ def score_backbone(
         targets = val.targets
     else:
         features, targets = torch.cat([train.features, val.features]), torch.cat([train.targets, val.targets])
-        values = fit_ridge(features, ImageFeatures((), features, targets).one_hot(classes)).left_out
+        values = fit_ridge(features, target_rows(targets, classes)).left_out
     whole, per_image = judge(index, values, targets, score)
     backbone, config = experiment.model.backbone, experiment.config
     tensors = [*backbone.parameters(), *backbone.buffers()]

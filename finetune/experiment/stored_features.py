@@ -113,7 +113,7 @@ def _weights_digest(backbone: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in [*backbone.named_parameters(), *backbone.named_buffers()]:
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

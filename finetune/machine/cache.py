@@ -4,6 +4,7 @@ It is `$XDG_CACHE_HOME/finetune` or `~/.cache/finetune` on Linux. Nothing ever f
 cannot be written, a full disk or a damaged file cost the time that they would have saved.
 """
 
+import json
 import os
 import re
 import tempfile
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from platformdirs import user_cache_path
 
@@ -99,6 +100,15 @@ def write_cached(path: Path, content: bytes) -> bool:
         if temporary is not None:  # also after Ctrl-C
             remove([temporary])
     return True
+
+
+def read_cached_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object of the cache; an empty one where there is none, or it is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def mark_used(path: Path) -> None:

@@ -83,11 +83,10 @@ class TrainedModel:
         return MeanOverViews(self.model) if self.tta else self.model
 
     def answer(self, images: Tensor, *metadata: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits (N, C) and the features (N, D) of what `transform` makes of images."""
-        first = images[:, 0] if self.tta else images
-        features = self.model.features(first)
-        logits = self.answering(images, *metadata) if self.tta else self.model.head(features, *metadata)
-        return logits, features
+        """Return the logits (N, C) of what `transform` makes of images, and features (N, D) of one view."""
+        features = [self.model.features(view) for view in (images.unbind(1) if self.tta else (images,))]
+        logits = torch.stack([self.model.head(of_view, *metadata) for of_view in features]).mean(0)
+        return logits, features[0]
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the calibrated probability of each class (N, C)."""

@@ -36,10 +36,16 @@ class Confidence:
 
 def judge_confidence(trained: TrainedModel, logits: Tensor, targets: Tensor) -> Confidence:
     """Compare the calibrated probabilities of answers, by their logits (N, C), with what is right."""
+    return compare_with_right(trained, logits, trained.probabilities(logits), targets)
+
+
+def compare_with_right(
+    trained: TrainedModel, logits: Tensor, probabilities: Tensor, targets: Tensor
+) -> Confidence:
+    """Compare probabilities (N, C) of the answers that logits (N, C) give with what is right."""
     task = trained.task
     assigned = task.assigned(task.probabilities(logits), trained.thresholds)
-    certainty = task.certainty(trained.probabilities(logits), assigned)
-    right = task.is_right(assigned, targets)
+    certainty, right = task.certainty(probabilities, assigned), task.is_right(assigned, targets)
     bins = reliability(certainty, right)
     return Confidence(calibration_error(bins), tuple(bins), tuple(risk_against_coverage(certainty, right)))
 

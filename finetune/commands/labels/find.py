@@ -19,8 +19,6 @@ from finetune.experiment.build import Experiment
 from finetune.experiment.image_features import image_features
 from finetune.text import with_counts
 
-_LISTED = 20
-
 
 @dataclass(frozen=True)
 class JudgedImage:
@@ -79,14 +77,17 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as `labels --json` documents it."""
-        samples = {sample.name: sample for sample in self.index.samples}
         return {
             "images": [image.to_dict() for image in self.images],
             "alike": [
-                [{"image": name, "label": self.index.label_text(samples[name])} for name in item.images]
-                for item in self.alike
+                [{"image": name, "label": label} for name, label in group] for group in self.labels_of_alike()
             ],
         }
+
+    def labels_of_alike(self) -> list[list[tuple[str, str]]]:
+        """Return the name and the label of each image in every group of `alike`."""
+        samples = {sample.name: sample for sample in self.index.samples}
+        return [[(name, self.index.label_text(samples[name])) for name in item.images] for item in self.alike]
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the rows of the table of decisions; images that were dropped before come last."""

@@ -1,7 +1,6 @@
 """What `finetune labels` leaves: lines on the screen, a table of decisions, and a page to decide on."""
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from finetune.commands.labels.find import Answer, JudgedImage
@@ -117,16 +116,11 @@ def write_page(answer: Answer, path: Path, display: Display) -> int:
         class_names=answer.index.class_names,
         header=COLUMNS,
         others=[row for name, row in decided.items() if row[-1] != KEEP and name not in names],
-        alike=_named(answer),
+        alike=answer.labels_of_alike(),
         several=answer.index.task.multilabel,
     )
     write_file(path, labels_page(page))
     return len(images)
-
-
-def _named(answer: Answer) -> list[Sequence[tuple[str, str]]]:
-    samples = {sample.name: sample for sample in answer.index.samples}
-    return [[(name, answer.index.label_text(samples[name])) for name in item.images] for item in answer.alike]
 
 
 def _on_page(answer: Answer, image: JudgedImage, decision: str) -> DoubtfulImage:

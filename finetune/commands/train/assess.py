@@ -6,15 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finetune.analysis.calibration import (
-    Calibration,
-    calibration_error,
-    cross_calibrated,
-    fit_temperature,
-    reliability,
-)
+from finetune.analysis.calibration import Calibration, cross_calibrated, fit_temperature
 from finetune.analysis.novelty import know_images
 from finetune.choices import Split
+from finetune.commands.evaluate.confidence import compare_with_right
 from finetune.commands.evaluate.evaluate import eval_loader
 from finetune.data.index import ImageIndex
 from finetune.progress import NewBar
@@ -63,12 +58,10 @@ def calibrate(trained: TrainedModel, logits: Tensor, targets: Tensor) -> Calibra
     Where it would raise their loss, as it may where there are few images, it is 1 and changes nothing.
     """
     task = trained.task
-    assigned = task.assigned(task.probabilities(logits), trained.thresholds)
-    right = task.is_right(assigned, targets)
 
     def error_and_loss(scaled: Tensor) -> tuple[float, float]:
-        certainty = task.certainty(task.probabilities(scaled), assigned)
-        return calibration_error(reliability(certainty, right)), float(task.losses(scaled, targets).mean())
+        confidence = compare_with_right(trained, logits, task.probabilities(scaled), targets)
+        return confidence.error, float(task.losses(scaled, targets).mean())
 
     before = error_and_loss(logits.double())
     after = error_and_loss(cross_calibrated(logits, targets, task.losses))

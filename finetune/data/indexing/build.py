@@ -31,26 +31,6 @@ _BUILTIN = "builtin:"
 _BUILTIN_TABLE = f"{_BUILTIN}{turned_digits.FOLDER}"
 
 
-def index_images(
-    path: str | Path,
-    *,
-    val: Validation = "auto",
-    seed: int,
-    images_per_class: int | None = None,
-    case_variants: CaseVariants = "stop",
-    columns: Columns = USUAL_COLUMNS,
-    image_folder: str | None = None,
-) -> ImageIndex:
-    """Index a data set for training: list its images, and split them.
-
-    The arguments and errors are those of `list_images` and `split_images`.
-    """
-    index = list_images(
-        path, val=val, case_variants=case_variants, columns=columns, image_folder=image_folder
-    )
-    return split_images(index, path, val=val, seed=seed, images_per_class=images_per_class)
-
-
 def list_images(
     path: str | Path,
     *,

@@ -11,10 +11,10 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from finetune.data.quality.fingerprint import digest_file
-from finetune.machine.cache import DIGESTS, cache_folder, write_cached
+from finetune.machine.cache import DIGESTS, cache_folder, read_cached_object, write_cached
 from finetune.machine.cores import in_threads
 
 _SETTLED = 2_000_000_000  # nanoseconds; the times of some file systems are no finer
@@ -38,7 +38,7 @@ class ContentDigests:
         """Read what is remembered of the files below a folder."""
         key = hashlib.blake2b(os.fsencode("1\0" + os.path.realpath(root)), digest_size=16).hexdigest()
         self._root, self._file = root, cache_folder() / DIGESTS / f"{key}.json"
-        self._known, self._changed = _load(self._file), False
+        self._known, self._changed = read_cached_object(self._file), False
 
     def take(self, names: Sequence[str]) -> list[Content | None]:
         """Return what each file holds; None for one that cannot be read."""
@@ -90,11 +90,3 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _load(file: Path) -> dict[str, list[Any]]:
-    try:
-        known = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}

@@ -13,7 +13,7 @@ from typing import Any
 import PIL
 
 from finetune.data.images import ImageInfo, ImageLimits
-from finetune.machine.cache import SCANS, cache_folder, write_cached
+from finetune.machine.cache import SCANS, cache_folder, read_cached_object, write_cached
 
 
 class ScanMemory:
@@ -24,7 +24,7 @@ class ScanMemory:
         key = "\0".join(("1", PIL.__version__, repr(limits), os.path.realpath(root)))
         digest = hashlib.blake2b(os.fsencode(key), digest_size=16).hexdigest()
         self._file = cache_folder() / SCANS / f"{digest}.json"
-        self._known: dict[str, list[Any]] = _load(self._file)
+        self._known: dict[str, list[Any]] = read_cached_object(self._file)
         self._changed = False
 
     def recall(self, name: str, path: Path) -> ImageInfo | None:
@@ -45,14 +45,6 @@ class ScanMemory:
         """Write what was learned, whole or not at all."""
         if self._changed:
             write_cached(self._file, json.dumps(self._known).encode())
-
-
-def _load(file: Path) -> dict[str, list[Any]]:
-    try:
-        known = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 def _stamp(path: Path) -> list[int] | None:
