@@ -10,6 +10,7 @@ from pathlib import Path
 
 from finetune.commands.proposed_architecture import architecture_lines
 from finetune.config.yaml_writer import write_value
+from finetune.data.data_layout import Layout
 from finetune.data.indexing.class_folders import (
     DEFAULT_FRACTION,
     check_at_least_two,
@@ -17,6 +18,8 @@ from finetune.data.indexing.class_folders import (
     existing_folder,
     find_parts,
 )
+from finetune.data.indexing.folder_layout import folder_layout
+from finetune.data.indexing.from_table import table_layout
 from finetune.data.table import (
     USUAL_COLUMNS,
     Columns,
@@ -42,6 +45,8 @@ class Survey:
     """fraction to validate on; or the folder that holds it, or `auto` for a table that says which rows"""
     total: int
     """number of images counted"""
+    layout: Layout
+    """what it was taken for"""
     unused: tuple[str, ...] = ()
     """columns of a table that hold something else"""
     separator: str | None = None
@@ -72,7 +77,8 @@ def write_config(data: Path, target: Path) -> str:
     text = config_text(data, target, survey)
     with reported_disk_errors(target), target.open("x", encoding="utf-8", newline="\n") as file:
         file.write(text)
-    return f"wrote {target} for {survey}; next: finetune train {shlex.quote(str(target))}"
+    following = f"next: finetune train {shlex.quote(str(target))}"
+    return f"layout  {survey.layout.line()}\nwrote {target} for {survey}; {following}"
 
 
 def check_target(target: Path) -> None:
@@ -121,13 +127,14 @@ def survey_folder(folder: Path) -> Survey:
     Raises:
         DataError: it does not look like a data set of at least two classes.
     """
-    parts, _ = find_parts(existing_folder(folder), "auto")
-    for part in parts:
+    found = find_parts(existing_folder(folder), "auto")
+    for part in found.parts:
         check_not_empty(part)
-    train, *others = parts
+    train, *others = found.parts
     check_at_least_two(train)
     val = next((part.folder for part in others if part.split == "val"), DEFAULT_FRACTION)
-    return Survey(dict(train.counts), val, sum(train.counts.values()))
+    layout = folder_layout(found.parts, found.unused)
+    return Survey(dict(train.counts), val, sum(train.counts.values()), layout)
 
 
 def survey_table(path: Path) -> Survey:
@@ -141,7 +148,8 @@ def survey_table(path: Path) -> Survey:
     assert label is not None
     guess = guess_separator(table.column(label))
     separator = None if guess is None else guess[0]
-    rows, unused = read_rows(table, table.path.parent, Columns(label_separator=separator))
+    columns = Columns(label_separator=separator)
+    rows, unused = read_rows(table, table.path.parent, columns)
     train = [row for row in rows if row.split in (None, "train")]
     counts = Counter(name for row in train for name in row.labels or ())
     if len(counts) < 2:
@@ -153,6 +161,7 @@ def survey_table(path: Path) -> Survey:
         dict(sorted(counts.items())),
         "auto" if held_out else DEFAULT_FRACTION,
         len(train),
+        table_layout(table, columns, rows, unused),
         unused=tuple(name for name in unused if name != group),
         separator=separator,
         group=group,
@@ -175,6 +184,7 @@ def config_text(data: Path, target: Path, survey: Survey) -> str:
     keys = label_line(survey.separator) + column_lines(survey)
     return f"""\
 # {survey}. Written by finetune init, to be changed at will.
+# Read as {survey.layout.line()}.
 # Run it with:  finetune train {write_value(str(target))}
 
 seed: 42                      # decides everything random; another seed gives another run

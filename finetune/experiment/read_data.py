@@ -52,9 +52,15 @@ def data_lines(config: Config, index: ImageIndex) -> list[str]:
     labels = f", {index.labels_per_image:.2g} an image" if index.task.multilabel else ""
     classes = f"{counted(len(index.class_names), 'class', 'classes')}{labels}"
     lines = [*metadata_lines(index), f"data    {config.data.path}: {classes}, images: {', '.join(counts)}"]
-    lines += correction_lines(index)
+    lines += [*layout_lines(index), *correction_lines(index)]
     shares = group_shares(index)
     return lines if shares is None else [*lines, f"split   by group: {shares}"]
+
+
+def layout_lines(index: ImageIndex) -> list[str]:
+    """Say what the data were taken for; nothing of built-in ones, whose name says it."""
+    layout = index.layout
+    return [] if layout is None or layout.kind == "built-in" else [f"layout  {layout.line()}"]
 
 
 def correction_lines(index: ImageIndex) -> list[str]:

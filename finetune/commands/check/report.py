@@ -14,7 +14,7 @@ from finetune.errors import DataError
 from finetune.experiment.build import Experiment, model_line
 from finetune.experiment.features import feature_notes
 from finetune.experiment.loaders import loader_workers
-from finetune.experiment.read_data import correction_lines, metadata_lines
+from finetune.experiment.read_data import correction_lines, layout_lines, metadata_lines
 from finetune.experiment.recipe import recipe_lines
 from finetune.text import counted, printable
 
@@ -52,6 +52,7 @@ class Report:
         return {
             "exit_code": self.exit_code(strict=strict),
             "findings": [finding.to_dict(samples, index) for finding in self.findings],
+            "layout": index.layout and index.layout.to_dict(),
             "images": len(index.samples),
             "classes": {name: {split: counts[split][name] for split in SPLITS} for name in index.class_names},
             "plan": self._plan(),
@@ -107,7 +108,7 @@ def show_classes(index: ImageIndex, display: Display) -> None:
         without = sum(not sample.labels for sample in index.samples)
         more = f", {without:,} of them without a class" if without else ""
         display.say(f"{counted(len(rows), 'class', 'classes')}, {counted(len(index.samples), 'image')}{more}")
-    for line in correction_lines(index):
+    for line in [*layout_lines(index), *correction_lines(index)]:
         display.say(line)
 
 

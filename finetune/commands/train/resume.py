@@ -42,6 +42,7 @@ def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str
         "config": dump_config(config),
         "precision": experiment.config.precision,
         "weights": None if experiment.model.origin is None else experiment.model.origin.to_dict(),
+        "layout": experiment.index.layout and experiment.index.layout.to_dict(),
         "corrections": experiment.index.corrections and experiment.index.corrections.to_dict(),
         "environment": describe_environment(experiment),
         "inexact": list(dict.fromkeys(inexact)),

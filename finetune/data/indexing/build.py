@@ -8,8 +8,10 @@ from pathlib import Path
 
 from finetune.choices import CaseVariants
 from finetune.data.builtin import digits, turned_digits
+from finetune.data.data_layout import BUILT_IN
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.class_folders import (
+    FoundParts,
     Part,
     check_at_least_two,
     check_not_empty,
@@ -20,6 +22,7 @@ from finetune.data.indexing.class_folders import (
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.corrections import correct, read_decisions
 from finetune.data.indexing.fit_metadata import learn_metadata
+from finetune.data.indexing.folder_layout import folder_layout
 from finetune.data.indexing.from_table import index_table, table_root
 from finetune.data.indexing.hold_out import hold_out, keep_per_class
 from finetune.data.split import Fold, Validation
@@ -118,8 +121,7 @@ def _index_any_table(
 def _index_without_table(path: str | Path, val: Validation, case_variants: CaseVariants) -> ImageIndex:
     if str(path).startswith(_BUILTIN):
         return _index_builtin(str(path), val)
-    parts, warnings = find_parts(existing_folder(path), val)
-    return _join(parts, warnings, case_variants)
+    return _join(find_parts(existing_folder(path), val), case_variants)
 
 
 def _builtin_table() -> Table:
@@ -141,7 +143,7 @@ def _index_builtin(path: str, val: Validation) -> ImageIndex:
     samples = tuple(
         Sample(name, (int(target),), "train") for name, target in zip(names, targets, strict=True)
     )
-    return ImageIndex(None, digits.CLASS_NAMES, samples)
+    return ImageIndex(None, digits.CLASS_NAMES, samples, layout=BUILT_IN)
 
 
 def _check_table_val(index: ImageIndex, path: str, val: Validation) -> None:
@@ -169,15 +171,15 @@ def _warn_of_table_keys(index: ImageIndex, columns: Columns, image_folder: str |
     return replace(index, warnings=(*index.warnings, line))
 
 
-def _join(parts: Sequence[Part], warnings: Sequence[str], case_variants: CaseVariants) -> ImageIndex:
+def _join(found: FoundParts, case_variants: CaseVariants) -> ImageIndex:
     """Check the classes of all parts against each other and join them into one index."""
-    train = parts[0]
+    parts, train = found.parts, found.parts[0]
     for part in parts:
         check_not_empty(part)
     check_class_names([name for part in parts for name in part.counts], train.root, case_variants)
     class_names = tuple(train.counts)
     check_at_least_two(train)
-    lines = [*warnings]
+    lines = [*found.warnings]
     for part in parts[1:]:
         extra = {name: n for name, n in part.counts.items() if n and name not in train.counts}
         if extra:
@@ -187,9 +189,8 @@ def _join(parts: Sequence[Part], warnings: Sequence[str], case_variants: CaseVar
             lines.append(f"classes of {train} without an image in {part}: {with_counts(absent)}")
     lines += [line for part in parts for line in part_warnings(part)]
     ignored = sum((part.found.ignored for part in parts), Counter[str]())
-    return ImageIndex(
-        train.root, class_names, folder_samples(parts, class_names), tuple(lines), dict(ignored)
-    )
+    samples, layout = folder_samples(parts, class_names), folder_layout(parts, found.unused)
+    return ImageIndex(train.root, class_names, samples, tuple(lines), dict(ignored), layout=layout)
 
 
 def folder_samples(parts: Sequence[Part], class_names: Sequence[str]) -> tuple[Sample, ...]:

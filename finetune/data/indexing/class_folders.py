@@ -55,10 +55,20 @@ def existing_folder(path: str | Path) -> Path:
     return root
 
 
-def find_parts(root: Path, val: Validation) -> tuple[list[Part], list[str]]:
-    """Find the parts of a data set, training first, from what there is and what `data.val` says.
+@dataclass(frozen=True)
+class FoundParts:
+    """The parts of a data set."""
 
-    Returns the parts, and what the user should know.
+    parts: tuple[Part, ...]
+    """training first"""
+    warnings: tuple[str, ...] = ()
+    """what the user should know"""
+    unused: tuple[str, ...] = ()
+    """folders beside those of the parts"""
+
+
+def find_parts(root: Path, val: Validation) -> FoundParts:
+    """Find the parts of a data set from what there is and what `data.val` says.
 
     Raises:
         DataError: folders that contradict `val` or each other, or that can be read in two ways.
@@ -66,7 +76,7 @@ def find_parts(root: Path, val: Validation) -> tuple[list[Part], list[str]]:
     named = isinstance(val, str) and val != "auto" and not is_table(val)
     found = find_split_folders(root, str(val) if named else None)
     if not found.folders:
-        return [find_part(root, "", "train")], []
+        return FoundParts((find_part(root, "", "train"),))
     refuse_splits_below(root / found.folders["train"])
     where, val_folder = printable(str(root)), found.folders.get("val")
     if val_folder and isinstance(val, float | Fold):
@@ -74,7 +84,7 @@ def find_parts(root: Path, val: Validation) -> tuple[list[Part], list[str]]:
             f"data.val is {val}, but {where} holds a folder {val_folder}; drop data.val to validate on "
             "that folder, or move it away to hold out a part of train."
         )
-    parts = [find_part(root, found.folders[split], split) for split in SPLITS if split in found.folders]
+    parts = (find_part(root, found.folders[split], split) for split in SPLITS if split in found.folders)
     warnings = []
     if not val_folder and val == "auto":
         warnings.append(
@@ -82,7 +92,7 @@ def find_parts(root: Path, val: Validation) -> tuple[list[Part], list[str]]:
         )
     if found.unused:
         warnings.append(f"folders in {where} that are not used: {quoted(found.unused)}")
-    return parts, warnings
+    return FoundParts(tuple(parts), tuple(warnings), found.unused)
 
 
 def find_part(root: Path, folder: str, split: Split) -> Part:

@@ -10,7 +10,8 @@ from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import folder_samples
 from finetune.data.indexing.class_folders import existing_folder, find_part, part_warnings
 from finetune.data.indexing.fit_metadata import apply_metadata
-from finetune.data.indexing.from_table import check_some_exist, samples_of, table_root
+from finetune.data.indexing.folder_layout import folder_layout
+from finetune.data.indexing.from_table import check_some_exist, samples_of, table_layout, table_root
 from finetune.data.indexing.split_folders import find_evaluated_folder
 from finetune.data.metadata import Metadata
 from finetune.data.table import USUAL_COLUMNS, Columns, Table, is_table, read_rows, read_table
@@ -87,15 +88,15 @@ def _match_folder(path: str | Path, class_names: Sequence[str], split: Split) ->
             f"no image of a class that the model knows in {part}: the folders there are "
             f"{quoted(part.counts) or 'none'}, the model knows {quoted(class_names)}."
         )
-    index = ImageIndex(
-        root, tuple(class_names), samples, tuple(part_warnings(part)), dict(part.found.ignored)
-    )
+    ignored, layout = dict(part.found.ignored), folder_layout([part], ())
+    warnings = tuple(part_warnings(part))
+    index = ImageIndex(root, tuple(class_names), samples, warnings, ignored, layout=layout)
     return _matched(index, part.counts)
 
 
 def _match_table(table: Table, class_names: Sequence[str], columns: Columns, split: Split) -> MatchedIndex:
     root = table_root(table.path, None)
-    rows, _ = read_rows(table, root, columns)
+    rows, unused = read_rows(table, root, columns)
     splits = Counter(row.split for row in rows if row.split is not None)
     rows = [row for row in rows if row.split in (None, split)]
     if not rows:
@@ -111,7 +112,8 @@ def _match_table(table: Table, class_names: Sequence[str], columns: Columns, spl
             f"{quoted(counts) or 'none'}, "
             f"the model knows {quoted(class_names)}."
         )
-    index = ImageIndex(root, tuple(class_names), samples, task=task)
+    layout = table_layout(table, columns, rows, unused)
+    index = ImageIndex(root, tuple(class_names), samples, task=task, layout=layout)
     return _matched(index, counts)
 
 

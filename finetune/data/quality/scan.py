@@ -109,7 +109,9 @@ def leave_out_bad(
     if part > max_bad_fraction:
         allowed = f"data.max_bad_fraction allows ({max_bad_fraction:.2%})"
         raise BadImagesError(listed, f"That is {part:.2%} of all images, more than {allowed}.", bad)
-    kept = replace(index, samples=tuple(s for s in index.samples if s not in reasons), bad=bad)
+    layout = index.layout and index.layout.without("images", "cannot be read", len(bad))
+    samples = tuple(sample for sample in index.samples if sample not in reasons)
+    kept = replace(index, samples=samples, bad=bad, layout=layout)
     for split in ("train", "val"):
         before, after = index.counts(split), kept.counts(split)
         for name in index.class_names:

@@ -1,0 +1,76 @@
+"""What a data set was taken for: folders of splits, columns of a table, and what was left out."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self
+
+from finetune.choices import Split
+from finetune.text import counted, printable
+
+LayoutKind = Literal["class folders", "split folders", "table", "built-in"]
+HERE = "."
+"""The data set's own folder, among the folders of a split."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files, folders or columns of a data set of which nothing was made."""
+
+    what: str
+    """such as `files .txt`"""
+    why: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a data set was taken for."""
+
+    kind: LayoutKind
+    splits: Mapping[Split, tuple[str, ...]] = field(default_factory=dict)
+    """the folders of each split that the data has itself, relative to its own, which is `.`"""
+    image_column: str | None = None
+    """of a table"""
+    label_column: str | tuple[str, ...] | None = None
+    """of a table; several where each class has its own"""
+    encoding: str | None = None
+    """of the text of a table"""
+    left_out: tuple[LeftOut, ...] = ()
+
+    def line(self) -> str:
+        """Return it in one line for the screen."""
+        parts = []
+        if self.kind == "split folders":
+            pairs = [f"{split} in {' and '.join(folders)}" for split, folders in self.splits.items()]
+            parts.append(", ".join(pairs))
+        elif self.image_column is not None:
+            parts.append(f"images in column {self.image_column!r}{self._labels()}")
+        if self.encoding not in (None, "utf-8"):
+            parts.append(f"read as {self.encoding}")
+        return printable(": ".join([self.kind, *filter(None, ["; ".join(parts)])]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as `check --json` and `started.json` hold it."""
+        label = self.label_column
+        return {
+            "kind": self.kind,
+            "splits": {split: list(folders) for split, folders in self.splits.items()},
+            "image_column": self.image_column,
+            "label_column": list(label) if isinstance(label, tuple) else label,
+            "encoding": self.encoding,
+            "left_out": [asdict(one) for one in self.left_out],
+        }
+
+    def without(self, what: str, why: str, count: int) -> Self:
+        """Return one that says of something more that it was left out; itself if that is nothing."""
+        return replace(self, left_out=(*self.left_out, LeftOut(what, why, count))) if count else self
+
+    def _labels(self) -> str:
+        if self.label_column is None:
+            return ""
+        if isinstance(self.label_column, str):
+            return f", labels in {self.label_column!r}"
+        return f", labels in {counted(len(self.label_column), 'column')} of 0 and 1"
+
+
+BUILT_IN = Layout("built-in")
