@@ -73,7 +73,7 @@ def bomb(side):
 def test_good_images_pass_with_a_plan(tmp_path, data):
     exit_code, document = check(tmp_path, data, "--strict")
     assert exit_code == 0
-    assert set(document) == {"exit_code", "findings", "images", "classes", "plan"}
+    assert set(document) == {"exit_code", "layout", "findings", "images", "classes", "plan"}
     assert document["images"] == 36
     assert document["classes"]["cat"] == {"train": 10, "val": 2, "test": 0}
     assert document["findings"] == []
