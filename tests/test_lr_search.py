@@ -11,13 +11,13 @@ import torch
 from conftest import run_finetune, write_small_config
 
 from finetune.config.load import load_config
+from finetune.experiment import lr_search
 from finetune.experiment.build import build_experiment
 from finetune.experiment.loaders import build_loaders
 from finetune.experiment.lr_search import build_trial, find_lr
 from finetune.experiment.read_data import read_data
 from finetune.lr_finder.heuristics import ORDER
 from finetune.lr_finder.race import Candidate
-from finetune.lr_finder.trial import Trial
 from finetune.task.losses import ClassificationLoss
 
 # The three classes differ in colour by far more than their noise, so that some rate learns them in six steps
@@ -232,30 +232,13 @@ def test_features_give_the_losses_that_the_whole_model_gives(images, tmp_path):
     whole = replace(cached, module=experiment.model, train=loaders.train, val=loaders.val)
     course = [(1e-3, 0.9)] * 3  # the epoch whose batches were cached, in their order
     state = {name: tensor.clone() for name, tensor in experiment.model.state_dict().items()}
-    by_features = list(in_order(cached).steps(course))
+    by_features = list(cached.steps(course))
     experiment.model.load_state_dict(state)
-    assert by_features == pytest.approx(list(whole.steps(course)), rel=1e-5)
+    assert by_features == list(whole.steps(course))
     logits, targets = cached.validate()
     expected, expected_targets = whole.validate()
     assert torch.equal(targets, expected_targets)
-    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
-
-
-def in_order(trial: Trial) -> Trial:
-    """Return the cached features in the order in which they were computed."""
-
-    class InOrder(torch.utils.data.Sampler):
-        def start_epoch(self, stage, epoch):
-            pass
-
-        def __iter__(self):
-            return iter([list(range(i * 8, i * 8 + 8)) for i in range(3)])
-
-        def __len__(self):
-            return 3
-
-    loader = torch.utils.data.DataLoader(trial.train.dataset, batch_size=None, sampler=InOrder())
-    return replace(trial, train=loader)
+    torch.testing.assert_close(logits, expected)
 
 
 def test_a_frozen_search_looks_at_each_image_once(images, tmp_path, monkeypatch):
@@ -307,3 +290,19 @@ def test_the_report_shows_how_the_rates_were_found(auto_run):
     assert page.count("data:image/png;base64,") == 2
     assert "Learning rate of stage unfrozen" in page
     assert "swept from the model after stage frozen" in page
+
+
+@pytest.mark.parametrize("changes", [(), ("data.balance=sampler",)], ids=["each once", "balanced"])
+def test_a_search_on_features_of_the_evaluation_view_is_that_on_images_bit_for_bit(
+    images, tmp_path, monkeypatch, changes
+):
+    """Also where it goes through the epoch many times: 30 images are three batches, and the sweep 31."""
+    experiment = experiment_of(tmp_path, images, "stages.frozen.views=eval", *changes)
+
+    def search():
+        found = find_lr(experiment, 0, build_loaders(experiment))
+        return replace(found, seconds=0.0)
+
+    on_features = search()
+    monkeypatch.setattr(lr_search, "views_have_features", lambda *_: False)
+    assert search() == on_features

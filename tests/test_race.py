@@ -7,14 +7,20 @@ import pytest
 import torch
 from torch import nn
 
+from finetune.data.loading.sampler import EpochSampler
 from finetune.lr_finder.heuristics import ORDER, Curve, Suggestion
 from finetune.lr_finder.race import Candidate, Entry, League, line_up, run_race, winner
 from finetune.lr_finder.result import LrFindResult, StartingWeights
 from finetune.lr_finder.trial import Trial
 from finetune.optim.schedule import OneCycle
 from finetune.task import SingleLabel
-from finetune.training.features import feature_batches
+from finetune.training.feature_views import FirstEpoch
 from finetune.training.step import StepOptions
+
+
+def in_batches(features, seed):
+    n = len(features[0])
+    return FirstEpoch(EpochSampler(n, 8, seed), features, range(n), batch_size=8)
 
 
 def make_trial(seed=0, n=48, loss=None, optimizer=torch.optim.SGD, clip_norm=None):
@@ -27,7 +33,7 @@ def make_trial(seed=0, n=48, loss=None, optimizer=torch.optim.SGD, clip_norm=Non
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.ReLU(), nn.Linear(8, 2))
     return Trial(
         module=model,
-        train=feature_batches(features, batch_size=8, seed=seed),
+        train=in_batches(features, seed),
         val=[features],
         new_optimizer=lambda: optimizer(model.parameters(), lr=1.0),
         loss=loss or nn.CrossEntropyLoss(),
@@ -172,8 +178,8 @@ def test_a_task_that_is_solved_does_not_drive_the_rate_up():
     """A higher rate makes a model surer until it diverges, and teaches it nothing of other images."""
     trial = make_trial()
     easy = (torch.eye(2)[torch.arange(48) % 2].repeat(1, 2) * 20 - 10, torch.arange(48) % 2)
-    trial = replace(trial, train=feature_batches(easy, batch_size=8, seed=0), val=[easy])
-    entries = [Entry(rate, ("x",)) for rate in (1e-5, 0.1, 1.0)]
+    trial = replace(trial, train=in_batches(easy, 0), val=[easy])
+    entries = [Entry(rate, ("x",)) for rate in (1e-5, 0.1, 0.5)]
     league = run_race(trial, entries, steps=12, cycle=CONSTANT, guess=torch.zeros(2))
     assert len(league.candidates) == 3  # no further rounds
     assert [candidate.solved for candidate in league.candidates] == [False, True, True]
@@ -230,7 +236,7 @@ def test_images_that_all_look_the_same_let_nobody_win():
     """Whatever is learned, one answer for all of them is no better than the best guess."""
     trial = make_trial()
     features = (torch.ones(48, 4), torch.arange(48) % 2)
-    trial = replace(trial, train=feature_batches(features, batch_size=8, seed=0), val=[features])
+    trial = replace(trial, train=in_batches(features, 0), val=[features])
     entries = [Entry(lr, ("x",)) for lr in (1e-3, 1e-1, 1.0)]
     league = run_race(trial, entries, steps=40, cycle=CONSTANT, guess=torch.zeros(2))
     assert all(candidate.val_loss is not None for candidate in league.candidates)

@@ -28,8 +28,9 @@ from finetune.lr_finder.result import LrFindResult, StartingWeights, decide
 from finetune.lr_finder.sweep import Range, mean_curve, range_test
 from finetune.lr_finder.trial import Trial, no_trace
 from finetune.progress import NewBar, no_bar
-from finetune.training.events import Loaders
-from finetune.training.features import Features, compute_features, feature_batches
+from finetune.training.events import EpochBatches, Loaders
+from finetune.training.feature_views import FirstEpoch, FixedView
+from finetune.training.features import compute_features
 
 _MOST_GUESSED = 10_000  # images; their shares of the classes are those of all, to a percent
 
@@ -144,32 +145,39 @@ def head_trial(experiment: Experiment, trial: Trial, most_batches: int, new_bar:
     if isinstance(val, ImageLoader):
         index = experiment.index.thinned("val", most_batches * data.images_per_step)
         val = [image_features(replace(experiment, index=index), "val", new_bar).parts]
-    train = _first_features(experiment, trial, passes, new_bar)
     return replace(
         trial,
         module=experiment.model.head,
-        train=feature_batches(train, batch_size=data.images_per_step, seed=trial.seed),
+        train=_first_epoch(experiment, trial, passes, new_bar),
         val=[compute_features(experiment.model.features, val, device=device)],
     )
 
 
-def _first_features(experiment: Experiment, trial: Trial, passes: int, new_bar: NewBar) -> Features:
-    """Return the features of the first batches of a stage's first epoch."""
+def _first_epoch(experiment: Experiment, trial: Trial, passes: int, new_bar: NewBar) -> EpochBatches:
+    """Return what loads the features of a stage's epochs, of its first epoch's views where views change."""
+    if isinstance(trial.train, FixedView):
+        return trial.train
     model, stage = experiment.model, experiment.config.stages[trial.stage]
-    images, sampler = passes * experiment.config.data.images_per_step, trial.train.sampler
+    sampler = trial.train.sampler
+    keys = sampler.keys(trial.stage, 0)
+    shown = keys[: passes * experiment.config.data.images_per_step]
     if isinstance(trial.train, ImageLoader) and stage.views == "eval":
-        shown = sampler.keys(trial.stage, 0)[:images]  # type: ignore[attr-defined]
-        return shown_features(experiment, stage, [key.position for key in shown], new_bar)
-    model.train()  # what is frozen stays in eval mode
-    with new_bar("features", images) as bar:
-        sampler.start_epoch(trial.stage, 0)  # type: ignore[attr-defined]
-        return compute_features(
-            model.features,
-            trial.train,
-            device=experiment.device,
-            most_batches=passes,
-            progress=bar.advance_by,
-        )
+        if passes == len(trial.train):  # later epochs show the others as well
+            shown = [*keys, *sampler.left_out(trial.stage, 0)]
+        features = shown_features(experiment, stage, [key.position for key in shown], new_bar)
+    else:
+        model.train()  # what is frozen stays in eval mode
+        with new_bar("features", len(shown)) as bar:
+            sampler.start_epoch(trial.stage, 0)
+            features = compute_features(
+                model.features,
+                trial.train,
+                device=experiment.device,
+                most_batches=passes,
+                progress=bar.advance_by,
+            )
+    positions = [key.position for key in shown]
+    return FirstEpoch(sampler, features, positions, batch_size=experiment.config.data.images_per_step)
 
 
 def _sweep(trial: Trial, config: Config, new_bar: NewBar) -> list[Curve]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from finetune.training.events import Batches
+from finetune.training.events import Batches, EpochBatches
 from finetune.training.inference import compute_logits
 from finetune.training.step import StepOptions, TrainingStep
 
@@ -27,8 +26,7 @@ class Trial:
     """
 
     module: nn.Module
-    train: DataLoader[tuple[Tensor, ...]]
-    """its sampler has `start_epoch(stage, epoch)`, as `sampler.EpochSampler`"""
+    train: EpochBatches
     val: Batches
     new_optimizer: Callable[[], torch.optim.Optimizer]
     """the rates that its parameter groups hold are multiples of the head's rate"""
@@ -72,7 +70,7 @@ class Trial:
         """Return (epoch, number of the batch in it, batch) without end."""
         epoch = first_epoch
         while True:
-            self.train.sampler.start_epoch(self.stage, epoch)  # type: ignore[attr-defined]
+            self.train.sampler.start_epoch(self.stage, epoch)
             for number, batch in enumerate(self.train):
                 yield epoch, number, batch
             epoch += 1

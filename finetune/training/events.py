@@ -1,8 +1,8 @@
 """What a stage of training and its caller exchange: loaders, hooks, steps, epochs, positions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +10,23 @@ from torch.utils.data import DataLoader
 
 Batches = Iterable[tuple[Tensor, ...]]
 """Each holds the inputs of a module and, as the last, the targets (N, …)."""
+
+
+class EpochBatches(Protocol):
+    """Loads the training batches of one epoch after another."""
+
+    @property
+    def sampler(self) -> Any:
+        """What has `start_epoch(stage, epoch, first_batch)` and `keys(stage, epoch)`, as `EpochSampler`."""
+        ...
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+        ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """Return the batches of the epoch that the sampler was told to start."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from finetune.training.events import Batches
-from finetune.training.features import in_features
+from finetune.training.features import Features, in_features
 
 
 class Key(Protocol):
@@ -81,6 +81,10 @@ class FeatureViews:
     def sampler(self) -> Self:
         """What chooses the epoch: the loader itself."""
         return self
+
+    def keys(self, stage: int, epoch: int) -> Sequence[Key]:
+        """Return the images of an epoch, in its order."""
+        return self._source.order.keys(stage, epoch)
 
     def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
         """Choose the epoch that the next pass goes through, and with which batch it begins."""
@@ -170,6 +174,56 @@ class FeatureViews:
 
     def _all_known(self, view: int, keys: Sequence[Key]) -> bool:
         return view in self._known and bool(self._known[view][[key.position for key in keys]].all())
+
+
+class FirstEpoch:
+    """Loads the features of what a first epoch shows, and shows them again in the order of later epochs.
+
+    A search for a rate goes through the first batches many times. Its first epoch is that of the training;
+    where all epochs show the same view of each image, so are the others.
+    """
+
+    def __init__(
+        self, order: Order, features: Features, positions: Sequence[int], *, batch_size: int
+    ) -> None:
+        """Prepare to load.
+
+        Args:
+            order: which images an epoch shows.
+            features: of the images that the first epoch shows, or of the first of them, in its order.
+            positions: of these images. Others, of which nothing is known, are left out of later epochs.
+            batch_size: of a training batch.
+        """
+        self._order, self._features = order, features
+        self._batch_size = min(batch_size, len(positions))
+        self._rows: dict[int, int] = {}
+        for row, position in enumerate(positions):
+            self._rows.setdefault(position, row)
+        self._start = (0, 0, 0)
+
+    @property
+    def sampler(self) -> Self:
+        """What chooses the epoch: the loader itself."""
+        return self
+
+    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch that the next pass goes through, and with which batch it begins."""
+        self._start = stage, epoch, first_batch
+
+    def __len__(self) -> int:
+        """Count the batches of the first epoch; a last one that is not full is left out."""
+        return len(self._features[0]) // self._batch_size
+
+    def __iter__(self) -> Iterator[Features]:
+        """Return batches of features (N, D), what else the head takes, and targets."""
+        stage, epoch, first_batch = self._start
+        rows = list(range(len(self._features[0])))
+        if epoch > 0:
+            positions = (key.position for key in self._order.keys(stage, epoch))
+            rows = [self._rows[position] for position in positions if position in self._rows]
+        for batch in range(first_batch, len(rows) // self._batch_size):
+            chosen = rows[batch * self._batch_size : (batch + 1) * self._batch_size]
+            yield tuple(part[chosen] for part in self._features)
 
 
 class FixedView:
