@@ -10,10 +10,10 @@ with its default rate and `aug_transforms`, and the weights' own mean and deviat
 
 Printed for each recipe, over the seeds: the accuracy of the model that is left (mean, lowest and highest),
 how far it is ahead of fastai's with the standard error of that by paired images, the accuracy at the end of
-the frozen stage and of the worst unfrozen epoch, the seconds of training also as a multiple of fastai's, and
-the most memory. With --tta a second table has the accuracy of finetune's models with and without views that
-are averaged (`predict --tta`), the difference with its standard error by paired images, the loss, and the
-price in forward passes for an image.
+the frozen stage and of the worst unfrozen epoch, the seconds of training, imports included, also as a
+multiple of fastai's, and the most memory. With --tta a second table has the accuracy of finetune's models
+with and without views that are averaged (`predict --tta`), the difference with its standard error by paired
+images, the loss, and the price in forward passes for an image.
 """
 
 import argparse
@@ -261,14 +261,16 @@ def value_of(text: str) -> Any:
 
 def train_fastai(folder: Path, setting: Setting) -> Outcome:
     """Train as fastai's tutorial does, with the weights that finetune finds for the network."""
+    began = time.perf_counter()
     from fastai.vision import all as fastai
 
+    began -= time.perf_counter()  # what comes now is no work of fastai's
     from finetune.model import find_architecture, load_weights
 
     weights = load_weights("default", find_architecture(setting.arch), lambda _: None)
     fastai.set_seed(setting.seed, reproducible=True)
     files = [p for part in ("train", "val") for p in sorted((folder / part).glob("*/*")) if readable(p)]
-    began = time.perf_counter()
+    began += time.perf_counter()
     block = fastai.DataBlock(
         blocks=(fastai.ImageBlock, fastai.CategoryBlock),
         get_y=fastai.parent_label,

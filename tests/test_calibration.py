@@ -99,3 +99,4 @@ def test_a_run_reports_its_calibration_and_predicts_with_it(small_run):
     assert report["temperature"] == json.loads((small_run / "model.json").read_text())["temperature"]
     assert report["loss"]["after"] <= report["loss"]["before"]
     assert set(report["expected_calibration_error"]) == {"before", "after"}
+    assert report["coverage"][-1]["coverage"] == 1.0

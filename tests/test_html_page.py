@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from finetune.analysis.calibration import Calibration, Coverage
 from finetune.metrics.single_label import score_single_label
 from finetune.report.html_page import report_page
 from finetune.report.plot import HistoryPlot, draw_history
@@ -14,14 +15,16 @@ ROWS = [
     EpochRow(stage, epoch, 2.0 - 0.3 * n, 1.9 - 0.2 * n, 0.2 + 0.1 * n, *[0.3] * 3, 1.0, 100.0)
     for n, (stage, epoch) in enumerate([("frozen", 1), ("frozen", 2), ("unfrozen", 1), ("unfrozen", 2)])
 ]
+SURE = (Coverage(0.91234, 0.5, 0.975), Coverage(0.4, 1.0, 0.9))
 NAMES = ("ant", "<bee>", "wasp")
 
 
-def page(*, epochs=4, **changes):
+def page(*, epochs=4, more=None, **changes):
     """Render the page of a run whose model never predicts a wasp."""
     targets = torch.tensor([0, 0, 1, 1, 2, 2])
     logits = torch.eye(3)[torch.tensor([0, 0, 1, 0, 0, 1])]
     report = {"run_dir": "runs/bugs", "epochs": epochs, "diagnosis": [], "early_stops": [], "ablations": []}
+    report |= more or {}
     values = {
         "scores": {"val": score_single_label(logits, targets, NAMES)},
         "history": ROWS,
@@ -64,6 +67,24 @@ def test_a_rate_that_was_found_says_by_what_and_from_which_weights(pick, by, tex
     weights = {"initial": "none", "trained_stages": [], "run": None}
     found = {"stage": "frozen", "lr": 0.0022, "pick": pick, "by": by, "weights": weights}
     assert text in page(lr_finds=[(found, b"")])
+
+
+@pytest.mark.parametrize(
+    ("calibration", "shown"),
+    [
+        (Calibration(1.0, (0.082, 0.082), (0.4, 0.4), SURE), ["off by 8.2% on average"]),
+        (
+            Calibration(2.194, (0.082, 0.058), (0.3693, 0.2663), SURE),
+            ["divided by 2.19", "<td>8.2%</td><td>5.8%</td>", "<td>0.3693</td><td>0.2663</td>"],
+        ),
+    ],
+    ids=["nothing gained", "calibrated"],
+)
+def test_the_page_says_how_far_probabilities_can_be_believed(calibration, shown):
+    text = page(more={"calibration": calibration.to_dict()})
+    for part in [*shown, "<td>50%</td><td>97.50%</td><td>0.9123</td>"]:
+        assert part in text
+    assert "Certainty" not in page()  # of a run that has no such numbers
 
 
 def test_the_page_needs_no_other_file():

@@ -82,6 +82,17 @@ def calibration_error(bins: list[Bin]) -> float:
     return sum(one.answers * abs(one.confidence - one.right) for one in bins) / total
 
 
+class Coverage(NamedTuple):
+    """What comes of answering only where a model is sure enough."""
+
+    confidence: float
+    """The lowest confidence that is answered, 0–1."""
+    coverage: float
+    """Share of the images that are answered, 0–1."""
+    right: float
+    """Share of these that are answered right, 0–1."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What one temperature does to the probabilities of a model on validation images."""
@@ -91,6 +102,8 @@ class Calibration:
     """Expected calibration error before and after, 0–1."""
     loss: tuple[float, float]
     """Mean loss before and after, in nats; both after are of images that had no part in their temperature."""
+    coverage: tuple[Coverage, ...] = ()
+    """How often the surest answers are right after, by the probabilities of such images."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what report.json holds of it."""
@@ -99,6 +112,7 @@ class Calibration:
             "temperature": self.temperature,
             "expected_calibration_error": {"before": error, "after": error_after},
             "loss": {"before": loss, "after": loss_after},
+            "coverage": [one._asdict() for one in self.coverage],
         }
 
     def __str__(self) -> str:
@@ -109,17 +123,6 @@ class Calibration:
             f"temperature {self.temperature:.3g}: calibration error {error:.1%} → {error_after:.1%}, "
             f"loss {loss:.4f} → {loss_after:.4f} (cross-validated)"
         )
-
-
-class Coverage(NamedTuple):
-    """What comes of answering only where a model is sure enough."""
-
-    confidence: float
-    """The lowest confidence that is answered, 0–1."""
-    coverage: float
-    """Share of the images that are answered, 0–1."""
-    right: float
-    """Share of these that are answered right, 0–1."""
 
 
 def risk_against_coverage(confidence: Tensor, right: Tensor, *, steps: int = 10) -> list[Coverage]:

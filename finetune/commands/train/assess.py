@@ -9,7 +9,7 @@ from torch import Tensor
 from finetune.analysis.calibration import Calibration, cross_calibrated, fit_temperature
 from finetune.analysis.novelty import know_images
 from finetune.choices import Split
-from finetune.commands.evaluate.confidence import compare_with_right
+from finetune.commands.evaluate.confidence import Confidence, compare_with_right
 from finetune.commands.evaluate.evaluate import eval_loader
 from finetune.data.index import ImageIndex
 from finetune.progress import NewBar
@@ -59,13 +59,16 @@ def calibrate(trained: TrainedModel, logits: Tensor, targets: Tensor) -> Calibra
     """
     task = trained.task
 
-    def error_and_loss(scaled: Tensor) -> tuple[float, float]:
-        confidence = compare_with_right(trained, logits, task.probabilities(scaled), targets)
-        return confidence.error, float(task.losses(scaled, targets).mean())
+    def judge(scaled: Tensor) -> tuple[Confidence, float]:
+        probabilities = task.probabilities(scaled)
+        loss = float(task.losses(scaled, targets).mean())
+        return compare_with_right(trained, logits, probabilities, targets), loss
 
-    before = error_and_loss(logits.double())
-    after = error_and_loss(cross_calibrated(logits, targets, task.losses))
-    if after[1] >= before[1]:
-        return Calibration(1.0, error=(before[0], before[0]), loss=(before[1], before[1]))
+    before, loss = judge(logits.double())
+    after, loss_after = judge(cross_calibrated(logits, targets, task.losses))
     temperature = fit_temperature(logits, targets, task.losses)
-    return Calibration(temperature, error=(before[0], after[0]), loss=(before[1], after[1]))
+    if loss_after >= loss:
+        temperature, after, loss_after = 1.0, before, loss
+    return Calibration(
+        temperature, error=(before.error, after.error), loss=(loss, loss_after), coverage=after.coverages
+    )
