@@ -19,7 +19,7 @@ from finetune.data.indexing.class_folders import (
     find_parts,
 )
 from finetune.data.indexing.folder_layout import folder_layout
-from finetune.data.indexing.from_table import table_layout
+from finetune.data.indexing.table_layout import table_layout
 from finetune.data.table import (
     USUAL_COLUMNS,
     Columns,

@@ -28,7 +28,7 @@ from finetune.config.values import (
 class Section(BaseModel):
     """What all sections share: frozen, no unknown keys, no value converted from another type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class HeadConfig(Section):

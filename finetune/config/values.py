@@ -55,7 +55,7 @@ def _check_lr(value: Any) -> LearningRate:
 class FoldConfig(BaseModel):
     """One part of a cross-validation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     fold: int
     of: int

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from finetune.choices import SPLITS, CaseVariants, Split
-from finetune.data.data_layout import HERE, Layout, LeftOut
+from finetune.choices import CaseVariants, Split
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.class_folders import existing_folder
 from finetune.data.indexing.class_names import check_class_names
-from finetune.data.table import Columns, ImageRow, Table, find_column, guess_separator, read_rows
+from finetune.data.indexing.table_layout import table_layout
+from finetune.data.table import Columns, ImageRow, Table, guess_separator, read_rows
 from finetune.errors import DataError
 from finetune.task import LABEL_JOINT, Task, task_of
 from finetune.text import printable, quoted, with_counts
@@ -42,24 +42,6 @@ def index_table(
     samples = samples_of(rows, class_names, task, keep_split=True)
     layout = table_layout(table, columns, rows, unused)
     return ImageIndex(root, class_names, samples, tuple(warnings), columns=columns, task=task, layout=layout)
-
-
-def table_layout(table: Table, columns: Columns, rows: Sequence[ImageRow], unused: Sequence[str]) -> Layout:
-    """Return what a table was taken for."""
-    image = find_column(table, "image", columns, required=True)
-    label = columns.label
-    if not isinstance(label, tuple):
-        position = find_column(table, "label", columns, required=False)
-        label = None if position is None else table.header[position]
-    said = {row.split or "train" for row in rows}
-    return Layout(
-        "table",
-        {split: (HERE,) for split in SPLITS if split in said},
-        image_column=None if image is None else table.header[image],
-        label_column=label,
-        encoding="utf-8" if table.unit == "line" else None,
-        left_out=tuple(LeftOut(f"column {name}", "not named in data.columns", 1) for name in unused),
-    )
 
 
 def table_root(path: str | Path, image_folder: str | Path | None) -> Path:

@@ -11,8 +11,9 @@ from finetune.data.indexing.build import folder_samples
 from finetune.data.indexing.class_folders import existing_folder, find_part, part_warnings
 from finetune.data.indexing.fit_metadata import apply_metadata
 from finetune.data.indexing.folder_layout import folder_layout
-from finetune.data.indexing.from_table import check_some_exist, samples_of, table_layout, table_root
+from finetune.data.indexing.from_table import check_some_exist, samples_of, table_root
 from finetune.data.indexing.split_folders import find_evaluated_folder
+from finetune.data.indexing.table_layout import table_layout
 from finetune.data.metadata import Metadata
 from finetune.data.table import USUAL_COLUMNS, Columns, Table, is_table, read_rows, read_table
 from finetune.errors import DataError
