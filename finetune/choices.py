@@ -20,6 +20,8 @@ OnBad = Literal["stop", "skip"]
 """What to do about an image that cannot be read."""
 SixteenBit = Literal["scale", "stop"]
 CaseVariants = Literal["stop", "allow"]
+FolderLayout = Literal["auto", "classes", "groups"]
+"""What the folders directly in a data set are, where their names and contents do not settle it."""
 
 # Model
 Pool = Literal["avg+max", "avg", "max"]

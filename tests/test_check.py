@@ -425,7 +425,7 @@ def test_a_link_to_a_parent_is_told_and_not_followed(tmp_path, data):
     (data / "cat" / "loop").symlink_to(data)
     exit_code, document = check(tmp_path, data)
     assert (exit_code, document["images"]) == (0, 36)
-    assert "links to folders are not followed" in of_kind(document, "layout")["message"]
+    assert "it leads back to a folder that it is in" in of_kind(document, "layout")["message"]
 
 
 def test_batches_that_are_too_big_are_a_warning(tmp_path, data):

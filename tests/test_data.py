@@ -140,15 +140,15 @@ def test_other_files_are_ignored_and_counted(tmp_path):
     draw(root, "a/upper.PNG")
     for name in ("a/x.png.bak", "a/x.jpg_large", "a/.hidden.png", "b/Makefile", "b/x.svg", "b/notes.txt"):
         (root / name).touch()
-    (root / "a" / "folder.png").mkdir()
+    (root / "a" / "folder.png").mkdir()  # a folder like any other
     draw(root, "a/folder.png/x.png", ".hidden/x.png", "__MACOSX/x.png")
     index = index_images(root, seed=1)
-    assert index.counts("train")["a"] + index.counts("val")["a"] == 3
+    assert index.counts("train")["a"] + index.counts("val")["a"] == 4
     assert index.ignored == {
         ".bak": 1, ".jpg_large": 1, ".svg": 1, ".txt": 1,
-        "folders named *.png": 1, "hidden": 1, "without ending": 1,
+        "hidden": 1, "without ending": 1,
     }  # fmt: skip
-    assert any(line.startswith("ignored 7 files") and ".bak 1" in line for line in index.warnings)
+    assert any(line.startswith("ignored 6 files") and ".bak 1" in line for line in index.warnings)
 
 
 def test_images_beside_the_class_folders_are_counted(tmp_path):
@@ -167,14 +167,45 @@ def test_a_link_to_a_parent_repeats_nothing(tmp_path):
     index = index_images(root, seed=1)
     assert splits(index) == {"train": 6, "val": 2, "test": 0}
     assert index.class_names == ("a", "b")
-    assert any("not followed" in line and "'train/a/loop', 'train/c'" in line for line in index.warnings)
+    where = f"in {root} is not followed: it leads"
+    assert f"link train/a/loop {where} back to a folder that it is in" in index.warnings
+    assert f"link train/c {where} to train/a, which is read there" in index.warnings
 
 
-def test_a_class_folder_that_is_a_link_to_elsewhere_is_refused(tmp_path):
-    root, other = classes(tmp_path / "root", a=2, b=2), classes(tmp_path / "other", c=2)
+def test_links_to_folders_are_followed(tmp_path):
+    root, other = classes(tmp_path / "root", a=2, b=2), classes(tmp_path / "other", c=2, d__e=3)
     (root / "c").symlink_to(other / "c")
-    with pytest.raises(DataError, match=r"c is a link out of .*root; links to folders are not followed"):
-        index_images(root, seed=1)
+    (root / "d").symlink_to("../other/d")
+    index = index_images(root, seed=1)
+    assert index.class_names == ("a", "b", "c", "d")
+    assert [s.name for s in index.samples if s.name.startswith("d")] == [f"d/e/{n:02}.png" for n in range(3)]
+
+
+def test_a_folder_that_two_links_lead_to_counts_once(tmp_path):
+    root, other = classes(tmp_path / "root", a=2, b=2), classes(tmp_path / "other", c=2)
+    for link in ("y", "x"):
+        (root / link).symlink_to(other / "c")
+    index = index_images(root, seed=1)
+    assert index.class_names == ("a", "b", "x")
+    assert [one.what for one in index.layout.left_out] == ["link y"]
+
+
+def test_links_between_splits_move_no_image_from_one_to_the_other(tmp_path):
+    root = classes(tmp_path, train__a=3, train__b=3, val__a=1, val__b=1)
+    (root / "train" / "a" / "more").symlink_to(root / "val" / "a")
+    assert splits(index_images(root, seed=1)) == {"train": 6, "val": 2, "test": 0}
+
+
+def test_a_link_above_the_data_reads_none_of_it_twice(tmp_path):
+    root = classes(tmp_path / "all" / "root", a=2, b=2)
+    classes(tmp_path / "all" / "more", x=3)
+    (tmp_path / "way").symlink_to(tmp_path / "all")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "inner").symlink_to(tmp_path / "way")
+    (root / "c").symlink_to(tmp_path / "elsewhere")
+    index = index_images(root, seed=1)
+    assert {s.name.split("/")[0] for s in index.samples} == {"a", "b"} or len(index.samples) == 7
+    assert len({(root / s.name).resolve() for s in index.samples}) == len(index.samples)
 
 
 def test_links_to_files_are_followed(tmp_path):

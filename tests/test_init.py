@@ -36,10 +36,10 @@ def test_a_config_for_split_folders_validates_on_the_one_that_is_there(tmp_path:
 
 
 def test_a_folder_is_read_as_training_reads_it(tmp_path: Path):
-    """A folder called like an image holds no class, and neither of them may count its images."""
+    """A folder called like an image is one like any other, for both of them."""
     photos = draw_classes(tmp_path / "photos", {"ants": 3, "bees": 4, "bees/extra.png": 2, "more.png": 5})
-    assert "7 images of 2 classes" in write_config(photos, tmp_path / "pets.yaml")
-    assert len(index_images(photos, seed=1).samples) == 7
+    assert "14 images of 3 classes" in write_config(photos, tmp_path / "pets.yaml")
+    assert len(index_images(photos, seed=1).samples) == 14
 
 
 def test_train_among_other_classes_is_a_class(tmp_path: Path):

@@ -5,6 +5,8 @@ from conftest import index_images
 from test_data import classes, splits
 
 from finetune.choices import split_of
+from finetune.data.data_layout import FolderOptions
+from finetune.data.indexing.build import list_images, split_images
 from finetune.data.indexing.match_classes import match_classes
 from finetune.data.indexing.split_folders import find_split_folders
 from finetune.errors import DataError
@@ -73,7 +75,10 @@ def test_images_directly_in_a_folder_called_like_training_are_a_class(tmp_path, 
         ({"VAL__a": 2, "test__a": 2}, "holds 'VAL', 'test' and no folder of training images"),
         ({"val": 2, "test": 2}, "holds 'test', 'val' and no folder of training images"),
         ({"val": 4, "bus": 4, "car": 4}, "holds 'val', named like a split, beside 'bus', 'car'"),
-        ({"test": 4, "bus": 4}, "Set data.path to .*test to train on .* or rename 'test' if that is a class"),
+        (
+            {"test": 4, "bus": 4},
+            "Set data.path to .*test to train on .* data.layout: classes if 'test' is a class",
+        ),
         ({"train__a": 4, "train__b": 4, "bus": 4}, "holds 'train', named like a split, beside 'bus'"),
         (
             {"train__a": 4, "train__b": 4, "holdout__a": 4, "holdout__b": 4},
@@ -85,9 +90,18 @@ def test_images_directly_in_a_folder_called_like_training_are_a_class(tmp_path, 
         ),
         ({"train__a": 4, "train__b": 4, "val": 4}, r"no class folders in .*val: 4 images lie directly in it"),
         ({"train__a": 4, "train__b": 4, "test": 4}, r"no class folders in .*test: 4 images lie directly"),
-        ({"seg_train__a": 4, "seg_test__a": 4}, "'seg_test', 'seg_train', which look like splits"),
-        ({"train2017": 4, "val2017": 4, "more": 4}, "set data.path to .*train2017 to train on that folder"),
-        ({"TrainImages": 4, "TestImages": 4}, "if they are classes, rename them"),
+        ({"seg_train__a": 4, "seg_test__a": 4}, "need at least 2 classes; .*seg_train has 1: 'a'"),
+        (
+            {"old_train__a": 4, "test_b__a": 4},
+            r"(?s)'old_train', 'test_b', which look .* {train: old_train, test: t",
+        ),
+        (
+            {"old_train__a": 4, "test_b__a": 4},
+            "data.layout: classes if .* set data.path to .*old_train to tr",
+        ),
+        ({"train2017": 4, "val2017": 4, "more": 4}, "no class folders in .*train2017: 4 images"),
+        ({"TrainImages": 4, "TestImages": 4}, "no class folders in .*TrainImages: 4 images"),
+        ({"train": 4, "training": 4}, "two folders of training images"),
         ({"train__train__a": 4, "train__val__a": 4}, r"train holds 'train', 'val', named like splits.*\nSet"),
         ({"train": 4, "val": 4}, r"no class folders in .*train: 4 images lie directly in it"),
     ],
@@ -136,11 +150,112 @@ def test_classes_whose_names_hold_words_of_splits_are_classes(tmp_path, names):
 @pytest.mark.parametrize(
     ("link", "val"), [("val", "auto"), ("TEST", "auto"), ("again", "again"), ("val", 0.2)]
 )
-def test_a_split_that_is_a_link_is_refused(tmp_path, link, val):
+def test_a_split_that_is_a_link_to_another_is_refused(tmp_path, link, val):
     root = classes(tmp_path, train__a=3, train__b=3)
     (root / link).symlink_to(root / "train")
-    with pytest.raises(DataError, match=rf"{link} is a link to a folder, and those are not followed\.\nPut"):
+    message = (
+        "drop data.val" if val == 0.2 else rf"{link} is .*train by another way: .* in two splits\.\nRemove"
+    )
+    with pytest.raises(DataError, match=message):
         index_images(root, val=val, seed=1)
+
+
+def test_a_split_that_is_a_link_is_read(tmp_path):
+    other = classes(tmp_path / "other", a=1, b=2)
+    root = classes(tmp_path / "root", train__a=3, train__b=3)
+    (root / "val").symlink_to(other)
+    assert splits(index_images(root, seed=1)) == {"train": 6, "val": 3, "test": 0}
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ("seg_train", "seg_val"),
+        ("Train_images", "val-images"),
+        ("train2017", "val2017"),
+        ("TrainImages", "ValidImages"),
+        ("xray training set", "xray validation set"),
+        ("my-train/my-train", "my-val/my-val"),
+    ],
+)
+def test_splits_that_share_a_beginning_or_an_end_are_found(tmp_path, train, val):
+    folders = {f"{train}/a": 3, f"{train}/b": 4, f"{val}/a": 1, f"{val}/b": 2}
+    root = classes(tmp_path, **{name.replace("/", "__"): number for name, number in folders.items()})
+    index = index_images(root, seed=1)
+    assert splits(index) == {"train": 7, "val": 3, "test": 0}
+    assert index.layout.splits == {"train": (train,), "val": (val,)}
+
+
+def test_a_folder_named_like_the_splits_is_not_used_and_named(tmp_path):
+    counts = {"seg_train__a": 10, "seg_train__b": 10, "seg_test__a": 3, "seg_test__b": 3, "seg_pred": 5}
+    index = index_images(classes(tmp_path, **counts), seed=1)
+    assert splits(index) == {"train": 16, "val": 4, "test": 6}
+    assert "folder seg_pred" in [one.what for one in index.layout.left_out]
+
+
+SITES = {"x__a": 6, "x__b": 6, "y__a": 6, "y__b": 6, "z__a": 6}
+
+
+def test_folders_that_all_hold_the_same_folders_are_asked_about(tmp_path):
+    root = classes(tmp_path, **SITES)
+    with pytest.raises(
+        DataError, match=r"'x', 'y', 'z' all hold 'a', 'b'\. Which are the classes\?\ndata.layout"
+    ):
+        index_images(root, seed=1)
+
+
+def test_the_answer_is_a_key_of_the_config(tmp_path):
+    root = classes(tmp_path, **SITES)
+
+    def read(layout):
+        return split_images(list_images(root, folders=FolderOptions(layout)), root, val="auto", seed=1)
+
+    assert read("classes").class_names == ("x", "y", "z")
+    groups = read("groups")
+    assert groups.class_names == ("a", "b")
+    assert {sample.group for sample in groups.samples} == {"x", "y", "z"}
+    assert groups.layout.line() == "groups of class folders: groups 'x', 'y', 'z'"
+    said = read({"train": "x", "val": "y"})
+    assert splits(said) == {"train": 12, "val": 12, "test": 0}
+    assert "folder z" in [one.what for one in said.layout.left_out]
+
+
+def test_one_folder_in_each_class_is_no_class(tmp_path):
+    root = classes(tmp_path, x__images=2, y__images=2)
+    assert index_images(root, seed=1).class_names == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"train": "nowhere"}, r"data.layout: no folder 'nowhere' for train in .*; there is 'x', 'y', 'z'"),
+        ({"train": "x", "val": "link"}, "link is .*x by another way"),
+    ],
+)
+def test_layouts_that_cannot_be_are_refused(tmp_path, layout, message):
+    root = classes(tmp_path, **SITES)
+    (root / "link").symlink_to(root / "x")
+    if "val" not in layout:
+        (root / "link").unlink()
+    with pytest.raises(DataError, match=message):
+        list_images(root, folders=FolderOptions(layout))
+
+
+def test_a_layout_and_a_named_folder_contradict_each_other(tmp_path):
+    root = classes(tmp_path, **SITES)
+    with pytest.raises(DataError, match=r"data\.val: 'y' names a folder, and so does data\.layout"):
+        list_images(root, val="y", folders=FolderOptions({"train": "x"}))
+
+
+@pytest.mark.parametrize("names", [("TRAIN", "Val"), ("seg_test", "seg_dev")])
+def test_two_classes_with_names_of_splits_are_refused_whatever_led_to_them(tmp_path, names):
+    root = classes(tmp_path, **dict.fromkeys(names, 3))
+    with pytest.raises(DataError, match="which are names of splits"):
+        list_images(root, folders=FolderOptions("classes"))
+    table = tmp_path / "table.csv"
+    table.write_text("image,label\n" + "".join(f"{name}/00.png,{name}\n" for name in names))
+    with pytest.raises(DataError, match="which are names of splits"):
+        list_images(table)
 
 
 @pytest.mark.parametrize("val", ["TRAIN", "train/a", "train/../train", "..", ""])

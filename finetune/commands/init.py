@@ -10,7 +10,7 @@ from pathlib import Path
 
 from finetune.commands.proposed_architecture import architecture_lines
 from finetune.config.yaml_writer import write_value
-from finetune.data.data_layout import Layout
+from finetune.data.data_layout import ANYHOW, FolderOptions, Layout
 from finetune.data.indexing.class_folders import (
     DEFAULT_FRACTION,
     check_at_least_two,
@@ -19,6 +19,8 @@ from finetune.data.indexing.class_folders import (
     find_parts,
 )
 from finetune.data.indexing.folder_layout import folder_layout
+from finetune.data.indexing.label_pattern import propose_pattern
+from finetune.data.indexing.split_names import refuse_classes_named_like_splits
 from finetune.data.indexing.table_layout import table_layout
 from finetune.data.table import (
     USUAL_COLUMNS,
@@ -32,7 +34,7 @@ from finetune.data.table import (
 )
 from finetune.errors import ConfigError, DataError
 from finetune.machine.files import reported_disk_errors, try_writing
-from finetune.text import counted
+from finetune.text import counted, printable
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Survey:
     """columns of a table that hold something else"""
     separator: str | None = None
     """what stands between the classes of an image in a table, where it may have several"""
+    pattern: str | None = None
+    """what finds the class in the name of a file, where no folder says it"""
     group: str | None = None
     """the column of a table that says what images have in common, such as a patient"""
 
@@ -127,14 +131,20 @@ def survey_folder(folder: Path) -> Survey:
     Raises:
         DataError: it does not look like a data set of at least two classes.
     """
-    found = find_parts(existing_folder(folder), "auto")
+    root, options = existing_folder(folder), ANYHOW
+    found = find_parts(root, "auto")
+    if not found.parts[0].counts:
+        options = FolderOptions(label_pattern=propose_pattern(found.parts[0].found.images))
+        found = find_parts(root, "auto", options)
     for part in found.parts:
         check_not_empty(part)
     train, *others = found.parts
     check_at_least_two(train)
-    val = next((part.folder for part in others if part.split == "val"), DEFAULT_FRACTION)
-    layout = folder_layout(found.parts, found.unused)
-    return Survey(dict(train.counts), val, sum(train.counts.values()), layout)
+    refuse_classes_named_like_splits(train.counts, printable(str(folder)))
+    val = next((part.folder.split("/")[0] for part in others if part.split == "val"), DEFAULT_FRACTION)
+    layout = folder_layout(found, options)
+    pattern = options.label_pattern
+    return Survey(dict(train.counts), val, sum(train.counts.values()), layout, pattern=pattern)
 
 
 def survey_table(path: Path) -> Survey:
@@ -181,7 +191,7 @@ def config_text(data: Path, target: Path, survey: Survey) -> str:
             f"{str(data)!r}: the name is not UTF-8, so no config can hold it; rename it"
         ) from None
     frozen, unfrozen = _epochs(survey.n_train)
-    keys = label_line(survey.separator) + column_lines(survey)
+    keys = label_line(survey) + column_lines(survey)
     return f"""\
 # {survey}. Written by finetune init, to be changed at will.
 # Read as {survey.layout.line()}.
@@ -205,11 +215,14 @@ stages:                       # first the new head alone, then everything, early
 """
 
 
-def label_line(separator: str | None) -> str:
-    """Write what stands between the classes of an image; empty where an image has one."""
-    if separator is None:
+def label_line(survey: Survey) -> str:
+    """Write what finds the classes of an image in a cell or a name; empty where that is plain."""
+    if survey.pattern is not None:
+        key = f"  label_pattern: {write_value(survey.pattern)}"
+        return f"{key:<29} # what stands in ( ) in the name of a file is its class\n"
+    if survey.separator is None:
         return ""
-    key = f"  label_separator: {write_value(separator)}"
+    key = f"  label_separator: {write_value(survey.separator)}"
     return f"{key:<29} # cells with several classes; without it each would be a class of its own\n"
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from finetune.choices import Augment, Balance, CaseVariants, OnBad, SixteenBit
 from finetune.config.columns import LabelColumns, MetadataColumns, Separator
+from finetune.config.folder_values import FoldersOfLayout, LabelPattern
 from finetune.config.sections import Section
 from finetune.config.values import Colour, Count, ImageSize, Share, Text, Validation, Workers
 
@@ -53,6 +54,18 @@ class DataConfig(Section):
 
     columns: ColumnsConfig = ColumnsConfig()
     """The columns of a table, where `data.path` is one."""
+
+    layout: FoldersOfLayout = "auto"
+    """What the folders directly in `data.path` are, where that can be read in two ways: `classes`; `groups`,
+    such as sites, that hold class folders, and stay each on one side of the split; or the folder of each
+    split, `{train: a, val: b}` with or without `test`. `auto` takes them for splits by their names, else for
+    classes, and asks where both make sense."""
+
+    label_pattern: LabelPattern | None = None
+    r"""A regular expression with one group, such as `'^(.+)_\d+'`: what the group matches in the name of a
+    file is the class of the image, wherever below `data.path` (or the folders of its splits) it lies. `null`
+    takes the class from the folder. It is searched for in the name without folders, and stopped if it takes
+    seconds."""
 
     label_separator: Separator | None = None
     """What stands between the names of classes in a cell of a table's label column, such as `";"`: an image

@@ -4,12 +4,29 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
-from finetune.choices import Split
+from finetune.choices import FolderLayout, Split
 from finetune.text import counted, printable
 
-LayoutKind = Literal["class folders", "split folders", "table", "built-in"]
+LayoutKind = Literal[
+    "class folders", "split folders", "groups of class folders", "file names", "table", "built-in"
+]
 HERE = "."
 """The data set's own folder, among the folders of a split."""
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """How a folder of images is to be read, where that was said."""
+
+    layout: FolderLayout | Mapping[Split, str] = "auto"
+    """`classes`: its folders are classes; `groups`: they hold class folders; or the folder of each split"""
+    label_pattern: str | None = None
+    """regular expression with one group, which finds the class in the name of a file"""
+
+    @property
+    def depth(self) -> int:
+        """How many folders stand above those of classes."""
+        return int(self.layout == "groups")
 
 
 @dataclass(frozen=True)
@@ -36,14 +53,18 @@ class Layout:
     encoding: str | None = None
     """of the text of a table"""
     left_out: tuple[LeftOut, ...] = ()
+    remark: str = ""
+    """what else the line says"""
 
     def line(self) -> str:
         """Return it in one line for the screen."""
         parts = []
-        if self.kind == "split folders":
+        if self.remark:
+            parts.append(self.remark)
+        if any(folders != (HERE,) for folders in self.splits.values()):
             pairs = [f"{split} in {' and '.join(folders)}" for split, folders in self.splits.items()]
             parts.append(", ".join(pairs))
-        elif self.image_column is not None:
+        if self.image_column is not None:
             parts.append(f"images in column {self.image_column!r}{self._labels()}")
         if self.encoding not in (None, "utf-8"):
             parts.append(f"read as {self.encoding}")
@@ -72,5 +93,8 @@ class Layout:
             return f", labels in {self.label_column!r}"
         return f", labels in {counted(len(self.label_column), 'column')} of 0 and 1"
 
+
+ANYHOW = FolderOptions()
+"""Nothing was said of how to read a folder."""
 
 BUILT_IN = Layout("built-in")

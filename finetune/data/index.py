@@ -10,7 +10,7 @@ from PIL import Image
 
 from finetune.choices import Split
 from finetune.data.builtin import digits, turned_digits
-from finetune.data.data_layout import Layout
+from finetune.data.data_layout import ANYHOW, FolderOptions, Layout
 from finetune.data.images import ImageLimits, read_image
 from finetune.data.metadata import Metadata
 from finetune.data.table import USUAL_COLUMNS, Columns
@@ -101,6 +101,8 @@ class ImageIndex:
     """what was changed of the labels; None where no table was named"""
     layout: Layout | None = None
     """what the data set was taken for; None where nothing was read"""
+    folders: FolderOptions = ANYHOW
+    """how a folder was to be read, to read others in the same way"""
 
     def of_split(self, split: Split) -> tuple[Sample, ...]:
         """Return the samples of one split, in order."""

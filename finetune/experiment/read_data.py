@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from finetune.choices import Kind, Monitor
 from finetune.config.config import Config
 from finetune.config.values import FoldConfig
+from finetune.data.data_layout import FolderOptions
 from finetune.data.images import ImageLimits, parse_colour
 from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import list_images, split_images
@@ -84,6 +85,7 @@ def read_index(config: Config) -> ImageIndex:
         case_variants=data.case_variants,
         columns=Columns(**data.columns.model_dump(), label_separator=data.label_separator),
         image_folder=data.image_folder,
+        folders=FolderOptions(data.layout, data.label_pattern),
     )
     index = split_images(
         index,

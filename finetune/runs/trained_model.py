@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.analysis.novelty import KnownImages
+from finetune.data.data_layout import ANYHOW, FolderOptions
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
 from finetune.data.loading.transforms import Transform, eval_transform
@@ -66,6 +67,8 @@ class TrainedModel:
     """Features of images that it was trained on; None where the training has not come to its end."""
     mirrored: bool = False
     """Whether training showed it mirrored images as well."""
+    folders: FolderOptions = ANYHOW
+    """How the folder of its images was read."""
     tta: bool = False
     """Whether it answers by the mean over several views of each image."""
 
@@ -142,6 +145,7 @@ class TrainedModel:
             thresholds=_thresholds(description) if task.multilabel else None,
             mirrored=bool(description.get("mirrored")),
             temperature=float(description.get("temperature", 1.0)),
+            folders=FolderOptions(**description.get("folders", {})),
         )
 
 
@@ -170,6 +174,7 @@ def describe_model(
         "root": None if index.root is None else str(index.root),
         "columns": asdict(index.columns),
         "metadata": None if index.metadata is None else index.metadata.to_dict(),
+        **({} if index.folders == ANYHOW else {"folders": asdict(index.folders)}),
     }
 
 

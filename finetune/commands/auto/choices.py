@@ -73,7 +73,7 @@ def config_text(data: Path, target: str, survey: Survey, choices: Choices) -> st
         "data:",
         f"  path: {write_value(str(data))}",
         f"  val: {write_value(survey.val)}",
-        *(label_line(survey.separator) + column_lines(survey)).splitlines(),
+        *(label_line(survey) + column_lines(survey)).splitlines(),
         line(f"  batch_size: {choices.batch_size}", "batch_size"),
         "  augment: standard",
         line(f"  image_size: {choices.image_size}", "image_size"),

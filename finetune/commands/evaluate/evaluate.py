@@ -81,7 +81,12 @@ def evaluate_trained(
     if data is None:
         return _evaluation(trained, own_index(trained), split, display.bar)
     found = match_classes(
-        data, trained.class_names, columns=trained.columns, metadata=trained.metadata, split=split
+        data,
+        trained.class_names,
+        columns=trained.columns,
+        metadata=trained.metadata,
+        split=split,
+        folders=trained.folders,
     )
     index = look_at_images(found.index, trained.limits, display.bar)
     display.show(as_warnings(index.warnings))

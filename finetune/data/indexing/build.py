@@ -8,11 +8,10 @@ from pathlib import Path
 
 from finetune.choices import CaseVariants
 from finetune.data.builtin import digits, turned_digits
-from finetune.data.data_layout import BUILT_IN
+from finetune.data.data_layout import ANYHOW, BUILT_IN, FolderOptions
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.class_folders import (
     FoundParts,
-    Part,
     check_at_least_two,
     check_not_empty,
     existing_folder,
@@ -25,6 +24,8 @@ from finetune.data.indexing.fit_metadata import learn_metadata
 from finetune.data.indexing.folder_layout import folder_layout
 from finetune.data.indexing.from_table import index_table, table_root
 from finetune.data.indexing.hold_out import hold_out, keep_per_class
+from finetune.data.indexing.part import Part
+from finetune.data.indexing.split_names import refuse_classes_named_like_splits
 from finetune.data.split import Fold, Validation
 from finetune.data.table import ROLES, USUAL_COLUMNS, Columns, Table, is_table, read_table
 from finetune.errors import ConfigError, DataError
@@ -41,6 +42,7 @@ def list_images(
     case_variants: CaseVariants = "stop",
     columns: Columns = USUAL_COLUMNS,
     image_folder: str | None = None,
+    folders: FolderOptions = ANYHOW,
 ) -> ImageIndex:
     """List the images of a data set with their classes, in the splits that it has itself.
 
@@ -51,6 +53,7 @@ def list_images(
         case_variants: whether class names may differ in case only.
         columns: names of a table's columns, where they were given.
         image_folder: folder that the paths in a table are relative to; `None` for the table's own.
+        folders: how a folder is to be read, where that was said.
 
     Raises:
         DataError: no images, fewer than two classes, or classes and splits that do not fit each other.
@@ -59,9 +62,12 @@ def list_images(
     if is_table(path) or str(path) == _BUILTIN_TABLE:
         index = _index_any_table(path, image_folder, columns, case_variants)
         _check_table_val(index, str(path), val)
-        return index
-    index = _index_without_table(path, val, case_variants)
-    return _warn_of_table_keys(index, columns, image_folder)
+        index = _warn_of_folder_keys(index, folders)
+    else:
+        index = _index_without_table(path, val, case_variants, folders)
+        index = _warn_of_table_keys(index, columns, image_folder)
+    refuse_classes_named_like_splits(index.class_names, printable(str(path)))
+    return index
 
 
 def split_images(
@@ -118,10 +124,12 @@ def _index_any_table(
     return index_table(table, root, columns, case_variants=case_variants)
 
 
-def _index_without_table(path: str | Path, val: Validation, case_variants: CaseVariants) -> ImageIndex:
+def _index_without_table(
+    path: str | Path, val: Validation, case_variants: CaseVariants, folders: FolderOptions
+) -> ImageIndex:
     if str(path).startswith(_BUILTIN):
-        return _index_builtin(str(path), val)
-    return _join(find_parts(existing_folder(path), val), case_variants)
+        return _warn_of_folder_keys(_index_builtin(str(path), val), folders)
+    return _join(find_parts(existing_folder(path), val, folders), case_variants, folders)
 
 
 def _builtin_table() -> Table:
@@ -165,13 +173,23 @@ def _warn_of_table_keys(index: ImageIndex, columns: Columns, image_folder: str |
     keys += ["data.columns.metadata"] if columns.metadata else []
     keys += ["data.label_separator"] if columns.label_separator is not None else []
     keys += ["data.image_folder"] if image_folder is not None else []
+    return _warn_of_keys(index, keys, "no table")
+
+
+def _warn_of_folder_keys(index: ImageIndex, folders: FolderOptions) -> ImageIndex:
+    keys = ["data.layout"] if folders.layout != "auto" else []
+    keys += ["data.label_pattern"] if folders.label_pattern is not None else []
+    return _warn_of_keys(index, keys, "no folder")
+
+
+def _warn_of_keys(index: ImageIndex, keys: Sequence[str], what: str) -> ImageIndex:
     if not keys:
         return index
-    line = f"{' and '.join(keys)} without effect: data.path is no table"
+    line = f"{' and '.join(keys)} without effect: data.path is {what}"
     return replace(index, warnings=(*index.warnings, line))
 
 
-def _join(found: FoundParts, case_variants: CaseVariants) -> ImageIndex:
+def _join(found: FoundParts, case_variants: CaseVariants, folders: FolderOptions) -> ImageIndex:
     """Check the classes of all parts against each other and join them into one index."""
     parts, train = found.parts, found.parts[0]
     for part in parts:
@@ -189,17 +207,18 @@ def _join(found: FoundParts, case_variants: CaseVariants) -> ImageIndex:
             lines.append(f"classes of {train} without an image in {part}: {with_counts(absent)}")
     lines += [line for part in parts for line in part_warnings(part)]
     ignored = sum((part.found.ignored for part in parts), Counter[str]())
-    samples, layout = folder_samples(parts, class_names), folder_layout(parts, found.unused)
-    return ImageIndex(train.root, class_names, samples, tuple(lines), dict(ignored), layout=layout)
+    samples, layout = folder_samples(parts, class_names), folder_layout(found, folders)
+    index = ImageIndex(train.root, class_names, samples, tuple(lines), dict(ignored), layout=layout)
+    return replace(index, folders=folders)
 
 
 def folder_samples(parts: Sequence[Part], class_names: Sequence[str]) -> tuple[Sample, ...]:
     """Return the images in the folders of some classes as samples, in the order of their names' bytes."""
     targets = {name: target for target, name in enumerate(class_names)}
     samples = [
-        Sample(name, (targets[class_name],), part.split)
+        Sample(name, (targets[label],), part.split, part.groups.get(name))
         for part in parts
-        for name in part.found.images
-        if (class_name := part.class_of(name)) in targets and class_name is not None
+        for name, label in part.labels.items()
+        if label in targets
     ]
     return tuple(sorted(samples, key=lambda sample: os.fsencode(sample.name)))

@@ -1,13 +1,17 @@
-"""Which folders of a data set train, validate and test, and the class folders in each."""
+"""Which folders of a data set train, validate and test, and what has to be true of the classes in each."""
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune.choices import SPLITS, SUFFIXES, TABLE_SUFFIXES, Split
-from finetune.data.indexing.find_images import FoundImages, find_images, list_folders
-from finetune.data.indexing.split_folders import find_split_folders, refuse_splits_below
+from finetune.choices import SPLITS, TABLE_SUFFIXES, Split
+from finetune.data.data_layout import ANYHOW, FolderOptions
+from finetune.data.indexing.find_images import list_folders
+from finetune.data.indexing.label_pattern import propose_pattern
+from finetune.data.indexing.nested_classes import refuse_nested_classes
+from finetune.data.indexing.part import Part, find_split_parts
+from finetune.data.indexing.split_folders import find_split_folders, refuse_splits_below, unwrapped
 from finetune.data.split import Fold, Validation
 from finetune.data.table import is_table
 from finetune.errors import DataError
@@ -15,27 +19,6 @@ from finetune.text import counted, printable, quoted, where_paths_begin, with_co
 
 DEFAULT_FRACTION = 0.2
 """part of each class that is held out when neither a folder nor a fraction is given"""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A folder of class folders: one split, or the whole data set."""
-
-    root: Path
-    folder: str
-    """relative to the root, empty for the root itself"""
-    split: Split
-    found: FoundImages
-    counts: Mapping[str, int]
-    """number of images by class folder, in the order of the names' bytes"""
-
-    def __str__(self) -> str:
-        return printable(str(self.root / self.folder))
-
-    def class_of(self, name: str) -> str | None:
-        """Return the class folder that an image lies in or below, `None` if it lies beside them."""
-        first = name.removeprefix(f"{self.folder}/" if self.folder else "").split("/", 1)[0]
-        return first if first in self.counts else None
 
 
 def existing_folder(path: str | Path) -> Path:
@@ -63,53 +46,54 @@ class FoundParts:
     """training first"""
     warnings: tuple[str, ...] = ()
     """what the user should know"""
-    unused: tuple[str, ...] = ()
-    """folders beside those of the parts"""
+    unused: Mapping[str, str] = field(default_factory=dict)
+    """folders beside those of the parts, and why nothing was made of them"""
 
 
-def find_parts(root: Path, val: Validation) -> FoundParts:
-    """Find the parts of a data set from what there is and what `data.val` says.
+def find_parts(root: Path, val: Validation, options: FolderOptions = ANYHOW) -> FoundParts:
+    """Find the parts of a data set from what there is and what `data.val` and `data.layout` say.
 
     Raises:
-        DataError: folders that contradict `val` or each other, or that can be read in two ways.
+        DataError: folders that contradict these or each other, or that can be read in two ways.
+        ConfigError: a pattern of labels that takes too long.
     """
     named = isinstance(val, str) and val != "auto" and not is_table(val)
-    found = find_split_folders(root, str(val) if named else None)
+    found = find_split_folders(root, str(val) if named else None, options)
     if not found.folders:
-        return FoundParts((find_part(root, "", "train"),))
-    refuse_splits_below(root / found.folders["train"])
-    where, val_folder = printable(str(root)), found.folders.get("val")
+        parts = find_split_parts(root, {"train": ""}, options)
+        if options == ANYHOW:
+            refuse_nested_classes(parts[0])
+        return FoundParts(parts)
+    folders = {split: unwrapped(root, folder) for split, folder in found.folders.items()}
+    if options.label_pattern is None:
+        refuse_splits_below(root / folders["train"])
+    warnings = _warn_of_val(root, folders, val)
+    ordered = {split: folders[split] for split in SPLITS if split in folders}
+    train, *others = find_split_parts(root, ordered, options)
+    if options.layout == "auto" and options.label_pattern is None:
+        refuse_nested_classes(train)
+    parts, unused = (train,), dict.fromkeys(found.unused, "is named like no split")
+    for part in others:
+        if part.pattern is not None and not part.labels:  # such as the test images of a competition
+            unused[part.folder] = f"holds no image with a class in its name, by {part.pattern}"
+        else:
+            parts += (part,)
+    if unused:
+        warnings.append(f"folders in {printable(str(root))} that are not used: {quoted(unused)}")
+    return FoundParts(parts, tuple(warnings), unused)
+
+
+def _warn_of_val(root: Path, folders: Mapping[Split, str], val: Validation) -> list[str]:
+    """Refuse a fraction beside a folder of validation images; tell what is validated on without one."""
+    where, val_folder = printable(str(root)), folders.get("val")
     if val_folder and isinstance(val, float | Fold):
         raise DataError(
             f"data.val is {val}, but {where} holds a folder {val_folder}; drop data.val to validate on "
             "that folder, or move it away to hold out a part of train."
         )
-    parts = (find_part(root, found.folders[split], split) for split in SPLITS if split in found.folders)
-    warnings = []
-    if not val_folder and val == "auto":
-        warnings.append(
-            f"{where} holds no folder val: {DEFAULT_FRACTION:.0%} of each class of train is held out"
-        )
-    if found.unused:
-        warnings.append(f"folders in {where} that are not used: {quoted(found.unused)}")
-    return FoundParts(tuple(parts), tuple(warnings), found.unused)
-
-
-def find_part(root: Path, folder: str, split: Split) -> Part:
-    """Find the class folders in one folder and the images in them.
-
-    Raises:
-        DataError: a class folder that is a link out of the root.
-    """
-    found = find_images(root, folder)
-    counts = dict.fromkeys(list_folders(root / folder), 0)
-    part = Part(root, folder, split, found, counts)
-    for name in found.images:
-        class_name = part.class_of(name)
-        if class_name is not None:
-            counts[class_name] += 1
-    _check_class_links(part)
-    return part
+    if val_folder or val != "auto":
+        return []
+    return [f"{where} holds no folder val: {DEFAULT_FRACTION:.0%} of each class of train is held out"]
 
 
 def check_not_empty(part: Part) -> None:
@@ -118,20 +102,40 @@ def check_not_empty(part: Part) -> None:
     Raises:
         DataError: it has not.
     """
-    if not part.counts and part.found.images:
+    images = part.found.images
+    if part.pattern is not None and images and not part.labels:
+        example = printable(os.path.basename(images[0]))
         raise DataError(
-            f"no class folders in {part}: {counted(len(part.found.images), 'image')} lie directly in it; "
-            "put the images of each class into a folder of its own."
+            f"data.label_pattern: {printable(part.pattern)} finds no class in the names of the "
+            f"{counted(len(images), 'image')} in {part}, for instance in {example!r}."
+        )
+    if not part.counts and images:
+        raise DataError(
+            f"no class folders in {part}: {counted(len(images), 'image')} lie directly in it; "
+            f"put the images of each class into a folder of its own.{_proposal(part)}"
         )
     if not any(part.counts.values()):
-        endings = " ".join(sorted(SUFFIXES))
-        raise DataError(f"no images in {part} (looked for {endings} in folders, one for each class).")
+        raise DataError(
+            f"no images in {part} (looked for .bmp .gif .jpg .png .tiff .webp and the like in "
+            f"folders, one for each class){_other_endings(part)}."
+        )
     empty = [name for name, number in part.counts.items() if number == 0]
     if empty and part.split == "train":
         raise DataError(
             f"class folders of {part} without an image: {quoted(empty)}; "
             "add images, or remove what is no class."
         )
+
+
+def _proposal(part: Part) -> str:
+    pattern = propose_pattern(part.found.images)
+    return f"\nOr read the classes from their names: data.label_pattern: '{pattern}'." if pattern else ""
+
+
+def _other_endings(part: Part) -> str:
+    """Name what there is instead of images."""
+    most = part.found.ignored.most_common(3)
+    return f"; there is {', '.join(f'{kind} {number}' for kind, number in most)}" if most else ""
 
 
 def check_at_least_two(train: Part) -> None:
@@ -149,9 +153,11 @@ def check_at_least_two(train: Part) -> None:
 
 def _hint(train: Part) -> str:
     """Guess that the folder meant is one level further down."""
+    if train.pattern is not None:
+        return ""
     for name in train.counts:
         below = train.root / train.folder / name
-        if len(list_folders(below)) > 1:
+        if below.is_dir() and len(list_folders(below)) > 1:
             return f" Did you mean {printable(str(below))}?"
     return ""
 
@@ -159,24 +165,14 @@ def _hint(train: Part) -> str:
 def part_warnings(part: Part) -> list[str]:
     """Say what was passed over in a part."""
     warnings = []
-    outside = sum(part.class_of(name) is None for name in part.found.images)
+    outside = len(part.found.images) - len(part.labels)
     if outside:
-        warnings.append(f"{counted(outside, 'image')} of {part} outside the class folders: not used")
-    if part.found.links:
-        warnings.append(f"links to folders are not followed in {part}: {quoted(part.found.links)}")
+        warnings.append(f"{counted(outside, 'image')} of {part} {part.without_label}: not used")
+    warnings += [
+        f"link {printable(link)} in {printable(str(part.root))} is not followed: {printable(why)}"
+        for link, why in part.found.links.items()
+    ]
     if part.found.ignored:
         kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(part.found.ignored.items()))
         warnings.append(f"ignored {counted(part.found.ignored.total(), 'file')} in {part}: {kinds}")
     return warnings
-
-
-def _check_class_links(part: Part) -> None:
-    """Refuse to lose a class without a word because its folder is a link to another place."""
-    inside = os.path.realpath(part.root)
-    for link in part.found.links:
-        target = os.path.realpath(part.root / link)
-        if "/" not in link.removeprefix(f"{part.folder}/") and os.path.commonpath([inside, target]) != inside:
-            raise DataError(
-                f"{printable(str(part.root / link))} is a link out of {printable(str(part.root))}; links to "
-                "folders are not followed: copy the folder, or link the files in it."
-            )

@@ -1,13 +1,18 @@
-"""Find images below a folder, the same ones in the same order on every machine."""
+"""Find images below folders, the same ones in the same order on every machine.
+
+Links to folders are followed, as every tool does that walks through folders, and links to files are. A folder
+that several ways lead to is read once, by the way without a link if there is one: otherwise its images would
+count twice, and stand on both sides of a split. So all folders are walked through before any link is.
+"""
 
 import os
-import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune.choices import SUFFIXES
+from finetune.data.image_files import folder_identity, list_entries
 from finetune.errors import DataError
 from finetune.text import printable
 
@@ -22,78 +27,136 @@ class FoundImages:
     """POSIX paths relative to the root, in the order of their bytes"""
     ignored: Counter[str] = field(default_factory=Counter)
     """number of other files, by the ending of their name"""
-    links: list[str] = field(default_factory=list)
-    """links to folders, which are not followed"""
+    links: dict[str, str] = field(default_factory=dict)
+    """links to folders that are not followed, and why"""
 
 
 def list_folders(folder: Path) -> list[str]:
-    """Return the names of the folders directly in a folder, without hidden ones and links to folders."""
-    return sorted(
-        (e.name for e in _entries(folder) if e.is_dir(follow_symlinks=False) and _may_hold_images(e.name)),
-        key=os.fsencode,
-    )
+    """Return the names of the folders directly in a folder, links to folders among them, no hidden ones."""
+    entries = list_entries(folder)
+    return sorted((e.name for e in entries if e.is_folder and _may_hold_images(e.name)), key=os.fsencode)
 
 
-def list_folder_links(folder: Path) -> list[str]:
-    """Return the names of the links to folders directly in a folder."""
-    return sorted((e.name for e in _entries(folder) if e.is_symlink() and _is_folder(e)), key=os.fsencode)
+def holds_images(folder: Path) -> bool:
+    """Tell whether there is an image in or below a folder; links to folders are not looked into."""
+    pending = [folder]
+    while pending:
+        for entry in list_entries(current := pending.pop()):
+            if entry.is_folder and not entry.is_link and _may_hold_images(entry.name):
+                pending.append(current / entry.name)
+            elif not entry.is_folder and is_image_name(entry.name):
+                return True
+    return False
 
 
 def find_images(root: Path, folder: str) -> FoundImages:
     """Find the images in `folder` of `root` and below it.
 
-    An image is what is named like one; the scan finds out whether it is. Links to files are followed, links
-    to folders are not: one to a parent would repeat every image many times, also from training to validation,
-    and the same folder would be another data set on another machine.
+    An image is what is named like one; the scan finds out whether it is.
+
+    Raises:
+        DataError: a folder that cannot be listed.
     """
-    found = FoundImages()
-    pending = [folder]
-    while pending:
-        current = pending.pop()
-        for entry in _entries(root / current):
-            name = f"{current}/{entry.name}" if current else entry.name
-            if not _is_folder(entry):
-                _note_file(entry.name, name, found)
-            elif entry.is_symlink():
-                found.links.append(name)
-            elif _may_hold_images(entry.name):
-                pending.append(name)
-            elif _suffix(entry.name) in SUFFIXES:
-                found.ignored[f"folders named *{_suffix(entry.name)}"] += 1
-    found.images.sort(key=os.fsencode)
-    found.links.sort(key=os.fsencode)
+    return find_images_of_parts(root, [folder])[0]
+
+
+def find_images_of_parts(root: Path, folders: Sequence[str]) -> list[FoundImages]:
+    """Find the images of several folders of `root`, so that no folder is read for two of them.
+
+    Raises:
+        DataError: two of the folders are one, or one that cannot be listed.
+    """
+    walk = _Walk(root)
+    found = [walk.begin(folder) for folder in folders]
+    for one in found:
+        walk.follow_links(one)
+        one.images.sort(key=os.fsencode)
     return found
 
 
+def is_image_name(name: str) -> bool:
+    """Tell whether a file is named like an image that is not hidden."""
+    return not name.startswith(".") and suffix_of(name) in SUFFIXES
+
+
+def suffix_of(name: str) -> str:
+    """Return the ending of a file's name in lower case, with its dot."""
+    return os.path.splitext(name)[1].lower()
+
+
+class _Walk:
+    """A walk through folders that enters each of them once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._seen: dict[Hashable, str] = {}
+        self._links: list[str] = []
+
+    def begin(self, folder: str) -> FoundImages:
+        """Walk through a folder and those below it; links wait."""
+        found = FoundImages()
+        if self._seen_before(folder) is not None:
+            earlier, path = self._seen[folder_identity(self._root / folder)], self._root
+            raise DataError(
+                f"{printable(str(path / folder))} is {printable(str(path / earlier))} by another way: its "
+                "images would be in two splits.\nRemove the link, or let it lead to other images."
+            )
+        self._enter(folder, found)
+        found.links = dict.fromkeys(self._links, "")
+        self._links = []
+        return found
+
+    def follow_links(self, found: FoundImages) -> None:
+        """Follow the links below a folder that was walked through, and those behind them."""
+        pending, found.links = sorted(found.links, key=os.fsencode, reverse=True), {}
+        while pending:
+            link = pending.pop()
+            reason = self._reason_against(link)
+            if reason is not None:
+                found.links[link] = reason
+                continue
+            self._enter(link, found)
+            pending += sorted(self._links, key=os.fsencode, reverse=True)
+            self._links = []
+
+    def _reason_against(self, link: str) -> str | None:
+        path = self._root / link
+        if Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(path)):
+            return "it leads back to a folder that it is in"
+        earlier = self._seen_before(link)
+        return None if earlier is None else f"it leads to {earlier}, which is read there"
+
+    def _seen_before(self, folder: str) -> str | None:
+        return self._seen.get(folder_identity(self._root / folder))
+
+    def _enter(self, folder: str, found: FoundImages) -> None:
+        pending = [folder]
+        while pending:
+            current = pending.pop()
+            identity = folder_identity(self._root / current)
+            if identity in self._seen:  # below a link that leads to a folder above one that was read
+                found.links[current] = f"it is {self._seen[identity]}, which is read there"
+                continue
+            self._seen[identity] = current
+            for entry in list_entries(self._root / current):
+                name = f"{current}/{entry.name}" if current else entry.name
+                if not entry.is_folder:
+                    _note_file(entry.name, name, found)
+                elif entry.is_link and _may_hold_images(entry.name):
+                    self._links.append(name)
+                elif _may_hold_images(entry.name):
+                    pending.append(name)
+
+
 def _may_hold_images(name: str) -> bool:
-    return not name.startswith(".") and name not in _NEVER_CLASSES and _suffix(name) not in SUFFIXES
+    return not name.startswith(".") and name not in _NEVER_CLASSES
 
 
 def _note_file(file_name: str, name: str, found: FoundImages) -> None:
-    suffix = _suffix(file_name)
+    suffix = suffix_of(file_name)
     if file_name.startswith("."):
         found.ignored["hidden"] += 1
     elif suffix in SUFFIXES:
         found.images.append(name)
     else:
         found.ignored[printable(suffix) or "without ending"] += 1
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
-
-
-def _entries(folder: Path) -> Sequence[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise DataError(f"cannot list {printable(str(folder))}: {(error.strerror or '').lower()}.") from error
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry is a folder or a link to one; broken and circular links are neither."""
-    try:
-        return stat.S_ISDIR(entry.stat().st_mode)
-    except OSError:
-        return False

@@ -1,24 +1,42 @@
 """Describe what folders of images were taken for."""
 
-from collections.abc import Sequence
+from finetune.data.data_layout import HERE, FolderOptions, Layout, LayoutKind, LeftOut
+from finetune.data.indexing.class_folders import FoundParts
+from finetune.data.indexing.part import Part
+from finetune.text import quoted
 
-from finetune.data.data_layout import HERE, Layout, LeftOut
-from finetune.data.indexing.class_folders import Part
 
-
-def folder_layout(parts: Sequence[Part], unused: Sequence[str]) -> Layout:
+def folder_layout(found: FoundParts, options: FolderOptions) -> Layout:
     """Return what a folder was taken for.
 
     Args:
-        parts: its splits, or itself.
-        unused: folders beside those of its splits.
+        found: its splits, or itself.
+        options: how it was read.
     """
-    beside = [LeftOut(f"folder {name}", "is named like no split", 1) for name in unused]
+    beside = [LeftOut(f"folder {name}", why, 1) for name, why in found.unused.items()]
     return Layout(
-        "split folders" if any(part.folder for part in parts) else "class folders",
-        {part.split: (part.folder or HERE,) for part in parts},
-        left_out=(*(one for part in parts for one in _left_out(part)), *beside),
+        _kind(found, options),
+        {part.split: (part.folder or HERE,) for part in found.parts},
+        left_out=(*(one for part in found.parts for one in _left_out(part)), *beside),
+        remark=_remark(found, options),
     )
+
+
+def _kind(found: FoundParts, options: FolderOptions) -> LayoutKind:
+    if options.label_pattern is not None:
+        return "file names"
+    if options.layout == "groups":
+        return "groups of class folders"
+    return "split folders" if any(part.folder for part in found.parts) else "class folders"
+
+
+def _remark(found: FoundParts, options: FolderOptions) -> str:
+    if options.label_pattern is not None:
+        return f"labels by {options.label_pattern}"
+    if options.layout == "groups":
+        groups = dict.fromkeys(group for part in found.parts for group in part.groups.values())
+        return f"groups {quoted(groups)}"
+    return ""
 
 
 def _left_out(part: Part) -> list[LeftOut]:
@@ -28,7 +46,7 @@ def _left_out(part: Part) -> list[LeftOut]:
         LeftOut(f"{kind if ' ' in kind else f'files {kind}'}{where}", "not named like an image", number)
         for kind, number in sorted(part.found.ignored.items())
     ]
-    links = [LeftOut(f"link {name}", "links to folders are not followed", 1) for name in part.found.links]
-    outside = sum(part.class_of(name) is None for name in part.found.images)
-    lost = [LeftOut(f"images{where}", "outside the class folders", outside)] if outside else []
+    links = [LeftOut(f"link {name}", why, 1) for name, why in part.found.links.items()]
+    outside = len(part.found.images) - len(part.labels)
+    lost = [LeftOut(f"images{where}", part.without_label, outside)] if outside else []
     return [*lost, *links, *ignored]

@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetune.choices import Split
+from finetune.data.data_layout import ANYHOW, FolderOptions
 from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import folder_samples
-from finetune.data.indexing.class_folders import existing_folder, find_part, part_warnings
+from finetune.data.indexing.class_folders import FoundParts, existing_folder, part_warnings
+from finetune.data.indexing.find_images import list_folders
 from finetune.data.indexing.fit_metadata import apply_metadata
 from finetune.data.indexing.folder_layout import folder_layout
 from finetune.data.indexing.from_table import check_some_exist, samples_of, table_root
+from finetune.data.indexing.part import find_split_parts
 from finetune.data.indexing.split_folders import find_evaluated_folder
 from finetune.data.indexing.table_layout import table_layout
 from finetune.data.metadata import Metadata
@@ -41,6 +44,7 @@ def match_classes(
     columns: Columns = USUAL_COLUMNS,
     metadata: Metadata | None = None,
     split: Split = "val",
+    folders: FolderOptions = ANYHOW,
 ) -> MatchedIndex:
     """Index a folder of class folders, or a table, for evaluation.
 
@@ -51,6 +55,8 @@ def match_classes(
         metadata: what the model knows of metadata beside an image; None if nothing. What the data does not
             tell counts as missing, and is warned of.
         split: which rows of a table that has a split column, or which folder of one with `train/` and `val/`.
+        folders: how the folder was read that the model was trained on. It counts where no folder of a class
+            that the model knows is there.
 
     Raises:
         ConfigError: a column that was named is not there.
@@ -66,7 +72,7 @@ def match_classes(
             "only one.\nName a table with the columns of the one that it was trained on."
         )
     else:
-        found = _match_folder(path, class_names, split)
+        found = _match_folder(path, class_names, split, folders)
     if metadata is None:
         return found
     source = printable(str(path))
@@ -80,16 +86,21 @@ def _present(columns: Columns, header: Sequence[str]) -> Columns:
     )
 
 
-def _match_folder(path: str | Path, class_names: Sequence[str], split: Split) -> MatchedIndex:
+def _match_folder(
+    path: str | Path, class_names: Sequence[str], split: Split, options: FolderOptions
+) -> MatchedIndex:
     root = existing_folder(path)
-    part = find_part(root, find_evaluated_folder(root, class_names, split), "test")
+    folder = find_evaluated_folder(root, class_names, split, options)
+    if set(class_names) & set(list_folders(root / folder)):
+        options = ANYHOW
+    (part,) = find_split_parts(root, {"test": folder}, options)
     samples = folder_samples([part], class_names)
     if not samples:
         raise DataError(
             f"no image of a class that the model knows in {part}: the folders there are "
             f"{quoted(part.counts) or 'none'}, the model knows {quoted(class_names)}."
         )
-    ignored, layout = dict(part.found.ignored), folder_layout([part], ())
+    ignored, layout = dict(part.found.ignored), folder_layout(FoundParts((part,)), options)
     warnings = tuple(part_warnings(part))
     index = ImageIndex(root, tuple(class_names), samples, warnings, ignored, layout=layout)
     return _matched(index, part.counts)

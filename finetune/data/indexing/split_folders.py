@@ -5,18 +5,18 @@ Reading splits as classes is the worst mistake: it trains a model that tells `tr
 error. So what names and contents do not settle is refused, and the message names what settles it.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from finetune.choices import Split, split_of
-from finetune.data.indexing.find_images import find_images, list_folder_links, list_folders
+from finetune.choices import SPLITS, Split
+from finetune.data.data_layout import ANYHOW, FolderOptions
+from finetune.data.indexing.find_images import holds_images, list_folders
+from finetune.data.indexing.split_names import is_named_alike, splits_by_name, words_of_splits
 from finetune.errors import DataError
 from finetune.text import printable, quoted
 
 _WORDS: Mapping[Split, str] = {"train": "training", "val": "validation", "test": "test"}
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # of `seg_train`, `train2017`, `trainImages`
 
 
 @dataclass(frozen=True)
@@ -29,37 +29,44 @@ class SplitFolders:
     """other folders beside them"""
 
 
-def find_split_folders(root: Path, val: str | None) -> SplitFolders:
+def find_split_folders(root: Path, val: str | None, options: FolderOptions = ANYHOW) -> SplitFolders:
     """Find the folders of the splits in a data set.
 
     Args:
         root: folder of the data set.
         val: the folder that the config names for validation; None to find it by its name.
+        options: what the folders are, where the config says so.
 
     Raises:
         DataError: names that contradict each other or `val`, or that can be read in two ways.
     """
     names = list_folders(root)
+    if isinstance(options.layout, Mapping):
+        return _as_said(root, options.layout, names, val)
     splits = splits_by_name(names)
-    _refuse_links(root, val)
+    if options.layout == "classes" and val is None:
+        return SplitFolders({})
     if val is not None:
         return _named_val(root, _plain(val), names, splits)
     if not splits:
-        _refuse_words_of_splits(root, names)
+        if options.layout == "auto":
+            _refuse_words_of_splits(root, names)
         return SplitFolders({})
     others = [name for name in names if name not in splits]
     kinds = set(splits.values())
     if {"train", "val"} <= kinds:
         return SplitFolders(_one_of_each(root, splits), tuple(others))
-    classes = [name for name in others if find_images(root, name).images]
-    if "train" in kinds and not classes:
+    classes = [name for name in others if not is_named_alike(name, splits) and holds_images(root / name)]
+    if "train" in kinds and (not classes or options.label_pattern is not None):
         return SplitFolders(_one_of_each(root, splits), tuple(others))
     if len(splits) == 1 and "train" in kinds and not list_folders(root / next(iter(splits))):
         return SplitFolders({})  # images of a class that is called so: train, bus, car
     raise _doubtful(root, splits, classes)
 
 
-def find_evaluated_folder(root: Path, class_names: Sequence[str], split: Split) -> str:
+def find_evaluated_folder(
+    root: Path, class_names: Sequence[str], split: Split, options: FolderOptions = ANYHOW
+) -> str:
     """Return the folder of a split in a data set to evaluate on; empty if the root holds class folders.
 
     The classes of the model settle what is refused in training: folders of theirs are class folders.
@@ -68,6 +75,7 @@ def find_evaluated_folder(root: Path, class_names: Sequence[str], split: Split) 
         root: folder of the data set.
         class_names: the classes that the model knows, of which one may be called `train`.
         split: the split whose folder is wanted.
+        options: how the folder was read that the model was trained on.
 
     Raises:
         DataError: folders of splits, and not exactly one of them of this split.
@@ -76,7 +84,8 @@ def find_evaluated_folder(root: Path, class_names: Sequence[str], split: Split) 
     splits = splits_by_name(names)
     if any(name in class_names and (name not in splits or not list_folders(root / name)) for name in names):
         return ""
-    _refuse_links(root, None)
+    if isinstance(options.layout, Mapping) and options.layout.get(split) in names:
+        return _plain(options.layout[split])
     if not splits:
         return ""
     fitting = [name for name, of in splits.items() if of == split]
@@ -85,12 +94,32 @@ def find_evaluated_folder(root: Path, class_names: Sequence[str], split: Split) 
             f"{printable(str(root))} holds {quoted(splits)} and {'two folders' if fitting else 'none'} of "
             f"{split} images.\nName one of its folders, or choose with --split."
         )
-    return fitting[0]
+    return unwrapped(root, fitting[0])
 
 
-def splits_by_name(names: Sequence[str]) -> dict[str, Split]:
-    """Return those of some folders that are named after a split, with their split."""
-    return {name: split for name in names if (split := split_of(name)) is not None}
+def unwrapped(root: Path, folder: str) -> str:
+    """Return the folder itself, or the one of the same name that is alone in it.
+
+    Archives unpacked into a folder of their name leave `train/train` and `seg_train/seg_train`.
+    """
+    (*_, last), entries = folder.split("/"), list_folders(root / folder)
+    if len(entries) == 1 and entries[0].casefold() == last.casefold():
+        return f"{folder}/{entries[0]}"
+    return folder
+
+
+def _as_said(root: Path, folders: Mapping[Split, str], names: Sequence[str], val: str | None) -> SplitFolders:
+    """Return the folders that `data.layout` names."""
+    where = printable(str(root))
+    if val is not None:
+        raise DataError(f"data.val: {val!r} names a folder, and so does data.layout; leave out data.val.")
+    said: dict[Split, str] = {split: _plain(name) for split, name in folders.items()}
+    for split, name in said.items():
+        if name not in names:
+            raise DataError(
+                f"data.layout: no folder {name!r} for {split} in {where}; there is {quoted(names) or 'none'}."
+            )
+    return SplitFolders(said, tuple(name for name in names if name not in said.values()))
 
 
 def _plain(name: str) -> str:
@@ -131,30 +160,26 @@ def _one_of_each(root: Path, splits: Mapping[str, Split]) -> dict[Split, str]:
     return folders
 
 
-def _refuse_links(root: Path, val: str | None) -> None:
-    """Refuse a split that is a link: passed over, its images would be missing without a word."""
-    for link in list_folder_links(root):
-        if split_of(link) is not None or (val is not None and link == _plain(val)):
-            raise DataError(
-                f"{printable(str(root / link))} is a link to a folder, and those are not followed.\n"
-                "Put the folder itself there, or links to its files; remove the link if it is not needed."
-            )
-
-
 def _refuse_words_of_splits(root: Path, names: Sequence[str]) -> None:
-    """Refuse folders such as `seg_train` and `seg_test`, whose names hold the words of different splits."""
-    alike: dict[str, Split] = {}
-    for name in names:
-        found = {split for word in _WORD.findall(name) if (split := split_of(word)) is not None}
-        if len(found) == 1:
-            alike[name] = found.pop()
+    """Refuse folders such as `old_train` and `new_test`, which hold words of splits and differ in others."""
+    alike = words_of_splits(names)
     if "train" not in alike.values() or len(set(alike.values())) == 1:
         return
     train = next(name for name, split in alike.items() if split == "train")
     raise DataError(
-        f"{printable(str(root))} holds {quoted(alike)}, which look like splits, but are not called train, "
-        f"val and test.\nCall them so, or set data.path to {printable(str(root / train))} to train on that "
-        "folder alone; if they are classes, rename them."
+        f"{printable(str(root))} holds {quoted(alike)}, which look like splits, but differ in other words.\n"
+        f"Write data.layout: {_mapping(alike)} if they are, data.layout: classes if they are classes, or set "
+        f"data.path to {printable(str(root / train))} to train on that folder alone."
+    )
+
+
+def _mapping(splits: Mapping[str, Split]) -> str:
+    """Write folders of splits as the value of `data.layout`."""
+    folder_of: dict[Split, str] = {}
+    for name, split in splits.items():
+        folder_of.setdefault(split, name)
+    return printable(
+        f"{{{', '.join(f'{split}: {folder_of[split]}' for split in SPLITS if split in folder_of)}}}"
     )
 
 
@@ -179,12 +204,12 @@ def _doubtful(root: Path, splits: Mapping[str, Split], classes: Sequence[str]) -
     if not classes:
         return DataError(
             f"{where} holds {quoted(splits)} and no folder of training images.\nPut the class folders to "
-            f"train on into a folder 'train' beside it, s{alone}, or rename the folders if they are classes."
+            f"train on into a folder 'train' beside it, s{alone}, or write data.layout: {{train: FOLDER}}."
         )
     remedy = (
         f"Name the folder of validation images (data.val: {classes[0]}), s{alone}" if train else f"S{alone}"
     )
     return DataError(
         f"{where} holds {quoted(splits)}, named like a split, beside {quoted(classes)}.\n"
-        f"{remedy}, or rename {quoted(splits)} if that is a class."
+        f"{remedy}, or write data.layout: classes if {quoted(splits)} is a class."
     )

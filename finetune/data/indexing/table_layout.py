@@ -1,4 +1,4 @@
-"""Describe what a table was taken for."""
+"""Describe what a table of images was taken for. No torch here: `init` answers at once."""
 
 from collections.abc import Sequence
 
