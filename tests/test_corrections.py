@@ -121,7 +121,7 @@ def test_validation_may_lose_a_class_with_a_warning_and_not_all_of_them(images, 
     before = index_without(tmp_path, images)
     val = [(sample.name, "drop") for sample in before.of_split("val")]
     cats = [row for row in val if row[0].startswith("cat")]
-    assert "on after the corrections: 'cat'" in index_with(tmp_path, images, cats).warnings[-1]
+    assert "to validate on, because of data.corrections" in index_with(tmp_path, images, cats).warnings[-1]
     with pytest.raises(DataError, match=r"leaves nothing to validate on"):
         index_with(tmp_path, images, val)
 

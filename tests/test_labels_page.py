@@ -7,7 +7,8 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from finetune.report.labels_page import SIDE, DoubtfulImage, LabelsPage, labels_page, thumbnail_of
+from finetune.report.labels_page import DoubtfulImage, LabelsPage, labels_page
+from finetune.report.thumbnails import SIDE, thumbnail_of
 
 HEADER = ("image", "label", "likely", "doubt", "decision")
 

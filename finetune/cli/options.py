@@ -95,6 +95,14 @@ StageToShow = Annotated[
         metavar="NAME", help="The stage to show.  [default: the last]", autocompletion=complete_stages
     ),
 ]
+FindingsPage = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write a page of what was found, to choose on."),
+]
+FindingsFile = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="FILE", help="Write a table of what was found, for data.exclude."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 for warnings as well.")]
 
 # rank

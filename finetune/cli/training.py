@@ -7,7 +7,14 @@ from pathlib import Path
 
 import typer
 
-from finetune.cli.app import app, check_plot_path, display_for, print_result, reported_errors
+from finetune.cli.app import (
+    app,
+    check_output_path,
+    check_plot_path,
+    display_for,
+    print_result,
+    reported_errors,
+)
 from finetune.cli.keys import ConfigCommand
 from finetune.cli.options import (
     AsJson,
@@ -15,6 +22,8 @@ from finetune.cli.options import (
     ConfigOrRun,
     CurvePlot,
     DryRun,
+    FindingsFile,
+    FindingsPage,
     Force,
     FromRun,
     Overrides,
@@ -181,20 +190,27 @@ def groups(
 def check(
     config: ConfigFile,
     overrides: Overrides = None,
+    html: FindingsPage = None,
+    csv: FindingsFile = None,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Check the images and the plan: faults, steps, time and memory."""
     with reported_errors():
         display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
+        check_output_path("--html", html)
+        check_output_path("--csv", csv)
         announce("check", config, display, as_json=as_json)
         from finetune.commands.check import check as story
         from finetune.commands.check.report import show
 
         with StopSignals():
             report = story.check(settings, display)
+            files = story.write_files(report, settings, display, html=html, csv=csv)
         if as_json:
             print_result(json.dumps(report.to_dict(strict=strict)))
         else:
             show(report, display, strict=strict)
+        for line in files:
+            display.say(line)
         raise typer.Exit(report.exit_code(strict=strict))

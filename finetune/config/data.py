@@ -79,6 +79,11 @@ class DataConfig(Section):
     `keep` (or nothing) changes nothing, `drop` leaves the image out, and the name of a class is its class
     from now on. No image or table is changed. Relative to the current directory; see docs/labels.md."""
 
+    exclude: Text | None = None
+    """A table of images to leave out, with a column `image`; where it has a column `decision` as well, such
+    as the one that `finetune check --csv` writes, those of the rows that say `drop`. No file is changed.
+    Relative to the current directory; see docs/check.md."""
+
     val: Validation = "auto"
     """What to validate on: a fraction of each class (0–1); `{fold: 2, of: 5}`, one part of a
     cross-validation; the name of the folder that holds the validation images; or a table with the columns

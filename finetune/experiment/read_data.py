@@ -59,9 +59,12 @@ def data_lines(config: Config, index: ImageIndex) -> list[str]:
 
 
 def layout_lines(index: ImageIndex) -> list[str]:
-    """Say what the data were taken for; nothing of built-in ones, whose name says it."""
+    """Say what the data were taken for, and how many images are excluded; nothing of built-in ones."""
     layout = index.layout
-    return [] if layout is None or layout.kind == "built-in" else [f"layout  {layout.line()}"]
+    if layout is None or layout.kind == "built-in":
+        return []
+    excluded = [one for one in layout.left_out if one.why.startswith("data.exclude")]
+    return [f"layout  {layout.line()}", *(f"exclude {counted(o.count, o.what)} ({o.why})" for o in excluded)]
 
 
 def correction_lines(index: ImageIndex) -> list[str]:
@@ -94,6 +97,7 @@ def read_index(config: Config) -> ImageIndex:
         seed=config.seed,
         images_per_class=data.images_per_class,
         corrections=data.corrections,
+        excluded=data.exclude,
     )
     resolve_auto(config, index)  # report what cannot be before the images are looked at
     return index

@@ -1,22 +1,18 @@
 """The page of doubtful labels: thumbnails by pair of classes, and a choice for each that becomes a table."""
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 
 from PIL import Image
 
 from finetune.report.templates import load_template
+from finetune.report.thumbnails import encoded
 from finetune.text import printable, protect_cell
 
 MOST_SHOWN = 300
 """images of a page: it stays at a few megabytes"""
-SIDE = 160
-"""longest side of a thumbnail in pixels"""
 
-_QUALITY = 72
 _MOST_CLASSES = 200  # of which every image offers the choice
 
 
@@ -72,7 +68,7 @@ def labels_page(page: LabelsPage) -> str:
         shown=printable,
         cell=protect_cell,
         choice=partial(_choice, several=page.several),
-        thumbnail=_encoded,
+        thumbnail=encoded,
         data={
             "header": list(page.header),
             "others": [list(map(protect_cell, row)) for row in page.others],
@@ -82,21 +78,8 @@ def labels_page(page: LabelsPage) -> str:
     return text.encode("utf-8", "replace").decode()  # names of files may hold bytes that are no text
 
 
-def thumbnail_of(image: Image.Image) -> Image.Image:
-    """Return an RGB image that is at most `SIDE` pixels wide and high."""
-    small = image.copy()
-    small.thumbnail((SIDE, SIDE))
-    return small
-
-
 def _choice(name: str, *, several: bool) -> str:
     """Return the decision for some classes; empty for one called `keep` or `drop`, which mean others."""
     if not name:
         return "none" if several else ""
     return "" if name.casefold() in ("keep", "drop") else protect_cell(name)
-
-
-def _encoded(image: Image.Image) -> str:
-    content = BytesIO()
-    image.save(content, "JPEG", quality=_QUALITY)
-    return b64encode(content.getvalue()).decode()

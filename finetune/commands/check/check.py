@@ -1,15 +1,21 @@
 """The story of `finetune check`: what is wrong with the images, and what a training will do and take."""
 
+import itertools
 from dataclasses import replace
+from pathlib import Path
 
+from finetune.commands.check.output import write_page, write_table
 from finetune.commands.check.report import Report
 from finetune.commands.check.stage_cost import StageCost, measure_stage_costs, stage_cost_loaders
 from finetune.commands.train.status import out_of_memory
 from finetune.config.config import Config
 from finetune.data.images import Look, look_at_images
 from finetune.data.index import ImageIndex, Sample
-from finetune.data.quality.findings import Finding, find_bad, find_few, find_odd, find_repeats
+from finetune.data.quality.finding import Finding
+from finetune.data.quality.findings import find_bad, find_few, find_odd, find_repeats
+from finetune.data.quality.poor_images import find_poor
 from finetune.data.quality.scan_cache import ScanMemory
+from finetune.data.quality.shortcuts import find_shortcuts
 from finetune.display import Display
 from finetune.errors import DataError
 from finetune.experiment.build import Experiment, build_experiment, lowered_batch
@@ -17,6 +23,7 @@ from finetune.experiment.read_data import ImageData, image_limits, read_index
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.model import find_architecture, pending_download
 from finetune.progress import NewBar
+from finetune.text import counted
 
 
 def check(config: Config, display: Display) -> Report:
@@ -53,6 +60,26 @@ def check(config: Config, display: Display) -> Report:
     return Report(tuple(findings), index, replace(experiment, config=original), tuple(stages))
 
 
+def write_files(
+    report: Report, config: Config, display: Display, *, html: Path | None, csv: Path | None
+) -> list[str]:
+    """Write the page and the table of what was found, where they were asked for; say where they are.
+
+    Raises:
+        ConfigError: somebody has decided something in the table.
+        ResourceError: a file cannot be written.
+    """
+    lines = []
+    if csv is not None:
+        write_table(report, csv)
+        lines.append(f"table   {csv}; decide in its last column, then data.exclude={csv}")
+    if html is not None:
+        limits = image_limits(config)
+        shown = write_page(report, html, title=config.data.path, limits=limits, display=display)
+        lines.append(f"page    {html}, with {counted(shown, 'image')}")
+    return lines
+
+
 def use_weights_at_hand(config: Config) -> tuple[Config, list[Finding]]:
     """Put random weights in the place of those that would have to be downloaded."""
     download = pending_download(config.model.weights, find_architecture(config.model.arch))
@@ -73,7 +100,8 @@ def look_at_data(experiment: Experiment, new_bar: NewBar) -> tuple[ImageIndex, l
     index, data = experiment.index, experiment.config.data
     looks, reasons = look_at_all(experiment, new_bar)
     kept, findings = find_bad(index, reasons, data.on_bad_image, data.max_bad_fraction)
-    return kept, [*findings, *find_repeats(kept, looks), *find_odd(looks)]
+    found = [find_repeats(kept, looks), find_odd(looks), find_poor(looks), find_shortcuts(kept, looks)]
+    return kept, [*findings, *itertools.chain.from_iterable(found)]
 
 
 def look_at_all(experiment: Experiment, new_bar: NewBar) -> tuple[dict[str, Look], dict[Sample, str]]:

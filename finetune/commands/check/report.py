@@ -8,7 +8,7 @@ from finetune.choices import Split
 from finetune.commands.check.stage_cost import StageCost
 from finetune.commands.train.stages import show_stage
 from finetune.data.index import ImageIndex
-from finetune.data.quality.findings import Finding, Level
+from finetune.data.quality.finding import Finding, Level
 from finetune.display import Display, duration
 from finetune.errors import DataError
 from finetune.experiment.build import Experiment, model_line

@@ -12,8 +12,10 @@ from finetune.commands.check.check import look_at_all
 from finetune.commands.prepare import prepare
 from finetune.config.config import Config
 from finetune.data.index import ImageIndex, Sample
-from finetune.data.indexing.corrections import DROP, KEEP, NO_CLASS
-from finetune.data.quality.findings import Item, find_repeats
+from finetune.data.indexing.corrections import NO_CLASS
+from finetune.data.indexing.image_names import DROP, KEEP
+from finetune.data.quality.finding import Item
+from finetune.data.quality.findings import find_repeats
 from finetune.display import Display
 from finetune.experiment.build import Experiment
 from finetune.experiment.image_features import image_features

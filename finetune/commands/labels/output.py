@@ -5,19 +5,14 @@ from pathlib import Path
 
 from finetune.commands.labels.find import Answer, JudgedImage
 from finetune.data.index import load_sample
-from finetune.data.indexing.corrections import COLUMNS, KEEP
+from finetune.data.indexing.corrections import COLUMNS
+from finetune.data.indexing.image_names import KEEP
 from finetune.data.table import read_table
 from finetune.display import Display
 from finetune.errors import ConfigError, DataError
 from finetune.machine.files import csv_bytes, write_bytes, write_file
-from finetune.report.labels_page import (
-    MOST_SHOWN,
-    SIDE,
-    DoubtfulImage,
-    LabelsPage,
-    labels_page,
-    thumbnail_of,
-)
+from finetune.report.labels_page import MOST_SHOWN, DoubtfulImage, LabelsPage, labels_page
+from finetune.report.thumbnails import SIDE, thumbnail_of
 from finetune.text import counted, printable, protect_cell
 
 _LISTED = 20

@@ -3,17 +3,15 @@
 from finetune.choices import SixteenBit
 from finetune.data.images.decode import (
     FORMATS,
-    THUMBNAIL_SIDE,
     ImageError,
     ImageInfo,
-    Look,
     convert_image,
     inspect_image,
-    look_at_image,
     read_image,
 )
 from finetune.data.images.diagnose import file_reason
 from finetune.data.images.limits import ImageLimits, parse_colour
+from finetune.data.images.look import THUMBNAIL_SIDE, Look, look_at_image
 from finetune.data.images.parallel import look_at_images
 
 __all__ = [

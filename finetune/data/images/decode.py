@@ -29,7 +29,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 # What Pillow raises on damaged files of these formats. Found by damaging files, not by reading: its decoders
 # let through whatever struct, zlib and dictionary look-ups raise on nonsense.
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -66,21 +66,6 @@ class ImageInfo:
     """holds several images, of which only the first is used"""
 
 
-THUMBNAIL_SIDE = 16
-"""pixels"""
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a thorough look at a readable file gives."""
-
-    info: ImageInfo
-    mode: str
-    """Pillow's name of how the file stores a pixel: `RGB`, `L`, `P`, `CMYK`, `RGBA`, `I;16` and others"""
-    thumbnail: bytes
-    """the upright image in 16 × 16 grey pixels, row by row"""
-
-
 class ImageError(DataError):
     """One file that is not a readable image, with the reason in a few words."""
 
@@ -105,10 +90,10 @@ def read_image(path: Path, limits: ImageLimits, *, shrink_to: int | None = None)
     Raises:
         ImageError: anything that keeps the file from being such an image.
     """
-    with _opened(path, limits) as image:
+    with opened(path, limits) as image:
         if shrink_to is not None:
             image.draft(None, (shrink_to, shrink_to))
-        return _to_rgb(_upright(image), limits)
+        return to_rgb(upright(image), limits)
 
 
 def convert_image(image: Image.Image, limits: ImageLimits, *, name: str) -> Image.Image:
@@ -125,10 +110,10 @@ def convert_image(image: Image.Image, limits: ImageLimits, *, name: str) -> Imag
     with _pillow_silenced():
         try:
             _check_header(name, image, limits)
-            return _to_rgb(_upright(image), limits)
+            return to_rgb(upright(image), limits)
         except ImageError:
             raise
-        except _DECODER_ERRORS as error:
+        except DECODER_ERRORS as error:
             raise ImageError(name, str(error)) from error
 
 
@@ -140,29 +125,14 @@ def inspect_image(path: Path, limits: ImageLimits) -> ImageInfo:
     Raises:
         ImageError: as `read_image`.
     """
-    with _opened(path, limits) as image:
+    with opened(path, limits) as image:
         size = image.size
         image.draft(None, (1, 1))
-        _to_rgb(_upright(image), limits)
-        return ImageInfo(*size, _is_animated(image))
+        to_rgb(upright(image), limits)
+        return ImageInfo(*size, is_animated(image))
 
 
-def look_at_image(path: Path, limits: ImageLimits) -> Look:
-    """Decode a file completely, as `inspect_image` does, and also return what two images are compared by.
-
-    Raises:
-        ImageError: as `read_image`.
-    """
-    with _opened(path, limits) as image:
-        size, mode = image.size, image.mode
-        image.draft(None, (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
-        grey = _to_rgb(_upright(image), limits).convert("L")
-        side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-        small = grey.resize(side, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        return Look(ImageInfo(*size, _is_animated(image)), mode, small.tobytes())
-
-
-def _is_animated(image: Image.Image) -> bool:
+def is_animated(image: Image.Image) -> bool:
     """Tell whether there is more than the image that was decoded; call it after decoding.
 
     Pillow looks for a second one, and stumbles over one that is damaged. It is there, and is not used.
@@ -171,12 +141,12 @@ def _is_animated(image: Image.Image) -> bool:
         return False
     try:
         return bool(getattr(image, "is_animated", False))
-    except _DECODER_ERRORS:
+    except DECODER_ERRORS:
         return True
 
 
 @contextmanager
-def _opened(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
+def opened(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
     """Open a file, check its header, and turn every complaint about it into an ImageError."""
     name = os.fspath(path)
     try:
@@ -193,7 +163,7 @@ def _opened(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
                 yield image
         except ImageError:
             raise
-        except _DECODER_ERRORS as error:
+        except DECODER_ERRORS as error:
             file.seek(0)
             reason = decoder_reason(error, file.read(512), size, limits.max_pixels)
             raise ImageError(name, reason) from error
@@ -221,7 +191,7 @@ def _check_header(name: str, image: Image.Image, limits: ImageLimits) -> None:
         raise ImageError(name, "16-bit grey (data.sixteen_bit: scale accepts it)")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Rotate an image the way its EXIF orientation says.
 
     `ImageOps.exif_transpose` also rewrites the rest of the EXIF data, and fails where that is damaged. Data
@@ -230,13 +200,13 @@ def _upright(image: Image.Image) -> Image.Image:
     image.load()
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)
-    except _DECODER_ERRORS:
+    except DECODER_ERRORS:
         return image
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(image: Image.Image, limits: ImageLimits) -> Image.Image:
+def to_rgb(image: Image.Image, limits: ImageLimits) -> Image.Image:
     """Convert any mode that passed `_check_header`; the result does not hold on to the file."""
     if image.mode.startswith("I"):
         return _sixteen_bit_to_grey(image).convert("RGB")

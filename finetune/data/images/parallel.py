@@ -16,8 +16,9 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from finetune.data.images.decode import ImageError, Look, look_at_image
+from finetune.data.images.decode import ImageError
 from finetune.data.images.limits import ImageLimits
+from finetune.data.images.look import Look, look_at_image
 from finetune.errors import ResourceError
 from finetune.machine.cores import usable_cores
 from finetune.machine.signals import ASKING

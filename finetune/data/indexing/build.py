@@ -20,6 +20,7 @@ from finetune.data.indexing.class_folders import (
 )
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.corrections import correct, read_decisions
+from finetune.data.indexing.exclude import exclude, read_exclusions
 from finetune.data.indexing.fit_metadata import learn_metadata
 from finetune.data.indexing.folder_layout import folder_layout
 from finetune.data.indexing.from_table import index_table, table_root
@@ -78,10 +79,11 @@ def split_images(
     seed: int,
     images_per_class: int | None = None,
     corrections: str | None = None,
+    excluded: str | None = None,
 ) -> ImageIndex:
     """Return the index with images to validate on, with its labels corrected and its metadata understood.
 
-    Labels are corrected after the split, so that corrections move no image from one side to the other.
+    Labels are corrected and images left out after the split, so that no other image changes its side.
 
     Args:
         index: what `list_images` gave.
@@ -92,6 +94,7 @@ def split_images(
         seed: decides a split by fraction or folds, and which images `images_per_class` keeps.
         images_per_class: how many training images to keep of each class; `None` for all.
         corrections: a table of what is wrong with labels; `None` for no such table.
+        excluded: a table of images to leave out; `None` for no such table.
 
     Raises:
         DataError: classes, splits or corrections that do not fit each other.
@@ -100,9 +103,10 @@ def split_images(
     if images_per_class is not None:
         _check_countable(index, path)
     decisions = None if corrections is None else read_decisions(corrections, index)
+    exclusions = None if excluded is None else read_exclusions(excluded, index)
     index = hold_out(index, val, seed)
-    if decisions is not None:
-        index = correct(index, decisions)
+    index = index if decisions is None else correct(index, decisions)
+    index = index if exclusions is None else exclude(index, exclusions)
     if images_per_class is not None:
         index = keep_per_class(index, images_per_class, seed)
     return learn_metadata(index)

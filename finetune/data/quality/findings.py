@@ -1,8 +1,8 @@
 """What a thorough look at a data set finds: each finding with its images, its level, and how to fix it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -10,12 +10,11 @@ from finetune.choices import OnBad
 from finetune.data.images import THUMBNAIL_SIDE, Look
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.quality.copies import find_copies, find_copies_in
+from finetune.data.quality.finding import Finding, Item, Level
 from finetune.data.quality.fingerprint import Fingerprint
 from finetune.data.quality.lookalikes import find_lookalikes
 from finetune.data.quality.scan import BadImagesError, leave_out_bad, odd_images
 from finetune.text import counted
-
-Level = Literal["error", "warning", "note"]
 
 FEW = 10
 """training images of a class; of fewer, `find_few` warns"""
@@ -27,51 +26,6 @@ _ODD_ADVICE = {
     "tiny": "Training enlarges them to data.image_size; remove them if they are thumbnails or icons.",
     "slim": "Training sees a square cut out of them; crop them to what matters.",
 }
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image, or several that belong together."""
-
-    images: tuple[str, ...]
-    """names, relative to the data set's folder"""
-    detail: str = ""
-    """what is said of just these"""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that somebody should know."""
-
-    level: Level
-    """`error`: training would stop, `warning`: it would do worse or look better than it is, `note`"""
-    kind: str
-    """a word for programs"""
-    message: str
-    """what is wrong"""
-    advice: str = ""
-    """how to fix it"""
-    items: tuple[Item, ...] = ()
-
-    def to_dict(self, samples: Mapping[str, Sample], index: ImageIndex) -> dict[str, Any]:
-        """Return the finding as `check --json` documents it."""
-        return {
-            "level": self.level,
-            "kind": self.kind,
-            "message": self.message,
-            "advice": self.advice,
-            "items": [
-                {
-                    "images": [
-                        {"name": name, "split": s.split, "classes": index.labels_of(s)}
-                        for name in item.images
-                        for s in (samples[name],)
-                    ],
-                    "detail": item.detail,
-                }
-                for item in self.items
-            ],
-        }
 
 
 def find_bad(

@@ -1,0 +1,54 @@
+"""Look at an image file thoroughly: what it is, what it looks like, and what tells it from others."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from finetune.data.images.appearance import SIDE, Appearance, judge_appearance
+from finetune.data.images.decode import DECODER_ERRORS, ImageInfo, is_animated, opened, to_rgb, upright
+from finetune.data.images.limits import ImageLimits
+
+_CAMERA_TAGS = (0x010F, 0x0110)  # make and model
+
+THUMBNAIL_SIDE = 16
+"""pixels"""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a thorough look at a readable file gives."""
+
+    info: ImageInfo
+    mode: str
+    """Pillow's name of how the file stores a pixel: `RGB`, `L`, `P`, `CMYK`, `RGBA`, `I;16` and others"""
+    thumbnail: bytes
+    """the upright image in 16 × 16 grey pixels, row by row"""
+    appearance: Appearance
+    camera: str
+    """make and model by its EXIF data; empty where it says nothing"""
+
+
+def look_at_image(path: Path, limits: ImageLimits) -> Look:
+    """Decode a file completely, as `inspect_image` does, and also return what two images are compared by.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    with opened(path, limits) as image:
+        size, mode = image.size, image.mode
+        image.draft(None, (SIDE, SIDE))
+        grey = to_rgb(upright(image), limits).convert("L")
+        side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+        small = grey.resize(side, Image.Resampling.BICUBIC, reducing_gap=3.0)
+        info = ImageInfo(*size, is_animated(image))
+        return Look(info, mode, small.tobytes(), judge_appearance(grey), _camera(image))
+
+
+def _camera(image: Image.Image) -> str:
+    """Return what took an image, as its EXIF data says."""
+    try:
+        exif = image.getexif()
+    except DECODER_ERRORS:
+        return ""
+    return " ".join(" ".join(str(exif.get(tag, "")) for tag in _CAMERA_TAGS).split())
