@@ -64,7 +64,46 @@ Monitor = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_
 MonitorSetting = Literal["auto", Monitor]
 
 # Files and folders of a data set
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_ENDINGS: Mapping[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif", ".avifs"),
+    "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),
+    "JPEG2000": (".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"),
+    "PPM": (".pbm", ".pgm", ".ppm", ".pnm", ".pfm"),
+    "BLP": (".blp",),
+    "CUR": (".cur",),
+    "DCX": (".dcx",),
+    "DDS": (".dds",),
+    "DIB": (".dib",),
+    "FITS": (".fit", ".fits"),
+    "FLI": (".fli", ".flc"),
+    "FTEX": (".ftc", ".ftu"),
+    "GBR": (".gbr",),
+    "ICNS": (".icns",),
+    "ICO": (".ico",),
+    "IM": (".im",),
+    "MSP": (".msp",),
+    "PCD": (".pcd",),
+    "PCX": (".pcx",),
+    "PIXAR": (".pxr",),
+    "PSD": (".psd",),
+    "QOI": (".qoi",),
+    "SGI": (".bw", ".rgb", ".rgba", ".sgi"),
+    "SUN": (".ras",),
+    "TGA": (".tga", ".icb", ".vda", ".vst"),
+    "XBM": (".xbm",),
+    "XPM": (".xpm",),
+}
+"""Formats that are read, as Pillow calls them, and the endings, in lower case, of files in them. Pillow also
+opens what takes another program (EPS: Ghostscript; WMF: Windows), and what holds no pixels (BUFR, GRIB, HDF5,
+IPTC, MPEG)."""
+
+SUFFIXES = tuple(ending for endings in IMAGE_ENDINGS.values() for ending in endings)
 """File name endings, in lower case, that mark an image."""
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")

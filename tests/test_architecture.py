@@ -33,6 +33,7 @@ SHOWS = {"cli", "api", "commands", "report"}
 
 DOORS = {
     "cleanlab": {"analysis"},
+    "pillow_heif": {"data"},
     "fastai": {"training"},
     "fastcore": {"training"},
     "yaml": {"config"},

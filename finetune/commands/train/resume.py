@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from finetune.choices import IMAGE_ENDINGS
 from finetune.config.config import Config
 from finetune.config.load import parse_config
 from finetune.config.python_values import Override
@@ -62,9 +63,18 @@ def describe_environment(experiment: Experiment) -> dict[str, str]:
         "python": ".".join(map(str, sys.version_info[:3])),
         **{name: version(name) for name in _LIBRARIES},
         **({"timm": version("timm")} if experiment.config.model.arch.startswith("timm:") else {}),
+        **_heif_reader(experiment),
         "device": describe(experiment.device),
         "cuda": str(torch.version.cuda) if experiment.device.type == "cuda" else "none",
     }
+
+
+def _heif_reader(experiment: Experiment) -> dict[str, str]:
+    """Name what reads HEIC, where there is any."""
+    names = (sample.name.lower() for sample in experiment.index.samples)
+    if not any(name.endswith(IMAGE_ENDINGS["HEIF"]) for name in names):
+        return {}
+    return {"pillow-heif": version("pillow-heif")}
 
 
 def _digest_of_code() -> str:

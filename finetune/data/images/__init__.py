@@ -2,7 +2,6 @@
 
 from finetune.choices import SixteenBit
 from finetune.data.images.decode import (
-    FORMATS,
     ImageError,
     ImageInfo,
     convert_image,
@@ -10,6 +9,7 @@ from finetune.data.images.decode import (
     read_image,
 )
 from finetune.data.images.diagnose import file_reason
+from finetune.data.images.formats import FORMATS
 from finetune.data.images.limits import ImageLimits, parse_colour
 from finetune.data.images.look import THUMBNAIL_SIDE, Look, look_at_image
 from finetune.data.images.parallel import look_at_images

@@ -19,13 +19,10 @@ import numpy as np
 from PIL import Image
 
 from finetune.data.images.diagnose import decoder_reason, file_reason, too_big
+from finetune.data.images.formats import INSTALL_HEIF, HeifMissingError, formats_of
 from finetune.data.images.limits import ImageLimits
 from finetune.errors import DataError
 from finetune.text import printable
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""What Pillow may open; left to itself it tries forty more, and hands PostScript to Ghostscript."""
-
 
 # What Pillow raises on damaged files of these formats. Found by damaging files, not by reading: its decoders
 # let through whatever struct, zlib and dictionary look-ups raise on nonsense.
@@ -158,11 +155,15 @@ def opened(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
         raise ImageError(name, str(error)) from error
     with file, _pillow_silenced():
         try:
-            with Image.open(file, formats=FORMATS) as image:
+            start = file.read(64)
+            file.seek(0)
+            with Image.open(file, formats=formats_of(name, start)) as image:
                 _check_header(name, image, limits)
                 yield image
         except ImageError:
             raise
+        except HeifMissingError:
+            raise ImageError(name, f"HEIC, which pillow-heif reads ({INSTALL_HEIF})") from None
         except DECODER_ERRORS as error:
             file.seek(0)
             reason = decoder_reason(error, file.read(512), size, limits.max_pixels)

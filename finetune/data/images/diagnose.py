@@ -24,6 +24,9 @@ _FORMATS = (
     (b"GIF8", "GIF"),
     (b"RIFF", "WEBP"),
     (b"BM", "BMP"),
+    (b"qoif", "QOI"),
+    (b"8BPS", "PSD"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
 )
@@ -73,7 +76,10 @@ def _guess(start: bytes, size: int) -> str:
         return f"looks like SVG, {counted(size, 'byte')}"
     if start[4:8] == b"ftyp":
         brand = start[8:12].decode("ascii", "replace").strip().upper()
-        return f"looks like {brand} (HEIF, AVIF or video), {counted(size, 'byte')}"
+        damaged = brand in ("AVIF", "AVIS", "HEIC", "HEIX", "MIF1")
+        return (
+            f"damaged {brand} header" if damaged else f"looks like {brand} (video?), {counted(size, 'byte')}"
+        )
     if not start.strip(b"\0"):
         return f"only zeros, {counted(size, 'byte')}"
     return f"not an image of a supported format, {counted(size, 'byte')}"
