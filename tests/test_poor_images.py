@@ -23,7 +23,7 @@ def among_others(number=30, **odd):
     [
         ({"brightest": 0.31}, "dark", "99% of it below 31%"),
         ({"darkest": 0.91}, "bright", "95% of it above 91%"),
-        ({"information": 1.9}, "empty", "1.9 bits"),
+        ({"information": 0.9}, "empty", "0.9 bits"),
         ({"sharpness": 0.11}, "blurred", "sharpness 0.11"),
         ({"width": 99, "height": 75}, "small", "99 × 75"),
     ],
@@ -41,7 +41,7 @@ def test_each_kind_is_found_at_its_limit(changes, kind, detail):
     [
         {"brightest": 0.33},
         {"darkest": 0.89},
-        {"information": 2.1},
+        {"information": 1.1},
         {"sharpness": 0.13},
         {"width": 101, "height": 76},
     ],
@@ -57,7 +57,7 @@ def test_an_image_is_told_of_once_by_the_worst():
 
 
 def test_what_many_images_are_is_the_nature_of_the_set():
-    drawings = {f"{n}": look(information=1.0) for n in range(5)}
+    drawings = {f"{n}": look(information=0.5) for n in range(5)}
     assert find_poor(among_others(40, **drawings)) == []
     assert len(find_poor(among_others(50, **drawings))[0].items) == 5
 

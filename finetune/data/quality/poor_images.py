@@ -12,7 +12,7 @@ from typing import NamedTuple
 from finetune.data.images import Look
 from finetune.data.quality.finding import Finding, Item
 
-DARK, BRIGHT, EMPTY, BLURRED, SMALL = 0.32, 0.9, 2.0, 0.12, 0.25
+DARK, BRIGHT, EMPTY, BLURRED, SMALL = 0.32, 0.9, 1.0, 0.12, 0.25
 _MOST = 0.1  # share of all images; of more it is their nature
 
 
