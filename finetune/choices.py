@@ -106,8 +106,11 @@ IPTC, MPEG)."""
 SUFFIXES = tuple(ending for endings in IMAGE_ENDINGS.values() for ending in endings)
 """File name endings, in lower case, that mark an image."""
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
 """Endings, in lower case, of what is read as a table."""
+
+AUTO_ENCODING = "auto"
+"""UTF-8, or what the byte-order mark of a file says."""
 
 SPLIT_NAMES: Mapping[str, Split] = {
     **dict.fromkeys(("train", "training", "train_set", "training_set"), "train"),

@@ -21,6 +21,11 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
+def shortened(text: str, most: int = 120) -> str:
+    """Return a text of somebody else's for a message: at most that many characters, cut with `…`."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def where_paths_begin(path: str | PathLike[str]) -> str:
     """Return what the error of a missing relative path adds: many expect the folder of the config."""
     return "" if isabs(expanduser(path)) else " Paths are relative to the current directory."
@@ -43,12 +48,12 @@ def unprotect_cell(cell: str) -> str:
 
 def quoted(names: Iterable[str]) -> str:
     """List some names for a message, the first few if there are many."""
-    return _some([repr(name) for name in names])
+    return _some([repr(shortened(name)) for name in names])
 
 
 def with_counts(counts: Mapping[str, int]) -> str:
     """List class names with their numbers of images for a message."""
-    return _some([f"{name!r} ({counted(n, 'image')})" for name, n in counts.items()])
+    return _some([f"{shortened(name)!r} ({counted(n, 'image')})" for name, n in counts.items()])
 
 
 def _some(items: Sequence[str]) -> str:

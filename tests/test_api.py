@@ -429,7 +429,7 @@ def test_metadata_is_given_for_all_images_or_for_each(with_site, images, tmp_pat
         ({"town": "x"}, "ConfigError", "metadata: the model takes no 'town'; its columns are 'site', 'age'"),
         ([{"site": "north"}] * 2, "ConfigError", "metadata: 2 mappings for 1 image; expected one for each"),
         ({"age": "old"}, "DataError", "age 'old' is no number"),
-        ("sites.txt", "ConfigError", "metadata.* sites.txt: expected a table"),
+        ("sites.doc", "ConfigError", "metadata.* sites.doc: expected a table"),
     ],
 )
 def test_metadata_that_cannot_be_is_refused(with_site, images, metadata, error, message):

@@ -254,6 +254,7 @@ CLAIMS = {
     "diagnosis_advice",
     "diagnosis_thresholds",
     "disk",
+    "field_tables",
     "fuzz_config",
     "oldest",
     "sample_mutants",

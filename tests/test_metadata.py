@@ -431,7 +431,11 @@ def test_a_cell_that_a_table_leaves_empty_was_asked_for_all_the_same(collection,
 @pytest.mark.parametrize(
     ("given", "code", "text"),
     [
-        ("lens=3", 2, "expected a table (.csv, .tsv, .parquet) or COLUMN=VALUE; the model takes site, age"),
+        (
+            "lens=3",
+            2,
+            "or COLUMN=VALUE; the model takes site, age",
+        ),
         ("age=old", 3, "age 'old' is no number"),
         ("nowhere.csv", 3, "no such table"),
     ],

@@ -5,7 +5,8 @@ Only names and labels are looked at, no image is opened and torch is not loaded,
 
 import shlex
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetune.commands.proposed_architecture import architecture_lines
@@ -20,18 +21,20 @@ from finetune.data.indexing.class_folders import (
 )
 from finetune.data.indexing.folder_layout import folder_layout
 from finetune.data.indexing.label_pattern import propose_pattern
+from finetune.data.indexing.open_table import OpenTable, open_table
 from finetune.data.indexing.split_names import refuse_classes_named_like_splits
 from finetune.data.indexing.table_layout import table_layout
 from finetune.data.table import (
     USUAL_COLUMNS,
     Columns,
-    find_column,
+    Table,
+    guess_columns,
     guess_group,
     guess_separator,
     is_table,
     read_rows,
-    read_table,
 )
+from finetune.data.table.guess import find_label
 from finetune.errors import ConfigError, DataError
 from finetune.machine.files import reported_disk_errors, try_writing
 from finetune.text import counted, printable
@@ -51,16 +54,21 @@ class Survey:
     """what it was taken for"""
     unused: tuple[str, ...] = ()
     """columns of a table that hold something else"""
-    separator: str | None = None
-    """what stands between the classes of an image in a table, where it may have several"""
     pattern: str | None = None
     """what finds the class in the name of a file, where no folder says it"""
+    columns: Columns = USUAL_COLUMNS
+    """of a table: those that were found by what they hold, and how several classes are written"""
     group: str | None = None
     """the column of a table that says what images have in common, such as a patient"""
 
     def __str__(self) -> str:
         kind = "training image" if isinstance(self.val, str) else "image"
         return f"{counted(self.total, kind)} of {counted(len(self.counts), 'class', 'classes')}"
+
+    @property
+    def separator(self) -> str | None:
+        """What stands between the classes of an image in a table, where it may have several."""
+        return self.columns.label_separator
 
     @property
     def n_train(self) -> int:
@@ -108,13 +116,14 @@ def default_config(data: Path) -> str:
     return config_text(data, Path(config_name(data)), survey_data(data))
 
 
-def survey_data(data: Path) -> Survey:
+def survey_data(data: Path, columns: Columns = USUAL_COLUMNS) -> Survey:
     """Find the classes of a folder or table, the number of images of each, and what to validate on.
 
     Raises:
         DataError: it does not look like a data set of at least two classes.
     """
-    return survey_table(data) if is_table(data) else survey_folder(data)
+    opened = open_table(data, columns)
+    return survey_folder(data) if opened is None else survey_table(opened, columns)
 
 
 def config_name(data: Path) -> str:
@@ -147,19 +156,20 @@ def survey_folder(folder: Path) -> Survey:
     return Survey(dict(train.counts), val, sum(train.counts.values()), layout, pattern=pattern)
 
 
-def survey_table(path: Path) -> Survey:
+def survey_table(opened: OpenTable, columns: Columns) -> Survey:
     """Count the images of each class in a table, and find what to validate on.
+
+    Args:
+        opened: the table.
+        columns: what is known of its columns.
 
     Raises:
         DataError: its rows are no data set of at least two classes.
     """
-    table = read_table(path)
-    label = find_column(table, "label", USUAL_COLUMNS, required=True)
-    assert label is not None
-    guess = guess_separator(table.column(label))
-    separator = None if guess is None else guess[0]
-    columns = Columns(label_separator=separator)
-    rows, unused = read_rows(table, table.path.parent, columns)
+    table, files = opened.table, opened.files
+    columns = _with_separator(table, guess_columns(table, files, columns, ("image", "label")).columns)
+    found = read_rows(table, files, columns)
+    rows, columns, unused = found.rows, found.columns, found.unused
     train = [row for row in rows if row.split in (None, "train")]
     counts = Counter(name for row in train for name in row.labels or ())
     if len(counts) < 2:
@@ -171,11 +181,20 @@ def survey_table(path: Path) -> Survey:
         dict(sorted(counts.items())),
         "auto" if held_out else DEFAULT_FRACTION,
         len(train),
-        table_layout(table, columns, rows, unused),
+        table_layout(table, found),
         unused=tuple(name for name in unused if name != group),
-        separator=separator,
+        columns=columns,
         group=group,
     )
+
+
+def _with_separator(table: Table, columns: Columns) -> Columns:
+    """Return the columns with what seems to stand between names in the cells of the label, if anything."""
+    label = find_label(table, columns)
+    if not isinstance(label, str) or columns.label_separator is not None:
+        return columns
+    guess = guess_separator(table.column(table.header.index(label)))
+    return columns if guess is None else replace(columns, label_separator=guess[0])
 
 
 def config_text(data: Path, target: Path, survey: Survey) -> str:
@@ -227,7 +246,8 @@ def label_line(survey: Survey) -> str:
 
 
 def column_lines(survey: Survey) -> str:
-    """Write, as comments, what further columns of a table could be good for; empty where there are none."""
+    """Write the columns of a table that have no usual names, and as comments what others are good for."""
+    found = found_columns(survey.columns)
     lines: list[str] = []
     columns: dict[str, str | list[str]] = {}
     if survey.group is not None:
@@ -238,8 +258,23 @@ def column_lines(survey: Survey) -> str:
     if names := [name for name in survey.unused if name]:
         lines.append("  # metadata that the model may use, if it is known of new images too")
         columns["metadata"] = names
-    keys = ", ".join(f"{key}: {write_value(value)}" for key, value in columns.items())
-    return "".join(f"{line}\n" for line in [*lines, f"  # columns: {{{keys}}}"]) if columns else ""
+    if columns:
+        lines.append(f"  # columns: {{{_keys(found | columns)}}}")
+    return "".join(f"{line}\n" for line in [*([f"  columns: {{{_keys(found)}}}"] if found else []), *lines])
+
+
+def found_columns(columns: Columns) -> dict[str, str | list[str]]:
+    """Return the columns of a table that were found by what they hold, by their keys in a config.
+
+    Not those of 0 and 1 with one 1 in each row: named, they would be those of several classes an image.
+    """
+    label = list(columns.label) if isinstance(columns.label, tuple) else columns.label
+    values = {"image": columns.image, "label": None if columns.one_class else label}
+    return {role: value for role, value in values.items() if role in columns.found and value}
+
+
+def _keys(columns: Mapping[str, str | list[str]]) -> str:
+    return ", ".join(f"{key}: {write_value(value)}" for key, value in columns.items())
 
 
 def batch_size_for(n_train: int) -> int:

@@ -1,11 +1,12 @@
 """The types of values in a config that are about columns of a table, and their checks."""
 
+import codecs
 from collections.abc import Iterable
 from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from finetune.choices import Kind
+from finetune.choices import AUTO_ENCODING, Kind
 from finetune.config.values import check_text, is_whole
 
 _WIDEST = 4096
@@ -54,6 +55,18 @@ def _check_separator(value: Any) -> str:
     raise ValueError('expected what stands between the names of classes, for instance ";"')
 
 
+def _check_encoding(value: Any) -> str:
+    if isinstance(value, str):
+        if value == AUTO_ENCODING:
+            return value
+        try:
+            if b"a,1\n".decode(value) == "a,1\n" or "a,1\n".encode(value).decode(value) == "a,1\n":
+                return codecs.lookup(value).name
+        except (LookupError, UnicodeError, ValueError):
+            pass
+    raise ValueError("expected auto, or an encoding that Python knows, for instance cp1252 or utf-16-le")
+
+
 MetadataColumns = Annotated[
     dict[str, Kind],
     BeforeValidator(_check_metadata),
@@ -100,6 +113,10 @@ LabelColumns = Annotated[
             ]
         }
     ),
+]
+
+Encoding = Annotated[
+    str, BeforeValidator(_check_encoding), WithJsonSchema({"type": "string", "minLength": 1})
 ]
 
 Separator = Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 
 from finetune.choices import Augment, Balance, CaseVariants, OnBad, SixteenBit
-from finetune.config.columns import LabelColumns, MetadataColumns, Separator
+from finetune.config.columns import Encoding, LabelColumns, MetadataColumns, Separator
 from finetune.config.folder_values import FoldersOfLayout, LabelPattern
 from finetune.config.sections import Section
 from finetune.config.values import Colour, Count, ImageSize, Share, Text, Validation, Workers
@@ -16,17 +16,19 @@ _LEAST_ALPHA = 0.01  # below, shares are 0 or 1 in all but a few draws, and then
 class ColumnsConfig(Section):
     """The columns of a table, where `data.path` is one.
 
-    `null` takes the column that has one of the usual names, in upper or lower case.
+    `null` takes the column that has one of the usual names, in upper or lower case, or is found by what its
+    cells hold: docs/data.md. Columns of a table without column names are called `column 1`, `column 2`, …
     """
 
     image: Text | None = None
     """Paths of the images. Usual names: `image`, `img`, `image_path`, `file`, `filename`, `file_name`,
-    `filepath`, `file_path`, `path`."""
+    `filepath`, `file_path`, `path`; else the column whose cells name files."""
 
     label: LabelColumns | None = None
-    """The classes. Usual names: `label`, `class`, `class_name`, `target`, `category`. A list of columns, such
-    as `[cat, dog, bird]`, is one for each class: their cells are 1 where an image has it and 0 where not, and
-    an image may have several or none; see docs/several-labels.md."""
+    """The classes. Usual names: `label`, `class`, `class_name`, `target`, `category`; else the one column
+    with few different texts, or columns of 0 and 1, of which each row has one 1, or else several. A list
+    of columns, such as `[cat, dog, bird]`, is one for each class: their cells are 1 where an image has it and
+    0 where not, and an image may have several or none; see docs/several-labels.md."""
 
     split: Text | None = None
     """What each image is for: `train`, `val` (`valid`, `validation`) or `test`. Usual names: `split`,
@@ -48,9 +50,9 @@ class DataConfig(Section):
 
     path: Text
     """Folder with one sub-folder of images per class, or with `train/` and `val/` that hold such
-    folders; a table of images and labels that ends in `.csv`, `.tsv` or `.parquet`; or `builtin:digits`, a
-    small data set that comes with the package, or `builtin:turned-digits`, a table of them with a column
-    `site`. Relative to the current directory."""
+    folders; a table of images and labels that ends in `.csv`, `.tsv`, `.txt`, `.json`, `.jsonl` or
+    `.parquet`; or `builtin:digits`, a small data set that comes with the package, or `builtin:turned-digits`,
+    a table of them with a column `site`. Relative to the current directory. See docs/data.md."""
 
     columns: ColumnsConfig = ColumnsConfig()
     """The columns of a table, where `data.path` is one."""
@@ -70,6 +72,11 @@ class DataConfig(Section):
     label_separator: Separator | None = None
     """What stands between the names of classes in a cell of a table's label column, such as `";"`: an image
     may then have several classes, or none; see docs/several-labels.md. `null` reads a cell as one class."""
+
+    encoding: Encoding = "auto"
+    """What the text of a table is written in: `auto` is UTF-8, or UTF-16 where the file begins with a
+    byte-order mark. Others have to be named, such as `cp1252` (Windows, Western Europe), `cp1251`,
+    `shift_jis` or `gb18030`: any name that Python knows."""
 
     image_folder: Text | None = None
     """Folder that the paths in a table are relative to. `null` is the table's own."""

@@ -55,6 +55,8 @@ class Layout:
     left_out: tuple[LeftOut, ...] = ()
     remark: str = ""
     """what else the line says"""
+    notes: tuple[str, ...] = ()
+    """what was done to read it, for the line"""
 
     def line(self) -> str:
         """Return it in one line for the screen."""
@@ -68,6 +70,7 @@ class Layout:
             parts.append(f"images in column {self.image_column!r}{self._labels()}")
         if self.encoding not in (None, "utf-8"):
             parts.append(f"read as {self.encoding}")
+        parts += self.notes
         return printable(": ".join([self.kind, *filter(None, ["; ".join(parts)])]))
 
     def to_dict(self) -> dict[str, Any]:

@@ -86,7 +86,9 @@ def read_index(config: Config) -> ImageIndex:
         data.path,
         val=val,
         case_variants=data.case_variants,
-        columns=Columns(**data.columns.model_dump(), label_separator=data.label_separator),
+        columns=Columns(
+            **data.columns.model_dump(), label_separator=data.label_separator, encoding=data.encoding
+        ),
         image_folder=data.image_folder,
         folders=FolderOptions(data.layout, data.label_pattern),
     )

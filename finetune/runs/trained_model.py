@@ -128,6 +128,7 @@ class TrainedModel:
         reading["background"] = tuple(reading["background"])
         if isinstance(columns.get("label"), list):
             columns["label"] = tuple(columns["label"])
+        columns["found"] = tuple(columns.get("found", ()))
         root, metadata, best = description["root"], description["metadata"], description["best"]
         task = task_of(bool(description.get("multilabel")))
         return cls(

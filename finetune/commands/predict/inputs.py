@@ -8,9 +8,11 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from finetune.choices import TABLE_SUFFIXES
 from finetune.data.indexing.find_images import find_images
 from finetune.data.indexing.fit_metadata import NewCells, rows_of_new_images
-from finetune.data.table import Columns, Table, image_names, is_table, read_table
+from finetune.data.table import Columns, ImageFiles, image_names, is_table, read_table
+from finetune.data.table.encoding import fitting_encoding
 from finetune.errors import ConfigError, DataError
 from finetune.runs.trained_model import TrainedModel
 from finetune.text import printable
@@ -96,12 +98,16 @@ def images_of(given: Path, trained: TrainedModel) -> list[PredictionInput]:
             raise DataError(f"No images in {given}.")
         return [PredictionInput(given / name) for name in names]
     if is_table(given):
-        return _rows_of(read_table(given), given.parent, trained)
+        return _rows_of(given, trained)
     return [PredictionInput(given)]
 
 
-def _rows_of(table: Table, folder: Path, trained: TrainedModel) -> list[PredictionInput]:
+def _rows_of(path: Path, trained: TrainedModel) -> list[PredictionInput]:
     """Return the images of a table, with those of its cells that the model takes."""
+    folder = path.expanduser().parent
+    files = ImageFiles(folder.absolute())
+    encoding = fitting_encoding(path.expanduser(), trained.columns.encoding)
+    table = read_table(path, files=files, encoding=encoding)
     names = () if trained.metadata is None else trained.metadata.names
     there = {name: table.header.index(name) for name in names if name in table.header}
     columns = trained.columns if trained.columns.image in table.header else Columns()
@@ -111,9 +117,7 @@ def _rows_of(table: Table, folder: Path, trained: TrainedModel) -> list[Predicti
             {column: cells[position].strip() for column, position in there.items()},
             f"{table}, {table.place(row)}",
         )
-        for row, (name, cells) in enumerate(
-            zip(image_names(table, folder.absolute(), columns), table.rows, strict=True)
-        )
+        for row, (name, cells) in enumerate(zip(image_names(table, files, columns), table.rows, strict=True))
     ]
 
 
@@ -131,12 +135,12 @@ def read_metadata_options(given: Sequence[str], trained: TrainedModel) -> Metada
         if equals and name in names:
             of_all[name] = value.strip()
         elif is_table(text):
-            rows = _rows_of(read_table(text), Path(text).parent, trained)
+            rows = _rows_of(Path(text), trained)
             of_some |= {os.path.abspath(one.path): one for one in rows}
         else:
             raise ConfigError(
-                f"--metadata {text}: expected a table (.csv, .tsv, .parquet) or COLUMN=VALUE; the model "
-                f"takes {', '.join(map(printable, names))}."
+                f"--metadata {text}: expected a table ({', '.join(TABLE_SUFFIXES)}) or COLUMN=VALUE; the "
+                f"model takes {', '.join(map(printable, names))}."
             )
     return MetadataOptions(of_all, of_some)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from finetune.choices import CaseVariants
+from finetune.choices import AUTO_ENCODING, CaseVariants
 from finetune.data.builtin import digits, turned_digits
 from finetune.data.data_layout import ANYHOW, BUILT_IN, FolderOptions
 from finetune.data.index import ImageIndex, Sample
@@ -23,12 +23,13 @@ from finetune.data.indexing.corrections import correct, read_decisions
 from finetune.data.indexing.exclude import exclude, read_exclusions
 from finetune.data.indexing.fit_metadata import learn_metadata
 from finetune.data.indexing.folder_layout import folder_layout
-from finetune.data.indexing.from_table import index_table, table_root
+from finetune.data.indexing.from_table import index_table
 from finetune.data.indexing.hold_out import hold_out, keep_per_class
+from finetune.data.indexing.open_table import OpenTable, open_table
 from finetune.data.indexing.part import Part
 from finetune.data.indexing.split_names import refuse_classes_named_like_splits
 from finetune.data.split import Fold, Validation
-from finetune.data.table import ROLES, USUAL_COLUMNS, Columns, Table, is_table, read_table
+from finetune.data.table import ROLES, USUAL_COLUMNS, Columns, ImageFiles, Table, is_table
 from finetune.errors import ConfigError, DataError
 from finetune.text import printable, with_counts
 
@@ -60,8 +61,9 @@ def list_images(
         DataError: no images, fewer than two classes, or classes and splits that do not fit each other.
         ConfigError: a built-in data set or a column that does not exist, or a folder named in one.
     """
-    if is_table(path) or str(path) == _BUILTIN_TABLE:
-        index = _index_any_table(path, image_folder, columns, case_variants)
+    table = _any_table(path, image_folder, columns)
+    if table is not None:
+        index = index_table(table.table, table.files, columns, case_variants=case_variants)
         _check_table_val(index, str(path), val)
         index = _warn_of_folder_keys(index, folders)
     else:
@@ -119,13 +121,10 @@ def _check_countable(index: ImageIndex, path: str | Path) -> None:
     )
 
 
-def _index_any_table(
-    path: str | Path, image_folder: str | None, columns: Columns, case_variants: CaseVariants
-) -> ImageIndex:
-    builtin = str(path) == _BUILTIN_TABLE
-    table = _builtin_table() if builtin else read_table(path)
-    root = None if builtin else table_root(path, image_folder)
-    return index_table(table, root, columns, case_variants=case_variants)
+def _any_table(path: str | Path, image_folder: str | None, columns: Columns) -> OpenTable | None:
+    if str(path) == _BUILTIN_TABLE:
+        return OpenTable(_builtin_table(), ImageFiles(None))
+    return None if str(path).startswith(_BUILTIN) else open_table(path, columns, image_folder)
 
 
 def _index_without_table(
@@ -139,7 +138,7 @@ def _index_without_table(
 def _builtin_table() -> Table:
     rows = turned_digits.rows()
     return Table(
-        Path(_BUILTIN_TABLE), turned_digits.HEADER, tuple(rows), tuple(range(1, len(rows) + 1)), "row"
+        Path(_BUILTIN_TABLE), turned_digits.HEADER, tuple(rows), tuple(range(1, len(rows) + 1)), "row", None
     )
 
 
@@ -176,6 +175,7 @@ def _warn_of_table_keys(index: ImageIndex, columns: Columns, image_folder: str |
     keys = [f"data.columns.{role}" for role in ROLES if getattr(columns, role) is not None]
     keys += ["data.columns.metadata"] if columns.metadata else []
     keys += ["data.label_separator"] if columns.label_separator is not None else []
+    keys += ["data.encoding"] if columns.encoding != AUTO_ENCODING else []
     keys += ["data.image_folder"] if image_folder is not None else []
     return _warn_of_keys(index, keys, "no table")
 

@@ -3,33 +3,31 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from finetune.choices import CaseVariants, Split
 from finetune.data.index import ImageIndex, Sample
-from finetune.data.indexing.class_folders import existing_folder
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.table_layout import table_layout
-from finetune.data.table import Columns, ImageRow, Table, guess_separator, read_rows
+from finetune.data.table import Columns, ImageFiles, ImageRow, Table, guess_separator, read_rows
 from finetune.errors import DataError
 from finetune.task import LABEL_JOINT, Task, task_of
-from finetune.text import printable, quoted, with_counts
+from finetune.text import printable, quoted, shortened, with_counts
 
 
 def index_table(
-    table: Table, root: Path | None, columns: Columns, *, case_variants: CaseVariants
+    table: Table, files: ImageFiles, columns: Columns, *, case_variants: CaseVariants
 ) -> ImageIndex:
     """Index a table for training; images of a table without a split column are all of the split `train`.
 
-    `root` is the folder that its paths are relative to, None for a built-in data set.
+    `files` are the images that it may name, of no folder for a built-in data set.
 
     Raises:
         ConfigError: a column that was named is not there.
         DataError: rows, classes or splits that do not fit each other, or images that are somewhere else.
     """
-    rows, unused = read_rows(table, root or Path("/"), columns)
-    if root is not None:
-        check_some_exist(table, root, rows)
+    found = read_rows(table, files, columns)
+    rows, columns, unused = found.rows, found.columns, found.unused
+    check_some_exist(table, files, rows)
     class_names = _class_names(table, rows, columns, case_variants)
     warnings = [_unused_line(table, unused, grouped=rows[0].group is not None)] if unused else []
     warnings += _check_splits(table, rows)
@@ -40,15 +38,9 @@ def index_table(
         warnings += _made_of_others(table, class_names)
     task = task_of(columns.multilabel)
     samples = samples_of(rows, class_names, task, keep_split=True)
-    layout = table_layout(table, columns, rows, unused)
-    return ImageIndex(root, class_names, samples, tuple(warnings), columns=columns, task=task, layout=layout)
-
-
-def table_root(path: str | Path, image_folder: str | Path | None) -> Path:
-    """Return the folder that the paths in a table are relative to: the one given, else the table's own."""
-    if image_folder is None:
-        return Path(path).expanduser().absolute().parent
-    return existing_folder(image_folder)
+    layout = table_layout(table, found)
+    lines = tuple(warnings)
+    return ImageIndex(files.root, class_names, samples, lines, columns=columns, task=task, layout=layout)
 
 
 def samples_of(
@@ -73,16 +65,17 @@ def samples_of(
     return tuple(sorted(samples, key=lambda sample: os.fsencode(sample.name)))
 
 
-def check_some_exist(table: Table, root: Path, rows: Sequence[ImageRow]) -> None:
+def check_some_exist(table: Table, files: ImageFiles, rows: Sequence[ImageRow]) -> None:
     """Tell a folder that is the wrong one from single images that are missing, which the scan lists.
 
     Raises:
         DataError: not one of the images is there.
     """
-    if not any(os.path.lexists(root / row.name) for row in rows):
+    if files.root is not None and not any(files.has(row.name) for row in rows):
         raise DataError(
-            f"none of the {len(rows):,} images of {table} is in {printable(str(root))}, for instance "
-            f"{printable(rows[0].name)}. Paths are relative to the table's folder, or to data.image_folder."
+            f"none of the {len(rows):,} images of {table} is in {printable(str(files.root))}, for instance "
+            f"{printable(shortened(rows[0].name))}. Paths are relative to the table's folder, or "
+            "to data.image_folder."
         )
 
 

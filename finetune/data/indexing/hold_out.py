@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from finetune.data.index import SPLIT_HEADER, ImageIndex, Sample
 from finetune.data.indexing.class_folders import DEFAULT_FRACTION
@@ -15,7 +14,7 @@ from finetune.data.split import (
     stratified_folds,
     stratified_split,
 )
-from finetune.data.table import USUAL_COLUMNS, Role, Table, is_table, read_rows, read_table
+from finetune.data.table import USUAL_COLUMNS, KnownFiles, Role, Table, is_table, read_rows, read_table
 from finetune.errors import DataError
 from finetune.text import counted, printable, quoted, unprotect_cell, with_counts
 
@@ -171,10 +170,10 @@ def _check_groups(index: ImageIndex) -> None:
 
 def _as_given(index: ImageIndex, path: str) -> ImageIndex:
     """Split the samples as a table says, for instance the split.csv of an earlier run."""
-    table = _as_written(read_table(path, errors="surrogateescape"))
-    root = index.root if index.root is not None else Path("/")
+    files = KnownFiles(index.root, (sample.name for sample in index.samples))
+    table = _as_written(read_table(path, files=files, errors="surrogateescape"))
     said: tuple[Role, ...] = ("image", "split")
-    rows, _ = read_rows(table, root, USUAL_COLUMNS, required=said, wanted=said)
+    rows = read_rows(table, files, USUAL_COLUMNS, required=said, wanted=said).rows
     splits = {row.name: row.split for row in rows if row.split is not None}
     absent = splits.keys() - {sample.name for sample in index.samples}
     if absent:

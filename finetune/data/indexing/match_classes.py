@@ -13,12 +13,14 @@ from finetune.data.indexing.class_folders import FoundParts, existing_folder, pa
 from finetune.data.indexing.find_images import list_folders
 from finetune.data.indexing.fit_metadata import apply_metadata
 from finetune.data.indexing.folder_layout import folder_layout
-from finetune.data.indexing.from_table import check_some_exist, samples_of, table_root
+from finetune.data.indexing.from_table import check_some_exist, samples_of
+from finetune.data.indexing.open_table import OpenTable, open_table
 from finetune.data.indexing.part import find_split_parts
 from finetune.data.indexing.split_folders import find_evaluated_folder
 from finetune.data.indexing.table_layout import table_layout
 from finetune.data.metadata import Metadata
-from finetune.data.table import USUAL_COLUMNS, Columns, Table, is_table, read_rows, read_table
+from finetune.data.table import USUAL_COLUMNS, Columns, ImageRow, TableRows, read_rows
+from finetune.data.table.encoding import fitting_encoding
 from finetune.errors import DataError
 from finetune.task import task_of
 from finetune.text import printable, quoted
@@ -35,6 +37,12 @@ class MatchedIndex:
     an image that has no other, unless images may have several classes"""
     missing: tuple[str, ...]
     """classes of the model without an image"""
+
+
+_ONE_CLASS = (
+    "{} is no table: the model gives an image several classes, and folders say only one.\n"
+    "Name a table with the columns of the one that it was trained on."
+)
 
 
 def match_classes(
@@ -62,15 +70,13 @@ def match_classes(
         ConfigError: a column that was named is not there.
         DataError: no image of a class that the model knows.
     """
-    table = read_table(path) if is_table(path) else None
-    present = _present(columns, () if table is None else table.header)
-    if table is not None:
-        found = _match_table(table, class_names, present, split)
+    encoding = fitting_encoding(Path(path).expanduser(), columns.encoding)
+    opened = open_table(path, replace(columns, encoding=encoding))
+    present = _present(columns, () if opened is None else opened.table.header)
+    if opened is not None:
+        found = _match_table(opened, class_names, present, split)
     elif columns.multilabel:
-        raise DataError(
-            f"{printable(str(path))} is no table: the model gives an image several classes, and folders say "
-            "only one.\nName a table with the columns of the one that it was trained on."
-        )
+        raise DataError(_ONE_CLASS.format(printable(str(path))))
     else:
         found = _match_folder(path, class_names, split, folders)
     if metadata is None:
@@ -80,10 +86,9 @@ def match_classes(
 
 
 def _present(columns: Columns, header: Sequence[str]) -> Columns:
-    """Return the columns with those of metadata that the data really has."""
-    return replace(
-        columns, metadata={name: kind for name, kind in columns.metadata.items() if name in header}
-    )
+    """Return the columns with those of metadata, and those found by what they hold, that there are."""
+    metadata = {name: kind for name, kind in columns.metadata.items() if name in header}
+    return replace(columns.there(header), metadata=metadata)
 
 
 def _match_folder(
@@ -106,15 +111,23 @@ def _match_folder(
     return _matched(index, part.counts)
 
 
-def _match_table(table: Table, class_names: Sequence[str], columns: Columns, split: Split) -> MatchedIndex:
-    root = table_root(table.path, None)
-    rows, unused = read_rows(table, root, columns)
+def _match_table(
+    opened: OpenTable, class_names: Sequence[str], columns: Columns, split: Split
+) -> MatchedIndex:
+    table, files = opened.table, opened.files
+    found = read_rows(table, files, columns)
+    rows: Sequence[ImageRow] = found.rows
+    if found.columns.multilabel and not columns.multilabel:
+        raise DataError(
+            f"{table}: its rows name several classes each, or none, in {_label_columns(found)}; the model "
+            "gives an image one class. Leave out what is no class."
+        )
     splits = Counter(row.split for row in rows if row.split is not None)
     rows = [row for row in rows if row.split in (None, split)]
     if not rows:
         there = ", ".join(f"{number} {name}" for name, number in splits.items())
         raise DataError(f"{table} has no {split} rows; it has {there}. Choose with --split.")
-    check_some_exist(table, root, rows)
+    check_some_exist(table, files, rows)
     task = task_of(columns.multilabel)
     samples = samples_of(rows, class_names, task, keep_split=False)
     counts = Counter(name for row in rows for name in row.labels or ())
@@ -124,9 +137,14 @@ def _match_table(table: Table, class_names: Sequence[str], columns: Columns, spl
             f"{quoted(counts) or 'none'}, "
             f"the model knows {quoted(class_names)}."
         )
-    layout = table_layout(table, columns, rows, unused)
-    index = ImageIndex(root, tuple(class_names), samples, task=task, layout=layout)
+    layout = table_layout(table, found)
+    index = ImageIndex(files.root, tuple(class_names), samples, task=task, layout=layout)
     return _matched(index, counts)
+
+
+def _label_columns(found: TableRows) -> str:
+    label = found.columns.label
+    return quoted(label) if isinstance(label, tuple) else f"column {label or 'label'!r}"
 
 
 def _matched(index: ImageIndex, counts: Mapping[str, int]) -> MatchedIndex:

@@ -1,25 +1,15 @@
 """Which column of a table holds what: by the name that the config gives, or by the usual names."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Literal
 
-from finetune.choices import Kind
+from finetune.choices import AUTO_ENCODING, Kind
 from finetune.data.table.reader import Table
+from finetune.data.table.usual_names import ROLES, Role, plain_name
 from finetune.errors import ConfigError, DataError
-from finetune.text import printable
-
-Role = Literal["image", "label", "split", "group"]
-
-ROLES: Mapping[Role, tuple[str, ...]] = {
-    "image": ("image", "img", "image_path", "file", "filename", "file_name", "filepath", "file_path", "path"),
-    "label": ("label", "class", "class_name", "target", "category"),
-    "split": ("split", "subset"),
-    "group": ("group", "group_id"),
-}
-"""What a column may be called that is found without being named: in any case, `-` and blanks as `_`."""
+from finetune.text import printable, shortened
 
 
 @dataclass(frozen=True)
@@ -35,15 +25,41 @@ class Columns:
     """the columns of metadata, and of which kind each is"""
     label_separator: str | None = None
     """what stands between the names of classes in one cell; None where a cell is one class"""
+    encoding: str = AUTO_ENCODING
+    """of the text of the table"""
+    one_class: bool = False
+    """whether columns of 0 and 1 hold exactly one 1 in each row, and so one class"""
+    found: tuple[Role, ...] = ()
+    """what was not named but found by what its cells hold, and may be called otherwise in another table"""
 
     @property
     def multilabel(self) -> bool:
         """Tell whether an image may have several classes, or none."""
-        return isinstance(self.label, tuple) or self.label_separator is not None
+        return (isinstance(self.label, tuple) and not self.one_class) or self.label_separator is not None
+
+    @property
+    def named(self) -> "Columns":
+        """The same without what was found by what cells hold."""
+        unnamed = dict.fromkeys(self.found)
+        return replace(self, **unnamed, one_class=False, found=())  # type: ignore[arg-type]
+
+    def there(self, header: Sequence[str]) -> "Columns":
+        """Return the same for a table with other columns: without what was found, if that is not in it."""
+        label = self.label if isinstance(self.label, tuple) else (self.label,)
+        names = {"image": (self.image,), "label": label}
+        missing = [role for role in self.found if not set(names[role]) <= {*header, None}]
+        return self.named if missing else self
 
 
 USUAL_COLUMNS = Columns()
 """No column is named; all are found by their usual names."""
+
+
+_CONTENT: Mapping[Role, str] = {
+    "image": ", or a column whose cells name files",
+    "label": ", or a column with few different texts, each in two rows or more",
+}
+"""by what else a column is found"""
 
 
 def find_column(table: Table, role: Role, columns: Columns, *, required: bool) -> int | None:
@@ -58,19 +74,20 @@ def find_column(table: Table, role: Role, columns: Columns, *, required: bool) -
     named: str | None = getattr(columns, role)
     if named is not None:
         return find_named(table, role, named)
-    found = [position for position, name in enumerate(table.header) if _plain(name) in ROLES[role]]
-    exact = [position for position in found if _plain(table.header[position]) == role]
+    found = [position for position, name in enumerate(table.header) if plain_name(name) in ROLES[role]]
+    exact = [position for position in found if plain_name(table.header[position]) == role]
     if len(found) == 1 or len(exact) == 1:
         return (exact or found)[0]
     if found:
-        candidates = " and ".join(repr(table.header[position]) for position in found)
+        candidates = " and ".join(repr(shortened(table.header[position])) for position in found)
         raise DataError(
             f"{table}: columns {candidates} may both hold the {role}; name one: data.columns.{role}."
         )
     if required:
         raise DataError(
             f"{table} has no column for the {role}: its column names are {_listed(table.header)}; expected "
-            f"one of {', '.join(ROLES[role])}.\nRename one, or name it in data.columns.{role}."
+            f"one of {', '.join(ROLES[role])}{_CONTENT.get(role, '')}.\nRename one, or name it in "
+            f"data.columns.{role}."
         )
     return None
 
@@ -86,7 +103,8 @@ def find_named(table: Table, role: str, name: str) -> int:
     near = get_close_matches(name, table.header, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ConfigError(
-        f"data.columns.{role}: {table} has no column {name!r}; it has {_listed(table.header)}{hint}"
+        f"data.columns.{role}: {table} has no column {shortened(name)!r}; it has "
+        f"{_listed(table.header)}{hint}"
     )
 
 
@@ -107,12 +125,18 @@ def find_metadata(table: Table, columns: Columns, used: Iterable[tuple[Role, int
 
 
 # fmt: off
-_GROUP_WORDS = frozenset((
+GROUP_WORDS = frozenset((
     "patient", "subject", "person", "participant", "individual", "case", "animal", "specimen", "donor",
     "plant", "tree", "plot", "field", "session", "visit", "study", "serie", "video", "sequence", "clip",
     "scene", "slide", "camera", "product",
 ))
 # fmt: on
+
+
+def words_of(name: str) -> set[str]:
+    """Return the words in the name of a column, in the singular: of `patientIDs` `patient` and `id`."""
+    words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+    return {word.removesuffix("s") for word in words}
 
 
 def guess_group(table: Table, names: Iterable[str]) -> str | None:
@@ -121,8 +145,7 @@ def guess_group(table: Table, names: Iterable[str]) -> str | None:
     By its name, and by its values: each stands in two rows or more on average, and there are enough to split.
     """
     for name in names:
-        words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
-        if not _GROUP_WORDS & {word.removesuffix("s") for word in words}:
+        if not GROUP_WORDS & words_of(name):
             continue
         cells = [cell for cell in table.column(table.header.index(name)) if cell.strip()]
         if 3 <= len(set(cells)) <= len(cells) / 2:
@@ -135,9 +158,7 @@ def unused_columns(table: Table, used: set[int]) -> tuple[str, ...]:
     return tuple(name for position, name in enumerate(table.header) if position not in used)
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "_").replace(" ", "_")
-
-
 def _listed(names: tuple[str, ...]) -> str:
-    return printable(", ".join(map(repr, names[:12])) + (", …" if len(names) > 12 else ""))
+    return printable(
+        ", ".join(repr(shortened(name, 60)) for name in names[:12]) + (", …" if len(names) > 12 else "")
+    )

@@ -8,7 +8,8 @@ from finetune.data.table.columns import Columns, find_column, find_named
 from finetune.data.table.reader import Table
 
 _SEPARATORS = (";", "|", ",", "/", "+", "&", " ")
-_YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "false")
+YES, NO = ("1", "1.0", "true"), ("0", "0.0", "false")
+"""what a cell says of the class of its column, as `mark_of` reads it"""
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class LabelCells:
     """the class of each column; empty where one cell holds the names"""
     separator: str = ""
     """what stands between names in the cell"""
+    exactly_one: bool = False
+    """whether one of the columns is 1 in each row"""
 
     def fault(self, cells: Sequence[str]) -> str | None:
         """Say what is wrong with the labels of a row, if anything is."""
@@ -36,7 +39,7 @@ class LabelCells:
         """Return the classes that a row names; blanks around them are no part of them."""
         if self.class_names:
             pairs = zip(self.class_names, self.positions, strict=True)
-            return tuple(name for name, position in pairs if _plain(cells[position]) in _YES)
+            return tuple(name for name, position in pairs if mark_of(cells[position]) in YES)
         cell = cells[self.positions[0]]
         if not cell.strip():
             return ()
@@ -46,8 +49,11 @@ class LabelCells:
 
     def _fault_of_marks(self, cells: Sequence[str]) -> str | None:
         for name, position in zip(self.class_names, self.positions, strict=True):
-            if _plain(cells[position]) not in _YES + _NO:
+            if mark_of(cells[position]) not in YES + NO:
                 return f"column {name!r} holds {cells[position]!r}; expected 1 or 0"
+        number = len(self.names(cells))
+        if self.exactly_one and number != 1:
+            return f"{number} of the columns of classes are 1; expected one, as in the other rows"
         return None
 
 
@@ -60,7 +66,7 @@ def find_label_cells(table: Table, columns: Columns) -> LabelCells:
     """
     if isinstance(columns.label, tuple):
         positions = tuple(find_named(table, "label", name) for name in columns.label)
-        return LabelCells(positions, class_names=columns.label)
+        return LabelCells(positions, class_names=columns.label, exactly_one=columns.one_class)
     position = find_column(table, "label", columns, required=True)
     assert position is not None
     return LabelCells((position,), separator=columns.label_separator or "")
@@ -79,5 +85,6 @@ def guess_separator(cells: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
-def _plain(cell: str) -> str:
+def mark_of(cell: str) -> str:
+    """Return a cell of 0 or 1 without what makes no difference to it."""
     return cell.strip().lower()

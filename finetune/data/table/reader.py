@@ -4,21 +4,25 @@ CSV and TSV are read with Python's own reader: it reads nothing as a number, a d
 knows the line of each row, also after a line end in quotes. Parquet, which has types, is read with pandas.
 """
 
-import csv
-import io
-import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from finetune.choices import TABLE_SUFFIXES
-from finetune.errors import DataError, MachineError
-from finetune.text import counted, printable, where_paths_begin
+from finetune.choices import AUTO_ENCODING, TABLE_SUFFIXES
+from finetune.data.table.delimited import Record, read_delimited
+from finetune.data.table.encoding import Errors, decode_text
+from finetune.data.table.files import ImageFiles, looks_like_image
+from finetune.data.table.json_tables import JsonRows, read_json, read_json_lines
+from finetune.data.table.parquet import read_parquet
+from finetune.data.table.path_lists import read_path_list
+from finetune.data.table.usual_names import has_usual_name
+from finetune.errors import DataError
+from finetune.text import counted, printable, quoted, shortened, where_paths_begin
 
-_SEPARATORS = (",", ";", "\t", "|")
 _LISTED = 20
+_LONGEST = 300  # characters of a fault
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,23 @@ class Table:
     """each as long as the header; rows without any text are left out"""
     numbers: tuple[int, ...]
     """where each row begins: the line of the file, from 1; of Parquet, which has no lines, the row"""
-    unit: Literal["line", "row"] = "line"
+    unit: Literal["line", "row", "entry"] = "line"
+    encoding: str | None = "utf-8"
+    """of its text; None where it has none"""
+    headed: bool = True
+    """whether the file itself names its columns"""
+    lists: frozenset[str] = frozenset()
+    """columns of which cells hold several texts"""
+    files: tuple[str, ...] = ()
+    """the file that each row is from, where there are several"""
 
     def __str__(self) -> str:
         return printable(str(self.path))
 
     def place(self, row: int) -> str:
         """Say where a row stands: `line 7`."""
-        return f"{self.unit} {self.numbers[row]}"
+        where = f"{self.files[row]}, " if self.files else ""
+        return f"{where}{self.unit} {self.numbers[row]}"
 
     def column(self, position: int) -> list[str]:
         """Return the cells of one column."""
@@ -53,7 +66,7 @@ class Table:
         """
         number = counted(len(faults), "fault")
         more = [f"… and {len(faults) - _LISTED:,} more"] if len(faults) > _LISTED else []
-        lines = [f"  {printable(line)}" for line in [*faults[:_LISTED], *more]]
+        lines = [f"  {printable(shortened(line, _LONGEST))}" for line in [*faults[:_LISTED], *more]]
         raise DataError("\n".join([f"{number} in the rows of {self}:", *lines, "Fix or remove these rows."]))
 
 
@@ -62,11 +75,20 @@ def is_table(path: str | Path) -> bool:
     return Path(path).suffix.lower() in TABLE_SUFFIXES and not Path(path).expanduser().is_dir()
 
 
-def read_table(path: str | Path, *, errors: Literal["strict", "surrogateescape"] = "strict") -> Table:
+def read_table(
+    path: str | Path,
+    *,
+    files: ImageFiles | None = None,
+    encoding: str = AUTO_ENCODING,
+    errors: Errors = "strict",
+) -> Table:
     """Read a table.
 
     Args:
         path: the file; its ending says what it is.
+        files: the images, by which a first row that names one is told from column names; None to tell by the
+            endings of names alone.
+        encoding: what the text is in; `auto` for UTF-8, or what its byte-order mark says.
         errors: what to do about bytes that are not UTF-8: refuse them, or keep them as Python keeps those in
             names of files.
 
@@ -75,13 +97,17 @@ def read_table(path: str | Path, *, errors: Literal["strict", "surrogateescape"]
         MachineError: a Parquet file, and nothing installed that reads it.
     """
     given, path = path, Path(path).expanduser().absolute()
-    shown = printable(str(path))
-    if not path.exists():
+    shown = printable(shortened(str(path), 300))
+    if not _exists(path):
         raise DataError(f"no such table: {shown}.{where_paths_begin(given)}")
     if not path.is_file():
         raise DataError(f"{shown} is not a regular file; expected a table.")
     try:
-        table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path, errors)
+        if path.suffix.lower() == ".parquet":
+            table = _from_parquet(path)
+        else:
+            text, found = decode_text(path, path.read_bytes(), encoding, errors)
+            table = _from_text(path, text, found, files or ImageFiles(None))
     except OSError as error:
         raise DataError(f"cannot read {shown}: {(error.strerror or str(error)).lower()}.") from None
     _check_header(table)
@@ -90,14 +116,75 @@ def read_table(path: str | Path, *, errors: Literal["strict", "surrogateescape"]
     return table
 
 
-def _read_text(path: Path, errors: Literal["strict", "surrogateescape"]) -> Table:
-    text = _decode(path, path.read_bytes(), errors)
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long a name, or one with a NUL
+        return False
+
+
+def _from_parquet(path: Path) -> Table:
+    header, rows = read_parquet(path)
+    numbers = [number for number, row in enumerate(rows, start=1) if any(row)]
+    kept = tuple(rows[number - 1] for number in numbers)
+    return Table(path, header, kept, tuple(numbers), unit="row", encoding=None)
+
+
+def _from_text(path: Path, text: str, encoding: str, files: ImageFiles) -> Table:
     if not text.strip():
         raise DataError(
             f"{printable(str(path))} is empty; expected column names, then a line for each image."
         )
-    records = _records(path, text, "\t" if path.suffix.lower() == ".tsv" else _separator(text))
-    (_, header), *body = records
+
+    def names_file(cell: str) -> bool:
+        return looks_like_image(cell) or files.names_one(cell)
+
+    match path.suffix.lower():
+        case ".json":
+            return _of_json(read_json(path, text, names_file), encoding, "entry")
+        case ".jsonl" | ".ndjson":
+            return _of_json(read_json_lines(path, text), encoding, "line")
+        case ".txt":
+            records = read_path_list(path, text, (files.names_one, looks_like_image))
+        case ending:
+            records = read_delimited(path, text, "\t" if ending == ".tsv" else None)
+    if not records:
+        raise DataError(f"{printable(str(path))} is empty: it holds nothing but separators.")
+    listed = path.suffix.lower() == ".txt"
+    return _with_header(path, records, encoding, has_header(records, names_file, expected=not listed))
+
+
+def _of_json(found: JsonRows, encoding: str, unit: Literal["entry", "line"]) -> Table:
+    return Table(
+        found.path,
+        tuple(found.columns),
+        found.cells(),
+        tuple(found.numbers),
+        unit=unit,
+        encoding=encoding,
+        lists=frozenset(found.lists),
+    )
+
+
+def has_header(records: Sequence[Record], names_file: Callable[[str], bool], *, expected: bool) -> bool:
+    """Tell whether the first record holds column names: none does that names a file.
+
+    Args:
+        records: the cells of each line.
+        names_file: tells whether some text is the name of an image.
+        expected: the answer where nothing names a file.
+    """
+    first = records[0][1]
+    if has_usual_name(first):
+        return True
+    if any(map(names_file, first)):
+        return False
+    return expected or any(map(names_file, records[min(1, len(records) - 1)][1]))
+
+
+def _with_header(path: Path, records: Sequence[Record], encoding: str, headed: bool) -> Table:
+    header = records[0][1] if headed else [f"column {n + 1}" for n in range(len(records[0][1]))]
+    body = records[1:] if headed else records
     wrong = [
         f"line {line}: {counted(len(cells), 'cell')} for {counted(len(header), 'column')}; "
         "quote cells that hold a separator"
@@ -109,94 +196,15 @@ def _read_text(path: Path, errors: Literal["strict", "surrogateescape"]) -> Tabl
         tuple(name.strip() for name in header),
         rows=tuple(tuple(cells) for _, cells in body),
         numbers=tuple(line for line, _ in body),
+        encoding=encoding,
+        headed=headed,
     )
     if wrong:
         table.refuse(wrong)
     return table
 
 
-def _decode(path: Path, content: bytes, errors: Literal["strict", "surrogateescape"]) -> str:
-    shown = printable(str(path))
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
-        raise DataError(f"{shown} is UTF-16 or no text at all; save it as CSV in UTF-8.")
-    try:
-        return content.decode("utf-8-sig", errors)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = f"byte 0x{content[error.start]:02x}"
-        raise DataError(f"{shown}:{line}: not UTF-8 ({byte}); save the table as CSV in UTF-8.") from None
-
-
-def _separator(text: str) -> str:
-    """Return the separator that cuts the column names into the most cells; of equals the first."""
-    first = text.lstrip("\r\n").splitlines()[0]
-    return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([first], delimiter=separator))))
-
-
-def _records(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
-    """Return the line that each record begins on, and its cells; records without text are left out."""
-    # Where column names have blanks before them (`image, label`), cells have them too, and they are no part
-    # of a name; elsewhere a name may begin with one.
-    spaced = f"{separator} " in text.lstrip("\r\n").splitlines()[0]
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(lines, delimiter=separator, skipinitialspace=spaced, strict=True)
-    records, line = [], 1
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                records.append((line, cells))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        endless = "unexpected end" in str(error) or "field limit" in str(error)
-        what = "a quote opens here and is not closed" if endless else str(error)
-        raise DataError(f"{printable(str(path))}:{line}: {what}; double a quote inside a cell.") from None
-    return records
-
-
-def _read_parquet(path: Path) -> Table:
-    """Read Parquet with pandas.
-
-    Numbers, truth values and dates become text, and what is missing becomes empty text. Columns of anything
-    else, such as pixels, are left out.
-    """
-    shown = printable(str(path))
-    try:
-        import pyarrow
-    except ImportError:
-        raise MachineError(
-            f"{shown}: reading Parquet takes pyarrow, which is not installed.\n"
-            "Install it with `pip install pyarrow`, or save the table as CSV."
-        ) from None
-    import pandas  # nearly a second of import, only for those who use it
-
-    try:
-        # These types keep whole numbers whole where cells are missing: class 3 must not become class 3.0.
-        frame = pandas.read_parquet(path, engine="pyarrow", dtype_backend="numpy_nullable")
-    except (pyarrow.ArrowException, ValueError) as error:
-        raise DataError(f"{shown} is not a Parquet file that can be read: {error}.") from None
-    texts = {str(name).strip(): [_as_text(value) for value in frame[name].astype(object)] for name in frame}
-    columns = {name: texts[name] for name in texts if None not in texts[name]}
-    rows = list(zip(*columns.values(), strict=True))
-    numbers = [number for number, row in enumerate(rows, start=1) if any(row)]
-    return Table(
-        path,
-        tuple(columns),
-        rows=tuple(rows[number - 1] for number in numbers),
-        numbers=tuple(numbers),
-        unit="row",
-    )
-
-
-def _as_text(value: object) -> str | None:
-    """Return a value as text, empty where it is missing; None for what is no single value."""
-    if isinstance(value, bytes | dict) or (hasattr(value, "__len__") and not isinstance(value, str)):
-        return None
-    if value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value)
-
-
 def _check_header(table: Table) -> None:
     repeated = sorted(name for name, number in Counter(table.header).items() if name and number > 1)
     if repeated:
-        raise DataError(f"{table} has several columns called {', '.join(map(repr, repeated))}; rename them.")
+        raise DataError(f"{table} has several columns called {quoted(repeated)}; rename them.")

@@ -1,15 +1,20 @@
 """The rows of a table as labelled images, with every fault of every row found at once."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from finetune.choices import Split, split_of
 from finetune.data.metadata import first_non_number, metadata_row
-from finetune.data.table.columns import ROLES, Columns, Role, find_column, find_metadata, unused_columns
+from finetune.data.table.class_list import names_of_numbers
+from finetune.data.table.columns import Columns, find_column, find_metadata, unused_columns
+from finetune.data.table.files import ImageFiles
+from finetune.data.table.guess import guess_columns
 from finetune.data.table.labels import LabelCells, find_label_cells
 from finetune.data.table.reader import Table
+from finetune.data.table.row_images import RowImages, locate_images
+from finetune.data.table.usual_names import ROLES, Role
+from finetune.text import counted, shortened
 
 
 class ImageRow(NamedTuple):
@@ -29,41 +34,91 @@ class ImageRow(NamedTuple):
     """cells of the metadata columns, without blanks around them"""
 
 
+@dataclass(frozen=True)
+class TableRows:
+    """What the rows of a table say, and how that was found out."""
+
+    rows: tuple[ImageRow, ...]
+    """one for each image"""
+    columns: Columns
+    """the columns that were named, and those that were found by what they hold"""
+    unused: tuple[str, ...]
+    """columns of which nothing is made"""
+    repeated: int = 0
+    """rows that say again what another one says"""
+    notes: tuple[str, ...] = ()
+    """what was done to read them"""
+
+
 def read_rows(
     table: Table,
-    root: Path,
+    files: ImageFiles,
     columns: Columns,
     *,
     required: tuple[Role, ...] = ("image", "label"),
     wanted: Iterable[Role] = ROLES,
-) -> tuple[list[ImageRow], tuple[str, ...]]:
-    """Return what each row says, and the names of the columns that are not used.
+) -> TableRows:
+    """Return what the rows of a table say of each image.
 
     Args:
         table: the table.
-        root: folder that the paths in it are relative to.
+        files: the images that it may name.
         columns: names of columns, where they were given.
         required: the columns that must be there; the others may.
         wanted: the columns to read; others are not looked for.
 
     Raises:
         ConfigError: a column that was named is not there.
-        DataError: a required column is missing; or empty cells, splits that are none, images that stand in
-            several rows, whether these agree or not.
+        DataError: a required column is missing, or several may be meant; or empty cells, splits that are
+            none, images that several files may be or of which two rows say different things.
     """
+    guessed = guess_columns(table, files, columns, required)
+    columns = guessed.columns
     found = _find_columns(table, columns, required, wanted)
+    images = locate_images(table, found.roles["image"], files)
+    rows, repeated = _read_all(table, found, images, columns)
+    names, line = names_of_numbers(table, [row.labels for row in rows])
+    if names:
+        rows = [_named(row, names) for row in rows]
+    notes = (*guessed.notes, *images.notes, *line, *_notes(table, found, repeated))
+    return TableRows(tuple(rows), columns, unused_columns(table, found.positions), repeated, notes)
+
+
+def _read_all(
+    table: Table, found: "_FoundColumns", images: RowImages, columns: Columns
+) -> tuple[list[ImageRow], int]:
+    """Return a row for each image, and how many more there are that say the same.
+
+    Raises:
+        DataError: rows that cannot be read, or contradict each other.
+    """
     faults: list[str] = []
     rows: dict[str, ImageRow] = {}
     for number, cells in enumerate(table.rows):
-        row, wrong = _read_row(cells, found, root, table.place(number))
-        wrong = wrong or _repetition(row, rows.get(row.name)) or _number_fault(columns, row.metadata)
+        row, wrong = _read_row(cells, found, images.name_of(number), table.place(number))
+        wrong = images.fault(number) or wrong or _contradiction(row, rows.get(row.name))
+        wrong = wrong or _number_fault(columns, row.metadata)
         if wrong:
             faults.append(f"{row.place}: {wrong}")
         else:
-            rows[row.name] = row
+            rows.setdefault(row.name, row)
     if faults:
         table.refuse(faults)
-    return list(rows.values()), unused_columns(table, found.positions)
+    return list(rows.values()), len(table.rows) - len(rows)
+
+
+def _named(row: ImageRow, names: Mapping[str, str]) -> ImageRow:
+    """Return a row with the names of the classes of which it has the numbers."""
+    return row._replace(labels=row.labels and tuple(names[label] for label in row.labels))
+
+
+def _notes(table: Table, found: "_FoundColumns", repeated: int) -> list[str]:
+    """Say what else was done to read a table."""
+    lines = [] if table.headed else ["no column names, for the first row names a file"]
+    label = found.roles.get("label")
+    blanks = 0 if label is None else sum(cell != cell.strip() for cell in table.column(label))
+    lines += [f"blanks around {counted(blanks, 'label')} dropped"] if blanks else []
+    return lines + ([f"{counted(repeated, 'repeated row')} counted once"] if repeated else [])
 
 
 class _FoundColumns(NamedTuple):
@@ -84,7 +139,9 @@ class _FoundColumns(NamedTuple):
 def _find_columns(
     table: Table, columns: Columns, required: tuple[Role, ...], wanted: Iterable[Role]
 ) -> _FoundColumns:
-    several = find_label_cells(table, columns) if columns.multilabel and "label" in wanted else None
+    several = None
+    if "label" in wanted and (columns.multilabel or isinstance(columns.label, tuple)):
+        several = find_label_cells(table, columns)
     roles = {
         role: position
         for role in wanted
@@ -96,14 +153,14 @@ def _find_columns(
 
 
 def _read_row(
-    cells: Sequence[str], found: _FoundColumns, root: Path, place: str
+    cells: Sequence[str], found: _FoundColumns, name: str, place: str
 ) -> tuple[ImageRow, str | None]:
     """Return what a row says, and what is wrong with its cells, if anything is."""
     said = {role: cells[position] for role, position in found.roles.items()}
     labels = _label_of(said) if found.several is None else found.several.names(cells)
     metadata = {name: cells[position] for name, position in found.metadata.items()}
-    row = _image_row(said, labels, root, place)._replace(metadata=metadata_row(metadata, metadata))
-    wrong = _cell_faults(said)
+    row = _image_row(said, labels, name, place)._replace(metadata=metadata_row(metadata, metadata))
+    wrong = _cell_faults(said, name)
     if wrong is None and found.several is not None:
         wrong = found.several.fault(cells)
     return row, wrong
@@ -115,29 +172,14 @@ def _number_fault(columns: Columns, row: tuple[str, ...]) -> str | None:
     return found and f"{found[0]} {found[1]!r} is no number; leave a cell empty if it is not known"
 
 
-def image_names(table: Table, root: Path, columns: Columns) -> list[str]:
-    """Return the image of each row, in order, whatever else the table holds.
-
-    Raises:
-        ConfigError, DataError: no column for the image, or one with empty cells.
-    """
-    position = find_column(table, "image", columns, required=True)
-    assert position is not None
-    cells = table.column(position)
-    faults = [f"{table.place(n)}: the image is empty" for n, cell in enumerate(cells) if not cell.strip()]
-    if faults:
-        table.refuse(faults)
-    return [_relative(cell, root) for cell in cells]
-
-
 def _label_of(said: Mapping[Role, str]) -> tuple[str, ...] | None:
-    return (said["label"],) if "label" in said else None
+    return (said["label"].strip(),) if "label" in said else None
 
 
-def _image_row(said: Mapping[Role, str], labels: tuple[str, ...] | None, root: Path, place: str) -> ImageRow:
+def _image_row(said: Mapping[Role, str], labels: tuple[str, ...] | None, name: str, place: str) -> ImageRow:
     split = said.get("split")
     return ImageRow(
-        name=_relative(said["image"], root),
+        name=name,
         labels=labels,
         split=None if split is None else split_of(split),
         group=said.get("group"),
@@ -145,42 +187,35 @@ def _image_row(said: Mapping[Role, str], labels: tuple[str, ...] | None, root: P
     )
 
 
-def _cell_faults(said: Mapping[Role, str]) -> str | None:
+def _cell_faults(said: Mapping[Role, str], name: str) -> str | None:
     """Say what is wrong with the cells of one row, if anything is."""
     empty = [role for role, cell in said.items() if not cell.strip()]
     if empty:
         return f"the {' and the '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty"
     if "\0" in said["image"]:
-        return f"{said['image']!r} cannot be the name of a file"
-    if "://" in said["image"]:
-        return f"{said['image']!r} is a web address; download the images first"
+        return f"{shortened(said['image'])!r} cannot be the name of a file"
+    if "://" in said["image"] and ":/" in name:
+        return f"{shortened(said['image'])!r} is a web address; download the images first"
     split = said.get("split")
     if split is not None and split_of(split) is None:
         return f"split {split!r} is none of train, val (valid, validation) and test"
     return None
 
 
-def _repetition(row: ImageRow, earlier: ImageRow | None) -> str | None:
-    """Say how a row repeats an earlier one of the same image, and whether the two agree."""
+def _contradiction(row: ImageRow, earlier: ImageRow | None) -> str | None:
+    """Say how a row contradicts an earlier one of the same image, if it does."""
     if earlier is None:
         return None
     for what, here, there in (
         ("label", _shown(row.labels), _shown(earlier.labels)),
         ("split", row.split, earlier.split),
         ("group", row.group, earlier.group),
+        ("metadata", ", ".join(row.metadata), ", ".join(earlier.metadata)),
     ):
         if here != there:
             return f"{row.name}: {what} {here!r}, but {there!r} in {earlier.place}"
-    return f"{row.name}: repeats {earlier.place}"
+    return None
 
 
 def _shown(labels: tuple[str, ...] | None) -> str:
-    return ", ".join(labels or ())
-
-
-def _relative(cell: str, root: Path) -> str:
-    """Write a path one way, so that `a/./b.jpg` and `a/b.jpg` are one image."""
-    path = Path(os.path.normpath(root / cell))
-    if path.is_relative_to(root):
-        return path.relative_to(root).as_posix()
-    return path.as_posix() if os.path.isabs(cell) else Path(os.path.relpath(path, root)).as_posix()
+    return ", ".join(sorted(labels or ()))

@@ -1,0 +1,139 @@
+"""Open what is read as a table: a file, or those in the folders of splits, as platforms export them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from finetune.choices import SPLITS, SUFFIXES, Split, split_of
+from finetune.data.indexing.class_folders import existing_folder
+from finetune.data.indexing.find_images import find_images, list_folders
+from finetune.data.table import Columns, ImageFiles, Table, image_names, is_table, read_table
+from finetune.data.table.columns import find_column
+from finetune.data.table.guess import guess_columns
+from finetune.errors import DataError
+from finetune.text import printable, quoted
+
+_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+"""endings of tables that are looked for in folders, where `.txt` is more often a text about the data"""
+_USUAL = ("_classes.csv",)
+
+
+@dataclass(frozen=True)
+class OpenTable:
+    """A table, and the images that it may name."""
+
+    table: Table
+    files: ImageFiles
+
+
+def open_table(
+    path: str | Path, columns: Columns, image_folder: str | Path | None = None
+) -> OpenTable | None:
+    """Open a table, or those in the folders of splits; None where a path is neither.
+
+    Args:
+        path: the table, or a folder with folders of splits.
+        columns: what was said of its columns, and its encoding.
+        image_folder: the folder that its images are in; None for its own.
+
+    Raises:
+        DataError: it cannot be read, or tables do not fit each other.
+    """
+    if is_table(path):
+        files = ImageFiles(table_root(path, image_folder))
+        return OpenTable(read_table(path, files=files, encoding=columns.encoding), files)
+    root = Path(path).expanduser().absolute()
+    found = _split_tables(root) if root.is_dir() else {}
+    if not found:
+        return None
+    return OpenTable(_joined(root, found, columns), ImageFiles(root))
+
+
+def table_root(path: str | Path, image_folder: str | Path | None) -> Path:
+    """Return the folder that the paths in a table are relative to: the one given, else the table's own."""
+    if image_folder is None:
+        return Path(path).expanduser().absolute().parent
+    return existing_folder(image_folder)
+
+
+def _split_tables(root: Path) -> dict[str, Split]:
+    """Return the tables in the folders of splits, relative to the root; none unless one is for training."""
+    tables: dict[str, Split] = {}
+    for folder in list_folders(root):
+        split = split_of(folder)
+        name = None if split is None else _only_table(root / folder)
+        if split is not None and name is not None:
+            tables[f"{folder}/{name}"] = split
+    return tables if "train" in tables.values() else {}
+
+
+def _only_table(folder: Path) -> str | None:
+    """Return the table of a folder in which images lie directly, and not in folders of classes.
+
+    Raises:
+        DataError: there are several.
+    """
+    with os.scandir(folder) as entries:
+        files = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+    tables = sorted(name for name in files if Path(name).suffix.lower() in _SUFFIXES)
+    if not tables or not any(Path(name).suffix.lower() in SUFFIXES for name in files):
+        return None
+    if any(find_images(folder, below).images for below in list_folders(folder)):
+        return None
+    usual = [name for name in tables if name in _USUAL]
+    if len(usual or tables) > 1:
+        raise DataError(
+            f"{printable(str(folder))} holds several tables: {quoted(tables)}; set data.path to the one that "
+            "has the labels, or move the others away."
+        )
+    return (usual or tables)[0]
+
+
+def _joined(root: Path, tables: dict[str, Split], columns: Columns) -> Table:
+    """Return the tables of splits as one, with a column that says which split each row is from.
+
+    Raises:
+        DataError: they have different columns.
+    """
+    parts = [
+        _part(root, name, split, columns)
+        for split in SPLITS
+        for name, of in sorted(tables.items())
+        if of == split
+    ]
+    first = parts[0]
+    for part in parts[1:]:
+        if set(part.header) != set(first.header):
+            differing = sorted(set(part.header) ^ set(first.header))
+            raise DataError(
+                f"{part} has other columns than {first}: {quoted(differing)} in one of them alone; the "
+                "tables of all splits need the same."
+            )
+    order = [[part.header.index(name) for name in first.header] for part in parts]
+    rows = [
+        tuple(row[n] for n in places) for part, places in zip(parts, order, strict=True) for row in part.rows
+    ]
+    return replace(
+        first,
+        path=root,
+        rows=tuple(rows),
+        numbers=tuple(number for part in parts for number in part.numbers),
+        files=tuple(part.path.relative_to(root).as_posix() for part in parts for _ in part.rows),
+    )
+
+
+def _part(root: Path, name: str, split: Split, columns: Columns) -> Table:
+    """Return the table of one split: images relative to the root, and a last column for the split."""
+    path = root / name
+    files = ImageFiles(path.parent)
+    table = read_table(path, files=files, encoding=columns.encoding)
+    known = guess_columns(table, files, columns, ("image",)).columns
+    position = find_column(table, "image", known, required=True)
+    images = [f"{path.parent.name}/{image}" for image in image_names(table, files, known)]
+    rows = [(*_replaced(row, position, image), split) for row, image in zip(table.rows, images, strict=True)]
+    return replace(table, header=(*table.header, "split"), rows=tuple(rows))
+
+
+def _replaced(row: Sequence[str], position: int | None, cell: str) -> tuple[str, ...]:
+    return tuple(cell if n == position else other for n, other in enumerate(row))

@@ -1,0 +1,90 @@
+"""Lists of images as training scripts read them: a path, a blank and a label on each line."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from finetune.data.table.delimited import Record, find_separator, read_delimited
+from finetune.errors import DataError
+from finetune.text import printable, shortened
+
+_LOOKED_AT = 50
+"""lines by which the kind of a list is told"""
+
+Cut = Callable[[str], list[str]]
+
+
+NamesFile = Callable[[str], bool]
+"""Tells whether some text is the name of an image."""
+
+
+def read_path_list(path: Path, text: str, tests: Sequence[NamesFile]) -> list[Record]:
+    """Return the cells of each line of a `.txt` file.
+
+    A line is a path; a path and a label, or a label and a path, with blanks between them, of which a path or
+    a label may hold some itself; or cells between separators, as in a `.csv` file.
+
+    Args:
+        path: the file, for messages.
+        text: its text.
+        tests: what tells names of images, the surest first.
+
+    Raises:
+        DataError: its lines are none of these.
+    """
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    sample = [line.strip() for _, line in lines[1 : _LOOKED_AT + 1]] or [lines[0][1].strip()]
+    separator = find_separator(sample[0])
+    if len({line.count(separator) for line in sample}) == 1 and sample[0].count(separator):
+        return read_delimited(path, text, separator)
+    cut = next(filter(None, (_find_cut(sample, names_file) for names_file in tests)), _at_blanks(sample))
+    if cut is None:
+        raise DataError(
+            f"{printable(str(path))} is no list of images: line {lines[-1][0]} is "
+            f"{printable(shortened(lines[-1][1]))!r}; expected `path label` on each line, or a .csv file."
+        )
+    return [(number, cut(line.strip())) for number, line in lines]
+
+
+def _find_cut(sample: list[str], names_file: NamesFile) -> Cut | None:
+    """Return how lines are to be cut into cells beside the paths in them, if there are any."""
+    if _most(sample, names_file):
+        return _not_at_all
+    ways: tuple[tuple[Cut, int], ...] = ((_at_last, 0), (_at_first, 0), (_at_first, 1), (_at_last, 1))
+    for cut, position in ways:
+        cells = [[*cut(line), ""][position] for line in sample]
+        if _most(cells, names_file):
+            return _at_all if cut is _at_first and position == 0 and _are_marks(sample) else cut
+    return None
+
+
+def _at_blanks(sample: list[str]) -> Cut | None:
+    """Return a cut at every blank if all lines have as many."""
+    widths = {len(line.split()) for line in sample}
+    return _at_all if len(widths) == 1 and widths != {1} else None
+
+
+def _most(sample: list[str], is_so: Callable[[str], bool]) -> bool:
+    return 2 * sum(map(is_so, sample)) >= len(sample)
+
+
+def _are_marks(sample: list[str]) -> bool:
+    """Tell whether only 0 and 1 follow the path, as many in each line, two or more."""
+    rests = [line.split()[1:] for line in sample]
+    marks = {mark for rest in rests for mark in rest}
+    return len({len(rest) for rest in rests}) == 1 and len(rests[0]) > 1 and marks <= {"0", "1"}
+
+
+def _not_at_all(line: str) -> list[str]:
+    return [line]
+
+
+def _at_last(line: str) -> list[str]:
+    return line.rsplit(None, 1)
+
+
+def _at_first(line: str) -> list[str]:
+    return line.split(None, 1)
+
+
+def _at_all(line: str) -> list[str]:
+    return line.split()

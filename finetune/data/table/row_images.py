@@ -1,0 +1,76 @@
+"""The image of each row of a table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune.data.table.columns import Columns, find_column
+from finetune.data.table.files import ImageFiles, LocatedFiles
+from finetune.data.table.guess import as_yaml, guess_columns
+from finetune.data.table.reader import Table
+from finetune.errors import DataError
+from finetune.text import shortened
+
+
+def image_names(table: Table, files: ImageFiles, columns: Columns) -> list[str]:
+    """Return the image of each row, in order, whatever else the table holds.
+
+    Raises:
+        ConfigError: a column that was named is not there.
+        DataError: no column for the image, or one with empty cells or cells that fit several files.
+    """
+    columns = guess_columns(table, files, columns, ("image",)).columns
+    position = find_column(table, "image", columns, required=True)
+    assert position is not None
+    images = locate_images(table, position, files)
+    faults = []
+    for number, cell in enumerate(table.column(position)):
+        fault = images.fault(number) if cell.strip() else "the image is empty"
+        faults += [f"{table.place(number)}: {fault}"] if fault else []
+    if faults:
+        table.refuse(faults)
+    return [images.name_of(number) for number in range(len(table.rows))]
+
+
+@dataclass(frozen=True)
+class RowImages:
+    """The image of each row of a table."""
+
+    cells: Sequence[str]
+    files: ImageFiles
+    located: LocatedFiles
+
+    @property
+    def notes(self) -> list[str]:
+        """Say what was done to find them, if anything."""
+        return [f"images {self.located.note}"] if self.located.note else []
+
+    def name_of(self, row: int) -> str:
+        """Return the file of a row; its cell where no file is found."""
+        return self.files.name_of(self.cells[row], self.located)
+
+    def fault(self, row: int) -> str | None:
+        """Say that several files may be the image of a row, if they may."""
+        names = self.located.found.get(self.cells[row], ())
+        if len(names) < 2:
+            return None
+        some = " or ".join(shortened(name) for name in names[:3]) + (" or more" if len(names) > 3 else "")
+        return f"{shortened(self.cells[row])!r} may be {some}; write which, or name their data.image_folder"
+
+
+def locate_images(table: Table, position: int, files: ImageFiles) -> RowImages:
+    """Find the images that a column names.
+
+    Raises:
+        DataError: two folders or more hold all of them.
+    """
+    cells = table.column(position)
+    located = files.locate(cells)
+    if located.folders:
+        root = files.root or Path()
+        keys = " or ".join(f"data.image_folder: {as_yaml(str(root / name))}" for name in located.folders[:4])
+        raise DataError(
+            f"{table}: the images of column {shortened(table.header[position])!r}, such as "
+            f"{shortened(min(located.found))!r}, are in {len(located.folders):,} folders; set {keys}."
+        )
+    return RowImages(cells, files, located)

@@ -1,0 +1,208 @@
+"""Tables as people have them, each with what it says, which is the same each time."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import index_images, run_finetune
+from PIL import Image
+
+from finetune.commands.init import write_config
+from finetune.config.load import load_config
+from finetune.data.table import Columns
+from finetune.errors import DataError
+from finetune.experiment.read_data import read_index
+
+CLASSES = ("cat", "dog", "owl")
+TRUTH = {f"images/{name}{i:02}.png": name for name in CLASSES for i in range(4)}
+ROWS = tuple(TRUTH.items())
+
+
+def lines(form, header=""):
+    """Write a line for each image by a form that knows its file, base name, stem, label and number."""
+    text = [
+        form.format(
+            file=file, base=Path(file).name, stem=Path(file).stem, label=label, n=n, k=CLASSES.index(label)
+        )
+        for n, (file, label) in enumerate(ROWS)
+    ]
+    return "".join(f"{line}\n" for line in ([header] if header else []) + text)
+
+
+def marks(separator, *, blank=""):
+    """Write a row of 0 and 1 for each image."""
+    sep = separator + blank
+    header = sep.join(["filename", *CLASSES])
+    body = [sep.join([file, *("01"[name == label] for name in CLASSES)]) for file, label in ROWS]
+    return "\n".join([header, *body])
+
+
+SHAPES = {
+    "id-without-extension.csv": lines("{stem},{label}", "id,label"),
+    "kaggle-breed.csv": lines("{stem},{label}", "Id,breed"),
+    "image-id.csv": lines("{base},{label}", "image_id,label"),
+    "label-first.csv": lines("{label},{stem}", "breed,Id"),
+    "back-slash.csv": lines("{file},{label}", "image,label").replace("/", "\\"),
+    "blanks.csv": lines(" {file} , {label} ", "image,label"),
+    "rows-twice.csv": lines("{file},{label}", "image,label") + lines("{file},{label}"),
+    "utf-16.csv": lines("{file},{label}", "image,label").encode("utf-16"),
+    "utf-32.tsv": lines("{file}\t{label}", "image\tlabel").encode("utf-32"),
+    "no-header.csv": lines("{file},{label}"),
+    "no-header-label-first.tsv": lines("{label}\t{base}"),
+    "list-of-names.txt": lines("{file} {label}"),
+    "list-label-first.txt": lines("{label} {file}"),
+    "list-without-endings.txt": lines("{stem} {label}"),
+    "list-with-header.txt": lines("{file} {label}", "image label"),
+    "list-of-cells.txt": lines("{file};{label}", "image;label"),
+    "one-hot.csv": marks(","),
+    "_classes.csv": marks(",", blank=" "),
+    "one-hot.txt": marks(" ").partition("\n")[0] + "\n" + marks(" ").partition("\n")[2],
+    "number-and-name.csv": lines("{file},{k},{label}", "file,number,word"),
+    "annotation-tool.csv": lines(
+        "{n},1,{label},2026-01-01T00:00:00Z,{n},/data/upload/1/0a1b2c{n:02}-{base},2.5",
+        "annotation_id,annotator,choice,created_at,id,image,lead_time",
+    ),
+    "address.csv": lines("https://example.org/a%20b/{base},{label}", "url,label"),
+    "other-machine.csv": lines("C:\\Users\\me\\data\\images\\{base},{label}", "path,label"),
+    "parent-folder.csv": lines("dataset/images/{base},{label}", "path,label"),
+    "metadata.jsonl": lines('{{"file_name": "{file}", "label": "{label}"}}'),
+    "lines-in.json": lines('{{"file_name": "{file}", "label": "{label}"}}'),
+    "labels.json": json.dumps([{"image": f, "label": label} for f, label in ROWS]),
+    "wrapped.json": json.dumps({"data": [{"image": f, "label": label} for f, label in ROWS]}),
+    "pairs.json": json.dumps(ROWS),
+    "by-file.json": json.dumps(TRUTH),
+    "by-file-objects.json": json.dumps({file: {"label": label, "by": 1} for file, label in ROWS}),
+    "by-class.json": json.dumps({name: [f for f, label in ROWS if label == name] for name in CLASSES}),
+    "columns.json": json.dumps({"image": list(TRUTH), "label": list(TRUTH.values())}),
+    "frame.json": json.dumps({"image": dict(enumerate(TRUTH)), "label": dict(enumerate(TRUTH.values()))}),
+    "nested.json": json.dumps([
+        {
+            "id": n,
+            "data": {"image": f"/data/upload/1/0a1b2c{n:02}-{Path(file).name}"},
+            "annotations": [{"id": n, "result": [{"type": "choices", "value": {"choices": [label]}}]}],
+        }
+        for n, (file, label) in enumerate(ROWS)
+    ]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Return a folder of drawn images, with a table of each shape beside it."""
+    folder = tmp_path_factory.mktemp("dataset")
+    (folder / "images").mkdir()
+    for file, label in ROWS:
+        Image.new("RGB", (24, 24), ("red", "green", "blue")[CLASSES.index(label)]).save(folder / file)
+    for name, content in SHAPES.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def labels_of(index):
+    return {name: label for name, _, label in index.rows()}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_a_table_says_is_read_whatever_its_shape(pictures, name):
+    index = index_images(pictures / name, seed=1)
+    assert labels_of(index) == TRUTH
+    assert index.class_names == CLASSES
+    assert not index.task.multilabel
+    assert index.layout.kind == "table"
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_config_that_init_writes_reads_the_same(pictures, tmp_path, name):
+    assert "layout  table: images in" in write_config(pictures / name, tmp_path / "new.yaml")
+    index = read_index(load_config(tmp_path / "new.yaml"))
+    assert (labels_of(index), index.task.multilabel) == (TRUTH, False)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_model_is_evaluated_on_and_predicts_the_images_of_each(small_run, pictures, name):
+    result = run_finetune("evaluate", small_run, pictures / name, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["images"] == len(TRUTH)
+    result = run_finetune("predict", small_run, pictures / name, "--json")
+    assert result.exit_code == 0, result.output
+    named = [str(Path(answer["image"]).relative_to(pictures)) for answer in json.loads(result.stdout)]
+    assert named == list(TRUTH) * (2 if name == "rows-twice.csv" else 1)
+
+
+def test_what_was_done_is_said(pictures):
+    said = {
+        "id-without-extension.csv": "'id', labels in 'label'; columns found by what they hold; images in "
+        "images/ with .png added",
+        "back-slash.csv": "images with / for \\",
+        "blanks.csv": "blanks around 12 labels dropped",
+        "rows-twice.csv": "12 repeated rows counted once",
+        "utf-16.csv": "read as utf-16",
+        "no-header.csv": "no column names, for the first row names a file",
+        "one-hot.csv": "labels in 3 columns of 0 and 1; columns found by what they hold; one 1 in each row",
+        "annotation-tool.csv": "labels in 'choice'; columns found by what they hold; images in images/ by "
+        "the ends of their addresses",
+    }
+    for name, text in said.items():
+        assert text in index_images(pictures / name, seed=1).layout.line()
+
+
+def test_check_tells_the_layout_as_data(pictures, tmp_path):
+    write_config(pictures / "rows-twice.csv", tmp_path / "new.yaml")
+    result = run_finetune("check", tmp_path / "new.yaml", "--json")
+    assert json.loads(result.stdout)["layout"] == {
+        "kind": "table",
+        "splits": {"train": ["."]},
+        "image_column": "image",
+        "label_column": "label",
+        "encoding": "utf-8",
+        "left_out": [{"what": "rows", "why": "say again what others say", "count": 12}],
+    }
+
+
+# Encodings
+
+
+def test_an_encoding_is_guessed_at_and_read_when_it_is_named(pictures, tmp_path):
+    text = lines("{file},{label}", "image,label").replace(",owl", ",Käuzchen")
+    (pictures / "western.csv").write_bytes(text.encode("cp1252"))
+    with pytest.raises(
+        DataError, match=r"data\.encoding: cp1252, in which the line is 'images/owl00.png,Käuz"
+    ):
+        index_images(pictures / "western.csv", seed=1)
+    index = index_images(pictures / "western.csv", seed=1, columns=Columns(encoding="cp1252"))
+    assert index.class_names == ("Käuzchen", "cat", "dog")
+    assert index.layout.encoding == "cp1252"
+
+
+# Doubt
+
+
+def ask(folder, text, name="asked.csv"):
+    """Return the error of a table that can be read in two ways."""
+    (folder / name).write_text(text)
+    with pytest.raises(DataError) as caught:
+        index_images(folder / name, seed=1)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "key"),
+    [
+        ("image,breed,sex", "{file},{label},{odd}", "data.columns.label: breed or data.columns.label: sex"),
+        (
+            "image,breed,a,b",
+            "{file},{label},{odd},1",
+            "data.columns.label: breed or data.columns.label: [a, b]",
+        ),
+        ("a,b,label", "{file},{other},{label}", "data.columns.image: a or data.columns.image: b"),
+    ],
+)
+def test_two_columns_that_may_hold_the_same_are_asked_about(pictures, header, row, key):
+    files = list(TRUTH)
+    rows = [
+        row.format(file=file, label=label, odd="fm"[n % 2] if "sex" in header else n % 2, other=files[n - 1])
+        for n, (file, label) in enumerate(ROWS)
+    ]
+    said = ask(pictures, "\n".join([header, *rows]))
+    assert said.startswith(f"{pictures}/asked.csv: columns ")
+    assert said.endswith(f"; set {key}.")
