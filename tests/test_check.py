@@ -26,6 +26,7 @@ from finetune.config.load import load_config
 from finetune.data.quality.copies import find_copies, find_copies_in
 from finetune.data.quality.fingerprint import take_fingerprints
 from finetune.display import Display
+from finetune.training.averaging import WeightAverage
 
 
 @pytest.fixture
@@ -534,6 +535,24 @@ def test_a_stage_takes_all_its_steps_and_its_validation(images, tmp_path):
     cost = measure_stage_costs(experiment, 1, stage_cost_loaders(experiment).of_stage(1))
     assert cost.steps == 2 * (30 // 4)
     assert cost.seconds > cost.steps * cost.seconds_per_step > 0
+
+
+def test_averaging_the_weights_is_part_of_a_step(images, tmp_path, monkeypatch):
+    """It is tried before the validation, which takes the memory of the weights once more."""
+    update, seconds = WeightAverage.update, 0.2
+
+    def slow(self, step):
+        time.sleep(seconds)
+        update(self, step)
+
+    monkeypatch.setattr(WeightAverage, "update", slow)
+    config = load_config(write_small_config(tmp_path, images), ["data.batch_size=4", "ema=0.9"])
+    experiment = prepare(config, Display(io.StringIO()))
+    validated = []
+    monkeypatch.setattr(WeightAverage, "put_into_model", lambda self: validated.append(self))
+    cost = measure_stage_costs(experiment, 1, stage_cost_loaders(experiment).of_stage(1))
+    assert cost.seconds_per_step > seconds
+    assert len(validated) == 1
 
 
 def test_strict_says_why_it_fails(tmp_path, data):

@@ -18,6 +18,7 @@ from finetune.data.loading.sampler import EpochSampler, balanced_order
 from finetune.data.loading.transforms import eval_transform
 from finetune.experiment.loaders import build_loaders
 from finetune.experiment.lr_search import build_trial
+from finetune.model import ImageClassifier
 from finetune.training.feature_views import FeatureViews, FixedView, Source
 
 LENGTHS = ("stages.frozen.epochs=3", "stages.unfrozen.epochs=1")
@@ -150,6 +151,7 @@ KINDS = {
     "with workers": ("data.workers=2",),
     "random weights": ("model.weights=none",),
     "bfloat16": ("precision=bfloat16",),
+    "another size": ("stages.frozen.image_size=24",),
     "after a search": ("stages.frozen.lr=auto", *FAST),
 }
 
@@ -174,6 +176,25 @@ def test_cached_is_live_to_the_last_bit(kind, images, tmp_path):
     for name in ("live", "cached"):
         train(config, tmp_path / name, *LENGTHS, *KINDS[kind], f"stages.frozen.features={name}")
     assert without_mention(tmp_path / "cached") == without_mention(tmp_path / "live")
+
+
+@pytest.mark.parametrize("views", [2, "eval"])
+def test_views_that_come_again_have_the_size_of_their_stage(views, images, tmp_path, monkeypatch):
+    """The validation images have that of the data, so that the epochs of all stages compare."""
+    config = write_small_config(tmp_path, images)
+    sizes = set()
+    forward = ImageClassifier.features
+
+    def watch(self, pixels):
+        sizes.add(pixels.shape[-1])
+        return forward(self, pixels)
+
+    monkeypatch.setattr(ImageClassifier, "features", watch)
+    keys = ("stages.frozen.image_size=24", f"stages.frozen.views={views}", "stages.frozen.epochs=4")
+    report = train(config, tmp_path / "run", *keys, "stages.unfrozen.epochs=1")
+    usual = load_config(config).data.image_size
+    assert sizes == {24, usual}
+    assert report["val"]["accuracy"] > 0.8
 
 
 def test_with_several_labels_and_metadata_too(several, tmp_path):

@@ -39,6 +39,17 @@ class Trial:
     options: StepOptions
     """how each step is taken"""
 
+    def new_step(self) -> TrainingStep:
+        """Return what takes the steps of a training that begins now."""
+        return TrainingStep(
+            self.module,
+            self.new_optimizer(),
+            loss=self.loss,
+            seed=self.seed,
+            stage=self.stage,
+            options=self.options,
+        )
+
     def steps(
         self, schedule: Iterable[tuple[float, float | None]], *, first_epoch: int = 0
     ) -> Iterator[float]:
@@ -47,14 +58,7 @@ class Trial:
         A momentum of None leaves the optimizer without one. Order, augmentation and dropout are those of the
         stage's epochs from `first_epoch` on.
         """
-        step = TrainingStep(
-            self.module,
-            self.new_optimizer(),
-            loss=self.loss,
-            seed=self.seed,
-            stage=self.stage,
-            options=self.options,
-        )
+        step = self.new_step()
         steps = zip(schedule, self._batches(first_epoch), strict=False)
         for (rate, momentum), (epoch, number, batch) in steps:
             *inputs, targets = (part.to(self.device, non_blocking=True) for part in batch)

@@ -10,8 +10,10 @@ from finetune.experiment.build import Experiment, plan_groups, stage_cycle
 from finetune.experiment.features import caches_features, view_count
 from finetune.experiment.loaders import StageLoaders, image_size_of, loader_workers
 from finetune.experiment.lr_search import head_trial, stage_trial
+from finetune.experiment.recipe import build_average
 from finetune.machine.device import forget_peak_memory, peak_memory
 from finetune.optim.param_groups import GroupPlan
+from finetune.training.averaging import WeightAverage
 from finetune.training.events import Loaders
 
 _LONG_ENOUGH = 3.0  # seconds of steps after which their time is known well enough
@@ -74,7 +76,10 @@ def measure_stage_costs(experiment: Experiment, number: int, loaders: Loaders) -
     forget_peak_memory(experiment.device)
     read = _seconds(iter(_batches(loaders, number)))
     schedule = [(_RATE, None if moms is None else moms[1])] * _MOST_STEPS
-    whole = _seconds(trial.steps(schedule))
+    average = build_average(config, trial.new_step())
+    whole = _seconds(trial.steps(schedule)) + _seconds(_updates(average))
+    if average is not None:
+        average.put_into_model()
     started = time.perf_counter()
     trial.validate()
     validated = time.perf_counter() - started
@@ -100,6 +105,14 @@ def _batches(loaders: Loaders, stage: int) -> Iterator[object]:
     yield from loaders.train
 
 
+def _updates(average: WeightAverage | None) -> Iterator[None]:
+    """Let the average of a training follow its weights, step by step; no steps where it has none."""
+    if average is not None:
+        for step in range(_MOST_STEPS):
+            average.update(step)
+            yield
+
+
 def _seconds(steps: Iterator[object]) -> float:
     """Return the median time of a step; the first, which also allocates, counts only if it is alone."""
     times: list[float] = []
@@ -108,7 +121,7 @@ def _seconds(steps: Iterator[object]) -> float:
         if next(steps, _END) is _END:
             break
         times.append(time.perf_counter() - started)
-    return statistics.median(times[1:] or times)
+    return statistics.median(times[1:] or times or [0.0])
 
 
 _END = object()
