@@ -267,6 +267,7 @@ CLAIMS = {
 TESTED_IN = {
     "__main__.py": "test_signals.py",
     "commands/groups.py": "test_layer_groups.py",
+    "commands/survey.py": "test_init.py",
     "commands/prepare.py": "test_train.py",
     "commands/check/output.py": "test_exclude.py",
     "data/images/look.py": "test_images.py",
@@ -274,6 +275,7 @@ TESTED_IN = {
     "data/quality/finding.py": "test_check.py",
     "experiment/backbone_score.py": "test_rank.py",
     "experiment/build.py": "test_train.py",
+    "experiment/data_options.py": "test_init.py",
     "experiment/features.py": "test_feature_views.py",
     "experiment/model.py": "test_trained_model.py",
     "experiment/read_data.py": "test_train.py",

@@ -8,6 +8,7 @@ from conftest import index_images, run_finetune
 from PIL import Image
 
 from finetune.commands.init import write_config
+from finetune.commands.settings import read_settings
 from finetune.config.load import load_config
 from finetune.data.table import Columns
 from finetune.errors import DataError
@@ -206,3 +207,29 @@ def test_two_columns_that_may_hold_the_same_are_asked_about(pictures, header, ro
     said = ask(pictures, "\n".join([header, *rows]))
     assert said.startswith(f"{pictures}/asked.csv: columns ")
     assert said.endswith(f"; set {key}.")
+
+
+def test_init_and_train_take_the_key_that_settles_a_doubt(pictures, tmp_path):
+    rows = [f"{file},{label},{'fm'[n % 2]}" for n, (file, label) in enumerate(ROWS)]
+    table = pictures / "doubt.csv"
+    table.write_text("\n".join(["file,breed,sex", *rows]))
+    result = run_finetune("init", table, "-o", tmp_path / "new.yaml")
+    assert result.exit_code == 3
+    assert "set data.columns.label: breed or data.columns.label: sex" in result.output
+    result = run_finetune("init", table, "data.columns.label=breed", "-o", tmp_path / "new.yaml")
+    assert result.exit_code == 0, result.output
+    config = load_config(tmp_path / "new.yaml")
+    assert (config.data.columns.label, labels_of(read_index(config))) == ("breed", TRUTH)
+    assert labels_of(read_index(read_settings(table, ["data.columns.label=breed", "seed=3"])[0])) == TRUTH
+
+
+def test_init_takes_only_what_says_how_data_are_read(pictures):
+    result = run_finetune("init", pictures / "labels.json", "seed=3")
+    assert result.exit_code == 2
+    assert "argument 'seed=3': init takes data.columns, data.label_separator, data.encoding" in result.output
+
+
+def test_init_writes_the_encoding_that_it_was_given(pictures, tmp_path):
+    (pictures / "old.csv").write_bytes(lines("{file},ä{label}", "image,label").encode("cp1252"))
+    write_config(pictures / "old.csv", tmp_path / "new.yaml", ["data.encoding=cp1252"])
+    assert read_index(load_config(tmp_path / "new.yaml")).class_names == ("äcat", "ädog", "äowl")

@@ -9,6 +9,7 @@ from finetune.cli.options import (
     AsJson,
     ConfigToWrite,
     DataToRead,
+    Overrides,
     Pattern,
     RacePlot,
     RaceSteps,
@@ -81,13 +82,17 @@ def _race_optimizers(steps: int, plot: Path | None, *, as_json: bool) -> None:
 @app.command()
 def init(
     data: DataToRead,
+    overrides: Overrides = None,
     output: ConfigToWrite = None,
 ) -> None:
-    """Write a commented config for a folder or table of images."""
+    """Write a commented config for a folder or table of images.
+
+    KEY=VALUE says how the data are to be read where that cannot be seen: data.columns.label=breed.
+    """
     with reported_errors():
         from finetune.commands.init import config_name, write_config
 
-        print(write_config(data, output or Path(config_name(data))))
+        print(write_config(data, output or Path(config_name(data)), overrides or []))
 
 
 @app.command()

@@ -4,80 +4,31 @@ Only names and labels are looked at, no image is opened and torch is not loaded,
 """
 
 import shlex
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finetune.commands.proposed_architecture import architecture_lines
+from finetune.commands.survey import Survey, survey_data
+from finetune.config.data import DataConfig
+from finetune.config.load import parse_config
+from finetune.config.overrides import key_parts, source_of
+from finetune.config.python_values import Override
 from finetune.config.yaml_writer import write_value
-from finetune.data.data_layout import ANYHOW, FolderOptions, Layout
-from finetune.data.indexing.class_folders import (
-    DEFAULT_FRACTION,
-    check_at_least_two,
-    check_not_empty,
-    existing_folder,
-    find_parts,
-)
-from finetune.data.indexing.folder_layout import folder_layout
-from finetune.data.indexing.label_pattern import propose_pattern
-from finetune.data.indexing.open_table import OpenTable, open_table
-from finetune.data.indexing.split_names import refuse_classes_named_like_splits
-from finetune.data.indexing.table_layout import table_layout
-from finetune.data.table import (
-    USUAL_COLUMNS,
-    Columns,
-    Table,
-    guess_columns,
-    guess_group,
-    guess_separator,
-    is_table,
-    read_rows,
-)
-from finetune.data.table.guess import find_label
+from finetune.data.table import Columns, is_table
 from finetune.errors import ConfigError, DataError
 from finetune.machine.files import reported_disk_errors, try_writing
-from finetune.text import counted, printable
+
+READING = ("columns", "label_separator", "encoding", "image_folder", "layout", "label_pattern")
+"""keys of `data` that say how it is to be read"""
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What a folder or table of images holds, by the names in it."""
-
-    counts: dict[str, int]
-    """number of training images by class (and of validation images, if they are still to be split off)"""
-    val: float | str
-    """fraction to validate on; or the folder that holds it, or `auto` for a table that says which rows"""
-    total: int
-    """number of images counted"""
-    layout: Layout
-    """what it was taken for"""
-    unused: tuple[str, ...] = ()
-    """columns of a table that hold something else"""
-    pattern: str | None = None
-    """what finds the class in the name of a file, where no folder says it"""
-    columns: Columns = USUAL_COLUMNS
-    """of a table: those that were found by what they hold, and how several classes are written"""
-    group: str | None = None
-    """the column of a table that says what images have in common, such as a patient"""
-
-    def __str__(self) -> str:
-        kind = "training image" if isinstance(self.val, str) else "image"
-        return f"{counted(self.total, kind)} of {counted(len(self.counts), 'class', 'classes')}"
-
-    @property
-    def separator(self) -> str | None:
-        """What stands between the classes of an image in a table, where it may have several."""
-        return self.columns.label_separator
-
-    @property
-    def n_train(self) -> int:
-        """The number of images to train on."""
-        return self.total if isinstance(self.val, str) else round(self.total * (1 - self.val))
-
-
-def write_config(data: Path, target: Path) -> str:
+def write_config(data: Path, target: Path, overrides: Sequence[str | Override] = ()) -> str:
     """Write a commented config for a folder or table of images, and give a sentence that says so.
+
+    Args:
+        data: the folder or table.
+        target: the file to write.
+        overrides: how the data are to be read, where that cannot be seen: `data.columns.label=breed`.
 
     Raises:
         DataError: it does not look like a data set of at least two classes.
@@ -85,7 +36,7 @@ def write_config(data: Path, target: Path) -> str:
         ResourceError: it cannot be written.
     """
     check_target(target)
-    survey = survey_data(data)
+    survey = survey_data(data, read_options(data, overrides))
     text = config_text(data, target, survey)
     with reported_disk_errors(target), target.open("x", encoding="utf-8", newline="\n") as file:
         file.write(text)
@@ -107,94 +58,45 @@ def check_target(target: Path) -> None:
     try_writing(target)
 
 
-def default_config(data: Path) -> str:
+def default_config(data: Path, overrides: Sequence[str | Override] = ()) -> str:
     """Return the text of the config that `write_config` writes for a folder or table of images.
 
-    Raises:
-        DataError: it does not look like a data set of at least two classes.
-    """
-    return config_text(data, Path(config_name(data)), survey_data(data))
-
-
-def survey_data(data: Path, columns: Columns = USUAL_COLUMNS) -> Survey:
-    """Find the classes of a folder or table, the number of images of each, and what to validate on.
+    `overrides` that say how it is to be read are heeded; the others come to the config itself.
 
     Raises:
-        DataError: it does not look like a data set of at least two classes.
+        DataError: it does not look like a data set of at least two classes, or can be read in two ways.
     """
-    opened = open_table(data, columns)
-    return survey_folder(data) if opened is None else survey_table(opened, columns)
+    known = [override for override in overrides if about_reading(override)]
+    try:
+        given = read_options(data, known)
+    except ConfigError:
+        given = DataConfig(path=".")  # the check of the whole says what is wrong with them
+    return config_text(data, Path(config_name(data)), survey_data(data, given))
+
+
+def read_options(data: Path, overrides: Sequence[str | Override]) -> DataConfig:
+    """Return what overrides say of how data are to be read.
+
+    Raises:
+        ConfigError: they say something else, or nothing that can be.
+    """
+    others = [source_of(override) for override in overrides if not about_reading(override)]
+    if others:
+        keys = ", ".join(f"data.{key}" for key in READING)
+        raise ConfigError(f"{others[0]}: init takes {keys}; write other keys into the config")
+    return parse_config("data: {path: .}", f"the config for {data}", overrides).data
+
+
+def about_reading(override: str | Override) -> bool:
+    """Tell whether an override says how data are to be read."""
+    key = key_parts(override.partition("=")[0]) if isinstance(override, str) else list(override.key)
+    return len(key) > 1 and key[0] == "data" and key[1] in READING
 
 
 def config_name(data: Path) -> str:
     """Return the name of the config for a folder or table: `photos.yaml` for `photos` and `photos.csv`."""
     data = data.resolve()
     return f"{data.stem if is_table(data) else data.name}.yaml"
-
-
-def survey_folder(folder: Path) -> Survey:
-    """Find the classes of a folder, the number of images of each, and what to validate on.
-
-    The folder is read as `finetune train` reads it.
-
-    Raises:
-        DataError: it does not look like a data set of at least two classes.
-    """
-    root, options = existing_folder(folder), ANYHOW
-    found = find_parts(root, "auto")
-    if not found.parts[0].counts:
-        options = FolderOptions(label_pattern=propose_pattern(found.parts[0].found.images))
-        found = find_parts(root, "auto", options)
-    for part in found.parts:
-        check_not_empty(part)
-    train, *others = found.parts
-    check_at_least_two(train)
-    refuse_classes_named_like_splits(train.counts, printable(str(folder)))
-    val = next((part.folder.split("/")[0] for part in others if part.split == "val"), DEFAULT_FRACTION)
-    layout = folder_layout(found, options)
-    pattern = options.label_pattern
-    return Survey(dict(train.counts), val, sum(train.counts.values()), layout, pattern=pattern)
-
-
-def survey_table(opened: OpenTable, columns: Columns) -> Survey:
-    """Count the images of each class in a table, and find what to validate on.
-
-    Args:
-        opened: the table.
-        columns: what is known of its columns.
-
-    Raises:
-        DataError: its rows are no data set of at least two classes.
-    """
-    table, files = opened.table, opened.files
-    columns = _with_separator(table, guess_columns(table, files, columns, ("image", "label")).columns)
-    found = read_rows(table, files, columns)
-    rows, columns, unused = found.rows, found.columns, found.unused
-    train = [row for row in rows if row.split in (None, "train")]
-    counts = Counter(name for row in train for name in row.labels or ())
-    if len(counts) < 2:
-        named = " and ".join(map(repr, counts)) or "none"
-        raise DataError(f"{table}: need at least 2 classes; the rows to train on have {named}.")
-    held_out = any(row.split == "val" for row in rows)
-    group = guess_group(table, unused)
-    return Survey(
-        dict(sorted(counts.items())),
-        "auto" if held_out else DEFAULT_FRACTION,
-        len(train),
-        table_layout(table, found),
-        unused=tuple(name for name in unused if name != group),
-        columns=columns,
-        group=group,
-    )
-
-
-def _with_separator(table: Table, columns: Columns) -> Columns:
-    """Return the columns with what seems to stand between names in the cells of the label, if anything."""
-    label = find_label(table, columns)
-    if not isinstance(label, str) or columns.label_separator is not None:
-        return columns
-    guess = guess_separator(table.column(table.header.index(label)))
-    return columns if guess is None else replace(columns, label_separator=guess[0])
 
 
 def config_text(data: Path, target: Path, survey: Survey) -> str:
@@ -210,7 +112,7 @@ def config_text(data: Path, target: Path, survey: Survey) -> str:
             f"{str(data)!r}: the name is not UTF-8, so no config can hold it; rename it"
         ) from None
     frozen, unfrozen = _epochs(survey.n_train)
-    keys = label_line(survey) + column_lines(survey)
+    keys = given_lines(survey) + label_line(survey) + column_lines(survey)
     return f"""\
 # {survey}. Written by finetune init, to be changed at will.
 # Read as {survey.layout.line()}.
@@ -236,18 +138,28 @@ stages:                       # first the new head alone, then everything, early
 
 def label_line(survey: Survey) -> str:
     """Write what finds the classes of an image in a cell or a name; empty where that is plain."""
-    if survey.pattern is not None:
+    known = set() if survey.given is None else survey.given.model_fields_set
+    if survey.pattern is not None and "label_pattern" not in known:
         key = f"  label_pattern: {write_value(survey.pattern)}"
         return f"{key:<29} # what stands in ( ) in the name of a file is its class\n"
-    if survey.separator is None:
+    if survey.separator is None or "label_separator" in known:
         return ""
     key = f"  label_separator: {write_value(survey.separator)}"
     return f"{key:<29} # cells with several classes; without it each would be a class of its own\n"
 
 
+def given_lines(survey: Survey) -> str:
+    """Write what was said of how the data are to be read, but for the columns."""
+    values = {} if survey.given is None else survey.given.model_dump(exclude_unset=True)
+    keys = [key for key in READING if key in values and key != "columns"]
+    return "".join(f"  {key}: {write_value(values[key])}\n" for key in keys)
+
+
 def column_lines(survey: Survey) -> str:
     """Write the columns of a table that have no usual names, and as comments what others are good for."""
     found = found_columns(survey.columns)
+    if survey.given is not None:
+        found |= survey.given.columns.model_dump(exclude_unset=True)
     lines: list[str] = []
     columns: dict[str, str | list[str]] = {}
     if survey.group is not None:

@@ -49,7 +49,7 @@ def read_settings(path: Path, overrides: "Sequence[str | Override]" = ()) -> "tu
     if is_data(path):
         from finetune.commands.init import config_name, default_config  # it loads Pillow and NumPy
 
-        config = parse_config(default_config(path), f"the config for {path}", overrides)
+        config = parse_config(default_config(path, overrides), f"the config for {path}", overrides)
         return config, Path(config_name(path)).stem
     return load_config(path, overrides), path.stem
 

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from finetune.choices import Kind, Monitor
 from finetune.config.config import Config
 from finetune.config.values import FoldConfig
-from finetune.data.data_layout import FolderOptions
 from finetune.data.images import ImageLimits, parse_colour
 from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import list_images, split_images
 from finetune.data.indexing.hold_out import group_shares
 from finetune.data.quality.scan import check_images
 from finetune.data.split import Fold
-from finetune.data.table import Columns
+from finetune.experiment.data_options import folder_options, table_columns
 from finetune.notes import Note, as_warnings
 from finetune.progress import NewBar, no_bar
 from finetune.text import counted, printable
@@ -86,11 +85,9 @@ def read_index(config: Config) -> ImageIndex:
         data.path,
         val=val,
         case_variants=data.case_variants,
-        columns=Columns(
-            **data.columns.model_dump(), label_separator=data.label_separator, encoding=data.encoding
-        ),
+        columns=table_columns(data),
         image_folder=data.image_folder,
-        folders=FolderOptions(data.layout, data.label_pattern),
+        folders=folder_options(data),
     )
     index = split_images(
         index,

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from finetune.commands.auto.choices import USUAL_RATE, Choices, config_of, config_text, first_choices
 from finetune.commands.auto.plan import Plan, Planner
-from finetune.commands.init import Survey, check_target, survey_data
+from finetune.commands.init import check_target
 from finetune.commands.rank.rank import rank
 from finetune.commands.rank.ranking import Ranking, show
+from finetune.commands.survey import Survey, survey_data
 from finetune.config.yaml_writer import write_value
 from finetune.display import Display, duration
 from finetune.errors import ConfigError

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune.commands.init import Survey, batch_size_for, column_lines, label_line
+from finetune.commands.init import batch_size_for, column_lines, label_line
+from finetune.commands.survey import Survey
 from finetune.config.config import Config
 from finetune.config.load import parse_config
 from finetune.config.yaml_writer import write_value
