@@ -140,3 +140,43 @@ def test_names_that_there_are_not_are_answered_with_those_that_are():
         load_weights("some/where", arch)
     with pytest.raises(ConfigError, match=r"timm has no weights for efficientnet_lite1"):
         find_timm_weights("default", find_architecture("timm:efficientnet_lite1"))
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.backbone.", "module._orig_mod.", "encoder."])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_any_prefix_is_dropped_and_named(tmp_path, prefix, suffix):
+    tensors, arch = state(), "timm:test_resnet"
+    named = {f"{prefix}{name}": t.half() for name, t in tensors.items() if not name.startswith("fc.")}
+    path = tmp_path / f"mine{suffix}"
+    save_file(named, path) if suffix == ".safetensors" else torch.save({"state_dict": named}, path)
+    said: list[str] = []
+    model = build_classifier(ModelSpec(arch, classes=3), weights=str(path), seed=1, say=said.append)
+    ours = model.backbone.network.state_dict()
+    assert all(torch.equal(tensor, tensors[key].half().to(tensor.dtype)) for key, tensor in ours.items())
+    assert said[1:] == [
+        f"mine{suffix}: names read without the prefix {prefix!r}; "
+        "it holds no classifier, and none is needed: the head is new."
+    ]
+
+
+def test_names_that_timm_converts_may_have_a_prefix_of_pytorch_too(tmp_path):
+    """Here the names of facebook's own DINO, whose checkpoints wrap a network for several devices."""
+    network = timm.create_model("deit_tiny_distilled_patch16_224")
+    theirs = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
+    theirs["module.dist_token"] = theirs["module.dist_token"] * 0
+    torch.save({"model": theirs}, tmp_path / "dino.pth")
+    said: list[str] = []
+    spec = ModelSpec("timm:deit_tiny_distilled_patch16_224", classes=3)
+    model = build_classifier(spec, weights=str(tmp_path / "dino.pth"), seed=1, say=said.append)
+    assert not model.backbone.network.dist_token.any()
+    assert "without the prefix 'module.'" in said[1]
+
+
+def test_another_of_timms_architectures_is_named(tmp_path):
+    tensors = timm.create_model("test_resnet").state_dict()
+    torch.save({f"net.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "mine.pth")
+    spec = ModelSpec("timm:resnet18", classes=3)
+    with pytest.raises(
+        WeightsError, match=r"It looks like timm:test_resnet: set model.arch: timm:test_resnet"
+    ):
+        build_classifier(spec, weights=str(tmp_path / "mine.pth"), seed=1, say=lambda _: None)

@@ -142,7 +142,7 @@ def test_weights_of_another_architecture_are_refused_with_a_guess(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3", "vit_b_32", "swin_t"])
-def test_an_architecture_is_guessed_from_its_number_of_parameters(tmp_path, name):
+def test_an_architecture_is_found_by_the_names_and_shapes_of_its_tensors(tmp_path, name):
     options = {"init_weights": False, "aux_logits": True} if name in ("googlenet", "inception_v3") else {}
     torch.save(get_model(name, weights=None, **options).state_dict(), tmp_path / "mine.pth")
     with pytest.raises(WeightsError, match=f"It looks like {name}: set model.arch: {name}"):

@@ -1,9 +1,13 @@
 """Backbones: a network of torchvision or timm up to its classifier, with pretrained weights in it."""
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from finetune.model.architecture import Architecture
+from finetune.model.download import Say
+from finetune.model.fitting import ways_to_name
 from finetune.model.surgery import (
     build_network,
     check_image_size,
@@ -12,8 +16,14 @@ from finetune.model.surgery import (
     fit_positions,
     torchvision_names,
 )
+from finetune.model.tensor_names import find_reading, nearest_reading
 from finetune.model.tensors import copy_weights
-from finetune.model.timm_network import TimmBackbone, build_timm_backbone, check_other_timm_size
+from finetune.model.timm_network import (
+    TimmBackbone,
+    build_timm_backbone,
+    check_other_timm_size,
+    load_timm_backbone,
+)
 from finetune.model.units import Unit, find_units
 from finetune.model.weights import Weights
 
@@ -22,7 +32,12 @@ PREFIX = "backbone"
 
 
 def build_backbone(
-    arch: Architecture, image_size: int, weights: Weights | None = None, *, transform_input: bool = False
+    arch: Architecture,
+    image_size: int,
+    weights: Weights | None = None,
+    *,
+    transform_input: bool = False,
+    say: Say | None = None,
 ) -> nn.Module:
     """Build a backbone, which maps normalised images (N, 3, H, W) to a map (N, C, h, w) or to vectors (N, D).
 
@@ -31,17 +46,18 @@ def build_backbone(
         image_size: side of the square images in pixels.
         weights: None, or weights without tensors, for random ones.
         transform_input: whether torchvision's GoogLeNet and Inception rescale their input.
+        say: called with a line about how the names in a file of weights were read.
 
     Raises:
         ConfigError: the architecture cannot work with images of this size.
         WeightsError: the weights are another architecture's, or hold numbers that are not finite.
     """
     if arch.of_timm:
-        return _build_timm(arch, image_size, weights)
+        return _build_timm(arch, image_size, weights, say)
     network = build_network(arch, image_size, transform_input=transform_input)
     backbone = cut(network)
     if weights is not None and weights.tensors is not None:
-        _load(network, backbone, weights)
+        _load(arch, network, backbone, weights, say)
     return backbone
 
 
@@ -84,22 +100,42 @@ def undecayed_names(backbone: nn.Module) -> frozenset[str]:
     return frozenset(f"{PREFIX}.{name}" for name in names)
 
 
-def _build_timm(arch: Architecture, image_size: int, weights: Weights | None) -> TimmBackbone:
+def _build_timm(
+    arch: Architecture, image_size: int, weights: Weights | None, say: Say | None
+) -> TimmBackbone:
     if weights is None or weights.tensors is None:
         return build_timm_backbone(arch, image_size)
     tensors = weights.tensors
     if weights.of_run:
         own = f"{PREFIX}.network."
         tensors = {name.removeprefix(own): tensor for name, tensor in tensors.items() if name.startswith(own)}
-    return build_timm_backbone(arch, image_size, tensors, origin=weights.origin)
+    backbone, notes = load_timm_backbone(arch, image_size, tensors, origin=weights.origin)
+    _say_notes(weights, notes, say)
+    return backbone
 
 
-def _load(network: nn.Module, backbone: nn.Sequential, weights: Weights) -> None:
+def _load(
+    arch: Architecture, network: nn.Module, backbone: nn.Sequential, weights: Weights, say: Say | None
+) -> None:
     """Copy weights into one of torchvision's networks."""
     tensors = weights.tensors or {}
     if weights.of_run:
         theirs = torchvision_names(network, backbone)
         ours = {name.removeprefix(f"{PREFIX}."): tensor for name, tensor in tensors.items()}
         tensors = {theirs.get(name, name): t for name, t in ours.items() if not name.startswith("head.")}
+    else:
+        ways = ways_to_name(network, backbone)
+        reading = find_reading(tensors, ways, origin=weights.origin)
+        if reading is not None:
+            _say_notes(weights, reading.notes(tensors), say)
+        names = (reading or nearest_reading(tensors, ways)).rename(tensors)
+        tensors = {name: tensors[given] for name, given in names.items()}
     tensors = fit_positions(tensors, network)
-    copy_weights(tensors, network, backbone, origin=weights.origin)
+    copy_weights(tensors, network, backbone, arch=arch, origin=weights.origin)
+
+
+def _say_notes(weights: Weights, notes: list[str], say: Say | None) -> None:
+    """Say how the names in a file of weights were read; of published weights and runs nothing is doubtful."""
+    of_file = weights.source is not None and weights.source.kind == "file"
+    if say is not None and of_file and notes:
+        say(f"{Path(weights.origin).name}: {'; '.join(notes)}.")

@@ -163,7 +163,7 @@ def build_classifier(
         check_size(arch, spec.image_size)  # before anything is downloaded
     found = load_weights(weights, arch, say) if isinstance(weights, str) else weights
     spec = spec.resolved(found.preprocessing, transform_input=found.transform_input)
-    model = _assemble(spec, seed, found)
+    model = _assemble(spec, seed, found, say)
     model.origin = found.source
     return model
 
@@ -188,13 +188,15 @@ def rebuild_classifier(fields: Mapping[str, Any], state: Mapping[str, Tensor]) -
     return model
 
 
-def _assemble(spec: ModelSpec, seed: int, weights: Weights | None) -> ImageClassifier:
+def _assemble(spec: ModelSpec, seed: int, weights: Weights | None, say: Say | None = None) -> ImageClassifier:
     """Draw the network and the head, each from a generator of its own, and copy the weights in."""
     arch = find_architecture(spec.arch)
     assert spec.image_size is not None  # ModelSpec.resolved and from_dict see to it
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "init", "backbone"))
-        backbone = build_backbone(arch, spec.image_size, weights, transform_input=spec.transform_input)
+        backbone = build_backbone(
+            arch, spec.image_size, weights, transform_input=spec.transform_input, say=say
+        )
         channels, *area = _feature_shape(arch.name, backbone, spec.image_size)
         torch.default_generator.manual_seed(derive(seed, "init", "head"))
         head = Head(

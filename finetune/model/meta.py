@@ -1,7 +1,29 @@
 """Call a network on the meta device: shapes and dependences without memory or computing."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+class WithoutValues(TorchFunctionMode):
+    """Build networks whose parameters have shapes alone, while this is entered.
+
+    Unlike `torch.device("meta")` it leaves the numbers alone from which some networks compute their widths.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Allocate nothing where torch is asked for memory without values."""
+        where = {"device": "meta"} if func is torch.empty else {}
+        return func(*args, **{**(kwargs or {}), **where})
 
 
 def meta_tensors(module: nn.Module, *, gradients: bool = False) -> dict[str, Tensor]:

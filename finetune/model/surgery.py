@@ -42,6 +42,10 @@ _BUILT_FOR_ONE_SIZE = ("vision_transformer", "maxvit")
 _MOST_POSITIONS = 256 * 256 + 1
 
 
+POSITIONS = ("pos_embedding", "pos_embed")
+"""How the names of position embeddings end, which are interpolated to another number of positions."""
+
+
 class TransformInput(nn.Module):
     """Turn images normalised for ImageNet into the range −1…1 that GoogLeNet and Inception expect."""
 

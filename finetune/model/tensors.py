@@ -2,7 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -11,9 +12,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from finetune.errors import WeightsError
-from finetune.model.catalogue import architectures
+from finetune.model.architecture import Architecture
+from finetune.model.fitting import which_fit
 from finetune.model.surgery import torchvision_names
-from finetune.text import where_paths_begin
+from finetune.text import shortened, where_paths_begin
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -26,13 +28,12 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 # Old DenseNet files say norm.1 where the module is now called norm1.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
-_BUFFERS = (
-    "running_mean",
-    "running_var",
-    "num_batches_tracked",
-    "relative_position_index",
-    "relative_coords_table",
-)
+_DEPTH = 4  # of wrappers around wrappers
+
+_COUNTER = "num_batches_tracked"
+
+# Follows from the size of the windows; half precision cannot hold all of it.
+_INDEX = "relative_position_index"
 
 
 def read_tensors(path: Path, *, advice: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -48,12 +49,24 @@ def read_tensors(path: Path, *, advice: str) -> tuple[dict[str, Tensor], dict[st
     if not path.is_file():
         raise WeightsError(f"model.weights: there is no file {path}.{where_paths_begin(path)}")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path, advice)
-    return _state_dict(_unpickle_tensors(path, advice), path), {}
+        tensors, metadata = _read_safetensors(path, advice)
+    else:
+        tensors, metadata = _state_dict(_unpickle_tensors(path, advice), path), {}
+    return {name: _full_precision(name, tensor) for name, tensor in tensors.items()}, metadata
+
+
+def is_declared_only(tensor: Tensor) -> bool:
+    """Tell whether a tensor claims more numbers than its file holds: a kilobyte can declare a terabyte."""
+    return tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size()
 
 
 def copy_weights(
-    tensors: Mapping[str, Tensor], network: nn.Module, backbone: nn.Module, *, origin: str
+    tensors: Mapping[str, Tensor],
+    network: nn.Module,
+    backbone: nn.Module,
+    *,
+    arch: Architecture,
+    origin: str,
 ) -> None:
     """Copy weights under torchvision's names into the backbone that was cut out of `network`.
 
@@ -67,12 +80,15 @@ def copy_weights(
     everything = dict([*network.named_parameters(), *network.named_buffers()])
     wanted = {name: everything[name] for name in theirs}
     cut_off = {name.split(".")[0] for name in everything if name not in wanted}
-    _check_fit(tensors, wanted, cut_off, origin)
+    if faults := describe_misfits(tensors, wanted, cut_off):
+        advice = which_fit(tensors, arch, origin)
+        raise WeightsError(f"model.weights: {origin} does not fit the architecture: {faults}. {advice}")
     found = {name: tensors[name] for name in wanted if name in tensors}
     _check_values(found, wanted, origin)
     with torch.no_grad():
         for name, tensor in found.items():
-            wanted[name].copy_(tensor)
+            if not name.endswith(_INDEX):
+                wanted[name].copy_(tensor)
 
 
 def _read_safetensors(path: Path, advice: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -84,9 +100,12 @@ def _read_safetensors(path: Path, advice: str) -> tuple[dict[str, Tensor], dict[
 
 
 def _unpickle_tensors(path: Path, advice: str) -> object:
-    """Load with torch's restricted unpickler, which builds tensors and plain containers only."""
+    """Load with torch's restricted unpickler, which builds tensors and plain containers only.
+
+    Scripts keep their command line beside the weights, as torchvision's and timm's do: a `Namespace` is one.
+    """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals([Namespace]):
             warnings.simplefilter("ignore")  # it warns about old formats before it raises or reads them
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
@@ -104,9 +123,7 @@ def _unpickle_tensors(path: Path, advice: str) -> object:
 
 def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
     """Take the state dict out of whatever a training script wrapped around it."""
-    for wrapper in _WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
+    loaded = _unwrapped(loaded)
     if not isinstance(loaded, dict) or not loaded:
         raise WeightsError(
             f"{path} holds no state dict but {type(loaded).__name__}. Save model.state_dict()."
@@ -114,19 +131,44 @@ def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
     for name, tensor in loaded.items():
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
             raise WeightsError(
-                f"{path} holds {name!r} ({type(tensor).__name__}) among its tensors; it is no state dict. "
-                "Save model.state_dict()."
+                f"{path} holds {shortened(repr(name))} ({type(tensor).__name__}) among its tensors; it is no "
+                "state dict. Save model.state_dict()."
             )
-    return {_OLD_DENSENET.sub(r"\1\2", name.removeprefix("module.")): value for name, value in loaded.items()}
+    return {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in loaded.items()}
 
 
-def _check_fit(
-    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], cut_off: set[str], origin: str
-) -> None:
-    if faults := describe_misfits(tensors, wanted, cut_off):
-        raise WeightsError(
-            f"model.weights: {origin} does not fit the architecture: {faults}. {_guess(tensors)}"
-        )
+def _unwrapped(loaded: object) -> object:
+    """Go down by the names that scripts wrap around a state dict, or to the only one that there is."""
+    for _ in range(_DEPTH):
+        if not isinstance(loaded, dict) or _is_state_dict(loaded):
+            break
+        usual = [name for name in _WRAPPERS if isinstance(loaded.get(name), dict)]
+        inside = [name for name, value in loaded.items() if _is_state_dict(value)]
+        if not usual and len(inside) != 1:
+            break
+        loaded = loaded[(usual or inside)[0]]
+    return loaded
+
+
+def _is_state_dict(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    )
+
+
+def _full_precision(name: str, tensor: Tensor) -> Tensor:
+    """Return a tensor in float32, and a counter of batches in int64; what is no plain tensor as it is.
+
+    Half precision cannot count beyond 65504: a counter that ran over starts anew, as in old files without.
+    """
+    plain = tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_quantized
+    if not plain or not tensor.is_floating_point() or is_declared_only(tensor):
+        return tensor
+    if name.endswith(_COUNTER):
+        return tensor.double().nan_to_num(0.0, 0.0, 0.0).round().to(torch.int64)
+    return tensor.float()
 
 
 def describe_misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], cut_off: set[str]) -> str:
@@ -149,25 +191,13 @@ def describe_misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 
 def _check_values(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], origin: str) -> None:
     for name, tensor in found.items():
+        if name.endswith(_INDEX):
+            continue
         plain = tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_quantized
         if not plain or tensor.is_floating_point() != wanted[name].is_floating_point():
             raise WeightsError(f"model.weights: {origin}: {name} is {tensor.dtype}, not plain numbers.")
         if not bool(tensor.isfinite().all()):
             raise WeightsError(f"model.weights: {origin}: {name} holds NaN or infinity; the file is no good.")
-
-
-def _guess(tensors: Mapping[str, Tensor]) -> str:
-    """Guess the architecture of a file by its number of parameters, which hardly any two have in common."""
-    for counted in (tensors, dict(_without_auxiliary(tensors))):
-        size = sum(tensor.numel() for name, tensor in counted.items() if not name.endswith(_BUFFERS))
-        for arch in architectures():
-            if arch.parameters == size:
-                return f"It looks like {arch.name}: set model.arch: {arch.name}."
-    return "Set model.arch to the architecture it was saved from, or name other weights."
-
-
-def _without_auxiliary(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    return ((name, tensor) for name, tensor in tensors.items() if not name.lower().startswith("aux"))
 
 
 def _first_sentence(error: Exception) -> str:

@@ -14,14 +14,19 @@ from torch import Tensor, nn
 
 from finetune.errors import ConfigError, WeightsError
 from finetune.model.architecture import Architecture
+from finetune.model.fitting import which_fit
 from finetune.model.meta import call_on_meta, meta_tensors
-from finetune.model.tensors import describe_misfits
+from finetune.model.tensor_names import find_reading, own_naming
+from finetune.model.tensors import describe_misfits, is_declared_only
 from finetune.model.timm_catalogue import import_timm
 from finetune.model.timm_units import timm_units
 from finetune.model.units import Unit
 
 # What the conversion of a checkpoint raises on tensors of something else; and torch, on what does not fit.
 _MISFITS = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
+
+# What PyTorch puts before names of a network that is compiled or trained on several devices.
+_WRAPPED = re.compile(r"(module\.|_orig_mod\.)+")
 
 # How torch begins when shapes inside a network differ: no reason that a user could read.
 _TORCHS_WORDS = re.compile(r"Attempting to broadcast|shape '|Sizes of tensors|The size of tensor|Expected ")
@@ -63,13 +68,34 @@ def build_timm_backbone(
 ) -> TimmBackbone:
     """Build a network without its classifier and without whatever else its features do not depend on.
 
+    Args:
+        arch: one of timm's architectures.
+        image_size: side of the square images in pixels.
+        tensors: its weights, see `load_timm_backbone`; None for random ones.
+        origin: where the weights are from, for messages.
+
+    Raises:
+        ConfigError: the network cannot take images of this size.
+        WeightsError: the weights are another architecture's, or hold numbers that are not finite.
+    """
+    if tensors is not None:
+        return load_timm_backbone(arch, image_size, tensors, origin=origin)[0]
+    network = import_timm().create_model(arch.own_name, **_size_option(arch, image_size))
+    return _without(network, _unused_modules(network, arch, image_size))
+
+
+def load_timm_backbone(
+    arch: Architecture, image_size: int, tensors: Mapping[str, Tensor], *, origin: str = ""
+) -> tuple[TimmBackbone, list[str]]:
+    """Build a network as `build_timm_backbone` does, with weights, and say how their names were read.
+
     timm converts checkpoints to its own names, and interpolates position embeddings to the image size.
 
     Args:
         arch: one of timm's architectures.
         image_size: side of the square images in pixels.
-        tensors: its weights, by the names of timm or of a checkpoint that timm converts; None for random
-            ones. Those of the classifier may be missing, or be for other classes.
+        tensors: its weights, by the names of timm or of a checkpoint that timm converts. Those of the
+            classifier may be missing, or be for other classes.
         origin: where the weights are from, for messages.
 
     Raises:
@@ -77,17 +103,40 @@ def build_timm_backbone(
         WeightsError: the weights are another architecture's, or hold numbers that are not finite.
     """
     size = _size_option(arch, image_size)
-    network = import_timm().create_model(arch.own_name, **size)
-    unused = _unused_modules(network, arch, image_size)
-    if tensors is not None:
-        network = _create_with(arch, size, tensors, network, _tensors_of(network, unused), origin=origin)
+    blank = import_timm().create_model(arch.own_name, **size)
+    unused = _unused_modules(blank, arch, image_size)
+    spare = _tensors_of(blank, unused)
+    own, notes = _own_names(tensors, blank, spare, origin)
+    network = _create_with(arch, size, own, blank, spare, origin=origin)
+    backbone = _without(network, unused)
+    _check_finite(backbone, origin)
+    return backbone, notes
+
+
+def _without(network: nn.Module, unused: list[str]) -> TimmBackbone:
     for path in unused:
         parent, _, own = path.rpartition(".")
         setattr(network.get_submodule(parent), own, nn.Identity())
-    backbone = TimmBackbone(network)
-    if tensors is not None:
-        _check_finite(backbone, origin)
-    return backbone
+    return TimmBackbone(network)
+
+
+def _own_names(
+    tensors: Mapping[str, Tensor], blank: nn.Module, unused: Mapping[str, Tensor], origin: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Name tensors as the network does, where a prefix hides that; else drop what all names begin with.
+
+    timm converts the names of other authors, which are not known here.
+    """
+    ways = [own_naming([name for name in blank.state_dict() if name not in unused], blank.state_dict())]
+    reading = find_reading(tensors, ways, origin=origin)
+    if reading is not None:
+        names = reading.rename(tensors)
+        return {name: tensors[given] for name, given in names.items()}, reading.notes(tensors)
+    wrapped = _WRAPPED.match(next(iter(tensors), ""))
+    if wrapped and all(name.startswith(wrapped[0]) for name in tensors):
+        notes = [f"names read without the prefix {wrapped[0]!r}"]
+        return {name.removeprefix(wrapped[0]): tensor for name, tensor in tensors.items()}, notes
+    return dict(tensors), []
 
 
 def check_other_timm_size(arch: Architecture, built_for: int, image_size: int, *, key: str) -> None:
@@ -145,7 +194,7 @@ def _create_with(
     `blank` is the same network without these weights.
     """
     for name, tensor in tensors.items():
-        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        if is_declared_only(tensor):
             raise WeightsError(f"model.weights: {origin}: {name} is larger than the file that holds it.")
     as_given = {"state_dict": dict(tensors)}
     # timm drops the first class of weights that have one for the background; ours have none.
@@ -162,7 +211,7 @@ def _create_with(
             return network
     raise WeightsError(
         f"model.weights: {origin} does not fit {arch.name}: {_misfits(tensors, blank, unused, first)}. "
-        "Set model.arch to the architecture it was saved from, or name other weights."
+        f"{which_fit(tensors, arch, origin)}"
     )
 
 
