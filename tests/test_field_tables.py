@@ -233,3 +233,164 @@ def test_init_writes_the_encoding_that_it_was_given(pictures, tmp_path):
     (pictures / "old.csv").write_bytes(lines("{file},ä{label}", "image,label").encode("cp1252"))
     write_config(pictures / "old.csv", tmp_path / "new.yaml", ["data.encoding=cp1252"])
     assert read_index(load_config(tmp_path / "new.yaml")).class_names == ("äcat", "ädog", "äowl")
+
+
+# Tables in the folders of splits
+
+
+def split_folders(root, tables, *, name="_classes.csv"):
+    """Write images into folders of splits, with a table in each."""
+    for number, (folder, text) in enumerate(tables.items()):
+        (root / folder).mkdir(parents=True)
+        for n in range(4):
+            Image.new("RGB", (9, 9), (n * 9, number * 9, 0)).save(root / folder / f"{n}.png")
+        (root / folder / name).write_text(text)
+    return root
+
+
+ONE_HOT = "filename, ants, bees\n" + "".join(f"{n}.png, {n % 2}, {1 - n % 2}\n" for n in range(4))
+BY_SPLIT = {f"{folder}/{n}.png": (split, ("bees", "ants")[n % 2]) for folder, split in
+            (("train", "train"), ("valid", "val"), ("test", "test")) for n in range(4)}  # fmt: skip
+
+
+def test_tables_in_the_folders_of_splits_are_one(tmp_path):
+    root = split_folders(tmp_path / "set", {"train": ONE_HOT, "valid": ONE_HOT, "test": ONE_HOT})
+    (root / "README.dataset.txt").write_text("words about the data\n")
+    index = index_images(root, seed=1)
+    assert {name: (split, label) for name, split, label in index.rows()} == BY_SPLIT
+    assert index.layout.splits == {"train": ("train",), "val": ("valid",), "test": ("test",)}
+    assert index.samples[0].place == "test/_classes.csv, line 2"
+    write_config(root, tmp_path / "new.yaml")
+    assert set(read_index(load_config(tmp_path / "new.yaml")).rows()) == set(index.rows())
+
+
+def test_tables_of_splits_may_be_of_any_shape_and_order_of_columns(tmp_path):
+    text = "file_name,label\n" + "".join(f"{n},{('bees', 'ants')[n % 2]}\n" for n in range(4))
+    other = "label,file_name\n" + "".join(f"{('bees', 'ants')[n % 2]},{n}.png\n" for n in range(4))
+    root = split_folders(tmp_path, {"train": text, "valid": other, "test": text}, name="metadata.csv")
+    index = index_images(root, seed=1)
+    assert {name: (split, label) for name, split, label in index.rows()} == BY_SPLIT
+
+
+def test_tables_of_splits_that_do_not_fit_are_refused(tmp_path):
+    root = split_folders(tmp_path, {"train": ONE_HOT, "valid": ONE_HOT.replace("bees", "wasps")})
+    with pytest.raises(
+        DataError, match=r"has other columns than .*: ' ?bees', ' ?wasps' in one of them alone"
+    ):
+        index_images(root, seed=1)
+    (root / "train" / "more.csv").write_text(ONE_HOT)
+    (root / "train" / "_classes.csv").rename(root / "train" / "most.csv")
+    with pytest.raises(DataError, match=r"train holds several tables: 'more.csv', 'most.csv'; set data.path"):
+        index_images(root, seed=1)
+
+
+# Columns of 0 and 1
+
+
+def test_columns_of_0_and_1_are_several_classes_where_a_row_has_two_or_none(pictures):
+    rows = [f"{file},{int(label == 'cat')},{int(n < 6)},0" for n, (file, label) in enumerate(ROWS)]
+    (pictures / "several.csv").write_text("\n".join(["image,cat,low,never", *rows]))
+    index = index_images(pictures / "several.csv", seed=1)
+    assert (index.class_names, index.task.multilabel) == (("cat", "low"), True)
+    assert "several classes an image, or none; no row has 'never'" in index.layout.line()
+
+
+def test_a_model_of_columns_of_0_and_1_is_evaluated_on_a_column_of_names(tmp_path, pictures):
+    write_config(pictures / "one-hot.csv", tmp_path / "new.yaml")
+    keys = ["model.arch=shufflenet_v2_x0_5", "model.weights=builtin:glyphs", "data.image_size=32",
+            "data.workers=0", "stages=[{name: head, train: head, epochs: 1, lr: 0.01}]"]  # fmt: skip
+    result = run_finetune("train", tmp_path / "new.yaml", *keys, "--run-dir", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    for name in ("one-hot.csv", "kaggle-breed.csv", "list-of-names.txt", "annotation-tool.csv"):
+        for command in ("evaluate", "predict"):
+            result = run_finetune(command, tmp_path / "run", pictures / name, "--json")
+            assert result.exit_code == 0, result.output
+    assert run_finetune("evaluate", tmp_path / "run", "--json").exit_code == 0
+
+
+# Numbers of classes
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        ("cat\ndog\nowl\n", 0),
+        ("0 cat\n1 dog\n2 owl\n", 0),
+        ("cat\ndog\nowl\n", 1),
+        ("7 cat\n8 dog\n9 owl\n", 7),
+    ],
+)
+@pytest.mark.parametrize("file", ["classes.txt", "synsets.txt"])
+def test_numbers_in_a_list_take_their_names_from_the_file_beside_it(pictures, tmp_path, names, first, file):
+    rows = [f"{pictures}/{path} {CLASSES.index(label) + first}" for path, label in ROWS]
+    (tmp_path / "list.txt").write_text("\n".join(rows))
+    assert set(labels_of(index_images(tmp_path / "list.txt", seed=1)).values()) == {
+        str(first + n) for n in range(3)
+    }
+    (tmp_path / file).write_text(names)
+    index = index_images(tmp_path / "list.txt", seed=1)
+    assert index.class_names == CLASSES
+    assert f"classes by number named in {file}" in index.layout.line()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("cat\ndog\nowl\nfox\n", "4 names, and the list the numbers 1 to 3: they may count from 0 or from 1"),
+        ("cat\ndog\n", "2 names, and none for 1 number of the list, such as 3; add a line `3 NAME`"),
+    ],
+)
+def test_names_that_do_not_fit_the_numbers_are_asked_about(pictures, tmp_path, names, message):
+    rows = [f"{pictures}/{path} {CLASSES.index(label) + 1}" for path, label in ROWS]
+    (tmp_path / "list.txt").write_text("\n".join(rows))
+    (tmp_path / "classes.txt").write_text(names)
+    with pytest.raises(DataError, match=message):
+        index_images(tmp_path / "list.txt", seed=1)
+
+
+# Files that several cells may mean
+
+
+def copies(pictures, tmp_path, *folders):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        for file in TRUTH:
+            (tmp_path / folder / Path(file).name).write_bytes((pictures / file).read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["kaggle-breed.csv", "image-id.csv", "annotation-tool.csv"])
+def test_two_folders_with_the_same_names_are_asked_about(pictures, tmp_path, name):
+    root = copies(pictures, tmp_path, "new", "old")
+    (root / name).write_text(SHAPES[name])
+    with pytest.raises(
+        DataError, match=rf"set data.image_folder: {root}/new or data.image_folder: {root}/old"
+    ):
+        index_images(root / name, seed=1)
+    index = index_images(root / name, image_folder=str(root / "old"), seed=1)
+    assert list(labels_of(index).values()) == list(TRUTH.values())
+
+
+def test_two_files_that_one_cell_may_mean_are_named_with_its_line(pictures, tmp_path):
+    root = copies(pictures, tmp_path, "images")
+    (root / "images" / "cat00.jpg").write_bytes(b"")
+    (root / "t.csv").write_text(SHAPES["kaggle-breed.csv"])
+    said = r"line 2: 'cat00' may be images/cat00.jpg or images/cat00.png; write which"
+    with pytest.raises(DataError, match=said):
+        index_images(root / "t.csv", seed=1)
+    (root / "up").mkdir()
+    (root / "up" / "cat01.png").write_bytes(b"")
+    (root / "t.csv").write_text(SHAPES["annotation-tool.csv"])
+    said = rf"'/data.*cat01.png', are in 2 folders; set data.image_folder: {root}/images or .*: {root}/up\."
+    with pytest.raises(DataError, match=said):
+        index_images(root / "t.csv", seed=1)
+    (root / "images" / "cat02.png").rename(root / "up" / "cat02.png")
+    with pytest.raises(DataError, match=r"line 3: .* may be images/cat01.png or up/cat01.png; write which"):
+        index_images(root / "t.csv", seed=1)
+
+
+def test_an_image_that_is_missing_is_not_looked_for_elsewhere(pictures, tmp_path):
+    root = copies(pictures, tmp_path, "images", "old/images")
+    (root / "images" / "cat00.png").unlink()
+    (root / "t.csv").write_text(SHAPES["rows-twice.csv"])
+    assert set(labels_of(index_images(root / "t.csv", seed=1))) == set(TRUTH)

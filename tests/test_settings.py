@@ -49,6 +49,14 @@ def test_a_folder_or_a_table_can_be_trained_and_resumed(photos, tmp_path, data):
     assert "is finished; there is nothing left to do" in again.stderr
 
 
+def test_a_config_in_json_is_told_from_a_table(photos, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"data": {"path": photos, "batch_size": 4}}))
+    assert read_settings(tmp_path / "config.json")[0].data.batch_size == 4
+    table = {f"photos/{name}/{name}{i:02}.png": name for name in ("cat", "dog") for i in range(8)}
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    assert read_settings(tmp_path / "table.json")[0].data.path == str(tmp_path / "table.json")
+
+
 @pytest.mark.parametrize("command", ["check", "groups", "lr-find"])
 def test_other_commands_take_the_data_as_well(photos, command):
     result = run_finetune(command, photos, *QUICK, "lr_finder.pick=knee", "--json")

@@ -1,5 +1,6 @@
 """What to train, by a path: a config file, the data alone, or a run to resume; and into which run."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,9 @@ if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not 
     from finetune.config.python_values import Override
 
 
+_CONFIG_LENGTH = 100_000  # characters of a JSON file in which a config names its data
+
+
 def is_data(path: Path) -> bool:
     """Tell whether a path is a folder or table of images rather than a config file."""
     if path.is_dir():
@@ -21,7 +25,17 @@ def is_data(path: Path) -> bool:
         return False  # without what reads tables, for which errors of a config do not wait
     from finetune.data.table import is_table
 
-    return is_table(path)
+    return is_table(path) and not (path.suffix.lower() == ".json" and _is_json_config(path))
+
+
+def _is_json_config(path: Path) -> bool:
+    """Tell whether a `.json` file is a config, which is YAML as well, rather than a table."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text) if '"data"' in text[:_CONFIG_LENGTH] else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and isinstance(value.get("data"), dict) and "path" in value["data"]
 
 
 def is_run(path: Path) -> bool:

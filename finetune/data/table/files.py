@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,7 +36,7 @@ class LocatedFiles:
     note: str = ""
     """what was done to find them, if anything"""
     folders: tuple[str, ...] = ()
-    """folders of which each holds a file for every cell that was found, where there are several"""
+    """the folders of files that fit the same cells, if one of them holds a file for all cells"""
 
     @property
     def share(self) -> float:
@@ -214,20 +214,18 @@ def relative_name(cell: str, root: Path) -> str:
 
 
 def _located(texts: Sequence[str], found: Mapping[str, list[str]]) -> LocatedFiles:
-    """Gather what was found, with several files reduced to those in the one folder that all cells fit."""
-    found = {cell: files for cell, files in found.items() if files}
-    if any(len(files) > 1 for files in found.values()):
-        prefixes = {cell: {_prefix(cell, file): file for file in files} for cell, files in found.items()}
-        common = sorted(set.intersection(*map(set, prefixes.values())))
-        if len(common) > 1:
-            return LocatedFiles(_frozen(found), len(texts), folders=tuple(common))
-        if common:
-            found = {cell: [by_folder[common[0]]] for cell, by_folder in prefixes.items()}
-    return LocatedFiles(_frozen(found), len(texts), _note(found))
+    """Gather what was found, and the folders to choose from where one holds a file for every cell."""
+    files = {cell: tuple(names) for cell, names in found.items() if names}
+    return LocatedFiles(files, len(texts), _note(files), tuple(_rivals(files)))
 
 
-def _frozen(found: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    return {cell: tuple(files) for cell, files in found.items()}
+def _rivals(found: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the folders of files that fit the same cells, fullest first, if one holds a file for all."""
+    several = [cell for cell, files in found.items() if len(files) > 1]
+    folders = {_prefix(cell, file) for cell in several for file in found[cell]}
+    numbers = Counter(folder for cell, files in found.items() for folder in {_prefix(cell, f) for f in files})
+    ordered = sorted(folders, key=lambda folder: (-numbers[folder], folder))
+    return ordered if len(ordered) > 1 and numbers[ordered[0]] == len(found) else []
 
 
 def _prefix(cell: str, file: str) -> str:
@@ -239,7 +237,7 @@ def _prefix(cell: str, file: str) -> str:
     return folder
 
 
-def _note(found: Mapping[str, list[str]]) -> str:
+def _note(found: Mapping[str, tuple[str, ...]]) -> str:
     """Say what was done to find the files of cells, if anything."""
     single = [(variants(cell)[-1], files[0]) for cell, files in found.items() if len(files) == 1]
     moved = [(text, file) for text, file in single if dirname(normpath(text)) != dirname(normpath(file))]

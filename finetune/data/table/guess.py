@@ -27,7 +27,7 @@ _BOOKKEEPING = GROUP_WORDS | frozenset((
 """words in the names of columns that say how an image came about rather than what it shows"""
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}|\d\d?:\d\d(:\d\d)?")
 _DECIMAL = re.compile(r"[-+]?\d*[.,]\d+([eE][-+]?\d+)?")
-_PLAIN_YAML = re.compile(r"[A-Za-z_][\w ./-]*\w|[A-Za-z_]")
+_PLAIN_YAML = re.compile(r"[A-Za-z_/][\w ./-]*\w|[A-Za-z_]")
 
 
 @dataclass(frozen=True)

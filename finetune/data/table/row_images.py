@@ -62,15 +62,16 @@ def locate_images(table: Table, position: int, files: ImageFiles) -> RowImages:
     """Find the images that a column names.
 
     Raises:
-        DataError: two folders or more hold all of them.
+        DataError: a folder holds all of them, and another one files of the same names.
     """
     cells = table.column(position)
     located = files.locate(cells)
     if located.folders:
         root = files.root or Path()
+        several = min(cell for cell, names in located.found.items() if len(names) > 1)
         keys = " or ".join(f"data.image_folder: {as_yaml(str(root / name))}" for name in located.folders[:4])
         raise DataError(
             f"{table}: the images of column {shortened(table.header[position])!r}, such as "
-            f"{shortened(min(located.found))!r}, are in {len(located.folders):,} folders; set {keys}."
+            f"{shortened(several)!r}, are in {len(located.folders):,} folders; set {keys}."
         )
     return RowImages(cells, files, located)
