@@ -112,6 +112,9 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parque
 AUTO_ENCODING = "auto"
 """UTF-8, or what the byte-order mark of a file says."""
 
+ARCHIVE_SUFFIXES = (".zip", ".tar")
+"""Endings, in lower case, of archives that are read in place."""
+
 SPLIT_NAMES: Mapping[str, Split] = {
     **dict.fromkeys(("train", "training", "train_set", "training_set"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "val_set", "validation_set"), "val"),

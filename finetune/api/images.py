@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from finetune.commands.predict.inputs import PredictionInput, images_of
+from finetune.data.image_files import is_folder
 from finetune.data.table import is_table
 from finetune.errors import DataError
 from finetune.runs.trained_model import TrainedModel
@@ -40,7 +41,7 @@ def is_one(images: object) -> bool:
     """Tell whether a value is a single image, and not a list, a batch, a folder or a table."""
     if isinstance(images, str | os.PathLike):
         path = Path(images)
-        return not (path.is_dir() or is_table(path))
+        return not (is_folder(path) or is_table(path))
     if isinstance(images, np.ndarray | Tensor):
         return images.ndim < 4
     return isinstance(images, Image.Image)

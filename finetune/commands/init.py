@@ -14,6 +14,7 @@ from finetune.config.load import parse_config
 from finetune.config.overrides import key_parts, source_of
 from finetune.config.python_values import Override
 from finetune.config.yaml_writer import write_value
+from finetune.data.image_files import is_archive
 from finetune.data.table import Columns, is_table
 from finetune.errors import ConfigError, DataError
 from finetune.machine.files import reported_disk_errors, try_writing
@@ -94,9 +95,9 @@ def about_reading(override: str | Override) -> bool:
 
 
 def config_name(data: Path) -> str:
-    """Return the name of the config for a folder or table: `photos.yaml` for `photos` and `photos.csv`."""
+    """Return the name of the config for some data: `photos.yaml` for `photos`, `photos.zip`, `photos.csv`."""
     data = data.resolve()
-    return f"{data.stem if is_table(data) else data.name}.yaml"
+    return f"{data.stem if is_table(data) or is_archive(data) else data.name}.yaml"
 
 
 def config_text(data: Path, target: Path, survey: Survey) -> str:

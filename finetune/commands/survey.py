@@ -1,6 +1,7 @@
 """What a folder or table of images holds, by the names in it: what `init` and `auto` begin with."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from finetune.data.indexing.class_folders import (
     DEFAULT_FRACTION,
     check_at_least_two,
     check_not_empty,
-    existing_folder,
+    data_folder,
     find_parts,
 )
 from finetune.data.indexing.folder_layout import folder_layout
@@ -96,7 +97,7 @@ def survey_folder(folder: Path, options: FolderOptions) -> Survey:
     Raises:
         DataError: it does not look like a data set of at least two classes.
     """
-    root = existing_folder(folder)
+    root = data_folder(folder)
     found = find_parts(root, "auto", options)
     if options == ANYHOW and not found.parts[0].counts:
         options = FolderOptions(label_pattern=propose_pattern(found.parts[0].found.images))
@@ -107,6 +108,8 @@ def survey_folder(folder: Path, options: FolderOptions) -> Survey:
     check_at_least_two(train)
     refuse_classes_named_like_splits(train.counts, printable(str(folder)))
     val = next((part.folder.split("/")[0] for part in others if part.split == "val"), DEFAULT_FRACTION)
+    if isinstance(val, str) and isinstance(options.layout, Mapping):
+        val = "auto"  # data.layout says it
     layout = folder_layout(found, options)
     pattern = options.label_pattern
     return Survey(dict(train.counts), val, sum(train.counts.values()), layout, pattern=pattern)

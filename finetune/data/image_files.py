@@ -1,21 +1,98 @@
-"""Where images lie: list folders, and tell whether two ways lead to one folder."""
+"""Where images lie: open, list and look at files, in folders and in archives alike.
 
+A path may go on behind an archive as it does behind a folder: `photos.zip/ants/1.jpg`. Whatever opens an
+image, or asks when it has changed, asks here.
+"""
+
+import io
 import os
-from collections.abc import Hashable
+import re
+import stat
+from collections.abc import Hashable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from finetune.choices import ARCHIVE_SUFFIXES
+from finetune.data.archives.members import Entry, MemberTable
+from finetune.data.archives.tar_members import read_tar
+from finetune.data.archives.zip_members import read_zip
 from finetune.errors import DataError
 from finetune.text import printable
 
+_IN_ARCHIVE = re.compile(r"\.(?:zip|tar)(?=[/\\]|$)", re.IGNORECASE)
+_OPEN_ARCHIVES = 16  # whose directories a process keeps
 
-class Entry(NamedTuple):
-    """What lies directly in a folder."""
 
-    name: str
-    is_folder: bool
-    """or a link to one; a link that leads nowhere or in a circle of links is none"""
-    is_link: bool
+class FileStatus(NamedTuple):
+    """What tells whether a file has changed; of a member, times are those of its archive."""
+
+    size: int
+    modified: int
+    """time of the last change of its content, in nanoseconds"""
+    changed: int
+    """time of the last change of its entry, in nanoseconds"""
+    is_file: bool
+    """a regular one; opening any other could block for ever"""
+
+
+def is_archive(path: str | Path) -> bool:
+    """Tell whether a path is a file that is named like an archive that is read in place."""
+    return str(path).lower().endswith(ARCHIVE_SUFFIXES) and Path(path).expanduser().is_file()
+
+
+def in_archive(path: str | Path) -> bool:
+    """Tell whether a path is an archive, or leads into one.
+
+    Raises:
+        DataError: the archive cannot be read.
+    """
+    return _in_archive(path) is not None
+
+
+def open_file(path: str | Path) -> io.BufferedReader | io.BytesIO:
+    """Open a file, or a member of an archive, to read its bytes.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: its name cannot be one.
+        DataError: the archive cannot be read.
+    """
+    found = _in_archive(path)
+    if found is None:
+        return open(path, "rb")
+    members, name = found
+    return io.BytesIO(members.read(name))
+
+
+def file_status(path: str | Path) -> FileStatus:
+    """Return what tells whether a file, or a member of an archive, has changed.
+
+    Raises:
+        OSError: it is not there.
+        ValueError: its name cannot be one.
+        DataError: the archive cannot be read.
+    """
+    found = _in_archive(path)
+    if found is None:
+        status = os.stat(path)
+        regular = stat.S_ISREG(status.st_mode)
+        return FileStatus(status.st_size, status.st_mtime_ns, status.st_ctime_ns, regular)
+    members, name = found
+    status, size = os.stat(members.path), members.size(name)
+    return FileStatus(size, status.st_mtime_ns, status.st_ctime_ns, True)
+
+
+def file_exists(path: str | Path) -> bool:
+    """Tell whether there is a file, a link that leads nowhere, or a member of an archive."""
+    found = _in_archive(path)
+    return os.path.lexists(path) if found is None else found[1] in found[0].members
+
+
+def is_folder(path: str | Path) -> bool:
+    """Tell whether a path is a folder, an archive, or a folder in one."""
+    found = _in_archive(path)
+    return os.path.isdir(path) if found is None else found[0].is_folder(found[1])
 
 
 def list_entries(folder: Path) -> list[Entry]:
@@ -25,6 +102,8 @@ def list_entries(folder: Path) -> list[Entry]:
         DataError: it cannot be listed.
     """
     try:
+        if (found := _in_archive(folder)) is not None:
+            return found[0].entries(found[1])
         with os.scandir(folder) as entries:
             return [Entry(entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries]
     except OSError as error:
@@ -37,11 +116,41 @@ def folder_identity(folder: Path) -> Hashable:
     Raises:
         DataError: it cannot be looked at.
     """
+    if _in_archive(folder) is not None:
+        return str(folder)
     try:
         status = folder.stat()
     except OSError as error:
         raise _unlistable(folder, error) from error
     return status.st_dev, status.st_ino
+
+
+def refused_members(root: Path) -> Mapping[str, str]:
+    """Return the members of an archive that are left out, and why; none of a folder."""
+    found = _in_archive(root)
+    return {} if found is None else found[0].refused
+
+
+def _in_archive(path: str | Path) -> tuple[MemberTable, str] | None:
+    """Return the archive that a path leads into, and the rest of the path; None where there is none."""
+    text = os.fspath(path)
+    for ending in _IN_ARCHIVE.finditer(text):
+        archive = text[: ending.end()]
+        try:
+            status = os.stat(archive)
+        except (OSError, ValueError):
+            continue
+        if stat.S_ISREG(status.st_mode):
+            members = _members(archive, status.st_size, status.st_mtime_ns)
+            return members, text[ending.end() :].replace("\\", "/").strip("/")
+    return None
+
+
+@lru_cache(maxsize=_OPEN_ARCHIVES)
+def _members(archive: str, size: int, modified: int) -> MemberTable:
+    """Read the directory of an archive, once in each process for as long as it does not change."""
+    path = Path(archive)
+    return read_zip(path) if path.suffix.lower() == ".zip" else read_tar(path)
 
 
 def _unlistable(folder: Path, error: OSError) -> DataError:

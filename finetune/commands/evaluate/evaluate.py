@@ -9,6 +9,7 @@ from torch import Tensor
 
 from finetune.choices import DeviceName, Split
 from finetune.commands.evaluate.confidence import Confidence, judge_confidence
+from finetune.data.image_files import is_folder
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.match_classes import match_classes
@@ -159,7 +160,7 @@ def own_index(trained: TrainedModel) -> ImageIndex:
     Raises:
         DataError: the folder of its images is not there any more.
     """
-    if trained.root is not None and not trained.root.is_dir():
+    if trained.root is not None and not is_folder(trained.root):
         raise DataError(
             f"The run was trained on images in {trained.root}, which is not there (any more).\n"
             "Name a folder of class folders, or a table: finetune evaluate RUN DATA."

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from finetune.choices import TABLE_SUFFIXES
+from finetune.data.image_files import is_folder
 from finetune.data.indexing.find_images import find_images
 from finetune.data.indexing.fit_metadata import NewCells, rows_of_new_images
 from finetune.data.table import Columns, ImageFiles, image_names, is_table, read_table
@@ -92,7 +93,7 @@ def images_of(given: Path, trained: TrainedModel) -> list[PredictionInput]:
     Raises:
         DataError: a folder or table without images.
     """
-    if given.is_dir():
+    if is_folder(given):
         names = find_images(given, "").images
         if not names:
             raise DataError(f"No images in {given}.")

@@ -5,7 +5,6 @@ same pixels everywhere. Colour profiles are ignored. Of files that hold several 
 """
 
 import os
-import stat
 import struct
 import threading
 import warnings
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from finetune.data.image_files import file_status, open_file
 from finetune.data.images.diagnose import decoder_reason, file_reason, too_big
 from finetune.data.images.formats import INSTALL_HEIF, HeifMissingError, formats_of
 from finetune.data.images.limits import ImageLimits
@@ -148,7 +148,7 @@ def opened(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
     name = os.fspath(path)
     try:
         size = _regular_file_size(name)
-        file = open(name, "rb")  # noqa: SIM115 (closed by the `with` below, out of this handler's reach)
+        file = open_file(name)
     except OSError as error:
         raise ImageError(name, file_reason(error)) from error
     except ValueError as error:  # a NUL in the name
@@ -172,12 +172,12 @@ def opened(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
 
 def _regular_file_size(name: str) -> int:
     """Return the size in bytes of a regular file; opening a FIFO or a device could block for ever."""
-    status = os.stat(name)
-    if not stat.S_ISREG(status.st_mode):
+    status = file_status(name)
+    if not status.is_file:
         raise ImageError(name, "not a regular file")
-    if status.st_size == 0:
+    if status.size == 0:
         raise ImageError(name, "empty file")
-    return status.st_size
+    return status.size
 
 
 def _check_header(name: str, image: Image.Image, limits: ImageLimits) -> None:

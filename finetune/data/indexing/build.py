@@ -14,7 +14,7 @@ from finetune.data.indexing.class_folders import (
     FoundParts,
     check_at_least_two,
     check_not_empty,
-    existing_folder,
+    data_folder,
     find_parts,
     part_warnings,
 )
@@ -132,7 +132,7 @@ def _index_without_table(
 ) -> ImageIndex:
     if str(path).startswith(_BUILTIN):
         return _warn_of_folder_keys(_index_builtin(str(path), val), folders)
-    return _join(find_parts(existing_folder(path), val, folders), case_variants, folders)
+    return _join(find_parts(data_folder(path), val, folders), case_variants, folders)
 
 
 def _builtin_table() -> Table:

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune.choices import SPLITS, TABLE_SUFFIXES, Split
+from finetune.choices import ARCHIVE_SUFFIXES, SPLITS, TABLE_SUFFIXES, Split
+from finetune.data.archives.refusal import refuse_packed
 from finetune.data.data_layout import ANYHOW, FolderOptions
-from finetune.data.indexing.find_images import list_folders
+from finetune.data.image_files import file_exists, is_archive, is_folder, list_entries
+from finetune.data.indexing.find_images import is_image_name, list_folders
 from finetune.data.indexing.label_pattern import propose_pattern
 from finetune.data.indexing.nested_classes import refuse_nested_classes
 from finetune.data.indexing.part import Part, find_split_parts
@@ -16,6 +18,8 @@ from finetune.data.split import Fold, Validation
 from finetune.data.table import is_table
 from finetune.errors import DataError
 from finetune.text import counted, printable, quoted, where_paths_begin, with_counts
+
+_LISTED = 8
 
 DEFAULT_FRACTION = 0.2
 """part of each class that is held out when neither a folder nor a fraction is given"""
@@ -29,13 +33,38 @@ def existing_folder(path: str | Path) -> Path:
     """
     root = Path(path).expanduser().absolute()
     shown = printable(str(root))
-    if not os.path.lexists(root):
+    if is_folder(root):
+        return root
+    if not file_exists(root):
         raise DataError(f"no such directory: {shown}.{where_paths_begin(path)}")
-    if not root.is_dir():
-        raise DataError(
-            f"{shown} is not a folder; expected a folder of images, or a table ({' '.join(TABLE_SUFFIXES)})."
-        )
+    if (refusal := refuse_packed(root)) is not None:
+        raise refusal
+    raise DataError(
+        f"{shown} is not a folder; expected a folder of images, an archive of them "
+        f"({' '.join(ARCHIVE_SUFFIXES)}), or a table ({' '.join(TABLE_SUFFIXES)})."
+    )
+
+
+def data_folder(path: str | Path) -> Path:
+    """Return the absolute path of a folder that is a data set.
+
+    Of an archive that is the folder alone in it, if there is one: what was packed was called something.
+
+    Raises:
+        DataError: there is none.
+    """
+    root = existing_folder(path)
+    if is_archive(path):
+        while (inner := _alone(root)) is not None:
+            root /= inner
     return root
+
+
+def _alone(folder: Path) -> str | None:
+    """Return the one folder directly in a folder that holds no image beside it."""
+    folders = list_folders(folder)
+    beside = any(is_image_name(entry.name) for entry in list_entries(folder) if not entry.is_folder)
+    return folders[0] if len(folders) == 1 and not beside else None
 
 
 @dataclass(frozen=True)
@@ -157,7 +186,7 @@ def _hint(train: Part) -> str:
         return ""
     for name in train.counts:
         below = train.root / train.folder / name
-        if below.is_dir() and len(list_folders(below)) > 1:
+        if is_folder(below) and len(list_folders(below)) > 1:
             return f" Did you mean {printable(str(below))}?"
     return ""
 
@@ -168,11 +197,22 @@ def part_warnings(part: Part) -> list[str]:
     outside = len(part.found.images) - len(part.labels)
     if outside:
         warnings.append(f"{counted(outside, 'image')} of {part} {part.without_label}: not used")
-    warnings += [
-        f"link {printable(link)} in {printable(str(part.root))} is not followed: {printable(why)}"
-        for link, why in part.found.links.items()
-    ]
+    warnings += _links_and_members(part)
     if part.found.ignored:
         kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(part.found.ignored.items()))
         warnings.append(f"ignored {counted(part.found.ignored.total(), 'file')} in {part}: {kinds}")
     return warnings
+
+
+def _links_and_members(part: Part) -> list[str]:
+    """Say which links were not followed, and which members of an archive were refused; of many the first."""
+    where = printable(str(part.root))
+    lines = [
+        f"link {printable(link)} in {where} is not followed: {printable(why)}"
+        for link, why in part.found.links.items()
+    ]
+    lines += [
+        f"member {printable(name)} of {where} is left out: {why}" for name, why in part.found.refused.items()
+    ]
+    more = [f"… and {len(lines) - _LISTED:,} more of these"] if len(lines) > _LISTED else []
+    return [*lines[:_LISTED], *more]

@@ -7,12 +7,12 @@ count twice, and stand on both sides of a split. So all folders are walked throu
 
 import os
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune.choices import SUFFIXES
-from finetune.data.image_files import folder_identity, list_entries
+from finetune.data.image_files import folder_identity, list_entries, refused_members
 from finetune.errors import DataError
 from finetune.text import printable
 
@@ -29,6 +29,8 @@ class FoundImages:
     """number of other files, by the ending of their name"""
     links: dict[str, str] = field(default_factory=dict)
     """links to folders that are not followed, and why"""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """members of an archive that are left out, and why"""
 
 
 def list_folders(folder: Path) -> list[str]:
@@ -71,6 +73,8 @@ def find_images_of_parts(root: Path, folders: Sequence[str]) -> list[FoundImages
     for one in found:
         walk.follow_links(one)
         one.images.sort(key=os.fsencode)
+    if found:
+        found[0].refused = refused_members(root)
     return found
 
 

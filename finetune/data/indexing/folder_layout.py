@@ -47,6 +47,7 @@ def _left_out(part: Part) -> list[LeftOut]:
         for kind, number in sorted(part.found.ignored.items())
     ]
     links = [LeftOut(f"link {name}", why, 1) for name, why in part.found.links.items()]
+    links += [LeftOut(f"member {name}", why, 1) for name, why in part.found.refused.items()]
     outside = len(part.found.images) - len(part.labels)
     lost = [LeftOut(f"images{where}", part.without_label, outside)] if outside else []
     return [*lost, *links, *ignored]

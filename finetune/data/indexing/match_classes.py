@@ -9,7 +9,7 @@ from finetune.choices import Split
 from finetune.data.data_layout import ANYHOW, FolderOptions
 from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import folder_samples
-from finetune.data.indexing.class_folders import FoundParts, existing_folder, part_warnings
+from finetune.data.indexing.class_folders import FoundParts, data_folder, part_warnings
 from finetune.data.indexing.find_images import list_folders
 from finetune.data.indexing.fit_metadata import apply_metadata
 from finetune.data.indexing.folder_layout import folder_layout
@@ -94,7 +94,7 @@ def _present(columns: Columns, header: Sequence[str]) -> Columns:
 def _match_folder(
     path: str | Path, class_names: Sequence[str], split: Split, options: FolderOptions
 ) -> MatchedIndex:
-    root = existing_folder(path)
+    root = data_folder(path)
     folder = find_evaluated_folder(root, class_names, split, options)
     if set(class_names) & set(list_folders(root / folder)):
         options = ANYHOW

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from finetune.data.image_files import file_status
 from finetune.data.quality.fingerprint import digest_file
 from finetune.machine.cache import DIGESTS, cache_folder, read_cached_object, write_cached
 from finetune.machine.cores import in_threads
@@ -86,7 +87,7 @@ def _look(path: Path) -> str | None:
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
-        status = path.stat()
+        status = file_status(path)
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return status.size, status.modified, status.changed

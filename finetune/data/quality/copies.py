@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from finetune.data.image_files import file_status
 from finetune.data.quality.fingerprint import Fingerprint, digest_file
 
 
@@ -37,7 +38,7 @@ def _groups(names: Iterable[str], key: Callable[[str], Hashable]) -> list[tuple[
 
 def _size(path: Path) -> int | None:
     try:
-        return path.stat().st_size or None  # empty files are no copies of an image
+        return file_status(path).size or None  # empty files are no copies of an image
     except OSError:
         return None
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from finetune.data.image_files import file_status, open_file
 from finetune.data.images import file_reason
 from finetune.data.index import ImageIndex
 from finetune.errors import DataError
@@ -54,17 +55,17 @@ def digest_file(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _take(path: Path, name: str, known: Fingerprint | None) -> Fingerprint:
     try:
-        status = path.stat()
-        if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):
+        status = file_status(path)
+        if known is not None and known[:2] == (status.size, status.modified):
             return known
         digest = digest_file(path)
     except OSError as error:
         reason = file_reason(error)
         raise DataError(f"{printable(name)}: {reason}; it has changed since the scan.") from None
-    return Fingerprint(status.st_size, status.st_mtime_ns, digest)
+    return Fingerprint(status.size, status.modified, digest)

@@ -12,6 +12,7 @@ from typing import Any
 
 import PIL
 
+from finetune.data.image_files import file_status
 from finetune.data.images import ImageInfo, ImageLimits
 from finetune.machine.cache import SCANS, cache_folder, read_cached_object, write_cached
 
@@ -49,7 +50,7 @@ class ScanMemory:
 
 def _stamp(path: Path) -> list[int] | None:
     try:
-        status = path.stat()
+        status = file_status(path)
     except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns]
+    return [status.size, status.modified]

@@ -12,6 +12,9 @@ from posixpath import basename, dirname, join, normpath, splitext
 from urllib.parse import unquote
 
 from finetune.choices import SUFFIXES
+from finetune.data.image_files import file_exists, in_archive, is_folder, list_entries
+from finetune.data.indexing.find_images import find_images
+from finetune.errors import DataError
 from finetune.text import counted, shortened
 
 _MOST_FILES = 1_000_000
@@ -103,7 +106,7 @@ class ImageFiles:
         assert self.root is not None
         path = os.path.join(self.root, text)
         try:
-            return os.path.lexists(path) and not os.path.isdir(path)
+            return file_exists(path) and not is_folder(path)
         except (OSError, ValueError):
             return False
 
@@ -117,8 +120,8 @@ class ImageFiles:
     def _list(self, folder: str) -> list[str]:
         assert self.root is not None
         try:
-            return sorted(os.listdir(self.root / folder))
-        except (OSError, ValueError):
+            return sorted(entry.name for entry in list_entries(self.root / folder))
+        except (DataError, ValueError):
             return []
 
     def _below(self, cell: str) -> list[str]:
@@ -154,7 +157,8 @@ class ImageFiles:
         return sorted({name for end in ends for name in self._tree.get(end, [])})
 
     def _all(self) -> Iterable[str]:
-        return () if self.root is None else _walk(self.root)
+        root = self.root
+        return () if root is None else find_images(root, "").images if in_archive(root) else _walk(root)
 
     @cached_property
     def _tree(self) -> Mapping[str, list[str]]:

@@ -1,0 +1,1 @@
+"""Archives of images, read in place: nothing is unpacked, and nothing is written."""
