@@ -8,12 +8,20 @@ from PIL import Image
 
 from finetune.data.data_layout import BUILT_IN, Layout, LeftOut
 from finetune.data.indexing.build import list_images
+from finetune.errors import DataError
 
 KEYS = ["kind", "splits", "image_column", "label_column", "encoding", "left_out"]
 
+SMALL = (
+    "model.arch=shufflenet_v2_x0_5",
+    "model.weights=builtin:glyphs",
+    "data.image_size=32",
+    "stages.frozen.lr=0.01",
+)
+
 
 def draw(path):
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8)).save(path)
 
 
@@ -89,3 +97,42 @@ def test_commands_say_what_the_data_were_taken_for_and_the_run_keeps_it(folder, 
     assert trained.exit_code == 0
     assert shown in trained.stdout + trained.stderr
     assert json.loads((tmp_path / "run" / "started.json").read_text())["layout"] == document["layout"]
+
+
+def table_in(folder, name="labels.csv"):
+    rows = "".join(
+        f"{path.relative_to(folder)},{path.parent.name}\n" for path in sorted(folder.rglob("*.png"))
+    )
+    (folder / name).write_text(f"image,label\n{rows}")
+
+
+def test_a_table_beside_images_without_class_folders_is_read_and_named(tmp_path):
+    for name in "abcd":
+        draw(tmp_path / "data" / "images" / f"{name}.png")
+    (tmp_path / "data" / "labels.csv").write_text(
+        "image,label\nimages/a.png,x\nimages/b.png,y\nimages/c.png,x\nimages/d.png,y\n"
+    )
+    index = list_images(tmp_path / "data")
+    assert index.class_names == ("x", "y")
+    assert index.layout.line() == "table: labels.csv; images in column 'image', labels in 'label'"
+    shown = run_finetune("init", tmp_path / "data", "--output", tmp_path / "new.yaml").stdout
+    assert "layout  table: labels.csv; images in" in shown
+    assert run_finetune("train", tmp_path / "new.yaml", "--dry-run", *SMALL).exit_code == 0
+
+
+def test_several_tables_beside_images_are_asked_about(tmp_path):
+    draw(tmp_path / "train" / "1.png")
+    for name in ("labels.csv", "sample_submission.csv"):
+        (tmp_path / name).write_text("image,label\n1.png,x\n")
+    with pytest.raises(DataError, match=r"several tables, 'labels.csv', 's.*\ndata.path: .*/labels.csv\n"):
+        list_images(tmp_path)
+    result = run_finetune("init", tmp_path)
+    assert (result.exit_code, "Which says what the images are?" in result.stderr) == (3, True)
+
+
+def test_class_folders_with_tables_beside_them_stay_class_folders(folder):
+    for name in ("a.csv", "b.csv"):
+        table_in(folder / "train", name)
+        table_in(folder, name)
+    assert list_images(folder / "train").layout.kind == "class folders"
+    assert list_images(folder).layout.kind == "split folders"

@@ -141,7 +141,7 @@ def label_line(survey: Survey) -> str:
     """Write what finds the classes of an image in a cell or a name; empty where that is plain."""
     known = set() if survey.given is None else survey.given.model_fields_set
     if survey.pattern is not None and "label_pattern" not in known:
-        key = f"  label_pattern: {write_value(survey.pattern)}"
+        key = f"  label_pattern: '{survey.pattern}'"  # none of those proposed has a quote
         return f"{key:<29} # what stands in ( ) in the name of a file is its class\n"
     if survey.separator is None or "label_separator" in known:
         return ""

@@ -84,9 +84,12 @@ def survey_data(data: Path, given: DataConfig | None = None) -> Survey:
     """
     given = given or DataConfig(path=".")
     columns = table_columns(given)
-    opened = open_table(data, columns, given.image_folder)
-    survey = survey_folder(data, folder_options(given)) if opened is None else survey_table(opened, columns)
-    return replace(survey, given=given)
+    folders = folder_options(given)
+    opened = open_table(data, columns, given.image_folder, folders)
+    if opened is None:
+        return replace(survey_folder(data, folders), given=given)
+    survey = survey_table(opened, columns)
+    return replace(survey, given=given, layout=opened.describe(survey.layout) or survey.layout)
 
 
 def survey_folder(folder: Path, options: FolderOptions) -> Survey:

@@ -61,11 +61,11 @@ def list_images(
         DataError: no images, fewer than two classes, or classes and splits that do not fit each other.
         ConfigError: a built-in data set or a column that does not exist, or a folder named in one.
     """
-    table = _any_table(path, image_folder, columns)
+    table = _any_table(path, image_folder, columns, folders)
     if table is not None:
         index = index_table(table.table, table.files, columns, case_variants=case_variants)
         _check_table_val(index, str(path), val)
-        index = _warn_of_folder_keys(index, folders)
+        index = _warn_of_folder_keys(replace(index, layout=table.describe(index.layout)), folders)
     else:
         index = _index_without_table(path, val, case_variants, folders)
         index = _warn_of_table_keys(index, columns, image_folder)
@@ -121,10 +121,12 @@ def _check_countable(index: ImageIndex, path: str | Path) -> None:
     )
 
 
-def _any_table(path: str | Path, image_folder: str | None, columns: Columns) -> OpenTable | None:
+def _any_table(
+    path: str | Path, image_folder: str | None, columns: Columns, folders: FolderOptions
+) -> OpenTable | None:
     if str(path) == _BUILTIN_TABLE:
         return OpenTable(_builtin_table(), ImageFiles(None))
-    return None if str(path).startswith(_BUILTIN) else open_table(path, columns, image_folder)
+    return None if str(path).startswith(_BUILTIN) else open_table(path, columns, image_folder, folders)
 
 
 def _index_without_table(

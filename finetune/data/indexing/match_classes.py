@@ -71,7 +71,9 @@ def match_classes(
         DataError: no image of a class that the model knows.
     """
     encoding = fitting_encoding(Path(path).expanduser(), columns.encoding)
-    opened = open_table(path, replace(columns, encoding=encoding))
+    opened = (
+        None if _known_folders(path, class_names) else open_table(path, replace(columns, encoding=encoding))
+    )
     present = _present(columns, () if opened is None else opened.table.header)
     if opened is not None:
         found = _match_table(opened, class_names, present, split)
@@ -83,6 +85,12 @@ def match_classes(
         return found
     source = printable(str(path))
     return replace(found, index=apply_metadata(found.index, list(present.metadata), metadata, source))
+
+
+def _known_folders(path: str | Path, class_names: Sequence[str]) -> bool:
+    """Tell whether a path is a folder that holds the folder of a class that the model knows."""
+    root = Path(path).expanduser()
+    return root.is_dir() and bool(set(list_folders(root)) & set(class_names))
 
 
 def _present(columns: Columns, header: Sequence[str]) -> Columns:

@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetune.choices import SPLITS, SUFFIXES, Split, split_of
+from finetune.data.data_layout import ANYHOW, FolderOptions, Layout
 from finetune.data.indexing.class_folders import existing_folder
 from finetune.data.indexing.find_images import find_images, list_folders
+from finetune.data.indexing.table_beside import TABLE_ENDINGS, table_beside
 from finetune.data.table import Columns, ImageFiles, Table, image_names, is_table, read_table
 from finetune.data.table.columns import find_column
 from finetune.data.table.guess import guess_columns
 from finetune.errors import DataError
 from finetune.text import printable, quoted
 
-_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
-"""endings of tables that are looked for in folders, where `.txt` is more often a text about the data"""
 _USUAL = ("_classes.csv",)
 
 
@@ -25,28 +25,42 @@ class OpenTable:
 
     table: Table
     files: ImageFiles
+    beside: bool = False
+    """whether a folder was named, and the table found in it"""
+
+    def describe(self, layout: Layout | None) -> Layout | None:
+        """Return a description with the name of a table that was found."""
+        return replace(layout, remark=self.table.path.name) if self.beside and layout else layout
 
 
 def open_table(
-    path: str | Path, columns: Columns, image_folder: str | Path | None = None
+    path: str | Path,
+    columns: Columns,
+    image_folder: str | Path | None = None,
+    folders: FolderOptions = ANYHOW,
 ) -> OpenTable | None:
-    """Open a table, or those in the folders of splits; None where a path is neither.
+    """Open a table, those in the folders of splits, or the one beside images; None where there is none.
 
     Args:
-        path: the table, or a folder with folders of splits.
+        path: the table, or a folder.
         columns: what was said of its columns, and its encoding.
         image_folder: the folder that its images are in; None for its own.
+        folders: how a folder is to be read; where that is said, no table in it is looked for.
 
     Raises:
-        DataError: it cannot be read, or tables do not fit each other.
+        DataError: it cannot be read, tables do not fit each other, or there are several.
     """
     if is_table(path):
         files = ImageFiles(table_root(path, image_folder))
         return OpenTable(read_table(path, files=files, encoding=columns.encoding), files)
     root = Path(path).expanduser().absolute()
-    found = _split_tables(root) if root.is_dir() else {}
-    if not found:
+    if not root.is_dir() or folders != ANYHOW:
         return None
+    found = _split_tables(root)
+    if not found:
+        beside = table_beside(root)
+        opened = None if beside is None else open_table(beside, columns, image_folder)
+        return opened and replace(opened, beside=True)
     return OpenTable(_joined(root, found, columns), ImageFiles(root))
 
 
@@ -76,7 +90,7 @@ def _only_table(folder: Path) -> str | None:
     """
     with os.scandir(folder) as entries:
         files = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-    tables = sorted(name for name in files if Path(name).suffix.lower() in _SUFFIXES)
+    tables = sorted(name for name in files if Path(name).suffix.lower() in TABLE_ENDINGS)
     if not tables or not any(Path(name).suffix.lower() in SUFFIXES for name in files):
         return None
     if any(find_images(folder, below).images for below in list_folders(folder)):
