@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from finetune.choices import DeviceName, Split
+from finetune.choices import DeviceName, ExportFormat, ExportPrecision, Split
 from finetune.cli.completion import (
     complete_architectures,
     complete_architectures_and_keys,
@@ -235,4 +235,27 @@ DataToRead = Annotated[
 ConfigToWrite = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="The config to write.  [default: NAME.yaml]"),
+]
+
+# export
+Format = Annotated[
+    ExportFormat,
+    typer.Option(
+        "--format",
+        help="onnx (runs anywhere, preprocessing inside), torch (a .pt2 program), or timm (a state dict).",
+    ),
+]
+ExportedFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Where to write it.  [default: in RUN]", show_default=False
+    ),
+]
+FilePrecision = Annotated[ExportPrecision, typer.Option("--precision", help="What an ONNX file computes in.")]
+WithFeatures = Annotated[bool, typer.Option("--features", help="Let the file return features as well.")]
+MostLoss = Annotated[
+    float,
+    typer.Option(
+        "--most-loss", min=0, max=100, help="Points of accuracy on the validation images that int8 may lose."
+    ),
 ]

@@ -1,4 +1,4 @@
-"""Commands that use a finished run: evaluate and predict."""
+"""Commands that use a finished run: evaluate, predict and export."""
 
 import json
 from collections.abc import Sequence
@@ -13,18 +13,24 @@ from finetune.cli.options import (
     AsJson,
     DataToScore,
     Device,
+    ExportedFile,
+    FilePrecision,
+    Format,
     IgnoreErrors,
     Images,
     LeastCertainty,
     MetadataOfImages,
+    MostLoss,
     PredictionsFile,
     Quiet,
     RunDirectory,
     SplitToScore,
     TestTimeAugmentation,
     TopK,
+    WithFeatures,
 )
 from finetune.errors import ConfigError
+from finetune.machine.cache import shown_size
 from finetune.machine.files import write_file
 from finetune.notes import Note
 from finetune.text import counted
@@ -114,3 +120,33 @@ def check_predictions_file(path: Path | None, *, inputs: Sequence[Path]) -> None
     if any(path.resolve() == one.resolve() for one in inputs):
         raise ConfigError(f"--output {path}: this file is read; name another one.")
     check_output_path("--output", path)
+
+
+@app.command()
+def export(
+    run: RunDirectory,
+    format: Format = "onnx",
+    output: ExportedFile = None,
+    precision: FilePrecision = "float32",
+    features: WithFeatures = False,
+    most_loss: MostLoss = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's model as a file that runs without finetune."""
+    with reported_errors():
+        check_output_path("--output", output)
+        from finetune.commands.export.export import ExportOptions
+        from finetune.commands.export.export import export as story
+
+        display = display_for(as_json)
+        options = ExportOptions(format, output, precision, features, most_loss)
+        exported = story(run, options, display)
+        if as_json:
+            print_result(json.dumps(exported.to_dict()))
+            return
+        display.say(f"file    {exported.file}, {shown_size(exported.file.stat().st_size)}")
+        display.say(f"check   {exported.parity}")
+        if exported.accuracy is not None:
+            pairs = ", ".join(f"{name} {value:.2%}" for name, value in exported.accuracy.items())
+            display.say(f"right   of the validation images: {pairs}")
+        display.say(f"card    {exported.card}")

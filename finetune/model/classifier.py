@@ -75,12 +75,17 @@ class ImageClassifier(nn.Module):
         """
         return self.head.pooled(self._backbone_features(images).float())
 
-    def _backbone_features(self, images: Tensor) -> Tensor:
-        if images.ndim == 2:  # they are features already
-            return images
+    def normalised(self, images: Tensor) -> Tensor:
+        """Turn images (N, 3, H, W), uint8 or float in 0–255, into what the backbone was trained on."""
         normalised = (images.to(torch.float32) / 255 - self.mean) / self.std
         if self.spec.memory_format == "channels_last":
             normalised = normalised.contiguous(memory_format=torch.channels_last)
+        return normalised
+
+    def _backbone_features(self, images: Tensor) -> Tensor:
+        if images.ndim == 2:  # they are features already
+            return images
+        normalised = self.normalised(images)
         in_bfloat16 = self.spec.precision == "bfloat16"
         trains_on_cpu = images.device.type == "cpu" and self.training and not self.only_head_learns
         with (

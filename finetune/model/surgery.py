@@ -75,7 +75,7 @@ class Tokens(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Turn patches (N, D, h, w) into tokens (N, 1 + h·w, D)."""
         tokens = patches.flatten(2).permute(0, 2, 1)
-        class_token = self.class_token.expand(len(tokens), -1, -1)
+        class_token = self.class_token.expand(tokens.shape[0], -1, -1)
         embedded: Tensor = self.dropout(torch.cat([class_token, tokens], dim=1) + self.pos_embedding)
         return embedded
 

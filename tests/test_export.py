@@ -1,0 +1,274 @@
+"""Exported files: they answer as `predict` does, say what they are, and are not left where they do not."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import run_finetune, write_small_config
+from PIL import Image
+from several import draw_several
+from test_recipe import SEPARATED
+
+from finetune.commands.export import export as story
+from finetune.commands.export import pictures
+from finetune.runs.trained_model import load_trained
+
+DOCS = Path(__file__).parents[1] / "docs" / "export.md"
+
+
+def export(run, *arguments):
+    result = run_finetune("export", run, "--json", *arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def predicted(run, *images):
+    """Return the probability of each class of images, by `predict`."""
+    result = run_finetune("predict", run, *images, "--json", "--top-k", 99)
+    assert result.exit_code == 0, result.output
+    answers = json.loads(result.stdout)
+    return [{one["class"]: one["probability"] for one in answer["predictions"]} for answer in answers]
+
+
+def pixels_of(path):
+    return np.asarray(Image.open(path).convert("RGB"))[None]
+
+
+@pytest.fixture(scope="module")
+def onnx_file(small_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("onnx")
+    return folder / "small.onnx", export(small_run, "-o", folder / "small.onnx")
+
+
+def test_the_file_says_how_it_compares(onnx_file):
+    path, document = onnx_file
+    assert document["file"] == str(path)
+    assert document["bytes"] == path.stat().st_size
+    assert document["largest_difference"] < 1e-4
+    assert (document["other_classes"], document["pictures"]) == (0, 3 * 6)  # its six validation images
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 48), (2, 77, 31), (7, 32, 200), (3, 300, 200)])
+def test_images_of_any_size_in_batches_of_any_size(onnx_file, small_run, shape):
+    session = onnxruntime.InferenceSession(onnx_file[0])
+    (entry,) = session.get_inputs()
+    assert (entry.name, entry.type, entry.shape) == ("images", "tensor(uint8)", ["N", "H", "W", 3])
+    images = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    (found,) = session.run(["probabilities"], {"images": images})
+    trained = story.in_float32(load_trained(small_run, torch.device("cpu")))
+    batch = torch.stack([trained.transform(Image.fromarray(one)) for one in images])
+    with torch.inference_mode():
+        expected = trained.probabilities(trained.answer(batch)[0]).numpy()
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_client_of_the_documentation_answers_as_predict_without_torch(onnx_file, small_run, tmp_path):
+    (client,) = re.findall(r"```python\n(import json, sys.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    assert "torch" not in client
+    assert len(client.strip().splitlines()) <= 20
+    random = np.random.default_rng(1)
+    noise = random.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    photo = Image.fromarray(noise).resize((640, 480), Image.Resampling.BICUBIC)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    photo.save(tmp_path / "big.jpg", quality=90)  # drafted: the network sees 32 pixels
+    photo.save(tmp_path / "turned.jpg", exif=turned)
+    clear = photo.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    clear.save(tmp_path / "clear.png")
+    files = [tmp_path / name for name in ("big.jpg", "turned.jpg", "clear.png")]
+    (tmp_path / "client.py").write_text(client)
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        str(tmp_path / "client.py"),
+        str(onnx_file[0]),
+        *map(str, files),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not re.search(r"\| +(torch|finetune)$", done.stderr, flags=re.MULTILINE)
+    for line, probabilities in zip(done.stdout.splitlines(), predicted(small_run, *files), strict=True):
+        _, name, probability = line.rsplit(" ", 2)
+        assert name == max(probabilities, key=probabilities.get)
+        assert float(probability) == pytest.approx(probabilities[name], abs=2e-4)
+
+
+def test_the_file_says_what_it_is(onnx_file, small_run):
+    about = onnxruntime.InferenceSession(onnx_file[0]).get_modelmeta().custom_metadata_map
+    assert json.loads(about["class_names"]) == ["cat", "dog", "owl"]
+    assert json.loads(about["thresholds"]) is None
+    assert json.loads(about["metadata"]) == []
+    assert (
+        json.loads(about["decode"])["draft"]
+        == load_trained(small_run, torch.device("cpu")).transform.shrink_to
+    )
+    assert "finetune_version" in about
+
+
+def test_a_card_lies_beside_it(onnx_file, small_run):
+    card = (onnx_file[0].parent / "model_card.md").read_text()
+    report = json.loads((small_run / "report.json").read_text())
+    for part in (
+        "3 classes: cat, dog, owl",
+        f"| val | {report['val']['accuracy']:.2%} |",
+        "shufflenet_v2_x0_5",
+        "probabilities differ by at most",
+        (small_run / "config.yaml").read_text().rstrip(),
+    ):
+        assert part in card
+
+
+def test_a_program_of_torchs_own_answers_the_same(small_run, images, tmp_path):
+    document = export(small_run, "--format", "torch", "-o", tmp_path / "small.pt2")
+    assert document["largest_difference"] < 1e-6
+    extra = {"class_names": ""}
+    program = torch.export.load(tmp_path / "small.pt2", extra_files=extra).module()
+    assert json.loads(extra["class_names"]) == ["cat", "dog", "owl"]
+    path = images / "cat" / "cat00.png"
+    found = program(torch.from_numpy(pixels_of(path).copy()))[0]
+    expected = predicted(small_run, path)[0]
+    assert found.tolist() == pytest.approx([expected[name] for name in ("cat", "dog", "owl")], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def timm_run(images, tmp_path_factory):
+    pytest.importorskip("timm")
+    folder = tmp_path_factory.mktemp("timm")
+    config = write_small_config(folder, images)
+    keys = ("model.arch=timm:test_efficientnet", "model.weights=none", "stages.unfrozen.epochs=1")
+    result = run_finetune("train", config, *keys, "--run-dir", folder / "run")
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
+def test_timm_takes_the_state_dict_by_the_lines_of_the_card(timm_run, images, tmp_path):
+    export(timm_run, "--format", "timm", "-o", tmp_path / "net.safetensors")
+    (use,) = re.findall(r"```python\n(.*?)```", (tmp_path / "model_card.md").read_text(), flags=re.DOTALL)
+    space = {}
+    exec(use.replace('"net.safetensors"', repr(str(tmp_path / "net.safetensors"))), space)
+    trained = story.in_float32(load_trained(timm_run, torch.device("cpu")))
+    path = images / "dog" / "dog03.png"
+    batch = trained.transform(Image.open(path).convert("RGB"))[None]
+    with torch.inference_mode():
+        logits = space["model"].eval()(trained.model.normalised(batch)) / trained.temperature
+    expected = predicted(timm_run, path)[0]
+    assert logits.softmax(1)[0].tolist() == pytest.approx(
+        [expected[name] for name in trained.class_names], abs=1e-5
+    )
+
+
+@pytest.fixture(scope="module")
+def several_run(tmp_path_factory):
+    """Return a run whose images may have several classes, and have metadata."""
+    folder = tmp_path_factory.mktemp("several")
+    table = draw_several(folder / "photos")
+    lines = table.read_text().splitlines()
+    rows = [f"{line},{'abc'[n % 3]},{n / 7 if n % 5 else ''}" for n, line in enumerate(lines[1:])]
+    table.write_text("\n".join([f"{lines[0]},camera,age", *rows]) + "\n")
+    config = write_small_config(folder, table)
+    keys = (SEPARATED, "data.columns.metadata={camera: category, age: number}")
+    result = run_finetune("train", config, *keys, "--run-dir", folder / "run")
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
+def test_metadata_and_thresholds_are_in_the_program(several_run, tmp_path):
+    document = export(several_run, "--format", "torch", "-o", tmp_path / "several.pt2")
+    assert (document["other_classes"], document["largest_difference"] < 1e-6) == (0, True)
+
+
+@pytest.mark.slow
+def test_metadata_are_inputs_of_the_onnx_file(several_run, tmp_path):
+    document = export(several_run, "-o", tmp_path / "several.onnx", "--features")
+    assert document["largest_difference"] < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "several.onnx")
+    kinds = {one.name: one.type for one in session.get_inputs()}
+    assert kinds == {
+        "images": "tensor(uint8)",
+        "metadata.camera": "tensor(int64)",
+        "metadata.age": "tensor(float)",
+    }
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["metadata"])[0]["categories"] == ["a", "b", "c"]
+    assert len(json.loads(about["thresholds"])) == 3
+    features = session.get_outputs()[1]
+    assert (features.name, features.shape[0]) == ("features", "N")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_smaller_files_are_smaller_and_nearly_as_good(small_run, onnx_file, tmp_path, precision):
+    """Of six validation images one is 17 points, and a network of 32 pixels bears int8 badly."""
+    arguments = ("--precision", precision, "--most-loss", 34)
+    document = export(small_run, "-o", tmp_path / "small.onnx", *arguments)
+    assert document["bytes"] < 0.7 * onnx_file[1]["bytes"]
+    if precision == "int8":
+        assert document["accuracy"]["float32"] == 1.0
+        assert document["accuracy"]["int8"] >= 0.6
+
+
+# What is refused
+
+
+def test_a_file_that_answers_otherwise_is_not_left(small_run, tmp_path, monkeypatch):
+    monkeypatch.setitem(story.LARGEST, "float32", -1.0)
+    result = run_finetune("export", small_run, "--format", "torch", "-o", tmp_path / "small.pt2")
+    assert result.exit_code == 7
+    assert "the file answers otherwise than the model" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_that_loses_too_much_is_not_left(small_run, tmp_path, monkeypatch):
+    def ruined(source, target, examples):
+        target.write_bytes(source.read_bytes())
+
+    accuracies = iter([0.9, 0.5])
+    monkeypatch.setattr(story, "write_onnx", lambda program, path, **_: path.write_bytes(b"x"))
+    monkeypatch.setattr(story, "quantize_onnx", ruined)
+    monkeypatch.setattr(story, "OnnxModel", lambda path: type("Model", (), {"probabilities": None}))
+    monkeypatch.setattr(story, "_accuracy", lambda *_: next(accuracies))
+    result = run_finetune("export", small_run, "--precision", "int8", "-o", tmp_path / "small.onnx")
+    assert result.exit_code == 7
+    assert "int8 has 50.00% of the validation images right, float32 90.00%" in result.stderr
+    assert "--most-loss 40 would accept it" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--format", "timm"), 2, "shufflenet_v2_x0_5 is a network of torchvision's"),
+        (("--format", "torch", "--precision", "int8"), 2, "--precision is for --format onnx"),
+        (("--format", "timm", "--features"), 2, "--features is for --format onnx"),
+        (("--format", "torch", "-o", "nowhere/small.pt2"), 2, "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_said_at_once(small_run, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    result = run_finetune("export", small_run, *arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 2
+
+
+def test_what_is_not_installed_is_named_with_how_to_install_it(small_run, monkeypatch):
+    found = story.require_onnx.__globals__["importlib"].util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "onnxscript" else found(name)
+    )
+    result = run_finetune("export", small_run)
+    assert result.exit_code == 2
+    assert 'needs onnxscript.\nInstall it: pip install "finetune-vision[onnx]"' in result.stderr
+
+
+def test_without_the_runs_images_drawn_ones_are_compared(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "run_samples", lambda trained: (None, ()))
+    document = export(small_run, "--format", "torch", "-o", tmp_path / "small.pt2")
+    assert document["pictures"] == 3
