@@ -17,7 +17,19 @@ from finetune.machine.signals import StopSignals
 from finetune.version import VERSION
 
 COMMANDS = (
-    *("train", "lr-find", "evaluate", "predict", "groups", "check", "rank", "auto", "labels", "curve"),
+    *(
+        "train",
+        "lr-find",
+        "evaluate",
+        "predict",
+        "groups",
+        "check",
+        "rank",
+        "auto",
+        "labels",
+        "curve",
+        "export",
+    ),
     *("models", "optimizers", "init", "schema", "cache"),
 )
 
