@@ -258,6 +258,7 @@ CLAIMS = {
     "disk",
     "field_tables",
     "fuzz_config",
+    "fuzz_tables",
     "oldest",
     "sample_mutants",
     "payload",

@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from finetune.errors import DataError
@@ -10,8 +12,10 @@ from finetune.text import counted, printable
 Record = tuple[int, list[str]]
 """the line that a record begins on, and its cells"""
 
-_SEPARATORS = (",", ";", "\t", "|")
+SEPARATORS = (",", ";", "\t", "|")
 _MOST_COLUMNS = 10_000
+_LOOKED_AT = 50
+"""lines by which the separator is told"""
 
 
 def read_delimited(path: Path, text: str, separator: str | None = None) -> list[Record]:
@@ -25,8 +29,9 @@ def read_delimited(path: Path, text: str, separator: str | None = None) -> list[
     Raises:
         DataError: it is no table, for instance because of a quote that is not closed.
     """
-    first = first_line(text)
-    separator = separator or find_separator(first)
+    lines = first_lines(text)
+    first = lines[0] if lines else ""
+    separator = separator or find_separator(lines)
     if first.count(separator) >= _MOST_COLUMNS:
         raise DataError(
             f"{printable(str(path))} has {counted(first.count(separator) + 1, 'column')}, more than "
@@ -35,8 +40,9 @@ def read_delimited(path: Path, text: str, separator: str | None = None) -> list[
     # Where column names have blanks before them (`image, label`), cells have them too, and they are no part
     # of a name; elsewhere a name may begin with one.
     spaced = f"{separator} " in first
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(lines, delimiter=separator, skipinitialspace=spaced, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=spaced, strict=True
+    )
     records, line = [], 1
     try:
         for cells in reader:
@@ -48,22 +54,33 @@ def read_delimited(path: Path, text: str, separator: str | None = None) -> list[
     return records
 
 
-def first_line(text: str) -> str:
-    """Return the first line of a text that is not empty."""
-    stripped = text.lstrip("\r\n")
-    return stripped.splitlines()[0] if stripped else ""
+def first_lines(text: str) -> list[str]:
+    """Return the first lines of a text that are not empty."""
+    lines = (line.rstrip("\r\n") for line in io.StringIO(text, newline=None))
+    return list(islice(filter(None, lines), _LOOKED_AT))
 
 
-def find_separator(line: str) -> str:
-    """Return the separator that cuts a line into the most cells; of equals the first."""
-    return max(_SEPARATORS, key=lambda separator: len(_cut(line, separator)))
+def find_separator(lines: Sequence[str]) -> str:
+    """Return the separator that cuts the first lines of a table into records of as many cells each.
+
+    Of several the one that cuts the first into the most; of equals the first.
+    """
+
+    def score(separator: str) -> tuple[float, int]:
+        widths = [len(cells) for cells in cut_lines(lines, separator)] or [1]
+        return sum(width == widths[0] > 1 for width in widths) / len(widths), widths[0]
+
+    return max(SEPARATORS, key=score)
 
 
-def _cut(line: str, separator: str) -> list[str]:
+def cut_lines(lines: Sequence[str], separator: str) -> list[list[str]]:
+    """Return the cells of the records in some lines, whatever is wrong with them."""
+    records: list[list[str]] = []
     try:
-        return next(csv.reader([line], delimiter=separator))
-    except csv.Error:  # a cell that is longer than any; the whole text says where
-        return line.split(separator)
+        records.extend(csv.reader((f"{line}\n" for line in lines), delimiter=separator))
+    except csv.Error:  # a cell that is longer than any; reading the whole says where
+        records.append(lines[0].split(separator))
+    return records
 
 
 def _explain(error: csv.Error) -> str:

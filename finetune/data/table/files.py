@@ -148,12 +148,14 @@ class ImageFiles:
         """Return the files whose names end an address: behind `-`, `_`, or another mark that is no letter."""
         if not re.search(r"[/\\?]", cell):
             return []
-        last = re.split(r"[/\\?=]", unquote(cell.strip()))[-1]
-        plain = _UPLOADED.fullmatch(last)
-        for whole in (last, plain[1] if plain else ""):
+        lasts = [
+            re.split(r"[/\\?=]", text)[-1] for text in dict.fromkeys((cell.strip(), unquote(cell.strip())))
+        ]
+        plain = [match[1] for match in map(_UPLOADED.fullmatch, lasts) if match]
+        for whole in (*lasts, *plain):
             if found := self._tree.get(whole):
                 return found
-        ends = (last[mark.end() :] for mark in re.finditer(r"[^A-Za-z0-9]", last))
+        ends = (last[mark.end() :] for last in lasts for mark in re.finditer(r"[^A-Za-z0-9]", last))
         return sorted({name for end in ends for name in self._tree.get(end, [])})
 
     def _all(self) -> Iterable[str]:

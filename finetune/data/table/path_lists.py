@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median_low
 
-from finetune.data.table.delimited import Record, find_separator, read_delimited
+from finetune.data.table.delimited import SEPARATORS, Record, cut_lines, find_separator, read_delimited
 from finetune.errors import DataError
 from finetune.text import printable, shortened
 
@@ -33,16 +34,37 @@ def read_path_list(path: Path, text: str, tests: Sequence[NamesFile]) -> list[Re
     """
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     sample = [line.strip() for _, line in lines[1 : _LOOKED_AT + 1]] or [lines[0][1].strip()]
-    separator = find_separator(sample[0])
-    if len({line.count(separator) for line in sample}) == 1 and sample[0].count(separator):
+    cut: Cut | None = None
+    for names_file in tests:
+        if separator := _separator_beside_files(sample, names_file):
+            return read_delimited(path, text, separator)
+        cut = cut or _find_cut(sample, names_file)
+    cut = cut or _at_blanks(sample)
+    if cut is None and median_low(map(len, cut_lines(sample, separator := find_separator(sample)))) > 1:
         return read_delimited(path, text, separator)
-    cut = next(filter(None, (_find_cut(sample, names_file) for names_file in tests)), _at_blanks(sample))
     if cut is None:
         raise DataError(
             f"{printable(str(path))} is no list of images: line {lines[-1][0]} is "
             f"{printable(shortened(lines[-1][1]))!r}; expected `path label` on each line, or a .csv file."
         )
     return [(number, cut(line.strip())) for number, line in lines]
+
+
+def _separator_beside_files(sample: list[str], names_file: NamesFile) -> str | None:
+    """Return the separator that leaves the names of files in one of several columns, if one does."""
+    shares = {separator: _share_of_files(sample, separator, names_file) for separator in SEPARATORS}
+    best = max(SEPARATORS, key=shares.__getitem__)
+    return best if shares[best] >= 0.5 else None
+
+
+def _share_of_files(sample: list[str], separator: str, names_file: NamesFile) -> float:
+    """Return the share of records with the name of a file in the column that has most of them (0–1)."""
+    records = cut_lines(sample, separator)
+    width = median_low(map(len, records))
+    if width < 2:
+        return 0
+    rows = [record for record in records if len(record) == width]
+    return max(sum(map(names_file, column)) for column in zip(*rows, strict=True)) / len(records)
 
 
 def _find_cut(sample: list[str], names_file: NamesFile) -> Cut | None:

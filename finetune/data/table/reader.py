@@ -22,6 +22,7 @@ from finetune.errors import DataError
 from finetune.text import counted, printable, quoted, shortened, where_paths_begin
 
 _LISTED = 20
+_LOOKED_AT = 20  # rows by which column names are told
 _LONGEST = 300  # characters of a fault
 
 
@@ -167,19 +168,27 @@ def _of_json(found: JsonRows, encoding: str, unit: Literal["entry", "line"]) -> 
 
 
 def has_header(records: Sequence[Record], names_file: Callable[[str], bool], *, expected: bool) -> bool:
-    """Tell whether the first record holds column names: none does that names a file.
+    """Tell whether the first record holds column names: not if it names a file where the others do.
 
     Args:
         records: the cells of each line.
         names_file: tells whether some text is the name of an image.
         expected: the answer where nothing names a file.
     """
-    first = records[0][1]
-    if has_usual_name(first):
-        return True
-    if any(map(names_file, first)):
+    first, body = records[0][1], [cells for _, cells in records[1:]]
+    again = {cells[n] for cells in body for n in range(min(len(first), len(cells))) if cells[n] == first[n]}
+    if not any(map(looks_like_image, first)) and has_usual_name(set(first) - again):
+        return True  # even if a file is called `image.png`; a name does not stand below itself
+    below = {n: _name_files(body[:_LOOKED_AT], n, names_file) for n in range(len(first))}
+    if any(names_file(first[n]) for n in below if below[n] or not body):
         return False
-    return expected or any(map(names_file, records[min(1, len(records) - 1)][1]))
+    return expected or any(below.values())
+
+
+def _name_files(rows: Sequence[Sequence[str]], position: int, names_file: Callable[[str], bool]) -> bool:
+    """Tell whether half of the cells of a column or more name files."""
+    cells = [row[position] for row in rows if position < len(row)]
+    return bool(cells) and 2 * sum(map(names_file, cells)) >= len(cells)
 
 
 def _with_header(path: Path, records: Sequence[Record], encoding: str, headed: bool) -> Table:
