@@ -195,7 +195,7 @@ def test_a_table_is_matched_with_the_classes_of_a_model(tmp_path):
     with pytest.raises(DataError, match="the labels there are 'cat', 'owl', 'dog', the model knows 'x'"):
         match_classes(path, ["x"], columns=NAMES)
     with pytest.raises(DataError, match="is no table: the model gives an image several classes, and folders"):
-        match_classes(tmp_path, ["cat", "dog"], columns=NAMES)
+        match_classes(draw_images(tmp_path / "folders"), ["cat", "dog"], columns=NAMES)
 
 
 def test_batches_hold_0_and_1_for_each_class(tmp_path):
