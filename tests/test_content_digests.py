@@ -2,12 +2,13 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
+from finetune.data.image_files import digest_file
 from finetune.data.quality import content_digests
 from finetune.data.quality.content_digests import ContentDigests
-from finetune.data.quality.fingerprint import digest_file
 
 NAMES = ["a.png", "b.png"]
 
@@ -27,7 +28,7 @@ def read(monkeypatch):
     names = []
 
     def watched(path):
-        names.append(path.name)
+        names.append(Path(path).name)
         return digest_file(path)
 
     monkeypatch.setattr(content_digests, "digest_file", watched)

@@ -8,8 +8,8 @@ from conftest import draw_images, run_finetune, write_small_config
 from several import draw_several
 
 from finetune.config.load import load_config
+from finetune.data.image_files import digest_file
 from finetune.data.indexing.corrections import COLUMNS, correct, read_decisions
-from finetune.data.quality.fingerprint import digest_file
 from finetune.errors import DataError
 from finetune.experiment.read_data import read_data, read_index
 

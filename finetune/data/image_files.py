@@ -4,6 +4,7 @@ A path may go on behind an archive as it does behind a folder: `photos.zip/ants/
 image, or asks when it has changed, asks here.
 """
 
+import hashlib
 import io
 import os
 import re
@@ -81,6 +82,16 @@ def file_status(path: str | Path) -> FileStatus:
     members, name = found
     status, size = os.stat(members.path), members.size(name)
     return FileStatus(size, status.st_mtime_ns, status.st_ctime_ns, True)
+
+
+def digest_file(path: str | Path) -> str:
+    """Return the BLAKE2b digest of a file's content, 128 bits in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open_file(path) as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def file_exists(path: str | Path) -> bool:

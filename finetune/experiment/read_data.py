@@ -12,6 +12,7 @@ from finetune.data.indexing.hold_out import group_shares
 from finetune.data.quality.scan import check_images
 from finetune.data.split import Fold
 from finetune.experiment.data_options import folder_options, table_columns
+from finetune.machine.collection import no_collection
 from finetune.notes import Note, as_warnings
 from finetune.progress import NewBar, no_bar
 from finetune.text import counted, printable
@@ -35,7 +36,7 @@ def read_data(config: Config, new_bar: NewBar = no_bar) -> ImageData:
         DataError: no images of classes, or some that cannot be read.
     """
     data, limits, index = config.data, image_limits(config), read_index(config)
-    with new_bar("checking images", len(index.samples)) as bar:
+    with new_bar("checking images", len(index.samples)) as bar, no_collection():
         index = check_images(
             index,
             limits,
@@ -77,6 +78,7 @@ def image_limits(config: Config) -> ImageLimits:
     return ImageLimits(data.max_pixels, data.sixteen_bit, parse_colour(data.background))
 
 
+@no_collection()
 def read_index(config: Config) -> ImageIndex:
     """Index the images that the config names, and split them; open none."""
     data = config.data

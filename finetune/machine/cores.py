@@ -1,15 +1,18 @@
 """The processor's cores: how many may be used, and a function over many items in threads."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _MOST_THREADS = 8
-_IN_FLIGHT = 64  # items handed to the threads at a time, so that Ctrl-C does not wait for a long queue
+_TOGETHER = 16  # items that a thread is handed at a time: a small file takes less time than handing it over
+_AHEAD = 4  # portions that wait for each thread, so that a slow item holds up no other
 
 
 def usable_cores() -> int:
@@ -19,10 +22,21 @@ def usable_cores() -> int:
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
     """Return each item with what the function makes of it, in order."""
-    executor = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
+    threads, stopped = min(_MOST_THREADS, os.cpu_count() or 1), Event()
+    executor = ThreadPoolExecutor(threads)
+    waiting: deque[Future[list[tuple[Item, Result]]]] = deque()
+
+    def portion(start: int) -> list[tuple[Item, Result]]:
+        # Ctrl-C waits for the item at hand, and not for the rest of the portion.
+        return [(item, function(item)) for item in items[start : start + _TOGETHER] if not stopped.is_set()]
+
     try:
-        for start in range(0, len(items), _IN_FLIGHT):
-            some = items[start : start + _IN_FLIGHT]
-            yield from zip(some, executor.map(function, some), strict=True)
+        for start in range(0, len(items), _TOGETHER):
+            waiting.append(executor.submit(portion, start))
+            if len(waiting) > threads * _AHEAD:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
     finally:
+        stopped.set()
         executor.shutdown(wait=True, cancel_futures=True)

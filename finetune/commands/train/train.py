@@ -31,6 +31,7 @@ from finetune.errors import Stopped
 from finetune.experiment.build import Experiment, early_stopping, plan_groups
 from finetune.experiment.features import feature_notes
 from finetune.experiment.read_data import resolved_monitor
+from finetune.machine.collection import no_collection
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note, as_warnings
 from finetune.runs import STARTED, STATUS, Run, create_run, find_run, resume_run
@@ -161,7 +162,7 @@ def fingerprint(
     index: ImageIndex, known: Mapping[str, Fingerprint], display: Display
 ) -> dict[str, Fingerprint]:
     """Take the fingerprint of every image, and warn of those that are copies."""
-    with display.bar("fingerprints of images", len(index.samples)) as bar:
+    with display.bar("fingerprints of images", len(index.samples)) as bar, no_collection():
         files = take_fingerprints(index, known, bar.advance_to)
     display.show(as_warnings(warnings_of_copies(index, files)))
     return files

@@ -114,7 +114,7 @@ def convert_image(image: Image.Image, limits: ImageLimits, *, name: str) -> Imag
             raise ImageError(name, str(error)) from error
 
 
-def inspect_image(path: Path, limits: ImageLimits) -> ImageInfo:
+def inspect_image(path: str | Path, limits: ImageLimits) -> ImageInfo:
     """Decode a file completely, as `read_image` will, and return only what is known of it.
 
     JPEGs are decoded at an eighth of their size, which still reads every byte and is much faster.
@@ -143,7 +143,7 @@ def is_animated(image: Image.Image) -> bool:
 
 
 @contextmanager
-def opened(path: Path, limits: ImageLimits) -> Iterator[Image.Image]:
+def opened(path: str | Path, limits: ImageLimits) -> Iterator[Image.Image]:
     """Open a file, check its header, and turn every complaint about it into an ImageError."""
     name = os.fspath(path)
     try:

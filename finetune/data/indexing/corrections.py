@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from finetune.data.image_files import digest_file
 from finetune.data.index import Corrections, ImageIndex, Sample
 from finetune.data.indexing.image_names import DROP, KEEP, ImageNames, check_classes, named_column
-from finetune.data.quality.fingerprint import digest_file
 from finetune.data.table import read_table
 from finetune.task import LABEL_JOINT
 from finetune.text import printable, quoted, unprotect_cell

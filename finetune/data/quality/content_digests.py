@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from finetune.data.image_files import file_status
-from finetune.data.quality.fingerprint import digest_file
+from finetune.data.image_files import digest_file, file_status
 from finetune.machine.cache import DIGESTS, cache_folder, read_cached_object, write_cached
 from finetune.machine.cores import in_threads
 
@@ -38,20 +37,29 @@ class ContentDigests:
     def __init__(self, root: Path) -> None:
         """Read what is remembered of the files below a folder."""
         key = hashlib.blake2b(os.fsencode("1\0" + os.path.realpath(root)), digest_size=16).hexdigest()
-        self._root, self._file = root, cache_folder() / DIGESTS / f"{key}.json"
+        self._root, self._folder = root, str(root)
+        self._file = cache_folder() / DIGESTS / f"{key}.json"
         self._known, self._changed = read_cached_object(self._file), False
 
     def take(self, names: Sequence[str]) -> list[Content | None]:
         """Return what each file holds; None for one that cannot be read."""
-        taken = [content for _, content in in_threads(self._take, names)]
-        for name, content in zip(names, taken, strict=True):
-            if content is not None and content.settled and self._recalled(name) != content:
-                self._known[name] = [*content.stamp, content.digest]
-                self._changed = True
+        taken = [content for _, content in in_threads(self.look, names)]
+        self.save()
+        return taken
+
+    def look(self, name: str) -> Content | None:
+        """Return what a file holds; None if it cannot be read, or changes meanwhile."""
+        content = self._take(name)
+        if content is not None and content.settled and self._recalled(name) != content:
+            self._known[name] = [*content.stamp, content.digest]
+            self._changed = True
+        return content
+
+    def save(self) -> None:
+        """Remember what was seen."""
         if self._changed:
             write_cached(self._file, json.dumps(self._known).encode())
             self._changed = False
-        return taken
 
     def still(self, name: str, content: Content) -> bool:
         """Tell whether a file holds what it did, and has in between."""
@@ -61,7 +69,7 @@ class ContentDigests:
         return content.settled or _look(path) == content.digest
 
     def _take(self, name: str) -> Content | None:
-        path = self._root / name
+        path = os.path.join(self._folder, name)
         stamp, known = _stamp(path), self._recalled(name)
         if stamp is None:
             return None
@@ -78,14 +86,14 @@ class ContentDigests:
         return None
 
 
-def _look(path: Path) -> str | None:
+def _look(path: str | Path) -> str | None:
     try:
         return digest_file(path)
     except OSError:
         return None
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: str | Path) -> tuple[int, int, int] | None:
     try:
         status = file_status(path)
     except OSError:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from finetune.data.image_files import file_status
-from finetune.data.quality.fingerprint import Fingerprint, digest_file
+from finetune.data.quality.content_digests import ContentDigests
+from finetune.data.quality.fingerprint import Fingerprint
 
 
 def find_copies(root: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -15,9 +16,11 @@ def find_copies(root: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
     Only files of the same size are read, so that this costs next to nothing for photos. Files that cannot be
     read, or that have gone, are passed over.
     """
-    groups = []
-    for same_size in _groups(names, lambda name: _size(root / name)):
-        groups += _groups(same_size, lambda name: _digest(root / name))
+    same_size = _groups(names, lambda name: _size(os.path.join(root, name)))
+    alike = [name for group in same_size for name in group]
+    contents = dict(zip(alike, ContentDigests(root).take(alike), strict=True))
+    digests = {name: content.digest for name, content in contents.items() if content is not None}
+    groups = [copies for group in same_size for copies in _groups(group, digests.get)]
     return sorted(groups, key=lambda group: os.fsencode(group[0]))
 
 
@@ -36,15 +39,8 @@ def _groups(names: Iterable[str], key: Callable[[str], Hashable]) -> list[tuple[
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def _size(path: Path) -> int | None:
+def _size(path: str) -> int | None:
     try:
         return file_status(path).size or None  # empty files are no copies of an image
-    except OSError:
-        return None
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return digest_file(path)
     except OSError:
         return None

@@ -1,6 +1,6 @@
 """What the files of a data set hold, in a few bytes each, to notice what has changed since."""
 
-import hashlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from typing import NamedTuple
 from finetune.data.image_files import file_status, open_file
 from finetune.data.images import file_reason
 from finetune.data.index import ImageIndex
+from finetune.data.quality.content_digests import ContentDigests
 from finetune.errors import DataError
 from finetune.machine.cores import in_threads
 from finetune.text import printable
@@ -28,7 +29,7 @@ def take_fingerprints(
 ) -> dict[str, Fingerprint]:
     """Return the fingerprint of every image; a built-in data set has none.
 
-    Files with the size and time of a known one are not read again.
+    Files with the size and time of a known one are not read again, nor those whose digests are remembered.
 
     Args:
         index: the data set.
@@ -41,31 +42,26 @@ def take_fingerprints(
     root = index.root
     if root is None:
         return {}
-    names = [sample.name for sample in index.samples]
+    names, digests = [sample.name for sample in index.samples], ContentDigests(root)
     taken: dict[str, Fingerprint] = {}
-    for name, fingerprint in in_threads(lambda name: _take(root / name, name, known.get(name)), names):
+    for name, fingerprint in in_threads(lambda name: _take(root, name, known.get(name), digests), names):
         taken[name] = fingerprint
         progress(len(taken))
+    digests.save()
     return taken
 
 
-def digest_file(path: Path) -> str:
-    """Return the BLAKE2b digest of a file's content, 128 bits in hexadecimal.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with open_file(path) as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def _take(path: Path, name: str, known: Fingerprint | None) -> Fingerprint:
+def _take(root: Path, name: str, known: Fingerprint | None, digests: ContentDigests) -> Fingerprint:
     try:
-        status = file_status(path)
-        if known is not None and known[:2] == (status.size, status.modified):
-            return known
-        digest = digest_file(path)
+        if known is not None:
+            status = file_status(os.path.join(root, name))
+            if known[:2] == (status.size, status.modified):
+                return known
+        content = digests.look(name)
+        if content is None:
+            with open_file(os.path.join(root, name)):
+                raise OSError("it was written to")
     except OSError as error:
         reason = file_reason(error)
         raise DataError(f"{printable(name)}: {reason}; it has changed since the scan.") from None
-    return Fingerprint(status.size, status.modified, digest)
+    return Fingerprint(*content.stamp[:2], content.digest)

@@ -1,5 +1,6 @@
 """Decode every image once before training, so that a bad one is found now and not in the third epoch."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -74,10 +75,10 @@ def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, Imag
     """Return what is known of each sample or the reason against it, read in threads."""
     root = index.root
     assert root is not None
-    memory = ScanMemory(root, limits)
+    memory, folder = ScanMemory(root, limits), str(root)
 
     def look(sample: Sample) -> ImageInfo | str:
-        path = root / sample.name
+        path = os.path.join(folder, sample.name)  # a Path takes as long as to ask for its time
         known = memory.recall(sample.name, path)
         if known is not None:
             return known

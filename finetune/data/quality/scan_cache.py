@@ -28,14 +28,14 @@ class ScanMemory:
         self._known: dict[str, list[Any]] = read_cached_object(self._file)
         self._changed = False
 
-    def recall(self, name: str, path: Path) -> ImageInfo | None:
+    def recall(self, name: str, path: str | Path) -> ImageInfo | None:
         """Return what is known of a file if it has not changed."""
         match self._known.get(name):
             case [int(), int(), int(width), int(height), bool(animated)] as row if row[:2] == _stamp(path):
                 return ImageInfo(width, height, animated)
         return None
 
-    def remember(self, name: str, path: Path, info: ImageInfo) -> None:
+    def remember(self, name: str, path: str | Path, info: ImageInfo) -> None:
         """Note a good file."""
         stamp = _stamp(path)
         if stamp is not None:
@@ -48,7 +48,7 @@ class ScanMemory:
             write_cached(self._file, json.dumps(self._known).encode())
 
 
-def _stamp(path: Path) -> list[int] | None:
+def _stamp(path: str | Path) -> list[int] | None:
     try:
         status = file_status(path)
     except OSError:
