@@ -50,9 +50,10 @@ class DataConfig(Section):
 
     path: Text
     """Folder with one sub-folder of images per class, or with `train/` and `val/` that hold such
-    folders; a table of images and labels that ends in `.csv`, `.tsv`, `.txt`, `.json`, `.jsonl` or
-    `.parquet`; or `builtin:digits`, a small data set that comes with the package, or `builtin:turned-digits`,
-    a table of them with a column `site`. Relative to the current directory. See docs/data.md."""
+    folders; a `.zip` or uncompressed `.tar` archive of one; a table of images and labels that ends in `.csv`,
+    `.tsv`, `.txt`, `.json`, `.jsonl` or `.parquet`; or `builtin:digits`, a small data set that comes with the
+    package, or `builtin:turned-digits`, a table of them with a column `site`. Relative to the current
+    directory. See docs/data.md."""
 
     columns: ColumnsConfig = ColumnsConfig()
     """The columns of a table, where `data.path` is one."""
