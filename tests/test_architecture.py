@@ -282,6 +282,7 @@ TESTED_IN = {
     "data/quality/finding.py": "test_check.py",
     "experiment/backbone_score.py": "test_rank.py",
     "experiment/build.py": "test_train.py",
+    "data/indexing/shards.py": "test_parquet_members.py",
     "experiment/data_options.py": "test_init.py",
     "experiment/features.py": "test_feature_views.py",
     "experiment/model.py": "test_trained_model.py",

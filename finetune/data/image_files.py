@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 from finetune.choices import ARCHIVE_SUFFIXES
 from finetune.data.archives.members import Entry, MemberTable
+from finetune.data.archives.parquet_members import ParquetMembers
 from finetune.data.archives.tar_members import read_tar
 from finetune.data.archives.zip_members import read_zip
 from finetune.errors import DataError
 from finetune.text import printable
 
-_IN_ARCHIVE = re.compile(r"\.(?:zip|tar)(?=[/\\]|$)", re.IGNORECASE)
+_IN_ARCHIVE = re.compile(r"\.(?:(?:zip|tar)(?=[/\\]|$)|parquet(?=[/\\]))", re.IGNORECASE)
 _OPEN_ARCHIVES = 16  # whose directories a process keeps
 
 
@@ -161,7 +162,12 @@ def _in_archive(path: str | Path) -> tuple[MemberTable, str] | None:
 def _members(archive: str, size: int, modified: int) -> MemberTable:
     """Read the directory of an archive, once in each process for as long as it does not change."""
     path = Path(archive)
-    return read_zip(path) if path.suffix.lower() == ".zip" else read_tar(path)
+    match path.suffix.lower():
+        case ".zip":
+            return read_zip(path)
+        case ".parquet":
+            return ParquetMembers(path)
+    return read_tar(path)
 
 
 def _unlistable(folder: Path, error: OSError) -> DataError:

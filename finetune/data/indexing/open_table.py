@@ -9,6 +9,7 @@ from finetune.choices import SPLITS, SUFFIXES, Split, split_of
 from finetune.data.data_layout import ANYHOW, FolderOptions, Layout
 from finetune.data.indexing.class_folders import existing_folder
 from finetune.data.indexing.find_images import find_images, list_folders
+from finetune.data.indexing.shards import find_shards
 from finetune.data.indexing.table_beside import TABLE_ENDINGS, table_beside
 from finetune.data.table import Columns, ImageFiles, Table, image_names, is_table, read_table
 from finetune.data.table.columns import find_column
@@ -56,7 +57,7 @@ def open_table(
     root = Path(path).expanduser().absolute()
     if not root.is_dir() or folders != ANYHOW:
         return None
-    found = _split_tables(root)
+    found = _split_tables(root) or find_shards(root)
     if not found:
         beside = table_beside(root)
         opened = None if beside is None else open_table(beside, columns, image_folder)
@@ -138,13 +139,17 @@ def _joined(root: Path, tables: dict[str, Split], columns: Columns) -> Table:
 
 
 def _part(root: Path, name: str, split: Split, columns: Columns) -> Table:
-    """Return the table of one split: images relative to the root, and a last column for the split."""
+    """Return the table of one split: images relative to the root, and a column for the split."""
     path = root / name
     files = ImageFiles(path.parent)
     table = read_table(path, files=files, encoding=columns.encoding)
     known = guess_columns(table, files, columns, ("image",)).columns
     position = find_column(table, "image", known, required=True)
-    images = [f"{path.parent.name}/{image}" for image in image_names(table, files, known)]
+    below = path.parent.relative_to(root)
+    images = [(below / image).as_posix() for image in image_names(table, files, known)]
+    if find_column(table, "split", columns, required=False) is not None:
+        rows = [_replaced(row, position, image) for row, image in zip(table.rows, images, strict=True)]
+        return replace(table, rows=tuple(rows))
     rows = [(*_replaced(row, position, image), split) for row, image in zip(table.rows, images, strict=True)]
     return replace(table, header=(*table.header, "split"), rows=tuple(rows))
 

@@ -125,10 +125,10 @@ def _exists(path: Path) -> bool:
 
 
 def _from_parquet(path: Path) -> Table:
-    header, rows = read_parquet(path)
-    numbers = [number for number, row in enumerate(rows, start=1) if any(row)]
-    kept = tuple(rows[number - 1] for number in numbers)
-    return Table(path, header, kept, tuple(numbers), unit="row", encoding=None)
+    found = read_parquet(path)
+    numbers = [number for number, row in enumerate(found.rows, start=1) if any(row)]
+    kept = tuple(found.rows[number - 1] for number in numbers)
+    return Table(path, found.header, kept, tuple(numbers), unit="row", encoding=None, lists=found.lists)
 
 
 def _from_text(path: Path, text: str, encoding: str, files: ImageFiles) -> Table:
