@@ -33,6 +33,7 @@ Features = Literal["auto", "live", "cached"]
 """Whether a head is trained on features that are computed anew for each epoch, or once for each view."""
 BatchNorm = Literal["auto", "still", "train"]
 """What batch normalisation does in a stage; `auto` decides by whether the backbone is pretrained."""
+RunOrder = Literal["when", "accuracy", "map", "loss", "time", "name"]
 ExportFormat = Literal["onnx", "torch", "timm"]
 ExportPrecision = Literal["float32", "float16", "int8"]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]

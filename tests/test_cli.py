@@ -30,7 +30,7 @@ COMMANDS = (
         "curve",
         "export",
     ),
-    *("models", "optimizers", "init", "schema", "cache"),
+    *("models", "optimizers", "init", "schema", "cache", "runs", "compare"),
 )
 
 

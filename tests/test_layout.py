@@ -82,6 +82,8 @@ def commands(images, small_run, tmp_path_factory):
         "check that skips": ("check", faulty, "data.on_bad_image=skip", "data.max_bad_fraction=0.1"),
         "evaluate": ("evaluate", small_run),
         "predict": ("predict", small_run, image, images),
+        "runs": ("runs", small_run.parent),
+        "compare": ("compare", small_run, small_run),
         "models": ("models",),
         "optimizers": ("optimizers",),
     }
@@ -89,7 +91,7 @@ def commands(images, small_run, tmp_path_factory):
 
 NAMES = [
     *("train", "lr-find", "groups", "check", "check with faults", "check that skips"),
-    *("evaluate", "predict", "models", "optimizers"),
+    *("evaluate", "predict", "runs", "compare", "models", "optimizers"),
 ]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from finetune.choices import DeviceName, ExportFormat, ExportPrecision, Split
+from finetune.choices import DeviceName, ExportFormat, ExportPrecision, RunOrder, Split
 from finetune.cli.completion import (
     complete_architectures,
     complete_architectures_and_keys,
@@ -258,4 +258,20 @@ MostLoss = Annotated[
     typer.Option(
         "--most-loss", min=0, max=100, help="Points of accuracy on the validation images that int8 may lose."
     ),
+]
+
+# runs, compare
+RunsFolder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder of runs, which may lie deeper.", show_default=True)
+]
+SortRuns = Annotated[RunOrder, typer.Option("--sort", help="Newest, best or shortest first.")]
+FilterRuns = Annotated[
+    str | None,
+    typer.Option("--filter", metavar="TEXT", help="Only runs whose name, architecture or data hold it."),
+]
+StateOfRuns = Annotated[
+    str | None, typer.Option("--state", metavar="STATE", help="Only runs of a state, such as done or failed.")
+]
+RunsToCompare = Annotated[
+    list[Path], typer.Argument(metavar="RUN RUN…", help="Finished runs; each is compared with the first.")
 ]

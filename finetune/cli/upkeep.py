@@ -1,9 +1,20 @@
-"""Commands about what finetune keeps on a machine."""
+"""Commands about what finetune keeps on a machine: its cache, and the runs."""
 
 import json
+from pathlib import Path
 
 from finetune.cli.app import app, display_for, print_result, reported_errors
-from finetune.cli.options import AsJson, ClearCache, TrimCache
+from finetune.cli.options import (
+    AsJson,
+    ClearCache,
+    Device,
+    FilterRuns,
+    RunsFolder,
+    RunsToCompare,
+    SortRuns,
+    StateOfRuns,
+    TrimCache,
+)
 from finetune.errors import ConfigError
 
 
@@ -34,3 +45,40 @@ def cache(
             print_result(json.dumps(report.to_dict()))
         else:
             story.show_cache(report, display_for(False), changed=clear or trim is not None)
+
+
+@app.command()
+def runs(
+    folder: RunsFolder = Path("runs"),
+    sort: SortRuns = "when",
+    filter: FilterRuns = None,
+    state: StateOfRuns = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs: how they stand, and what came of them."""
+    with reported_errors():
+        from finetune.commands import runs as story
+
+        found = story.list_runs(folder, order=sort, pattern=filter, state=state)
+        if as_json:
+            print_result(story.to_json(found))
+        else:
+            story.show_runs(found, folder, display_for(False))
+
+
+@app.command()
+def compare(
+    runs: RunsToCompare,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Say what differs between runs, and whether one is better by more than chance."""
+    with reported_errors():
+        from finetune.commands import compare as story
+
+        display = display_for(as_json)
+        compared = story.compare_runs(runs, device=device, display=display)
+        if as_json:
+            print_result(json.dumps(compared.to_dict()))
+        else:
+            story.show_comparison(compared, display)

@@ -109,11 +109,20 @@ def check_config(before: Config, now: Config) -> list[str]:
     """
     if before.stages == now.stages[: len(before.stages)]:
         now = now.model_copy(update={"stages": before.stages})
-    old, new = (dict(_flat(one.model_dump(mode="json"))) for one in (before, now))
     return [
-        f"{key}: {_shown(old, key)}, now {_shown(new, key)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(_FREE)
+        f"{key}: {old}, now {new}"
+        for key, old, new in different_keys(before, now)
+        if not key.startswith(_FREE)
+    ]
+
+
+def different_keys(one: Config, other: Config) -> list[tuple[str, str, str]]:
+    """Return every key in which two configs differ, with both values as they are shown."""
+    ours, theirs = (dict(_flat(config.model_dump(mode="json"))) for config in (one, other))
+    return [
+        (key, _shown(ours, key), _shown(theirs, key))
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
     ]
 
 

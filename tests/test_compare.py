@@ -1,0 +1,97 @@
+"""What differs between runs, and which images one alone has right."""
+
+import json
+import shutil
+
+import pytest
+from conftest import rewrite, run_finetune, write_small_config
+
+from finetune.runs.digests import write_covered
+
+
+@pytest.fixture(scope="module")
+def pair(small_run, images, tmp_path_factory):
+    """Return a run and one of another schedule, which is too short to learn anything."""
+    folder = tmp_path_factory.mktemp("pair")
+    keys = ("stages.frozen.lr=1e-6", "stages.unfrozen.lr=1e-6", "stages.unfrozen.epochs=1")
+    result = run_finetune("train", write_small_config(folder, images), *keys, "--run-dir", folder / "other")
+    assert result.exit_code == 0, result.output
+    return small_run, folder / "other"
+
+
+def compared(*runs):
+    result = run_finetune("compare", *runs, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_configs_are_compared_key_by_key(pair):
+    (other,) = compared(*pair)["compared"]
+    keys = {row["key"]: (row["first"], row["this"]) for row in other["config"]}
+    assert keys["stages.1.epochs"] == ("2", "1")
+    assert keys["stages.0.lr"] == ("0.01", "1e-06")
+    assert set(keys) == {"stages.0.lr", "stages.1.lr", "stages.1.epochs"}
+    assert other["data"] == []
+
+
+def test_images_are_compared_one_by_one(pair):
+    document = compared(*pair)
+    (other,) = document["compared"]
+    paired = other["paired"]
+    good, bad = (run["accuracy"] for run in document["runs"])
+    assert paired["images"] == 6
+    assert paired["difference"] == pytest.approx(bad - good)
+    assert paired["first_only"] == len(other["first_right"]) > 0
+    assert all(name.endswith(".png") for name in other["first_right"])
+    assert document["runs"][0]["history"][0]["stage"] == "frozen"
+
+
+def test_a_run_beside_itself_differs_by_nothing(pair):
+    (other,) = compared(pair[0], pair[0])["compared"]
+    assert (other["config"], other["data"], other["first_right"]) == ([], [], [])
+    assert (other["paired"]["difference"], other["paired"]["p_value"]) == (0, 1)
+
+
+def test_each_of_several_is_compared_with_the_first(pair):
+    document = compared(pair[0], pair[1], pair[0])
+    assert len(document["runs"]) == 3
+    assert [other["run_dir"] for other in document["compared"]] == [str(pair[1]), str(pair[0])]
+
+
+def test_it_is_shown(pair, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = run_finetune("compare", *pair)
+    assert result.exit_code == 0, result.output
+    assert "other beside run" in result.stdout
+    assert "their images are the same" in result.stdout
+    assert "of 6 images that both validate on" in result.stdout
+    assert "right in run alone: " in result.stdout
+
+
+def test_other_images_are_counted(pair, tmp_path):
+    changed = shutil.copytree(pair[0], tmp_path / "changed")
+    lines = (changed / "split.csv").read_text().splitlines()
+    row = next(n for n, line in enumerate(lines) if ",val," in line)
+    lines[row] = lines[row].replace(",val,", ",train,")
+    write_covered(changed, {"split.csv": ("\n".join(lines) + "\n").encode()})
+    (other,) = compared(pair[0], changed)["compared"]
+    assert other["data"] == ["images that are in another split: 1"]
+    assert other["paired"]["images"] == 5
+
+
+def test_other_classes_are_no_common_ground(pair, tmp_path):
+    changed = shutil.copytree(pair[0], tmp_path / "changed")
+    rewrite(changed, "classes.json", lambda names: names.__setitem__(0, "lion"))
+    rewrite(changed, "model.json", lambda model: model["class_names"].__setitem__(0, "lion"))
+    split = (changed / "split.csv").read_text()
+    write_covered(changed, {"split.csv": split.replace(",cat", ",lion").encode()})
+    (other,) = compared(pair[0], changed)["compared"]
+    assert other["paired"] is None
+    assert other["why_not"] == "their classes differ"
+    assert "classes that only this one has: 'lion'" in other["data"]
+
+
+@pytest.mark.parametrize("runs", [1, 0])
+def test_one_run_is_not_compared(pair, runs):
+    result = run_finetune("compare", *pair[:runs])
+    assert result.exit_code == 2
