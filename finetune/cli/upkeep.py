@@ -72,7 +72,7 @@ def compare(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Say what differs between runs, and whether one is better by more than chance."""
+    """Say what differs between runs, and whether it is chance."""
     with reported_errors():
         from finetune.commands import compare as story
 
