@@ -58,7 +58,22 @@ class Source:
     """Where the backbone is."""
 
 
-class FeatureViews:
+class _OwnSampler:
+    """A loader that chooses its epoch itself, as the sampler of a loader of images does."""
+
+    _start = (0, 0, 0)  # stage, epoch, first batch
+
+    @property
+    def sampler(self) -> Self:
+        """What chooses the epoch: the loader itself."""
+        return self
+
+    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch that the next pass goes through, and with which batch it begins."""
+        self._start = stage, epoch, first_batch
+
+
+class FeatureViews(_OwnSampler):
     """Loads the features of training images in batches, computed when a view is shown for the first time.
 
     An epoch shows the view of its number; where there are fewer views than epochs they come again in turn. An
@@ -75,20 +90,10 @@ class FeatureViews:
         self._features: dict[int, Tensor] = {}  # (n, D) by view
         self._known: dict[int, Tensor] = {}  # (n,) bool by view
         self._first_epoch: list[tuple[Tensor, ...]] = []
-        self._start = (0, 0, 0)
-
-    @property
-    def sampler(self) -> Self:
-        """What chooses the epoch: the loader itself."""
-        return self
 
     def keys(self, stage: int, epoch: int) -> Sequence[Key]:
         """Return the images of an epoch, in its order."""
         return self._source.order.keys(stage, epoch)
-
-    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
-        """Choose the epoch that the next pass goes through, and with which batch it begins."""
-        self._start = stage, epoch, first_batch
 
     def __len__(self) -> int:
         """Count the batches of an epoch; a last one that is not full is left out."""
@@ -176,7 +181,7 @@ class FeatureViews:
         return view in self._known and bool(self._known[view][[key.position for key in keys]].all())
 
 
-class FirstEpoch:
+class FirstEpoch(_OwnSampler):
     """Loads the features of what a first epoch shows, and shows them again in the order of later epochs.
 
     A search for a rate goes through the first batches many times. Its first epoch is that of the training;
@@ -199,16 +204,6 @@ class FirstEpoch:
         self._rows: dict[int, int] = {}
         for row, position in enumerate(positions):
             self._rows.setdefault(position, row)
-        self._start = (0, 0, 0)
-
-    @property
-    def sampler(self) -> Self:
-        """What chooses the epoch: the loader itself."""
-        return self
-
-    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
-        """Choose the epoch that the next pass goes through, and with which batch it begins."""
-        self._start = stage, epoch, first_batch
 
     def __len__(self) -> int:
         """Count the batches of the first epoch; a last one that is not full is left out."""
@@ -226,7 +221,7 @@ class FirstEpoch:
             yield tuple(part[chosen] for part in self._features)
 
 
-class FixedView:
+class FixedView(_OwnSampler):
     """Loads features that are there in batches, in the order in which each epoch shows the images."""
 
     def __init__(self, order: Order, parts: tuple[Tensor, ...], *, batch_size: int) -> None:
@@ -238,16 +233,6 @@ class FixedView:
             batch_size: of a training batch.
         """
         self._order, self._parts, self._batch_size = order, parts, batch_size
-        self._start = (0, 0, 0)
-
-    @property
-    def sampler(self) -> Self:
-        """What chooses the epoch: the loader itself."""
-        return self
-
-    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
-        """Choose the epoch that the next pass goes through, and with which batch it begins."""
-        self._start = stage, epoch, first_batch
 
     def __len__(self) -> int:
         """Count the batches of an epoch; a last one that is not full is left out."""
