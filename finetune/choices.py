@@ -118,6 +118,9 @@ AUTO_ENCODING = "auto"
 ARCHIVE_SUFFIXES = (".zip", ".tar")
 """Endings, in lower case, of archives that are read in place."""
 
+PACKED_SUFFIXES = (".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+"""Endings, in lower case, of archives that have to be unpacked first, which is said."""
+
 SPLIT_NAMES: Mapping[str, Split] = {
     **dict.fromkeys(("train", "training", "train_set", "training_set"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "val_set", "validation_set"), "val"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.choices import ARCHIVE_SUFFIXES, TABLE_SUFFIXES
+from finetune.choices import ARCHIVE_SUFFIXES, PACKED_SUFFIXES, TABLE_SUFFIXES
 from finetune.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not have
@@ -19,7 +19,7 @@ _CONFIG_LENGTH = 100_000  # characters of a JSON file in which a config names it
 
 def is_data(path: Path) -> bool:
     """Tell whether a path is a folder, archive or table of images rather than a config file."""
-    if path.is_dir() or (path.suffix.lower() in ARCHIVE_SUFFIXES and path.is_file()):
+    if path.is_dir() or (path.suffix.lower() in ARCHIVE_SUFFIXES + PACKED_SUFFIXES and path.is_file()):
         return True
     if path.suffix.lower() not in TABLE_SUFFIXES:
         return False  # without what reads tables, for which errors of a config do not wait

@@ -100,7 +100,7 @@ def survey_folder(folder: Path, options: FolderOptions) -> Survey:
     Raises:
         DataError: it does not look like a data set of at least two classes.
     """
-    root = data_folder(folder)
+    root = data_folder(folder, options)
     found = find_parts(root, "auto", options)
     if options == ANYHOW and not found.parts[0].counts:
         options = FolderOptions(label_pattern=propose_pattern(found.parts[0].found.images))

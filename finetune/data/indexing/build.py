@@ -134,7 +134,7 @@ def _index_without_table(
 ) -> ImageIndex:
     if str(path).startswith(_BUILTIN):
         return _warn_of_folder_keys(_index_builtin(str(path), val), folders)
-    return _join(find_parts(data_folder(path), val, folders), case_variants, folders)
+    return _join(find_parts(data_folder(path, folders), val, folders), case_variants, folders)
 
 
 def _builtin_table() -> Table:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune.choices import ARCHIVE_SUFFIXES, SPLITS, TABLE_SUFFIXES, Split
+from finetune.choices import ARCHIVE_SUFFIXES, SPLITS, TABLE_SUFFIXES, Split, split_of
 from finetune.data.archives.refusal import refuse_packed
 from finetune.data.data_layout import ANYHOW, FolderOptions
 from finetune.data.image_files import file_exists, is_archive, is_folder, list_entries
@@ -45,18 +45,22 @@ def existing_folder(path: str | Path) -> Path:
     )
 
 
-def data_folder(path: str | Path) -> Path:
+def data_folder(path: str | Path, options: FolderOptions = ANYHOW) -> Path:
     """Return the absolute path of a folder that is a data set.
 
-    Of an archive that is the folder alone in it, if there is one: what was packed was called something.
+    Of an archive that is the folder alone in it, if there is one and it is not that of a split: what was
+    packed was called something. Where it is said what folders are, no further one is gone into.
 
     Raises:
         DataError: there is none.
     """
     root = existing_folder(path)
     if is_archive(path):
-        while (inner := _alone(root)) is not None:
+        said = options.layout.values() if isinstance(options.layout, Mapping) else ()
+        while (inner := _alone(root)) is not None and inner not in said and split_of(inner) is None:
             root /= inner
+            if options.layout != "auto":
+                break
     return root
 
 
@@ -140,7 +144,7 @@ def check_not_empty(part: Part) -> None:
         )
     if not part.counts and images:
         raise DataError(
-            f"no class folders in {part}: {counted(len(images), 'image')} lie directly in it; "
+            f"no class folders in {part}: {_lie(len(images))} directly in it; "
             f"put the images of each class into a folder of its own.{_proposal(part)}"
         )
     if not any(part.counts.values()):
@@ -154,6 +158,10 @@ def check_not_empty(part: Part) -> None:
             f"class folders of {part} without an image: {quoted(empty)}; "
             "add images, or remove what is no class."
         )
+
+
+def _lie(number: int) -> str:
+    return "1 image lies" if number == 1 else f"{number:,} images lie"
 
 
 def _proposal(part: Part) -> str:

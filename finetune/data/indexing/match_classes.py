@@ -102,7 +102,7 @@ def _present(columns: Columns, header: Sequence[str]) -> Columns:
 def _match_folder(
     path: str | Path, class_names: Sequence[str], split: Split, options: FolderOptions
 ) -> MatchedIndex:
-    root = data_folder(path)
+    root = data_folder(path, options)
     folder = find_evaluated_folder(root, class_names, split, options)
     if set(class_names) & set(list_folders(root / folder)):
         options = ANYHOW

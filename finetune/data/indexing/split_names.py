@@ -9,6 +9,7 @@ from finetune.errors import DataError
 from finetune.text import quoted
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # of `seg_train`, `train2017`, `trainImages`
+_SET = re.compile(r"[-_ ]?set(?![a-z])", re.IGNORECASE)  # which one of the names may have, and others not
 
 
 def splits_by_name(names: Sequence[str]) -> dict[str, Split]:
@@ -66,11 +67,13 @@ def _splits_with_affixes(names: Sequence[str]) -> dict[str, Split]:
 
 def _cut(name: str) -> list[tuple[str, Split, str]]:
     """Return what stands before and after each word of a split in a name, in any case and spelling."""
-    return [
-        (_plain(name[: word.start()]), split, _plain(name[word.end() :]))
-        for word in _WORD.finditer(name)
-        if (split := split_of(word[0])) is not None
-    ]
+    found = []
+    for word in _WORD.finditer(name):
+        if (split := split_of(word[0])) is not None:
+            rest = name[word.end() :]
+            rest = rest[end.end() :] if (end := _SET.match(rest)) else rest
+            found.append((_plain(name[: word.start()]), split, _plain(rest)))
+    return found
 
 
 def _plain(text: str) -> str:
