@@ -1,8 +1,10 @@
 """Names from files and folders are data: made harmless here before anybody reads them."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from os.path import expanduser, isabs
+from pathlib import Path
 
 _SHOWN = 8  # names in a message
 
@@ -24,6 +26,19 @@ def printable(text: str, *, keep: str = "") -> str:
 def shortened(text: str, most: int = 120) -> str:
     """Return a text of somebody else's for a message: at most that many characters, cut with `…`."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def without_long_words(text: str, most: int = 400) -> str:
+    """Cut every word of a message that is longer than any that people write; of paths both ends are left."""
+    return re.sub(rf"\S{{{most + 1},}}", lambda word: f"{word[0][: most - 80]}…{word[0][-40:]}", text)
+
+
+def expanded(path: str | PathLike[str]) -> Path:
+    """Return a path with the home directory in place of `~`; `~nosuchuser` stays as it is.
+
+    `Path.expanduser` would raise for such a user, before anybody could say that there is no such file.
+    """
+    return Path(expanduser(path))
 
 
 def where_paths_begin(path: str | PathLike[str]) -> str:

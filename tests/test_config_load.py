@@ -606,3 +606,101 @@ KEYS = st.sampled_from(
 def test_any_override_is_a_config_or_a_config_error(overrides: list[str]):
     found = outcome(PETS, *overrides)
     assert isinstance(found, Config) or found.startswith(("argument ", "pets.yaml:"))
+
+
+# Values that are numbers and make no training, and keys and files that are no config
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("data.val=1e-300", "data.val: expected a fraction from 0.001 to 0.999, got 1e-300"),
+        ("data.val=0.9999999", "data.val: expected a fraction from 0.001 to 0.999"),
+        ("data.workers=1024", "data.workers: expected auto or a whole number from 0 to 256, got 1024"),
+        ("data.balance_beta=0.9999999999999999", "data.balance_beta: expected a number of at most 0.999999"),
+        ("stages.0.lr=5e-324", "a rate must lie between 1e-12 and 1e+30"),
+        ("stages.0.lr=1e300", "a rate must lie between 1e-12 and 1e+30"),
+        ("stages.0.lr=1e39", "a rate must lie between 1e-12 and 1e+30"),
+        ("stages.0.lr=slice(1e-300, 1)", "a rate must lie between 1e-12 and 1e+30"),
+        ("stages.0.lr=slice(auto/1e300, auto)", "divides by 1e+300; at most 1e+09 makes sense"),
+        (
+            "optimizer={momentum: 0.9999999999999999}",
+            "optimizer.momentum: expected a number of at most 0.9999",
+        ),
+        ("optimizer={beta2: 0.9999999999999999}", "optimizer.beta2: expected a number of at most 0.999999"),
+        ("optimizer={eps: 5e-324}", "optimizer.eps: expected a number of at least 1e-20, got 5e-324"),
+        ("optimizer={clip_norm: 1e-300}", "optimizer.clip_norm: expected at least 1e-06, got 1e-300"),
+        ("optimizer={clip_norm: 1e300}", "optimizer.clip_norm: expected a number of at most 1e+09"),
+        ("one_cycle={div: 1e308}", "one_cycle.div: expected a number of at most 1e+06, got 1e308"),
+        ("one_cycle={div_final: 1e308}", "one_cycle.div_final: expected a number of at most 1e+20"),
+        (
+            "one_cycle={moms: [0.9, 0.99999999, 0.9]}",
+            "one_cycle.moms[1]: expected a number of at most 0.9999",
+        ),
+        ("slice={divisor: 1e308}", "slice.divisor: expected a number of at most 1e+06, got 1e308"),
+        ("loss={label_smoothing: 0.9999999}", "label_smoothing: expected a number of at most 0.5"),
+        ("model.head={dropout: 0.9999999999999999}", "model.head.dropout: expected at most 0.95, got 0.9999"),
+        ("model.head={dropout: [0.5, 0.99]}", "model.head.dropout: expected at most 0.95"),
+        ("model.head={metadata_dropout: 0.99}", "metadata_dropout: expected a number of at most 0.95"),
+        ("ema=0.9999999999999999", "ema: expected a number of at most 0.999999"),
+        ("early_stopping={patience: 2, min_delta: 2}", "no epoch gains that much of a score from 0 to 1"),
+        ("early_stopping={min_delta: 101, metric: val_loss}", "min_delta: expected a number of at most 100"),
+        ("lr_finder={start: 20}", "lr_finder.end: 10 is not ten times lr_finder.start, which is 20"),
+        ("lr_finder={end: 1e-7}", "lr_finder.end: 1e-07 is not ten times lr_finder.start, which is 1e-07"),
+        ("lr_finder={end: 1e308}", "lr_finder.end: expected a number of at most 1e+06, got 1e308"),
+        ("lr_finder={start: 5e-324}", "lr_finder.start: expected a number of at least 1e-12"),
+        ("lr_finder={stop: 1e308}", "lr_finder.stop: expected a number of at most 1e+12"),
+        ("optimizer={name: adadelta, decay: decoupled, weight_decay: 0.2}", "would take 20% of all weights"),
+        ("optimizer={name: adam, decay: l2, weight_decay: 2}", "2 makes the decay all that moves weights"),
+    ],
+)
+def test_a_number_that_makes_no_training_is_refused(line: str, message: str):
+    with pytest.raises(ConfigError) as error:
+        parse_config("data: {path: x}\n", "pets.yaml", [line])
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "momentum", "lion", "adamw"])
+def test_a_decay_that_is_stronger_than_all_learning_is_refused(name: str):
+    stages = "stages=[{name: a, train: all, epochs: 1, lr: 1}]"
+    with pytest.raises(ConfigError, match=r"10 at the rate 1 of stage a would take 1000% of all weights"):
+        parse_config("data: {path: x}\n", "p.yaml", [stages, f"optimizer={{name: {name}, weight_decay: 10}}"])
+    parse_config("data: {path: x}\n", "p.yaml", [stages, f"optimizer={{name: {name}, weight_decay: 0.1}}"])
+
+
+def test_the_default_range_of_rates_fits_a_start_that_is_low_enough():
+    config = parse_config("data: {path: x}\n", "pets.yaml", ["lr_finder.start=1"])
+    assert load_again(config) == config
+
+
+def load_again(config: Config) -> Config:
+    return parse_config(dump_config(config), "again.yaml")
+
+
+def test_a_key_of_thousands_of_parts_is_answered_at_once_and_in_short():
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=r"a key of 16,001 parts; a config is at most 4 deep") as error:
+        parse_config("data: {path: x}\n", "pets.yaml", ["a." * 16_000 + "b=1"])
+    assert time.monotonic() - began < 1
+    assert len(str(error.value)) < 300
+
+
+def test_thousands_of_unknown_keys_are_answered_at_once_and_in_short():
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=r"and 9,881 more mistakes") as error:
+        parse_config("data: {path: x}\n" + "".join(f"key{i}: 1\n" for i in range(9_901)), "pets.yaml")
+    assert time.monotonic() - began < 2
+    assert len(str(error.value).splitlines()) == 21
+    assert all("the keys at the top are seed" in line for line in str(error.value).splitlines()[:20])
+
+
+def test_a_name_with_a_line_break_does_not_break_an_error():
+    text = 'data: {path: x}\nstages: [{name: "a\\nb", train: head, epochs: 1, lr: 1e-3}]\n'
+    for overrides in ([], ["stages.x.lr=1"], ["stages.a\nb.epochs=x"]):
+        with pytest.raises(ConfigError) as error:
+            parse_config(text, "pets.yaml", overrides)
+        assert all(re.match(r"pets\.yaml:2 |argument '", line) for line in str(error.value).splitlines())
+    with pytest.raises(ConfigError) as error:
+        parse_config("data: {path: x}\n", "pets.yaml").find_stage("a\nb", default=0)
+    assert len(str(error.value).splitlines()) == 1

@@ -306,3 +306,14 @@ def test_a_search_on_features_of_the_evaluation_view_is_that_on_images_bit_for_b
     on_features = search()
     monkeypatch.setattr(lr_search, "views_have_features", lambda *_: False)
     assert search() == on_features
+
+
+def test_a_sweep_without_a_single_finite_loss_is_refused(images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    stages = "stages=[{name: a, train: all, epochs: 2, lr: auto}]"
+    how = "lr_finder={start: 1e5, end: 1e6}"
+    for command in (("train", config, "--run-dir", tmp_path / "run"), ("lr-find", config)):
+        result = run_finetune(*command, stages, how)
+        assert result.exit_code == 4, result.output
+        assert "the loss is not finite after the first steps of the range test, at 100000." in result.output
+        assert "Set lr_finder.start lower, or write a rate." in result.output

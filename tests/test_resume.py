@@ -424,6 +424,37 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(damage, uninterrup
     assert result_of(run) == result_of(uninterrupted)
 
 
+def test_a_newest_checkpoint_that_is_gone_is_warned_of(uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    as_if_killed_at(MIDDLE, uninterrupted, run)
+    status = json.loads((run / "status.json").read_text())
+    status |= {"state": "stopped", "resumable": True, "last_checkpoint": MIDDLE.removesuffix(".safetensors")}
+    (run / "status.json").write_text(json.dumps(status))
+    (run / "checkpoints" / MIDDLE).unlink()
+    result = run_finetune("train", "--resume", run)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert (
+        f"warning: the checkpoint {MIDDLE.removesuffix('.safetensors')}, the newest by status.json, is"
+        in said
+    )
+    assert "gone; the one before it is used" in said
+    assert result_of(run) == result_of(uninterrupted)
+
+
+@pytest.mark.parametrize("state", ["NaN", float("nan"), None, "", "Done", ["done"], 1])
+def test_a_state_that_there_is_not_is_no_reason_to_train_on(state, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    before = result_of(run)
+    status = json.loads((run / "status.json").read_text()) | {"state": state}
+    (run / "status.json").write_text(json.dumps(status))
+    result = run_finetune("train", "--resume", run)
+    assert result.exit_code == 5, result.output
+    assert "status.json is damaged or was changed: state cannot be" in result.stderr
+    assert result_of(run) == before
+
+
 def test_if_all_checkpoints_are_damaged_nothing_is_guessed(uninterrupted, tmp_path):
     run = tmp_path / "run"
     as_if_killed_at(MIDDLE, uninterrupted, run)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from finetune.api.model import Model, load
 from finetune.api.terms import python_terms
@@ -14,8 +14,9 @@ from finetune.config.config import Config
 from finetune.config.load import parse_config
 from finetune.data.table.frame import to_frame
 from finetune.metrics.score import Scores, scores_from_dict
-from finetune.runs import CONFIG, REPORT, STATUS, open_run
+from finetune.runs import CONFIG, open_run
 from finetune.runs.recorder import EpochRow, read_history
+from finetune.runs.records import read_report, read_status
 from finetune.text import counted
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -32,7 +33,7 @@ class Run(os.PathLike[str]):
         """
         self._files = open_run(Path(directory))
         with python_terms():
-            self._files.read_json(STATUS)
+            read_status(self._files)
 
     @property
     def directory(self) -> Path:
@@ -42,7 +43,7 @@ class Run(os.PathLike[str]):
     @property
     def status(self) -> str:
         """How it stands or ended: running, done, stopped, failed, diverged or interrupted."""
-        return str(self._files.read_json(STATUS)["state"])
+        return str(read_status(self._files)["state"])
 
     @property
     def config(self) -> Config:
@@ -67,7 +68,7 @@ class Run(os.PathLike[str]):
             RunError: the run is not finished.
         """
         with python_terms():
-            return cast(dict[str, Any], self._files.read_json(REPORT))
+            return read_report(self._files)
 
     @property
     def scores(self) -> dict[Split, Scores]:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import isdir
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import Annotated
@@ -21,7 +22,7 @@ from finetune.errors import (
 from finetune.layout import wrap_text
 from finetune.machine.files import try_writing
 from finetune.machine.signals import heeding_interrupts
-from finetune.text import printable
+from finetune.text import printable, without_long_words
 from finetune.version import VERSION
 
 app = typer.Typer(
@@ -54,7 +55,7 @@ def reported_errors() -> Iterator[None]:
             yield
     except FinetuneError as error:
         wanted = isinstance(error, Stopped | Interrupted)
-        text = printable(str(error), keep="\n")
+        text = without_long_words(printable(str(error), keep="\n"))
         # What stands below the first line is advice, except where each line is a mistake of its own.
         text = text.replace("\n", "\nerror: ") if isinstance(error, InvalidConfigError) else text
         text = text if wanted else f"error: {text}"
@@ -116,8 +117,8 @@ def check_output_path(option: str, path: Path | None) -> None:
     """
     if path is None:
         return
-    if path.is_dir():
+    if isdir(path):
         raise ConfigError(f"{option} {path}: this is a folder; name a file in it.")
-    if not path.parent.is_dir():
+    if not isdir(path.parent):
         raise ConfigError(f"{option} {path}: there is no folder {path.parent}.")
     try_writing(path)

@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import asdict
+from os.path import isdir
 from pathlib import Path
 
 import typer
@@ -72,10 +73,10 @@ def train(
             )
         options = RunOptions(run_dir, resume=resume, force=force, overwrite=overwrite)
         display = display_for(as_json, quiet=quiet)
-        if config.is_dir():  # to tell a run from images takes PyTorch, too
+        if isdir(config):  # to tell a run from images takes PyTorch, too
             announce("train", config, display, as_json=as_json)
         settings, name, options = read_training(config, overrides or [], options)
-        if not config.is_dir():
+        if not isdir(config):
             announce("train", config, display, as_json=as_json)
         display.show(defaults_notes(config))
         from finetune.commands.train import train as story

@@ -5,6 +5,7 @@ Only names and labels are looked at, no image is opened and torch is not loaded,
 
 import shlex
 from collections.abc import Mapping, Sequence
+from os.path import exists, isdir
 from pathlib import Path
 
 from finetune.commands.proposed_architecture import architecture_lines
@@ -39,8 +40,8 @@ def write_config(data: Path, target: Path, overrides: Sequence[str | Override] =
     check_target(target)
     survey = survey_data(data, read_options(data, overrides))
     text = config_text(data, target, survey)
-    with reported_disk_errors(target), target.open("x", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+    with reported_disk_errors(target), target.open("xb") as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
     following = f"next: finetune train {shlex.quote(str(target))}"
     return f"layout  {survey.layout.line()}\nwrote {target} for {survey}; {following}"
 
@@ -52,9 +53,9 @@ def check_target(target: Path) -> None:
         ConfigError: it exists, or its folder does not.
         ResourceError: it cannot be written.
     """
-    if target.exists():
+    if exists(target):
         raise ConfigError(f"{target}: exists already and is left alone; name another file")
-    if not target.parent.is_dir():
+    if not isdir(target.parent):
         raise ConfigError(f"{target}: there is no folder {target.parent}")
     try_writing(target)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from finetune.config.yaml_writer import write_value
 from finetune.packaged_weights import PACKAGES
+from finetune.text import expanded
 
 _RESNET34 = "resnet34-b627a593.pth"  # torchvision's file of the default weights, in torch's cache
 
@@ -31,4 +32,4 @@ def _torch_cache() -> Path:
     """Return where torch keeps weights, by its own rule, without importing it."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
-    return Path(home).expanduser() / "hub" / "checkpoints"
+    return expanded(home) / "hub" / "checkpoints"

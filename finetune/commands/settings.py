@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ _CONFIG_LENGTH = 100_000  # characters of a JSON file in which a config names it
 
 def is_data(path: Path) -> bool:
     """Tell whether a path is a folder, archive or table of images rather than a config file."""
-    if path.is_dir() or (path.suffix.lower() in ARCHIVE_SUFFIXES + PACKED_SUFFIXES and path.is_file()):
+    if isdir(path) or (path.suffix.lower() in ARCHIVE_SUFFIXES + PACKED_SUFFIXES and isfile(path)):
         return True
     if path.suffix.lower() not in TABLE_SUFFIXES:
         return False  # without what reads tables, for which errors of a config do not wait
@@ -40,11 +41,11 @@ def _is_json_config(path: Path) -> bool:
 
 def is_run(path: Path) -> bool:
     """Tell whether a path is a run directory, finished or not."""
-    if not path.is_dir():
+    if not isdir(path):
         return False
     from finetune.runs import STARTED  # torch comes with it, which errors of a config do not wait for
 
-    return (path / STARTED).is_file()
+    return isfile(path / STARTED)
 
 
 def read_settings(path: Path, overrides: "Sequence[str | Override]" = ()) -> "tuple[Config, str]":
@@ -122,7 +123,7 @@ def read_training(
         try:
             return *read_settings(path, overrides), options
         except DataError as error:
-            if not (options.resume and path.is_dir()):
+            if not (options.resume and isdir(path)):
                 raise
             raise RunError(f"{path} is neither a run nor a folder of images to train on: {error}") from None
     if options.run_dir is not None:

@@ -37,6 +37,7 @@ from finetune.config.sections import (
 )
 from finetune.errors import ConfigError, InvalidConfigError
 from finetune.optim.learning_rates import LearningRate
+from finetune.text import printable
 
 WITH_MARKS = "marks"
 """The context of a validation whose caller knows where each value was written, and reports that itself."""
@@ -62,6 +63,34 @@ def _stage_problems(
             text = "mixed images (data.mixup, data.cutmix) are never the same again; leave one of the two out"
             problems.append(((index, key), text))
     return problems
+
+
+_MOST_DECAY = 0.1  # of all weights at one step; 0.001 is much already
+_MUCH_DECAY = 0.1
+_MOST_GAIN = 1.0  # of a score between 0 and 1
+
+
+def _decay_problems(
+    stages: Sequence[StageConfig], optimizer: OptimizerConfig
+) -> list[tuple[tuple[str, ...], str]]:
+    """Find where weight decay would be stronger than all learning."""
+    strength, plain = optimizer.weight_decay, optimizer.name in ("sgd", "momentum", "nesterov")
+    where = ("optimizer", "weight_decay")
+    if optimizer.decay == "l2" and strength > 1:
+        return [(where, f"{strength:g} makes the decay all that moves weights; with decay: l2 at most 1")]
+    if optimizer.decay == "l2" and not plain:
+        return []
+    if strength <= _MUCH_DECAY:  # a rate that is too high for anything diverges, and says so
+        return []
+    for stage in stages:
+        share = strength * stage.lr.last
+        if not stage.lr.auto and share > _MOST_DECAY:
+            text = (
+                f"{strength:g} at the rate {stage.lr} of stage {stage.name} would take {share:.0%} of all "
+                f"weights at each step; lr × weight_decay is at most {_MOST_DECAY:g}, and usually below 0.001"
+            )
+            return [(where, text)]
+    return []
 
 
 def default_stages(optimizer: object) -> tuple[StageConfig, ...]:
@@ -121,7 +150,7 @@ class Config(Section):
     loss: LossConfig = LossConfig()
     """The loss that training lowers."""
 
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    ema: Annotated[float, Field(gt=0, le=0.999999)] | None = None
     """Decay of an exponential moving average of the weights, over about 1 / (1 − ema) steps, fewer in the
     first ones of a stage: 0.99 for stages of hundreds of steps, 0.999 for thousands. The average is what is
     validated and kept, and what the next stage starts from. `null` takes the weights as the last step left
@@ -161,7 +190,9 @@ class Config(Section):
         if name is None:
             return default % len(names)
         if name not in names:
-            raise ConfigError(f"--stage {name}: there is no such stage; the config has {', '.join(names)}.")
+            raise ConfigError(
+                f"--stage {printable(name)}: there is no such stage; the config has {', '.join(names)}."
+            )
         return names.index(name)
 
     @model_validator(mode="wrap")
@@ -181,6 +212,20 @@ class Config(Section):
                 raise
             mistakes = describe(error, cls, read_values(values, "Config"))
             raise InvalidConfigError(in_order(mistakes)) from None
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        problems = _decay_problems(self.stages, self.optimizer)
+        metric = self.early_stopping.metric or self.monitor
+        if metric != "val_loss" and self.early_stopping.min_delta > _MOST_GAIN:
+            where = ("early_stopping", "min_delta")
+            problems.append(
+                (where, f"no epoch gains that much of a score from 0 to 1; at most {_MOST_GAIN:g}")
+            )
+        if problems:
+            text = "; ".join(f"{'.'.join(where)}: {what}" for where, what in problems)
+            raise PydanticCustomError("sections_disagree", "{text}", {"text": text, "problems": problems})
+        return self
 
     @field_validator("loss")
     @classmethod

@@ -8,7 +8,7 @@ from finetune.choices import Augment, Balance, CaseVariants, OnBad, SixteenBit
 from finetune.config.columns import Encoding, LabelColumns, MetadataColumns, Separator
 from finetune.config.folder_values import FoldersOfLayout, LabelPattern
 from finetune.config.sections import Section
-from finetune.config.values import Colour, Count, ImageSize, Share, Text, Validation, Workers
+from finetune.config.values import Colour, Count, ImageSize, Text, Validation, Workers
 
 _LEAST_ALPHA = 0.01  # below, shares are 0 or 1 in all but a few draws, and then not even random
 
@@ -109,7 +109,7 @@ class DataConfig(Section):
     `none` lets every image count the same. Weights go by the effective number of images of a class (Cui et
     al., 2019); see docs/uneven-classes.md."""
 
-    balance_beta: Share = 0.999
+    balance_beta: Annotated[float, Field(ge=0, le=0.999999)] = 0.999
     """β of the effective number (1 − βⁿ) / (1 − β) of n images: towards 1 classes weigh by the inverse of
     their size, towards 0 all images weigh the same."""
 

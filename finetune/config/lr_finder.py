@@ -16,16 +16,17 @@ class LrFinderConfig(Section):
     decide; `knee`, `steepest`, `minimum`, `slide` and `valley` read it from the curve of the range test
     alone, see docs/lr-find.md."""
 
-    start: Annotated[float, Field(gt=0)] = 1e-7
+    start: Annotated[float, Field(ge=1e-12, le=1e5)] = 1e-7
     """First and lowest rate of the range test."""
 
-    end: Annotated[float, Field(gt=0)] = 10.0
-    """Last and highest rate of the range test; it ends earlier when the loss explodes."""
+    end: Annotated[float, Field(ge=1e-11, le=1e6)] = Field(10.0, validate_default=True)
+    """Last and highest rate of the range test, at least ten times `start`; it ends earlier when the loss
+    explodes."""
 
     steps: Annotated[int, Field(ge=20, le=100_000)] = 100
     """Steps of the range test, one for each rate."""
 
-    stop: Annotated[float, Field(gt=1)] = 3.0
+    stop: Annotated[float, Field(gt=1, le=1e12)] = 3.0
     """The range test ends when the loss is above this many times the loss it began with."""
 
     smoothing: Annotated[float, Field(ge=0, le=1000)] = 3.0
@@ -43,5 +44,5 @@ class LrFinderConfig(Section):
     def _range_goes_up(cls, end: float, info: ValidationInfo) -> float:
         start = info.data.get("start")
         if start is not None and end < 10 * start:
-            raise ValueError(f"expected at least ten times lr_finder.start, which is {start:g}")
+            raise ValueError(f"{end:g} is not ten times lr_finder.start, which is {start:g}; set end higher")
         return end

@@ -6,12 +6,14 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from finetune.choices import Decay, Form, OptimizerName
 from finetune.config.sections import Section
-from finetune.config.values import Share
 from finetune.optim.update_rules import UPDATE_RULES, Settings
 
 
 def _default_decay(validated: dict[str, OptimizerName]) -> Decay:
     return UPDATE_RULES[validated["name"]].decays[0]
+
+
+_LEAST_CLIP = 1e-6
 
 
 class OptimizerConfig(Section):
@@ -42,15 +44,15 @@ class OptimizerConfig(Section):
     decay_bias_and_norm: bool = False
     """Whether biases and normalisation parameters are decayed as well."""
 
-    momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
+    momentum: Annotated[float, Field(gt=0, le=0.9999)] | None = None
     """b, the weight of the past in the mean of gradients, which is a mean of about 1/(1−b) of them (Adam's
     first beta). `null` lets it follow `one_cycle.moms`; a number keeps it there."""
 
-    beta2: Share | None = None
+    beta2: Annotated[float, Field(ge=0, le=0.999999)] | None = None
     """b2, the weight of the past in the mean of squared gradients (Adam's second beta, torch's `alpha` and
     `rho`, fastai's `sqr_mom`)."""
 
-    eps: Annotated[float, Field(gt=0, le=1)] | None = None
+    eps: Annotated[float, Field(ge=1e-20, le=1)] | None = None
     """ε, which keeps a division from one by zero."""
 
     form: Form | None = None
@@ -58,11 +60,18 @@ class OptimizerConfig(Section):
     when b moves; `classic` sums them, as torch's SGD does, and so takes rates that are smaller by that
     factor."""
 
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    clip_norm: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Of any optimizer: the largest L2 norm that the gradient of all trained parameters together may have; a
     longer one is shortened to it, in the same direction. `null` leaves gradients as they are. It keeps one
     odd batch from a big step. 1 is a usual value, but what is long depends on the model: in a run's
     events.jsonl `grad_norm` is how long gradients are, and `clip` what each was multiplied by, mostly 1."""
+
+    @field_validator("clip_norm")
+    @classmethod
+    def _gradients_are_left(cls, clip_norm: float | None) -> float | None:
+        if clip_norm is not None and clip_norm < _LEAST_CLIP:
+            raise ValueError(f"expected at least {_LEAST_CLIP:g}; nothing is left of gradients that short")
+        return clip_norm
 
     @field_validator("decay")
     @classmethod

@@ -10,8 +10,11 @@ from finetune.config.data import DataConfig
 from finetune.config.keys import dotted
 from finetune.config.python_values import Override
 from finetune.config.sections import StageConfig
-from finetune.config.yaml_reader import Document, Mark, Path, read_yaml
+from finetune.config.yaml_reader import MAX_DEPTH, Document, Mark, Path, read_yaml, shown
 from finetune.errors import ConfigError
+from finetune.text import shortened
+
+_SHOWN = 20  # names of stages in a message
 
 _DEFAULTS = Config(data=DataConfig(path=".")).model_dump()
 
@@ -30,12 +33,14 @@ def apply_override(document: Document, argument: str) -> None:
     parts = key_parts(key)
     if not equals or not all(parts):
         raise ConfigError(f"{source}: expected key=value, for instance seed=1 or data.batch_size=32")
+    if len(parts) > MAX_DEPTH:
+        raise ConfigError(f"{source}: a key of {len(parts):,} parts; a config is at most 4 deep")
     set_value(document, parts, read_yaml(text, source, lines=False), source)
 
 
 def source_of(override: str | Override) -> str:
     """Return what messages call an override."""
-    return f"argument {override!r}" if isinstance(override, str) else override.source
+    return f"argument {shortened(override)!r}" if isinstance(override, str) else override.source
 
 
 def key_parts(key: str) -> list[str]:
@@ -70,14 +75,19 @@ def _step(node: Any, part: str, path: Path, source: str) -> str | int:
     if isinstance(node, dict):
         return part
     if not isinstance(node, list):
-        raise ConfigError(f"{source}: {name} holds a single value, so it has no {part!r}; set {name}= itself")
+        raise ConfigError(
+            f"{source}: {name} holds a single value, so it has no {shown(part)!r}; set {name}= itself"
+        )
     if re.fullmatch(r"[0-9]{1,6}", part) and int(part) < len(node):
         return int(part)
     names = [item.get("name") if isinstance(item, dict) else None for item in node]
     if part in names:
         return names.index(part)
-    shown = ", ".join(str(given) if given else str(index) for index, given in enumerate(names)) or "none"
-    raise ConfigError(f"{source}: {name} has no {part!r}; it holds {len(node)}, counted from 0: {shown}")
+    given = [shown(str(found)) if found else str(index) for index, found in enumerate(names[:_SHOWN])]
+    listed = ", ".join(given + ["…"] * (len(names) > _SHOWN)) or "none"
+    raise ConfigError(
+        f"{source}: {name} has no {shown(part)!r}; it holds {len(node)}, counted from 0: {listed}"
+    )
 
 
 def unnamed_stages(values: object) -> tuple[StageConfig, ...]:

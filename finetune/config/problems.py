@@ -15,6 +15,7 @@ from finetune.config.yaml_reader import AFTER_ALL_LINES, Document, Mark, Path
 from finetune.text import counted
 
 MAX_LINES = 20
+_IN_FULL = 3 * MAX_LINES  # mistakes that may be shown, with some that are said on one line
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -49,8 +50,14 @@ def describe(
     """
     names, marks = stage_names(document.value), document.marks
     problems: list[tuple[Path, str]] = []
-    for detail in error.errors(include_url=False):
-        problems += _problems(detail, config, marks)
+    details = sorted(error.errors(include_url=False), key=lambda detail: _mark(detail["loc"], marks).line)
+    for number, detail in enumerate(details):
+        if (
+            number > _IN_FULL and detail["type"] == "extra_forbidden"
+        ):  # only counted; a guess for each takes long
+            problems.append((detail["loc"], "unknown key"))
+        else:
+            problems += _problems(detail, config, marks)
     found = []
     for path, text in problems:
         mark = _mark(path, marks)
@@ -101,7 +108,7 @@ def _problems(
     got = marks[path].written if path in marks else "nothing"
     if kind == "default_factory_not_called":  # a default that follows from a value which is wrong itself
         return []
-    if kind == "stages_disagree":
+    if kind in ("stages_disagree", "sections_disagree"):
         return [((*path, *where), text) for where, text in context["problems"]]
     if kind == "missing" and isinstance(path[-1], int):
         length = _length(config, path[:-1])

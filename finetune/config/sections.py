@@ -13,10 +13,11 @@ from finetune.choices import BatchNorm, Features, LossSetting, Monitor, Pool, Sp
 from finetune.config.columns import EmbeddingWidths
 from finetune.config.values import (
     Dropout,
+    Dropped,
     ImageSize,
     Interval,
+    Momentum,
     Rate,
-    Share,
     StageName,
     Text,
     TrainedGroups,
@@ -56,7 +57,7 @@ class HeadConfig(Section):
     `{site: 4}`. `null` is fastai's rule, min(600, round(1.6 · n^0.56)) for n categories, the one for missing
     ones among them."""
 
-    metadata_dropout: Share = 0.1
+    metadata_dropout: Dropped = 0.1
     """Fraction of metadata cells (0–1) that training treats as missing, each by itself, so that the model
     learns to do without. With 0 it does not know what to make of a number that is missing for the first time
     after training."""
@@ -104,7 +105,7 @@ class ModelConfig(Section):
 class SliceConfig(Section):
     """How `slice(…)` spreads a learning rate over the layer groups."""
 
-    divisor: Annotated[float, Field(ge=1)] = 3.0
+    divisor: Annotated[float, Field(ge=1, le=1e6)] = 3.0
     """`slice(hi)` gives the head `hi` and every other group `hi / divisor`. fastai 2 uses 10."""
 
     spacing: Spacing = "geometric"
@@ -118,13 +119,13 @@ class OneCycleConfig(Section):
     pct_start: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Fraction of a stage's steps (0–1) in which the rate rises."""
 
-    div: Annotated[float, Field(ge=1)] = 25.0
+    div: Annotated[float, Field(ge=1, le=1e6)] = 25.0
     """A stage starts at its peak rate divided by this."""
 
-    div_final: Annotated[float, Field(ge=1)] = 1e5
+    div_final: Annotated[float, Field(ge=1, le=1e20)] = 1e5
     """A stage ends at its peak rate divided by this."""
 
-    moms: Annotated[tuple[Share, Share, Share], Field(strict=False)] = (0.95, 0.85, 0.95)
+    moms: Annotated[tuple[Momentum, Momentum, Momentum], Field(strict=False)] = (0.95, 0.85, 0.95)
     """Momentum (Adam's first beta) at the start, at the peak of the rate, and at the end."""
 
 
@@ -139,9 +140,9 @@ class LossConfig(Section):
     gamma: Annotated[float, Field(ge=0, le=10)] | None = None
     """Of `focal`: how much less the easy images count. `null` is 2; 0 is cross-entropy."""
 
-    label_smoothing: Share = 0.0
-    """Share of the target (0–1) spread evenly over all classes; where an image may have several, over having
-    a class and not having it."""
+    label_smoothing: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of the target (0–0.5) spread evenly over all classes; where an image may have several, over
+    having a class and not having it."""
 
     @field_validator("gamma")
     @classmethod
@@ -240,7 +241,7 @@ class EarlyStoppingConfig(Section):
     metric: Monitor | None = None
     """What has to gain: `val_accuracy` by rising, `val_loss` by falling. `null` takes that of `monitor`."""
 
-    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    min_delta: Annotated[float, Field(ge=0, le=100)] = 0.0
     """A gain is more than this, in the units of the metric: a share of the images (0–1) for `val_accuracy`,
     nats for `val_loss`."""
 

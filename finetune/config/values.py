@@ -17,13 +17,20 @@ from pydantic import (
 )
 
 from finetune.choices import TABLE_SUFFIXES, TrainedPart
-from finetune.optim.learning_rates import LearningRate, parse_lr
+from finetune.optim.learning_rates import LearningRate, check_bounds, parse_lr
 
 LARGEST = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Momentum = Annotated[float, Field(ge=0, le=0.9999)]
+"""Weight of the past in a mean; beyond, a mean reaches back over more steps than most trainings have."""
+Dropped = Annotated[float, Field(ge=0, le=0.95)]
+"""Fraction of inputs that are dropped; beyond, next to nothing is left to learn from."""
 ImageSize = Annotated[int, Field(ge=8, le=4096)]
 """Side of a square image in pixels."""
+
+_LEAST_VAL = 0.001
+_MOST_DROPOUT = 0.95
+_MOST_WORKERS = 256
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _STAGE_NAME = re.compile(r"[a-z0-9_-]{1,64}")
@@ -43,7 +50,7 @@ def is_whole(value: object) -> bool:
 
 def _check_lr(value: Any) -> LearningRate:
     if isinstance(value, LearningRate):
-        return value
+        return check_bounds(value)
     if not (_is_number(value) or isinstance(value, str)):
         raise ValueError("expected a rate such as 1e-3, slice(1e-3), slice(1e-5, 1e-3) or auto")
     try:
@@ -69,6 +76,8 @@ def _check_val(value: Any) -> float | str | dict[str, int] | FoldConfig:
     if _is_number(value):
         if not 0 < value < 1:
             raise ValueError("a validation fraction must lie between 0 and 1, for instance 0.2")
+        if not _LEAST_VAL <= value <= 1 - _LEAST_VAL:
+            raise ValueError(f"expected a fraction from {_LEAST_VAL:g} to {1 - _LEAST_VAL:g}")
         return float(value)
     if isinstance(value, str) and value.lower().endswith(TABLE_SUFFIXES):
         return value
@@ -91,9 +100,9 @@ def _check_fold(value: dict[str, Any]) -> dict[str, int]:
 
 
 def _check_workers(value: Any) -> int | str:
-    if value == "auto" or (is_whole(value) and 0 <= value <= 1024):
+    if value == "auto" or (is_whole(value) and 0 <= value <= _MOST_WORKERS):
         return value  # type: ignore[no-any-return]
-    raise ValueError("expected auto or a whole number from 0 to 1024")
+    raise ValueError(f"expected auto or a whole number from 0 to {_MOST_WORKERS}")
 
 
 def _check_views(value: Any) -> int | str | None:
@@ -112,6 +121,8 @@ def _check_dropout(value: Any) -> float | tuple[float, ...]:
     numbers = list(value) if isinstance(value, list | tuple) else [value]
     if not all(_is_number(number) and 0 <= number < 1 for number in numbers):
         raise ValueError("expected one number from 0 up to but not including 1, or a list of them")
+    if max(numbers, default=0) > _MOST_DROPOUT:
+        raise ValueError(f"expected at most {_MOST_DROPOUT:g}; beyond, next to nothing is left to learn from")
     return tuple(float(number) for number in numbers) if isinstance(value, list | tuple) else float(value)
 
 
@@ -187,7 +198,7 @@ Validation = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                {"type": "number", "minimum": _LEAST_VAL, "maximum": 1 - _LEAST_VAL},
                 {"type": "string", "minLength": 1},
                 {
                     "type": "object",
@@ -206,7 +217,9 @@ Validation = Annotated[
 Workers = Annotated[
     int | Literal["auto"],
     BeforeValidator(_check_workers),
-    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0, "maximum": 1024}]}),
+    WithJsonSchema(
+        {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0, "maximum": _MOST_WORKERS}]}
+    ),
 ]
 
 Views = Annotated[
@@ -243,7 +256,7 @@ TrainedGroups = Annotated[
     WithJsonSchema({"anyOf": [{"enum": ["head", "all"]}, {"type": "integer", "minimum": 1}]}),
 ]
 
-_DROPOUT_SCHEMA = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+_DROPOUT_SCHEMA = {"type": "number", "minimum": 0, "maximum": _MOST_DROPOUT}
 
 Dropout = Annotated[
     float | tuple[float, ...],

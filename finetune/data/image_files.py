@@ -20,7 +20,7 @@ from finetune.data.archives.parquet_members import ParquetMembers
 from finetune.data.archives.tar_members import read_tar
 from finetune.data.archives.zip_members import read_zip
 from finetune.errors import DataError
-from finetune.text import printable
+from finetune.text import expanded, printable
 
 _IN_ARCHIVE = re.compile(r"\.(?:(?:zip|tar)(?=[/\\]|$)|parquet(?=[/\\]))", re.IGNORECASE)
 _OPEN_ARCHIVES = 16  # whose directories a process keeps
@@ -40,7 +40,7 @@ class FileStatus(NamedTuple):
 
 def is_archive(path: str | Path) -> bool:
     """Tell whether a path is a file that is named like an archive that is read in place."""
-    return str(path).lower().endswith(ARCHIVE_SUFFIXES) and Path(path).expanduser().is_file()
+    return str(path).lower().endswith(ARCHIVE_SUFFIXES) and expanded(path).is_file()
 
 
 def in_archive(path: str | Path) -> bool:

@@ -11,6 +11,8 @@ from finetune.config.sections import StageConfig
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
 from finetune.data.loading.loaders import fit_batch_size
+from finetune.data.loading.workers import most_workers
+from finetune.experiment.capacity import check_batch
 from finetune.experiment.model import build_model
 from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto, resolved_monitor
 from finetune.experiment.recipe import recipe_lines, step_options
@@ -56,7 +58,7 @@ def build_experiment(
         say: called at once with a line about the pretrained weights: a download may take minutes.
 
     Raises:
-        FinetuneError: weights or names that are not as the config says.
+        FinetuneError: weights or names that are not as the config says, or more than the memory holds.
     """
     index, asked = data.index, config
     model = build_model(config, index, say=say).to(device)
@@ -64,6 +66,7 @@ def build_experiment(
     model.set_precision(precision)
     images = index.count("train")
     batch_size = fit_batch_size(images, config.data.batch_size)
+    check_batch(config, batch_size, model.preprocessing.image_size, device)
     accumulate = min(config.data.accumulate, images // batch_size)
     size = model.preprocessing.image_size
     columns = config.data.columns.model_copy(update={"metadata": column_kinds(index)})
@@ -79,6 +82,9 @@ def _notes(asked: Config, experiment: Experiment) -> Iterator[Note]:
     config, index = experiment.config, experiment.index
     if lowered := lowered_batch(asked, experiment):
         yield Note(lowered, warning=True)
+    if config.data.workers != "auto" and config.data.workers > most_workers():
+        what = f"data.workers: {config.data.workers} is more than the cores of this machine keep busy"
+        yield Note(f"{what}; using {most_workers()}", warning=True)
     if config.data.balance != "none":
         weights = balance_weights(config, index)
         yield Note(balance_line(config.data.balance, index.class_names, weights, index.task.weighed))

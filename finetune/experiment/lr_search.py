@@ -9,6 +9,7 @@ from torch import Tensor
 
 from finetune.config.config import Config
 from finetune.data.loading.loaders import ImageLoader
+from finetune.errors import DivergenceError
 from finetune.experiment.build import (
     Experiment,
     balance_weights,
@@ -54,7 +55,7 @@ def find_lr(
     with no_trace(experiment.model):
         trial = build_trial(experiment, number, loaders, max(how.steps + 1, race_steps), new_bar)
         curves = _sweep(trial, experiment.config, new_bar)
-        curve = mean_curve(curves)
+        curve = _finite(mean_curve(curves), stage.name, how.start)
         suggestions = suggest(curve)
         entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
         league = _race(trial, experiment, entries, race_steps, new_bar) if how.pick == "race" else None
@@ -75,6 +76,20 @@ def find_lr(
         race_steps=race_steps,
         seconds=time.perf_counter() - started,
     )
+
+
+def _finite(curve: Curve, stage: str, start: float) -> Curve:
+    """Return a curve that has points.
+
+    Raises:
+        DivergenceError: not even the lowest rate leaves a loss that is a number.
+    """
+    if len(curve.lrs) < 2:
+        raise DivergenceError(
+            f"No usable rate for stage {stage}: the loss is not finite after the first steps of the range "
+            f"test, at {start:g}.\nSet lr_finder.start lower, or write a rate."
+        )
+    return curve
 
 
 def guess_of(experiment: Experiment) -> Tensor:

@@ -1,12 +1,13 @@
 """Build the model that a config describes, with the weights that it names."""
 
-from pathlib import Path
+from os.path import isdir
 
 from finetune.config.config import Config
 from finetune.config.sections import HeadConfig
 from finetune.data.index import ImageIndex
 from finetune.data.metadata import Metadata
 from finetune.errors import ConfigError, RunError, WeightsError
+from finetune.experiment.capacity import check_head
 from finetune.model import (
     HeadSpec,
     ImageClassifier,
@@ -21,10 +22,12 @@ from finetune.model.download import Say
 from finetune.model.head import MetadataInputs, embedding_width
 from finetune.runs import MODEL
 from finetune.runs.trained_model import load_run_weights
+from finetune.text import expanded
 
 
 def build_model(config: Config, index: ImageIndex, *, say: Say | None = None) -> ImageClassifier:
     """Build the model that a config describes for some data, with its pretrained weights, in float32."""
+    check_head(config, len(index.class_names))
     head = config.model.head
     spec = ModelSpec(
         arch=config.model.arch,
@@ -75,8 +78,8 @@ def find_weights(name: str, arch: str) -> str | Weights:
         ConfigError: a run of another architecture.
         CheckpointError: a run whose files are damaged or were changed.
     """
-    folder = Path(name).expanduser()
-    if name in ("default", "none") or name.startswith("builtin:") or not folder.is_dir():
+    folder = expanded(name)
+    if name in ("default", "none") or name.startswith("builtin:") or not isdir(folder):
         return name
     try:
         weights = load_run_weights(folder)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from os.path import exists, isdir
 from pathlib import Path
 
 from finetune.errors import NotWritableError, ResourceError
@@ -63,7 +64,7 @@ def try_writing(path: Path) -> None:
         ResourceError: as `write_bytes`.
     """
     with reported_disk_errors(path):
-        if path.is_dir():
+        if isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         staged(path).open("ab").close()
         staged(path).unlink()
@@ -113,7 +114,7 @@ def reported_disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         # Where nothing was saved before, that it is intact would mislead.
-        before = " What was saved before is intact." if path.exists() else ""
+        before = " What was saved before is intact." if exists(path) else ""
         refused = isinstance(error, PermissionError) or error.errno == errno.EROFS
         kind = NotWritableError if refused else ResourceError
         raise kind(f"Cannot write {path}: {error.strerror or error}.{before}") from None

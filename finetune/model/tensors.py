@@ -4,6 +4,7 @@ import re
 import warnings
 from argparse import Namespace
 from collections.abc import Mapping
+from os.path import isfile
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -15,7 +16,7 @@ from finetune.errors import WeightsError
 from finetune.model.architecture import Architecture
 from finetune.model.fitting import which_fit
 from finetune.model.surgery import torchvision_names
-from finetune.text import shortened, where_paths_begin
+from finetune.text import printable, shortened, where_paths_begin
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -46,8 +47,10 @@ def read_tensors(path: Path, *, advice: str) -> tuple[dict[str, Tensor], dict[st
     Raises:
         WeightsError: there is no such file, it is damaged, or it holds more than tensors.
     """
-    if not path.is_file():
-        raise WeightsError(f"model.weights: there is no file {path}.{where_paths_begin(path)}")
+    if not isfile(path):
+        raise WeightsError(
+            f"model.weights: there is no file {printable(str(path))}.{where_paths_begin(path)}"
+        )
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path, advice)
     else:

@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import dataclass, replace
+from os.path import exists, isfile
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -17,6 +18,7 @@ from finetune.model.origin import Origin, sha256_of
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.tensors import SUFFIXES, read_tensors
 from finetune.model.timm_weights import TimmWeights, default_preprocessing, find_timm_weights
+from finetune.text import expanded, printable
 
 _BUILTIN = Path(__file__).parents[1] / "data" / "builtin"
 
@@ -45,7 +47,7 @@ class TorchvisionWeights:
             WeightsError: the file is damaged, or cannot be fetched.
         """
         path = cached_path(self.entry.url)
-        if not path.exists():
+        if not exists(path):
             fetch(self._download(), path, say)
         elif not has_named_hash(path):
             say(
@@ -105,8 +107,8 @@ def load_weights(name: str, arch: Architecture, say: Say | None = None) -> Weigh
         tensors, preprocessing, source = published.read(say)
         rescaled = arch.family in _RESCALED
         return Weights(published.origin, preprocessing, tensors, transform_input=rescaled, source=source)
-    path = Path(name).expanduser()
-    if path.suffix in SUFFIXES or path.is_file():
+    path = expanded(name)
+    if path.suffix in SUFFIXES or isfile(path):
         return _load_file(path, arch, say, rescaled=arch.family in _RESCALED)
     if arch.of_timm and "/" not in name:
         raise ConfigError(
@@ -114,7 +116,7 @@ def load_weights(name: str, arch: Architecture, say: Say | None = None) -> Weigh
             f"{', '.join(arch.weights)}, hf-hub:OWNER/NAME, a .safetensors or .pth file, a run folder, "
             "or none."
         )
-    raise WeightsError(f"model.weights: there is no file or run folder {path}.")
+    raise WeightsError(f"model.weights: there is no file or run folder {printable(str(path))}.")
 
 
 def pending_download(name: str, arch: Architecture) -> Download | None:
@@ -140,9 +142,9 @@ def _torchvision_entry(name: str, arch: Architecture) -> WeightsEnum | None:
     if name == "default":  # before paths: a folder may be called so as well
         default: WeightsEnum = weights_enum(arch.name)["DEFAULT"]
         return default
-    path = Path(name).expanduser()
+    path = expanded(name)
     elsewhere = name == "none" or name.startswith("builtin:") or path.suffix in SUFFIXES or "/" in name
-    return None if elsewhere or path.exists() else _find_entry(name, arch)
+    return None if elsewhere or exists(path) else _find_entry(name, arch)
 
 
 def _default_preprocessing(arch: Architecture) -> Preprocessing:

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 from finetune.choices import Spacing
 
+LOWEST_RATE = 1e-12
+"""Below, float32 weights stay where they are for a whole training."""
+HIGHEST_RATE = 1e30
+"""Above, a step cannot be computed in float32; far below it training diverges, and says so."""
+
+_MOST_DIVISOR = 1e9  # of slice(auto/100, auto)
+
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _SLICE = re.compile(rf"slice\(\s*({_NUMBER})\s*(?:,\s*({_NUMBER})\s*)?\)")
 _AUTO_SLICE = re.compile(rf"slice\(\s*auto\s*(?:/\s*({_NUMBER})\s*,\s*auto\s*)?\)")
@@ -73,7 +80,7 @@ def parse_lr(written: float | str) -> LearningRate:
     """Read a learning rate in any of its forms.
 
     Raises:
-        ValueError: not one of the forms, not positive and finite, or a slice that goes down.
+        ValueError: not one of the forms, beyond what float32 computes with, or a slice that goes down.
     """
     if isinstance(written, str) and "auto" in written:
         return _parse_auto(written)
@@ -90,7 +97,23 @@ def parse_lr(written: float | str) -> LearningRate:
     if len(numbers) == 2 and numbers[0] > numbers[1]:
         raise ValueError(f"{written} goes down; the first rate must not exceed the last")
     first = numbers[0] if len(numbers) == 2 else None
-    return LearningRate(last=numbers[-1], first=first, sliced=isinstance(written, str))
+    return check_bounds(LearningRate(last=numbers[-1], first=first, sliced=isinstance(written, str)))
+
+
+def check_bounds(lr: LearningRate) -> LearningRate:
+    """Return a rate that float32 can compute with.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    numbers = [number for number in (lr.first, lr.last) if number is not None]
+    for number in () if lr.auto else numbers:
+        if not LOWEST_RATE <= number <= HIGHEST_RATE:
+            raise ValueError(
+                f"{lr} holds the rate {number:g}; a rate must lie between {LOWEST_RATE:g} and "
+                f"{HIGHEST_RATE:g}, and most are between 1e-6 and 1"
+            )
+    return lr
 
 
 def _parse_auto(written: str) -> LearningRate:
@@ -102,8 +125,10 @@ def _parse_auto(written: str) -> LearningRate:
     if match[1] is None:
         return LearningRate(last=1.0, sliced=True, auto=True)
     divisor = float(match[1])
-    if not (divisor >= 1 and math.isfinite(divisor)):
+    if not divisor >= 1:
         raise ValueError(f"{written} divides by {divisor:g}; the first rate must not exceed the last")
+    if divisor > _MOST_DIVISOR:
+        raise ValueError(f"{written} divides by {divisor:g}; at most {_MOST_DIVISOR:g} makes sense")
     return LearningRate(last=1.0, first=1 / divisor, sliced=True, auto=True)
 
 

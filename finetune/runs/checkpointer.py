@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from finetune.errors import ResourceError, Stopped
 from finetune.machine.signals import StopSignals
 from finetune.optim.learning_rates import LearningRate, parse_lr
-from finetune.runs import Run, Stored
+from finetune.runs import STATUS, Run, Stored
 from finetune.runs.recorder import SHARE, RunRecorder
+from finetune.text import printable
 from finetune.training.averaging import WeightAverage
 from finetune.training.events import START, Moment, Reached
 from finetune.training.state import restore_model, training_tensors
@@ -86,12 +87,18 @@ class Checkpointer:
         self._optimizer: torch.optim.Optimizer | None = None
         self._average: WeightAverage | None = None
 
-    def resume(self) -> Saved | None:
+    def resume(self, *, newest: object = None) -> Saved | None:
         """Take the newest checkpoint, restore model and recorder, and say where training stands; or None.
+
+        `newest` is the one that the status of the run names last; it is warned of if it is gone.
 
         Raises:
             CheckpointError: it is damaged, or of another model.
         """
+        there = self._run.checkpoints.names()
+        if isinstance(newest, str) and newest > max(there, default=""):
+            what = "the one before it is used" if there else "training begins anew"
+            self._warn(f"the checkpoint {printable(newest)}, the newest by {STATUS}, is gone; {what}")
         stored = self._run.checkpoints.load_newest(self._warn)
         if stored is None:
             self._recorder.forget()
@@ -181,10 +188,15 @@ class Checkpointer:
             "seconds": self.seconds,
             "recorder": self._recorder.state(),
         }
-        name = f"{self._stage:02}-{reached.epoch:06}-{reached.batch:09}"
+        name = checkpoint_name(self._stage, reached)
         tensors = training_tensors(self._model, self._optimizer, self._average)
         self._run.checkpoints.save(Stored(name, tensors, state), keep=self._schedule.keep)
         self._run.write_status("running", 0, resumable=True, last_checkpoint=name, **self._recorder.place())
+
+
+def checkpoint_name(stage: int, reached: Reached) -> str:
+    """Return what a checkpoint is called; names sort in the order of the training."""
+    return f"{stage:02}-{reached.epoch:06}-{reached.batch:09}"
 
 
 def how_to_resume(run: Run) -> str:

@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from os.path import exists
 from pathlib import Path
 
 from finetune.errors import CheckpointError, ResourceError
@@ -80,13 +81,13 @@ def find_valid(path: Path) -> Path:
         OSError: it was never written, or cannot be read.
     """
     for _ in range(TRIES):
-        if path.exists() or staged(path).exists():
+        if exists(path) or exists(staged(path)):
             listed = read_list(path.parent)
             for candidate in (path, staged(path)):
                 with suppress(FileNotFoundError):
                     if _digest(candidate) == listed.get(path.name):
                         return candidate
-        elif not (path.parent / DIGESTS).exists() or path.name not in read_list(path.parent):
+        elif not exists(path.parent / DIGESTS) or path.name not in read_list(path.parent):
             raise FileNotFoundError(path)
         time.sleep(WAIT)
     raise _altered(path)

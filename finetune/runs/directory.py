@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from os.path import exists, isdir
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -120,10 +121,6 @@ class Run:
         """Write the resolved config."""
         write_file(self / CONFIG, text)
 
-    def read_classes(self) -> list[str]:
-        """Read the class names in the order of the model's outputs."""
-        return [str(name) for name in self.read_json(CLASSES)]
-
     def read_split(self) -> list[SplitRow]:
         """Read image name, split, class and metadata of every image.
 
@@ -194,8 +191,10 @@ class Run:
         """Read the typed events; a line that is torn, because the process was killed, is passed over."""
         events = []
         for line in self._read(EVENTS).splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                events.append(json.loads(line))
+            with contextlib.suppress(ValueError, RecursionError):
+                event = json.loads(line)
+                if isinstance(event, dict):
+                    events.append(event)
         return events
 
     def write_status(self, state: str, exit_code: int, **details: object) -> None:
@@ -269,7 +268,7 @@ class Run:
         """
         try:
             return json.loads(self._read(name))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # numbers of many digits, and brackets by the thousand
             raise CheckpointError(f"{self / name} is damaged: {error}.") from None
 
     def _read(self, name: str) -> str:
@@ -284,13 +283,13 @@ class Run:
 
 def is_occupied(directory: Path) -> bool:
     """Tell whether a directory is there and holds anything but a lock."""
-    return directory.exists() and any(entry.name != LOCK for entry in directory.iterdir())
+    return exists(directory) and any(entry.name != LOCK for entry in directory.iterdir())
 
 
 def _nearby_runs(directory: Path) -> str:
     folders = (directory, directory.parent, Path("runs"))
     found = sorted(
-        {str(path.parent) for folder in folders if folder.is_dir() for path in folder.glob(f"*/{MODEL}")}
+        {str(path.parent) for folder in folders if isdir(folder) for path in folder.glob(f"*/{MODEL}")}
     )
     return f", for instance {found[-1]}" if found else ""
 

@@ -4,6 +4,7 @@ import os
 import re
 import time
 from contextlib import suppress
+from os.path import exists, isdir, isfile
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -66,8 +67,8 @@ def find_run(parent: Path, name: str) -> Path | None:
     stamped = re.compile(rf"{re.escape(name)}-(\d{{8}}-\d{{6}})(?:-(\d+))?")
     found = [
         (match[1], int(match[2] or 1), path)
-        for path in (parent.iterdir() if parent.is_dir() else ())
-        if (match := stamped.fullmatch(path.name)) and (path / STARTED).is_file()
+        for path in (parent.iterdir() if isdir(parent) else ())
+        if (match := stamped.fullmatch(path.name)) and isfile(path / STARTED)
     ]
     return max(found)[2] if found else None
 
@@ -122,7 +123,7 @@ def _unwritable(directory: Path, error: OSError) -> RunError:
 
 def _unused(directory: Path) -> Path:
     candidate, number = directory, 2
-    while candidate.exists():
+    while exists(candidate):
         candidate, number = directory.with_name(f"{directory.name}-{number}"), number + 1
     return candidate
 

@@ -35,7 +35,7 @@ def parse_split(text: str) -> list[SplitRow]:
     Raises:
         ValueError: it is not what `split_bytes` returned.
     """
-    header, *rows = [tuple(map(unprotect_cell, row)) for row in csv.reader(io.StringIO(text))] or [()]
+    header, *rows = [tuple(map(unprotect_cell, row)) for row in _cells(text)] or [()]
     begins_well = header[: len(SPLIT_HEADER)] == SPLIT_HEADER
     if not begins_well or not all(len(r) == len(header) and r[1] in get_args(Split) for r in rows):
         raise ValueError("not the split of a run")
@@ -55,5 +55,12 @@ def parse_files(text: str) -> dict[str, Fingerprint]:
     """
     return {
         unprotect_cell(name): Fingerprint(int(size), int(modified), digest)
-        for name, size, modified, digest in list(csv.reader(io.StringIO(text)))[1:]
+        for name, size, modified, digest in _cells(text)[1:]
     }
+
+
+def _cells(text: str) -> list[list[str]]:
+    try:
+        return list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise ValueError(str(error)) from None

@@ -22,6 +22,7 @@ from finetune.model import ImageClassifier, ModelSpec, Weights, rebuild_classifi
 from finetune.model.origin import Origin, sha256_of
 from finetune.runs import MODEL, STATUS, WEIGHTS, Run, open_run
 from finetune.runs.digests import find_valid
+from finetune.runs.records import check_description
 from finetune.task import Task, task_of
 from finetune.training.inference import MeanOverViews
 from finetune.version import VERSION
@@ -190,6 +191,7 @@ def load_trained(directory: Path, device: torch.device) -> TrainedModel:
     state, description = _read_model(run)
     with _reported_damage(run):
         model = rebuild_classifier(description["model"], state).to(device)
+        check_description(description, run / MODEL)
         trained = TrainedModel.described(run, model, description, device)
         known = _known_images(run) if "temperature" in description else None  # else of an earlier model
         return replace(trained, known=known)
@@ -253,7 +255,7 @@ def _read_model(run: Run) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 def _reported_damage(run: Run) -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{run / MODEL} is damaged or was changed ({error!r}).") from None
 
 

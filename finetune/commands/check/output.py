@@ -1,6 +1,7 @@
 """What `finetune check` leaves beside lines on the screen: a table to decide in, and a page to choose on."""
 
 from collections.abc import Iterator, Sequence
+from os.path import exists
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ def write_table(report: Report, path: Path) -> None:
 
 def _check_nothing_lost(rows: Sequence[Row], path: Path) -> None:
     """Refuse to write over a table in which somebody has decided otherwise than is proposed."""
-    if not path.exists():
+    if not exists(path):
         return
     try:
         table = read_table(path, errors="surrogateescape")

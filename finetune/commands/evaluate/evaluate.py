@@ -18,11 +18,12 @@ from finetune.data.loading.loaders import ImageLoader, build_eval_loader
 from finetune.data.loading.workers import choose_workers
 from finetune.data.quality.scan import check_images
 from finetune.display import Display
-from finetune.errors import DataError
+from finetune.errors import CheckpointError, DataError
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.score import Scores
 from finetune.notes import as_warnings
 from finetune.progress import NewBar
+from finetune.runs import SPLIT
 from finetune.runs.trained_model import TrainedModel, load_trained, unfinished_warning
 from finetune.text import counted
 from finetune.training.inference import compute_logits
@@ -159,6 +160,7 @@ def own_index(trained: TrainedModel) -> ImageIndex:
 
     Raises:
         DataError: the folder of its images is not there any more.
+        CheckpointError: the record is not that of this model.
     """
     if trained.root is not None and not is_folder(trained.root):
         raise DataError(
@@ -167,6 +169,11 @@ def own_index(trained: TrainedModel) -> ImageIndex:
         )
     targets = {name: target for target, name in enumerate(trained.class_names)}
     rows = trained.run.read_split()
+    if strangers := {name for row in rows for name in trained.task.names_in(row.class_name)} - set(targets):
+        raise CheckpointError(
+            f"{trained.run / SPLIT} is damaged or was changed: the model has no class {min(strangers)!r}.\n"
+            "Restore the file from a copy, or train again; the files of a run cannot be edited."
+        )
     samples = tuple(
         Sample(
             row.name,

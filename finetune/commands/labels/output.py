@@ -1,6 +1,7 @@
 """What `finetune labels` leaves: lines on the screen, a table of decisions, and a page to decide on."""
 
 from collections import Counter
+from os.path import exists
 from pathlib import Path
 
 from finetune.commands.labels.find import Answer, JudgedImage
@@ -70,7 +71,7 @@ def check_no_decisions(path: Path | None) -> None:
     Raises:
         ConfigError: there is one.
     """
-    if path is None or not path.exists():
+    if path is None or not exists(path):
         return
     try:
         table = read_table(path, errors="surrogateescape")

@@ -16,7 +16,7 @@ from finetune.data.table import Columns, ImageFiles, image_names, is_table, read
 from finetune.data.table.encoding import fitting_encoding
 from finetune.errors import ConfigError, DataError
 from finetune.runs.trained_model import TrainedModel
-from finetune.text import printable
+from finetune.text import expanded, printable
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ def images_of(given: Path, trained: TrainedModel) -> list[PredictionInput]:
 
 def _rows_of(path: Path, trained: TrainedModel) -> list[PredictionInput]:
     """Return the images of a table, with those of its cells that the model takes."""
-    folder = path.expanduser().parent
+    folder = expanded(path).parent
     files = ImageFiles(folder.absolute())
-    encoding = fitting_encoding(path.expanduser(), trained.columns.encoding)
+    encoding = fitting_encoding(expanded(path), trained.columns.encoding)
     table = read_table(path, files=files, encoding=encoding)
     names = () if trained.metadata is None else trained.metadata.names
     there = {name: table.header.index(name) for name in names if name in table.header}

@@ -20,7 +20,8 @@ from finetune.metrics.single_label import SingleLabelScores
 from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose
 from finetune.report.html_page import report_page
 from finetune.report.scores import show_scores
-from finetune.runs import REPORT, Run
+from finetune.runs import Run
+from finetune.runs.records import read_report
 from finetune.runs.trained_model import TrainedModel
 
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -210,7 +211,7 @@ def best_model(training: TrainingRun, experiment: Experiment) -> TrainedModel:
 
 def finished_outcome(run: Run) -> Outcome:
     """Return the outcome of a run that an earlier process finished."""
-    return outcome_of(run, run.read_json(REPORT))
+    return outcome_of(run, read_report(run))
 
 
 def outcome_of(run: Run, report: Mapping[str, Any]) -> Outcome:

@@ -20,6 +20,7 @@ from finetune.errors import CheckpointError
 from finetune.experiment.build import Experiment
 from finetune.machine.device import describe
 from finetune.runs import STARTED, Run
+from finetune.runs.records import read_beginning, read_classes, read_started
 from finetune.text import counted, printable
 from finetune.version import VERSION
 
@@ -52,7 +53,7 @@ def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str
 
 def earlier_changes(run: Run) -> list[str]:
     """Return what had changed at earlier resumes of a run."""
-    return [str(change) for change in run.read_json(STARTED)["inexact"]]
+    return [str(change) for change in read_beginning(run)["inexact"]]
 
 
 def describe_environment(experiment: Experiment) -> dict[str, str]:
@@ -93,13 +94,12 @@ def config_as_given(run: Run, overrides: Sequence[str | Override] = ()) -> Confi
         CheckpointError: the run is of a version of finetune whose checkpoints, history and report have other
             fields.
     """
-    started = run.read_json(STARTED)
-    if started.get("format") != _FORMAT:
+    if read_started(run).get("format") != _FORMAT:
         raise CheckpointError(
             f"{run.directory} was begun by another version of finetune, whose runs hold other things.\n"
             f"Resume it with that version, or start again without --resume; this is {VERSION}."
         )
-    return parse_config(started["config"], str(run / STARTED), overrides)
+    return parse_config(read_beginning(run)["config"], str(run / STARTED), overrides)
 
 
 def check_config(before: Config, now: Config) -> list[str]:
@@ -149,7 +149,7 @@ def check_classes(run: Run, index: ImageIndex) -> None:
     Raises:
         CheckpointError: they are not; outputs of the model would take other names.
     """
-    before, now = tuple(run.read_classes()), index.class_names
+    before, now = tuple(read_classes(run)), index.class_names
     if before == now:
         return
     gone, new = [n for n in before if n not in now], [n for n in now if n not in before]
@@ -182,7 +182,7 @@ def check_data(run: Run, index: ImageIndex, files: Mapping[str, Fingerprint]) ->
 
 def check_environment(run: Run, experiment: Experiment) -> list[str]:
     """Compare what computes with what computed when the run began; return what differs."""
-    before, now = run.read_json(STARTED)["environment"], describe_environment(experiment)
+    before, now = read_beginning(run)["environment"], describe_environment(experiment)
     return [
         f"{name} {before.get(name)}, now {value}" for name, value in now.items() if before.get(name) != value
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from os.path import exists
 from pathlib import Path
 
 from finetune.commands.check.check import use_weights_at_hand
@@ -27,18 +28,20 @@ from finetune.data.loading.transforms import mirrors
 from finetune.data.quality.findings import warnings_of_copies
 from finetune.data.quality.fingerprint import Fingerprint, take_fingerprints
 from finetune.display import Display
-from finetune.errors import Stopped
+from finetune.errors import ConfigError, Stopped
 from finetune.experiment.build import Experiment, early_stopping, plan_groups
 from finetune.experiment.features import feature_notes
 from finetune.experiment.read_data import resolved_monitor
 from finetune.machine.collection import no_collection
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note, as_warnings
-from finetune.runs import STARTED, STATUS, Run, create_run, find_run, resume_run
-from finetune.runs.checkpointer import Checkpointer, CheckpointSchedule, Saved
+from finetune.runs import Run, create_run, find_run, resume_run
+from finetune.runs.checkpointer import Checkpointer, CheckpointSchedule, Saved, checkpoint_name
 from finetune.runs.recorder import RunRecorder
+from finetune.runs.records import read_beginning, read_status
 from finetune.runs.trained_model import describe_model
-from finetune.text import counted
+from finetune.text import counted, expanded
+from finetune.training.events import Reached
 
 
 def train(
@@ -59,7 +62,7 @@ def train(
     Raises:
         FinetuneError: whatever the user can fix, or a signal; the run directory's status says so too.
     """
-    parent, run_dir, resume = Path(config.output.dir), options.run_dir, options.resume
+    parent, run_dir, resume = _parent_of_runs(config.output.dir), options.run_dir, options.resume
     begun = run_dir or find_run(parent, name) if resume else None
     with StopSignals() as stop, before_the_beginning(stop):
         if begun is not None and is_run(begun):
@@ -69,6 +72,18 @@ def train(
             display.say(f"nothing to resume in {run_dir or parent}; starting a new run")
         with create_run(run_dir, parent=parent, name=name, overwrite=options.overwrite, resume=resume) as run:
             return begin(run, config, stop, display)
+
+
+def _parent_of_runs(written: str) -> Path:
+    """Return the folder of the unnamed runs.
+
+    Raises:
+        ConfigError: it begins with `~` and a name that no user has.
+    """
+    folder = expanded(written)
+    if folder.parts[0].startswith("~") and not exists(folder.parts[0]):
+        raise ConfigError(f"output.dir: there is no user called {folder.parts[0][1:]!r}; write a folder.")
+    return folder
 
 
 def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outcome:
@@ -94,7 +109,8 @@ def resume_training(run: Run, config: Config, stop: StopSignals, *, force: bool,
         run, check_config(before, config), "another config", force=force, how_to_fix="Restore these values"
     )
     more_stages = len(config.stages) > len(before.stages)
-    if run.read_json(STATUS)["state"] == "done" and not more_stages and not changes:
+    status = read_status(run)
+    if status["state"] == "done" and not more_stages and not changes:
         display.say(f"{run.directory} is finished; there is nothing left to do")
         return finished_outcome(run)
     experiment = prepare(with_precision_of(run, config), display)
@@ -108,7 +124,9 @@ def resume_training(run: Run, config: Config, stop: StopSignals, *, force: bool,
     training = replace(open_record(run, experiment, stop, display), inexact=inexact)
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         run.write_status("running", 0, resumable=True)
-        saved = training.checkpointer.resume()
+        end = checkpoint_name(len(config.stages) - 1, Reached(config.stages[-1].epochs))
+        trained = status.get("last_checkpoint") == end and not status.get("resumable")
+        saved = training.checkpointer.resume(newest=None if trained else status.get("last_checkpoint"))
         if saved is not None:
             experiment = with_rates(experiment, saved.lrs)
             training.lr_finds.update(run.read_lr_finds(stage.name for stage in config.stages))
@@ -172,7 +190,7 @@ def with_precision_of(run: Run, config: Config) -> Config:
     """Return the config with the precision that was chosen when the run began: another machine may differ."""
     if config.precision != "auto":
         return config
-    chosen = run.read_json(STARTED)["precision"]
+    chosen = read_beginning(run)["precision"]
     return config.model_copy(update={"precision": chosen})
 
 

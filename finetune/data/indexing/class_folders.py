@@ -17,7 +17,7 @@ from finetune.data.indexing.split_folders import find_split_folders, refuse_spli
 from finetune.data.split import Fold, Validation
 from finetune.data.table import is_table
 from finetune.errors import DataError
-from finetune.text import counted, printable, quoted, where_paths_begin, with_counts
+from finetune.text import counted, expanded, printable, quoted, where_paths_begin, with_counts
 
 _LISTED = 8
 
@@ -31,7 +31,7 @@ def existing_folder(path: str | Path) -> Path:
     Raises:
         DataError: there is none.
     """
-    root = Path(path).expanduser().absolute()
+    root = expanded(path).absolute()
     shown = printable(str(root))
     if is_folder(root):
         return root

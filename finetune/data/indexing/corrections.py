@@ -7,14 +7,13 @@ image is gone.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from finetune.data.image_files import digest_file
 from finetune.data.index import Corrections, ImageIndex, Sample
 from finetune.data.indexing.image_names import DROP, KEEP, ImageNames, check_classes, named_column
 from finetune.data.table import read_table
 from finetune.task import LABEL_JOINT
-from finetune.text import printable, quoted, unprotect_cell
+from finetune.text import expanded, printable, quoted, unprotect_cell
 
 COLUMNS = ("image", "label", "likely", "doubt", "decision")
 """of the table that `finetune labels` writes; the first and the last are read"""
@@ -67,7 +66,7 @@ def read_decisions(file: str, index: ImageIndex) -> Decisions:
         labels[name], places[name] = decided, place
     if faults:
         table.refuse(faults)
-    return Decisions(file, digest_file(Path(file).expanduser()), labels)
+    return Decisions(file, digest_file(expanded(file)), labels)
 
 
 def correct(index: ImageIndex, decisions: Decisions) -> ImageIndex:

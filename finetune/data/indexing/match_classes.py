@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from os.path import isdir
 from pathlib import Path
 
 from finetune.choices import Split
@@ -23,7 +24,7 @@ from finetune.data.table import USUAL_COLUMNS, Columns, ImageRow, TableRows, rea
 from finetune.data.table.encoding import fitting_encoding
 from finetune.errors import DataError
 from finetune.task import task_of
-from finetune.text import printable, quoted
+from finetune.text import expanded, printable, quoted
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def match_classes(
         ConfigError: a column that was named is not there.
         DataError: no image of a class that the model knows.
     """
-    encoding = fitting_encoding(Path(path).expanduser(), columns.encoding)
+    encoding = fitting_encoding(expanded(path), columns.encoding)
     opened = (
         None if _known_folders(path, class_names) else open_table(path, replace(columns, encoding=encoding))
     )
@@ -89,8 +90,8 @@ def match_classes(
 
 def _known_folders(path: str | Path, class_names: Sequence[str]) -> bool:
     """Tell whether a path is a folder that holds the folder of a class that the model knows."""
-    root = Path(path).expanduser()
-    return root.is_dir() and bool(set(list_folders(root)) & set(class_names))
+    root = expanded(path)
+    return isdir(root) and bool(set(list_folders(root)) & set(class_names))
 
 
 def _present(columns: Columns, header: Sequence[str]) -> Columns:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os.path import isdir
 from pathlib import Path
 
 from finetune.choices import SPLITS, SUFFIXES, Split, split_of
@@ -15,7 +16,7 @@ from finetune.data.table import Columns, ImageFiles, Table, image_names, is_tabl
 from finetune.data.table.columns import find_column
 from finetune.data.table.guess import guess_columns
 from finetune.errors import DataError
-from finetune.text import printable, quoted
+from finetune.text import expanded, printable, quoted
 
 _USUAL = ("_classes.csv",)
 
@@ -54,8 +55,8 @@ def open_table(
     if is_table(path):
         files = ImageFiles(table_root(path, image_folder))
         return OpenTable(read_table(path, files=files, encoding=columns.encoding), files)
-    root = Path(path).expanduser().absolute()
-    if not root.is_dir() or folders != ANYHOW:
+    root = expanded(path).absolute()
+    if not isdir(root) or folders != ANYHOW:
         return None
     found = _split_tables(root) or find_shards(root)
     if not found:
@@ -68,7 +69,7 @@ def open_table(
 def table_root(path: str | Path, image_folder: str | Path | None) -> Path:
     """Return the folder that the paths in a table are relative to: the one given, else the table's own."""
     if image_folder is None:
-        return Path(path).expanduser().absolute().parent
+        return expanded(path).absolute().parent
     return existing_folder(image_folder)
 
 

@@ -14,8 +14,14 @@ WORKER_TIMEOUT = 300
 """seconds without an answer after which a worker counts as stuck"""
 
 _MOST_WORKERS = 8
+_MOST_ON_FEW_CORES, _MOST_OF_A_CORE = 16, 4
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*(is killed|exited unexpectedly)")
 _WORTH_WORKERS = 200  # images; fewer are read before the processes have started
+
+
+def most_workers(cores: int | None = None) -> int:
+    """Return how many processes a setting may start: each takes memory, and more only wait for each other."""
+    return max(_MOST_ON_FEW_CORES, _MOST_OF_A_CORE * (usable_cores() if cores is None else cores))
 
 
 def choose_workers(
@@ -24,15 +30,15 @@ def choose_workers(
     """Decide how many processes load images.
 
     Args:
-        setting: that many, or `auto`.
+        setting: that many, but no more than `most_workers`; or `auto`.
         n_images: images in a pass; 0 or few small ones are not worth a process.
         device_type: where the model computes; on `cpu` it needs the cores itself.
         cores: cores that this process may use; `None` asks the system.
     """
-    if setting != "auto":
-        return setting
     if cores is None:
         cores = usable_cores()
+    if setting != "auto":
+        return min(setting, most_workers(cores))
     if n_images < _WORTH_WORKERS or cores <= (2 if device_type == "cpu" else 1):
         return 0
     return min(cores - 1, _MOST_WORKERS)

@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Callable
+from os.path import isfile
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +50,7 @@ def decode_text(path: Path, content: bytes, encoding: str, errors: Errors) -> tu
 
 def fitting_encoding(path: Path, encoding: str) -> str:
     """Return `auto` for a file that is UTF-8 or has a byte-order mark, else that of others like it."""
-    if encoding == AUTO_ENCODING or not path.is_file() or path.suffix.lower() == ".parquet":
+    if encoding == AUTO_ENCODING or not isfile(path) or path.suffix.lower() == ".parquet":
         return AUTO_ENCODING
     try:
         decode_text(path, path.read_bytes(), AUTO_ENCODING, "strict")

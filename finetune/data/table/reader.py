@@ -7,6 +7,7 @@ knows the line of each row, also after a line end in quotes. Parquet, which has 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -19,7 +20,7 @@ from finetune.data.table.parquet import read_parquet
 from finetune.data.table.path_lists import read_path_list
 from finetune.data.table.usual_names import has_usual_name
 from finetune.errors import DataError
-from finetune.text import counted, printable, quoted, shortened, where_paths_begin
+from finetune.text import counted, expanded, printable, quoted, shortened, where_paths_begin
 
 _LISTED = 20
 _LOOKED_AT = 20  # rows by which column names are told
@@ -73,7 +74,7 @@ class Table:
 
 def is_table(path: str | Path) -> bool:
     """Tell whether a path is read as a table: it ends like one, and no folder is called so."""
-    return Path(path).suffix.lower() in TABLE_SUFFIXES and not Path(path).expanduser().is_dir()
+    return Path(path).suffix.lower() in TABLE_SUFFIXES and not isdir(expanded(path))
 
 
 def read_table(
@@ -97,11 +98,11 @@ def read_table(
         DataError: no such file, or one that is no table.
         MachineError: a Parquet file, and nothing installed that reads it.
     """
-    given, path = path, Path(path).expanduser().absolute()
+    given, path = path, expanded(path).absolute()
     shown = printable(shortened(str(path), 300))
     if not _exists(path):
         raise DataError(f"no such table: {shown}.{where_paths_begin(given)}")
-    if not path.is_file():
+    if not isfile(path):
         raise DataError(f"{shown} is not a regular file; expected a table.")
     try:
         if path.suffix.lower() == ".parquet":
