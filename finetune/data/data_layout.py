@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
 from finetune.choices import FolderLayout, Split
-from finetune.text import counted, printable
+from finetune.text import counted, printable, shortened
 
 LayoutKind = Literal[
     "class folders", "split folders", "groups of class folders", "file names", "table", "built-in"
@@ -67,7 +67,7 @@ class Layout:
             pairs = [f"{split} in {' and '.join(folders)}" for split, folders in self.splits.items()]
             parts.append(", ".join(pairs))
         if self.image_column is not None:
-            parts.append(f"images in column {self.image_column!r}{self._labels()}")
+            parts.append(f"images in column {shortened(self.image_column)!r}{self._labels()}")
         if self.encoding not in (None, "utf-8"):
             parts.append(f"read as {self.encoding}")
         parts += self.notes
@@ -93,7 +93,7 @@ class Layout:
         if self.label_column is None:
             return ""
         if isinstance(self.label_column, str):
-            return f", labels in {self.label_column!r}"
+            return f", labels in {shortened(self.label_column)!r}"
         return f", labels in {counted(len(self.label_column), 'column')} of 0 and 1"
 
 

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 from posixpath import basename, dirname, join, normpath, splitext
 from urllib.parse import unquote
@@ -14,18 +13,24 @@ from urllib.parse import unquote
 from finetune.choices import SUFFIXES
 from finetune.data.image_files import file_exists, in_archive, is_folder, list_entries
 from finetune.data.indexing.find_images import find_images
+from finetune.data.table.path_names import (
+    looks_like_image,
+    parts_in_common,
+    parts_of,
+    relative_name,
+    variants,
+)
 from finetune.errors import DataError
 from finetune.text import counted, shortened
 
 _MOST_FILES = 1_000_000
 """files below a folder that are looked through for those that cells name"""
+_TRIED = 1_000
+"""cells that are looked for in another place before all of them are"""
+_FEW = 0.02
+"""share of them that are found by chance"""
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """what annotation tools put before the name of a file"""
-
-
-def looks_like_image(cell: str) -> bool:
-    """Tell whether a cell ends like the name of an image."""
-    return splitext(cell.strip())[1].lower() in SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,9 @@ class ImageFiles:
         for find in (self._below, self._uploaded):
             if best.share >= 0.5:
                 break
+            sample = texts[:: max(1, len(texts) // _TRIED)]
+            if _located(sample, {cell: find(cell) for cell in sample}).share <= max(best.share, _FEW):
+                continue
             other = _located(texts, {cell: find(cell) for cell in texts})
             best = max(best, other, key=lambda located: located.share)
         return best
@@ -129,14 +137,14 @@ class ImageFiles:
 
         Of an address, or a path on another machine, those that have the most of their ends in common.
         """
-        for text in variants(cell):
+        for text in variants(cell) if self._tree else ():
             elsewhere = bool(re.match(r"/|\w+:", text))
             path = normpath(text)
-            wanted = _parts(path, strip=looks_like_image(path))
+            wanted = parts_of(path, strip=looks_like_image(path))
             files = self._tree.get(basename(path)) or (
                 [] if looks_like_image(path) else self._stems.get(basename(path), [])
             )
-            score = {name: _in_common(_parts(name, strip=True), wanted) for name in files}
+            score = {name: parts_in_common(parts_of(name, strip=True), wanted) for name in files}
             whole = {name: min(len(wanted), 1 + name.count("/")) for name in files}
             found = [name for name in files if score[name] and (elsewhere or score[name] >= whole[name])]
             if found:
@@ -146,7 +154,7 @@ class ImageFiles:
 
     def _uploaded(self, cell: str) -> list[str]:
         """Return the files whose names end an address: behind `-`, `_`, or another mark that is no letter."""
-        if not re.search(r"[/\\?]", cell):
+        if not self._tree or not re.search(r"[/\\?]", cell):
             return []
         lasts = [
             re.split(r"[/\\?=]", text)[-1] for text in dict.fromkeys((cell.strip(), unquote(cell.strip())))
@@ -200,34 +208,18 @@ class KnownFiles(ImageFiles):
         return self._names
 
 
-def variants(cell: str) -> list[str]:
-    """Return what a cell may mean as a path, in the order in which that is tried.
-
-    As it is; without blanks around it; with `%20` read as in addresses; with slashes for back slashes.
-    """
-    stripped = cell.strip()
-    read = unquote(stripped)
-    texts = (cell, stripped, read, read.replace("\\", "/"), stripped.replace("\\", "/"))
-    return list(dict.fromkeys(texts))
-
-
-def relative_name(cell: str, root: Path) -> str:
-    """Write a path one way, so that `a/./b.jpg` and `a/b.jpg` are one image."""
-    path = Path(os.path.normpath(root / cell))
-    if path.is_relative_to(root):
-        return path.relative_to(root).as_posix()
-    return path.as_posix() if os.path.isabs(cell) else Path(os.path.relpath(path, root)).as_posix()
-
-
 def _located(texts: Sequence[str], found: Mapping[str, list[str]]) -> LocatedFiles:
     """Gather what was found, and the folders to choose from where one holds a file for every cell."""
     files = {cell: tuple(names) for cell, names in found.items() if names}
-    return LocatedFiles(files, len(texts), _note(files), tuple(_rivals(files)))
+    otherwise = {cell: names for cell, names in files.items() if names != (cell,)}
+    return LocatedFiles(files, len(texts), _note(otherwise), tuple(_rivals(files)))
 
 
 def _rivals(found: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Return the folders of files that fit the same cells, fullest first, if one holds a file for all."""
     several = [cell for cell, files in found.items() if len(files) > 1]
+    if not several:
+        return []
     folders = {_prefix(cell, file) for cell in several for file in found[cell]}
     numbers = Counter(folder for cell, files in found.items() for folder in {_prefix(cell, f) for f in files})
     ordered = sorted(folders, key=lambda folder: (-numbers[folder], folder))
@@ -244,7 +236,7 @@ def _prefix(cell: str, file: str) -> str:
 
 
 def _note(found: Mapping[str, tuple[str, ...]]) -> str:
-    """Say what was done to find the files of cells, if anything."""
+    """Say what was done to find the files of cells that are written otherwise, if there are any."""
     single = [(variants(cell)[-1], files[0]) for cell, files in found.items() if len(files) == 1]
     moved = [(text, file) for text, file in single if dirname(normpath(text)) != dirname(normpath(file))]
     folders = sorted({dirname(file) for _, file in moved})
@@ -255,9 +247,9 @@ def _note(found: Mapping[str, tuple[str, ...]]) -> str:
         lines.append(f"in {counted(len(folders), 'folder')}")
     if any(looks_like_image(text) and basename(text) != basename(file) for text, file in single):
         lines.append("by the ends of their addresses")
-    added = sorted({splitext(file)[1] for text, file in single if not looks_like_image(text)})
-    if added:
-        lines.append(f"with {' '.join(added)} added")
+    added = {splitext(file)[1] for text, file in single if splitext(basename(file))[0] == basename(text)}
+    if added - {""}:
+        lines.append(f"with {' '.join(sorted(added - {''}))} added")
     if any("\\" in cell and "\\" not in files[0] for cell, files in found.items()):
         lines.append("with / for \\")
     return " ".join(lines)
@@ -286,15 +278,3 @@ def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:
         if ending.lower() in SUFFIXES:
             stems[stem].append(name)
     return stems
-
-
-def _parts(path: str, *, strip: bool) -> list[str]:
-    """Return the parts of a path from the last to the first; `strip` takes the ending off the last."""
-    last, folder = basename(path), dirname(path).strip("/")
-    return [splitext(last)[0] if strip else last, *(reversed(folder.split("/")) if folder else ())]
-
-
-def _in_common(one: Sequence[str], other: Sequence[str]) -> int:
-    """Count the parts that two paths have in common at their ends."""
-    pairs = zip(one, other, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from finetune.data.table.columns import GROUP_WORDS, Columns, find_column, words_of
-from finetune.data.table.files import ImageFiles, looks_like_image
+from finetune.data.table.files import ImageFiles
 from finetune.data.table.json_tables import LIST_SEPARATOR
 from finetune.data.table.labels import NO, YES, mark_of
+from finetune.data.table.path_names import looks_like_image
 from finetune.data.table.reader import Table
 from finetune.data.table.usual_names import ROLES, Role, plain_name
 from finetune.errors import DataError

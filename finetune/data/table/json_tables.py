@@ -116,15 +116,19 @@ def read_json_lines(path: Path, text: str) -> JsonRows:
 
 
 def _parse(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_without_repetition)
+    """Read JSON with its numbers as they are written, as in other tables."""
+    return json.loads(
+        text, object_pairs_hook=_without_repetition, parse_int=str, parse_float=str, parse_constant=str
+    )
 
 
 def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse two values of one key, of which JSON's readers keep the last without a word."""
     values: dict[str, Any] = {}
     for key, value in pairs:
-        if values.setdefault(key, value) != value:
+        if key in values and values[key] != value:
             raise ValueError(f"the key {shortened(key)!r} stands twice in an object, with different values")
+        values[key] = value
     return values
 
 
@@ -153,6 +157,8 @@ def _from_objects(path: Path, values: Iterable[tuple[int, Any]]) -> JsonRows:
 def _from_object(path: Path, value: Mapping[str, Any], names_file: Callable[[str], bool]) -> JsonRows:
     """Read an object: of columns, by file, by class, or around the list of rows."""
     parts = list(value.values())
+    if {"images", "annotations"} <= value.keys():
+        raise _refusal(path, "it looks like COCO, which has boxes in images and not their classes")
     if len(value) == 1 and isinstance(parts[0], list) and all(isinstance(one, dict) for one in parts[0]):
         return _from_objects(path, enumerate(parts[0], start=1))
     by_file = sum(map(names_file, value))

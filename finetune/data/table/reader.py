@@ -14,10 +14,11 @@ from typing import Literal, NoReturn
 from finetune.choices import AUTO_ENCODING, TABLE_SUFFIXES
 from finetune.data.table.delimited import Record, read_delimited
 from finetune.data.table.encoding import Errors, decode_text
-from finetune.data.table.files import ImageFiles, looks_like_image
+from finetune.data.table.files import ImageFiles
 from finetune.data.table.json_tables import JsonRows, read_json, read_json_lines
 from finetune.data.table.parquet import read_parquet
 from finetune.data.table.path_lists import read_path_list
+from finetune.data.table.path_names import looks_like_image
 from finetune.data.table.usual_names import has_usual_name
 from finetune.errors import DataError
 from finetune.text import counted, expanded, printable, quoted, shortened, where_paths_begin
