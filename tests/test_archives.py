@@ -323,3 +323,12 @@ def test_an_archive_is_read_anew_when_it_has_changed(tmp_path):
     shutil.copy(folder / "a" / "a00.png", folder / "a" / "a99.png")
     pack(folder, archive)
     assert len(index_images(archive, seed=1).samples) == 5
+
+
+def test_many_refused_members_are_counted(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in [*GOOD, *(f"../{n}.png" for n in range(60))]:
+            archive.writestr(name, content())
+    index = index_images(tmp_path / "x.zip", seed=1)
+    assert index.layout.left_out == (LeftOut("members", "its path leads out of the archive", 60),)
+    assert index.warnings[-1] == "… and 52 more of these"

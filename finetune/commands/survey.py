@@ -14,6 +14,7 @@ from finetune.data.indexing.class_folders import (
     data_folder,
     find_parts,
 )
+from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.folder_layout import folder_layout
 from finetune.data.indexing.label_pattern import propose_pattern
 from finetune.data.indexing.open_table import OpenTable, open_table
@@ -110,6 +111,7 @@ def survey_folder(folder: Path, options: FolderOptions) -> Survey:
     train, *others = found.parts
     check_at_least_two(train)
     refuse_classes_named_like_splits(train.counts, printable(str(folder)))
+    check_class_names(train.counts, root, "allow")
     val = next((part.folder.split("/")[0] for part in others if part.split == "val"), DEFAULT_FRACTION)
     if isinstance(val, str) and isinstance(options.layout, Mapping):
         val = "auto"  # data.layout says it

@@ -1,9 +1,14 @@
 """Describe what folders of images were taken for."""
 
+from collections import Counter
+from collections.abc import Mapping
+
 from finetune.data.data_layout import HERE, FolderOptions, Layout, LayoutKind, LeftOut
 from finetune.data.indexing.class_folders import FoundParts
 from finetune.data.indexing.part import Part
 from finetune.text import quoted
+
+_LISTED = 20
 
 
 def folder_layout(found: FoundParts, options: FolderOptions) -> Layout:
@@ -39,6 +44,13 @@ def _remark(found: FoundParts, options: FolderOptions) -> str:
     return ""
 
 
+def _refused(members: Mapping[str, str]) -> list[LeftOut]:
+    """Return the members of an archive that were refused, one by one, or of many the reasons."""
+    if len(members) <= _LISTED:
+        return [LeftOut(f"member {name}", why, 1) for name, why in members.items()]
+    return [LeftOut("members", why, number) for why, number in Counter(members.values()).items()]
+
+
 def _left_out(part: Part) -> list[LeftOut]:
     """Return what was passed over in a part."""
     where = f" in {part.folder}" if part.folder else ""
@@ -47,7 +59,7 @@ def _left_out(part: Part) -> list[LeftOut]:
         for kind, number in sorted(part.found.ignored.items())
     ]
     links = [LeftOut(f"link {name}", why, 1) for name, why in part.found.links.items()]
-    links += [LeftOut(f"member {name}", why, 1) for name, why in part.found.refused.items()]
+    links += _refused(part.found.refused)
     outside = len(part.found.images) - len(part.labels)
     lost = [LeftOut(f"images{where}", part.without_label, outside)] if outside else []
     return [*lost, *links, *ignored]
