@@ -28,10 +28,11 @@ def refuse_nested_classes(part: Part) -> None:
     if len(inner) < 2 or len(shared) < 2 or not all(names & set(shared) for names in inner.values()):
         return
     first, second, *_ = outer = sorted(inner)
+    splits = f"\ndata.layout: {{train: {printable(first)}, val: {printable(second)}}}      they are splits"
+    splits = "" if part.folder else splits  # in a folder of training images there are none
     raise DataError(
         f"{part}: the folders {quoted(outer)} all hold {quoted(shared)}. Which are the classes?\n"
         f"data.layout: classes      {quoted(outer)} are classes\n"
         f"data.layout: groups       {quoted(shared)} are classes; {quoted(outer)} are sites, patients or the "
-        "like, and each stays on one side of the split\n"
-        f"data.layout: {{train: {printable(first)}, val: {printable(second)}}}      they are splits"
+        f"like, and each stays on one side of the split{splits}"
     )
