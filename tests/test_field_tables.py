@@ -1,6 +1,7 @@
 """Tables as people have them, each with what it says, which is the same each time."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -394,3 +395,93 @@ def test_an_image_that_is_missing_is_not_looked_for_elsewhere(pictures, tmp_path
     (root / "images" / "cat00.png").unlink()
     (root / "t.csv").write_text(SHAPES["rows-twice.csv"])
     assert set(labels_of(index_images(root / "t.csv", seed=1))) == set(TRUTH)
+
+
+# More than one row of an image, and columns that are not what they are called
+
+
+def test_several_rows_of_an_image_that_agree_are_one_image_whatever_else_they_hold(pictures):
+    rows = [f"{file},{label},p{n}" for n in range(4) for file, label in ROWS]
+    (pictures / "raters.csv").write_text("\n".join(["photo,verdict,rater", *rows]))
+    index = index_images(pictures / "raters.csv", seed=1)
+    assert labels_of(index) == TRUTH
+    assert "36 repeated rows counted once" in index.layout.line()
+
+
+def test_a_column_called_image_that_names_none_is_asked_about_if_another_does(pictures):
+    rows = [f"https://example.org/{n},{stem},{label}" for n, (stem, label) in enumerate(ROWS)]
+    said = ask(pictures, "\n".join(["image,local,label", *rows]))
+    assert said.endswith("; set data.columns.image: image or data.columns.image: local.")
+
+
+# Tables in archives
+
+
+@pytest.mark.parametrize("top", ["", "dogs/"])
+@pytest.mark.parametrize("name", ["kaggle-breed.csv", "labels.json", "_classes.csv"])
+def test_a_table_beside_the_images_in_an_archive_is_read(pictures, tmp_path, name, top):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for file in TRUTH:
+            archive.write(pictures / file, f"{top}{file}")
+        archive.write(pictures / name, f"{top}{name}")
+    index = index_images(tmp_path / "photos.zip", seed=1)
+    assert labels_of(index) == TRUTH
+    assert index.layout.line().startswith(f"table: {name}; images in column")
+    write_config(tmp_path / "photos.zip", tmp_path / "new.yaml")
+    assert labels_of(read_index(load_config(tmp_path / "new.yaml"))) == TRUTH
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.yaml", "photos.zip"]
+
+
+# Lists of images alone, which a model can predict
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.txt", "images/dog01.png\nimages/owl02.png\n"),
+        ("list.csv", "images/dog01.png\nimages/owl02.png\n"),
+        ("list.csv", "id\ndog01\nowl02\n"),
+        ("list.json", '["images/dog01.png", "images/owl02.png"]'),
+        ("list.jsonl", '{"image": "images/dog01.png"}\n{"image": "images/owl02.png"}\n'),
+    ],
+)
+def test_a_list_of_images_without_labels_is_predicted(small_run, pictures, name, text):
+    (pictures / name).write_text(text)
+    result = run_finetune("predict", small_run, pictures / name, "--json")
+    (pictures / name).unlink()
+    assert result.exit_code == 0, result.output
+    assert [Path(answer["image"]).stem for answer in json.loads(result.stdout)] == ["dog01", "owl02"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "nested too deeply; expected a list of objects"),
+        (
+            '{"a.png": "cat", "a.png": "dog"}',
+            "the key 'a.png' stands twice in an object, with different values",
+        ),
+        ("[1, 2]", "'1' is no object"),
+        ('{"images": [], "annotations": []}', "it looks like COCO, which has boxes"),
+        ("{}", "it holds no rows"),
+        ('[{"image": "a.png"},\n {"image" 3}]', "t.json:2: not JSON"),
+        ('{"a": {"b": 1}, "c": [1]}', "its keys are no files: 'a', 'c'"),
+        (
+            json.dumps([{f"{n} {k}": 1 for k in range(300)} for n in range(40)]),
+            "more than 10,000 different keys",
+        ),
+    ],
+)
+def test_json_that_is_no_table_is_refused(tmp_path, text, message):
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        index_images(tmp_path / "t.json", seed=1)
+
+
+def test_numbers_in_json_are_classes_as_they_are_written(pictures):
+    rows = [
+        f'{{"image": "{file}", "label": {("1.0", "1e3", "NaN")[CLASSES.index(label)]}}}'
+        for file, label in ROWS
+    ]
+    (pictures / "numbers.jsonl").write_text("\n".join(rows))
+    assert index_images(pictures / "numbers.jsonl", seed=1).class_names == ("1.0", "1e3", "NaN")

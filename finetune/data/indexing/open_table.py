@@ -1,14 +1,13 @@
 """Open what is read as a table: a file, or those in the folders of splits, as platforms export them."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os.path import isdir
 from pathlib import Path
 
 from finetune.choices import SPLITS, SUFFIXES, Split, split_of
 from finetune.data.data_layout import ANYHOW, FolderOptions, Layout
-from finetune.data.indexing.class_folders import existing_folder
+from finetune.data.image_files import is_folder, list_entries
+from finetune.data.indexing.class_folders import data_folder, existing_folder
 from finetune.data.indexing.find_images import find_images, list_folders
 from finetune.data.indexing.shards import find_shards
 from finetune.data.indexing.table_beside import TABLE_ENDINGS, table_beside
@@ -56,14 +55,21 @@ def open_table(
         files = ImageFiles(table_root(path, image_folder))
         return OpenTable(read_table(path, files=files, encoding=columns.encoding), files)
     root = expanded(path).absolute()
-    if not isdir(root) or folders != ANYHOW:
+    if not is_folder(root) or folders != ANYHOW:
         return None
-    found = _split_tables(root) or find_shards(root)
-    if not found:
-        beside = table_beside(root)
-        opened = None if beside is None else open_table(beside, columns, image_folder)
-        return opened and replace(opened, beside=True)
-    return OpenTable(_joined(root, found, columns), ImageFiles(root))
+    for folder in _down_to(root, data_folder(root)):
+        if found := _split_tables(folder) or find_shards(folder):
+            return OpenTable(_joined(folder, found, columns), ImageFiles(folder))
+        if (beside := table_beside(folder)) is not None:
+            opened = open_table(beside, columns, image_folder)
+            return opened and replace(opened, beside=True)
+    return None
+
+
+def _down_to(root: Path, folder: Path) -> list[Path]:
+    """Return a folder and those in it on the way to another: what was packed is often in a folder."""
+    parts = folder.relative_to(root).parts
+    return [root.joinpath(*parts[:number]) for number in range(len(parts) + 1)]
 
 
 def table_root(path: str | Path, image_folder: str | Path | None) -> Path:
@@ -90,8 +96,8 @@ def _only_table(folder: Path) -> str | None:
     Raises:
         DataError: there are several.
     """
-    with os.scandir(folder) as entries:
-        files = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+    entries = list_entries(folder)
+    files = [entry.name for entry in entries if not entry.is_folder and not entry.name.startswith(".")]
     tables = sorted(name for name in files if Path(name).suffix.lower() in TABLE_ENDINGS)
     if not tables or not any(Path(name).suffix.lower() in SUFFIXES for name in files):
         return None

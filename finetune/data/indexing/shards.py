@@ -5,7 +5,7 @@ from pathlib import Path
 
 from finetune.choices import Split, split_of
 from finetune.data.archives.parquet_members import image_columns
-from finetune.data.image_files import list_entries
+from finetune.data.image_files import in_archive, list_entries
 from finetune.data.indexing.find_images import holds_images, list_folders
 from finetune.errors import DataError
 from finetune.text import printable, quoted
@@ -26,7 +26,7 @@ def find_shards(root: Path) -> dict[str, Split]:
         DataError: which splits the files are of cannot be told.
     """
     files = _parquet_files(root)
-    if not files or holds_images(root) or not image_columns(root / files[0]):
+    if not files or in_archive(root) or holds_images(root) or not image_columns(root / files[0]):
         return {}
     if len(files) == 1:
         return {files[0]: "train"}

@@ -21,7 +21,8 @@ _LOOKED_AT = 200
 
 # fmt: off
 _BOOKKEEPING = GROUP_WORDS | frozenset((
-    "annotator", "annotation", "annotated", "user", "worker", "created", "updated", "modified", "time",
+    "rater", "reader", "reviewer", "labeler", "labeller", "annotator", "annotation", "annotated", "user",
+    "worker", "created", "updated", "modified", "time",
     "date", "timestamp", "duration", "lead", "width", "height", "size", "index", "fold", "version",
 ))
 # fmt: on
@@ -93,10 +94,14 @@ def _guess_image(table: Table, files: ImageFiles, columns: Columns) -> int | Non
     usual = [n for n, name in enumerate(table.header) if plain_name(name) in ROLES["image"]]
     exact = [n for n in usual if plain_name(table.header[n]) == "image"]
     chosen = exact if len(exact) == 1 else usual
-    if len(chosen) == 1 and (files.root is None or _names_files(table, chosen[0], files)):
+    if len(chosen) == 1 and (files.root is None or _names_files(table, chosen[0], files, often=True)):
         return None
-    others = _free(table, columns, (), but=("image",))
-    naming = [n for n in (chosen if len(chosen) > 1 else others) if _names_files(table, n, files)]
+    others = [n for n in _free(table, columns, (), but=("image",)) if n not in chosen]
+    among = chosen if len(chosen) > 1 else others
+    naming = [n for n in among if _names_files(table, n, files)]
+    naming = naming or [n for n in among if _names_files(table, n, files, often=True)]
+    if naming and len(chosen) == 1:
+        naming = [*chosen, *naming]  # the one with the name holds none of the images
     if not naming and not chosen:
         naming = [n for n in others if _share(table, n, looks_like_image) >= 0.5]
     if len(naming) > 1 and not _same_files(table, naming, files):
@@ -106,11 +111,14 @@ def _guess_image(table: Table, files: ImageFiles, columns: Columns) -> int | Non
     return naming[0] if naming else None
 
 
-def _names_files(table: Table, position: int, files: ImageFiles) -> bool:
-    """Tell whether half of the cells of a column or more name files, and hardly any name the same."""
+def _names_files(table: Table, position: int, files: ImageFiles, *, often: bool = False) -> bool:
+    """Tell whether half of the cells of a column or more name files, each in hardly more than one row.
+
+    `often` allows more rows, as of several people who have looked at each image.
+    """
     cells = table.column(position)
     distinct = sorted(set(cells))
-    if 2 * len(distinct) < len(cells):
+    if 2 * len(distinct) < len(cells) and not often:
         return False
     step = max(1, len(distinct) // _LOOKED_AT)
     return files.locate(distinct[::step]).share >= 0.5

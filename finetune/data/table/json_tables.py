@@ -88,6 +88,8 @@ def read_json(path: Path, text: str, names_file: Callable[[str], bool]) -> JsonR
     except (ValueError, RecursionError) as error:
         raise _refusal(path, _reason(error)) from None
     if isinstance(value, list):
+        if all(isinstance(one, str) for one in value) and _are_files(value, names_file):
+            value = [{"image": one} for one in value]
         return _from_objects(path, enumerate(value, start=1))
     if isinstance(value, dict) and value:
         return _from_object(path, value, names_file)

@@ -7,11 +7,12 @@ knows the line of each row, also after a line end in quotes. Parquet, which has 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from os.path import isdir, isfile
+from os.path import isdir
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from finetune.choices import AUTO_ENCODING, TABLE_SUFFIXES
+from finetune.data.image_files import file_exists, file_status, in_archive, open_file
 from finetune.data.table.delimited import Record, read_delimited
 from finetune.data.table.encoding import Errors, decode_text
 from finetune.data.table.files import ImageFiles
@@ -103,13 +104,13 @@ def read_table(
     shown = printable(shortened(str(path), 300))
     if not _exists(path):
         raise DataError(f"no such table: {shown}.{where_paths_begin(given)}")
-    if not isfile(path):
+    if not _is_regular(path):
         raise DataError(f"{shown} is not a regular file; expected a table.")
     try:
         if path.suffix.lower() == ".parquet":
             table = _from_parquet(path)
         else:
-            text, found = decode_text(path, path.read_bytes(), encoding, errors)
+            text, found = decode_text(path, _content(path), encoding, errors)
             table = _from_text(path, text, found, files or ImageFiles(None))
     except OSError as error:
         raise DataError(f"cannot read {shown}: {(error.strerror or str(error)).lower()}.") from None
@@ -121,12 +122,27 @@ def read_table(
 
 def _exists(path: Path) -> bool:
     try:
-        return path.exists()
+        return file_exists(path)
     except (OSError, ValueError):  # too long a name, or one with a NUL
         return False
 
 
+def _is_regular(path: Path) -> bool:
+    """Tell whether a path is a file that can be read without waiting for another program."""
+    try:
+        return file_status(path).is_file
+    except (OSError, ValueError):
+        return False
+
+
+def _content(path: Path) -> bytes:
+    with open_file(path) as file:
+        return file.read()
+
+
 def _from_parquet(path: Path) -> Table:
+    if in_archive(path):
+        raise DataError(f"{printable(str(path))}: Parquet is not read inside an archive; unpack it first.")
     found = read_parquet(path)
     numbers = [number for number, row in enumerate(found.rows, start=1) if any(row)]
     kept = tuple(found.rows[number - 1] for number in numbers)
