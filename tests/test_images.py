@@ -2,8 +2,10 @@ import io
 import os
 import pickle
 import random
+import re
 import struct
 import threading
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -21,6 +23,7 @@ from finetune.data.images import (
     parse_colour,
     read_image,
 )
+from finetune.data.images.jpeg_scans import count_scans
 from finetune.errors import DataError
 
 LIMITS = ImageLimits()
@@ -436,3 +439,85 @@ def test_a_damaged_second_picture_keeps_nobody_from_the_first(tmp_path):
             except (struct.error, IndexError):
                 stumbled += 1
     assert stumbled, "Pillow finds no fault with any of them: the case is not tested"
+
+
+# Files that are small and take much time, memory or room on the screen
+
+
+def scans_repeated(content, times):
+    """Return a progressive JPEG whose last scan is there so many times."""
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * times + content[-2:]
+
+
+def test_a_jpeg_that_repeats_its_scans_is_refused_at_once(tmp_path):
+    grey = Image.new("RGB", (3_000, 3_000), "grey")
+    grey.save(tmp_path / "once.jpg", progressive=True, quality=30)
+    content = (tmp_path / "once.jpg").read_bytes()
+    assert 1 < count_scans(content) < 20
+    (tmp_path / "bomb.jpg").write_bytes(scans_repeated(content, 400))
+    began = time.monotonic()
+    assert re.fullmatch(r"JPEG of 4\d\d scans; .* at most 64 are read", reason(tmp_path / "bomb.jpg"))
+    assert time.monotonic() - began < 1
+    (tmp_path / "few.jpg").write_bytes(scans_repeated(content, 40))
+    assert read_image(tmp_path / "few.jpg", ImageLimits()).size == (3_000, 3_000)
+
+
+def test_scans_of_thumbnails_do_not_count():
+    thumbnail = b"\xff\xd8" + b"\xff\xda\0\x02x" * 99 + b"\xff\xd9"
+    length = (len(thumbnail) + 2).to_bytes(2, "big")
+    start = b"\xff\xd8\xff\xe1" + length + thumbnail
+    assert count_scans(start + b"\xff\xda\0\x02picture\xff\0\xff\xd0more\xff\xff\xd9") == 1
+    assert count_scans(start + b"\xff\xda\0\x02x" * 70) == 70
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("RGBA", {}),
+        ("LA", {}),
+        ("CMYK", {"format": "TIFF"}),
+        ("P", {"transparency": 0}),
+        ("L", {"transparency": 9}),
+    ],
+)
+def test_the_limit_on_pixels_counts_the_bytes_of_a_pixel(tmp_path, mode, options):
+    path = tmp_path / f"x.{'tif' if mode == 'CMYK' else 'png'}"
+    Image.new(mode, (40, 20)).save(path, **options)
+    assert read_image(path, ImageLimits(max_pixels=1_067)).size == (40, 20)  # 800 pixels of 4 bytes
+    assert reason(path, ImageLimits(max_pixels=1_066)) == (
+        "0.0008 MP of 4 bytes take more memory than data.max_pixels (0.001066 MP of 3 bytes)"
+    )
+
+
+def test_transparency_and_16_bits_are_converted_in_parts_as_in_one(tmp_path):
+    generator = np.random.default_rng(1)
+    layer = Image.fromarray(generator.integers(0, 256, (700, 30, 4), np.uint8), "RGBA")
+    layer.save(tmp_path / "layer.png")
+    ground = Image.new("RGBA", layer.size, (1, 200, 99, 255))
+    whole = Image.alpha_composite(ground, layer).convert("RGB")
+    own = read_image(tmp_path / "layer.png", ImageLimits(background=(1, 200, 99)))
+    assert own.tobytes() == whole.tobytes()
+    deep = generator.integers(0, 65536, (700, 30), np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    expected = ((deep.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8)
+    assert np.array_equal(np.asarray(read_image(tmp_path / "deep.png", ImageLimits()))[..., 0], expected)
+
+
+def test_the_decoder_of_tiff_writes_nothing_to_the_terminal(tmp_path, capfd):
+    chance, pixels = random.Random(1), np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    refused = 0
+    for compression in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits"):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "TIFF", compression=compression)
+        for _ in range(40):
+            damaged = bytearray(buffer.getvalue())
+            for _ in range(5):
+                damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+            (tmp_path / "x.tif").write_bytes(damaged)
+            try:
+                read_image(tmp_path / "x.tif", ImageLimits())
+            except ImageError:
+                refused += 1
+    assert refused > 40
+    assert capfd.readouterr() == ("", "")

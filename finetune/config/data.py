@@ -156,7 +156,8 @@ class DataConfig(Section):
     bad."""
 
     max_pixels: Count = 50_000_000
-    """An image with more pixels than this counts as bad; read from its header, before decoding."""
+    """An image with more pixels than this counts as bad, or one with transparency (or other pixels of four
+    bytes) that takes more memory than so many of three; read from its header, before decoding."""
 
     sixteen_bit: SixteenBit = "scale"
     """16-bit images: `scale` them to 8 bits by the range of their type, or `stop`."""

@@ -4,6 +4,7 @@ Training, evaluation, prediction and the scan before a run all read through here
 same pixels everywhere. Colour profiles are ignored. Of files that hold several images the first is read.
 """
 
+import logging
 import os
 import struct
 import threading
@@ -13,16 +14,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-import numpy as np
 from PIL import Image
 
 from finetune.data.image_files import file_status, open_file
+from finetune.data.images.convert import to_rgb
 from finetune.data.images.diagnose import decoder_reason, file_reason, too_big
-from finetune.data.images.formats import INSTALL_HEIF, HeifMissingError, formats_of
+from finetune.data.images.formats import INSTALL_HEIF, HeifMissingError, formats_of, silence_libtiff
+from finetune.data.images.jpeg_scans import MOST_SCANS, count_scans
 from finetune.data.images.limits import ImageLimits
 from finetune.errors import DataError
 from finetune.text import printable
+
+_USUAL_BYTES = 3
+"""of a pixel in red, green and blue; the limit on pixels is one on memory"""
+_BYTES = {"RGBA": 4, "RGBa": 4, "LA": 4, "La": 4, "PA": 4, "CMYK": 4, "I": 4}
+"""what Pillow holds of a pixel in modes that need more"""
+
+# What Pillow has to say of a damaged file it also raises; Python would print what nobody handles.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # What Pillow raises on damaged files of these formats. Found by damaging files, not by reading: its decoders
 # let through whatever struct, zlib and dictionary look-ups raise on nonsense.
@@ -41,7 +52,6 @@ DECODER_ERRORS = (
 )
 
 _ORIENTATION_TAG = 0x0112
-_BITS_PER_SAMPLE_TAG = 0x0102
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -155,10 +165,13 @@ def opened(path: str | Path, limits: ImageLimits) -> Iterator[Image.Image]:
         raise ImageError(name, str(error)) from error
     with file, _pillow_silenced():
         try:
-            start = file.read(64)
-            file.seek(0)
+            raw = getattr(file, "raw", file)  # what is buffered would be of the file as it was
+            start = raw.read(64)
+            raw.seek(0)
+            silence_libtiff()
             with Image.open(file, formats=formats_of(name, start)) as image:
                 _check_header(name, image, limits)
+                _check_scans(name, image, file)
                 yield image
         except ImageError:
             raise
@@ -184,12 +197,31 @@ def _check_header(name: str, image: Image.Image, limits: ImageLimits) -> None:
     width, height = image.size
     if width * height > limits.max_pixels:
         raise ImageError(name, too_big(width * height, limits.max_pixels))
+    held = _BYTES.get(image.mode, _USUAL_BYTES)
+    if "transparency" in image.info:  # it becomes a fourth channel
+        held = max(held, 4)
+    if width * height * held > limits.max_pixels * _USUAL_BYTES:
+        raise ImageError(name, too_big(width * height, limits.max_pixels, bytes_each=held))
     if image.mode == "F":
         raise ImageError(name, "float images are not supported")
     if image.mode == "I" and image.format == "TIFF":
         raise ImageError(name, "signed and 32-bit integer images are not supported")
     if image.mode.startswith("I") and limits.sixteen_bit == "stop":
         raise ImageError(name, "16-bit grey (data.sixteen_bit: scale accepts it)")
+
+
+def _check_scans(name: str, image: Image.Image, file: IO[bytes]) -> None:
+    """Refuse a JPEG that repeats itself: each scan of a progressive one goes over all pixels again."""
+    if image.format not in ("JPEG", "MPO"):
+        return
+    place = file.tell()
+    file.seek(0)
+    scans = count_scans(file.read())
+    file.seek(place)
+    if scans > MOST_SCANS:
+        raise ImageError(
+            name, f"JPEG of {scans:,} scans; most have 1 to 10, and at most {MOST_SCANS} are read"
+        )
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -205,27 +237,6 @@ def upright(image: Image.Image) -> Image.Image:
         return image
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
-
-
-def to_rgb(image: Image.Image, limits: ImageLimits) -> Image.Image:
-    """Convert any mode that passed `_check_header`; the result does not hold on to the file."""
-    if image.mode.startswith("I"):
-        return _sixteen_bit_to_grey(image).convert("RGB")
-    if image.mode in ("La", "RGBa"):  # premultiplied alpha
-        image = image.convert(image.mode.upper())
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, (*limits.background, 255))
-        return Image.alpha_composite(ground, layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _sixteen_bit_to_grey(image: Image.Image) -> Image.Image:
-    """Scale 0 … 65535 to 0 … 255, and 0 … 4095 where a TIFF declares 12 bits."""
-    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE_TAG)
-    highest = 4095 if bits in (12, (12,)) else 65535
-    values = np.asarray(image).astype(np.int64).clip(0, highest)
-    return Image.fromarray(((values * 255 + highest // 2) // highest).astype(np.uint8))
 
 
 _silencing = 0

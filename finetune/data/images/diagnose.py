@@ -60,8 +60,13 @@ def file_reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def too_big(pixels: int, max_pixels: int) -> str:
-    """Compare a size with the limit, in megapixels."""
+def too_big(pixels: int, max_pixels: int, *, bytes_each: int = 3) -> str:
+    """Compare a size with the limit, in megapixels, or in megabytes where a pixel takes more than usual."""
+    if bytes_each > 3 and pixels <= max_pixels:
+        return (
+            f"{pixels / 1e6:.4g} MP of {bytes_each} bytes take more memory than data.max_pixels "
+            f"({max_pixels / 1e6:.4g} MP of 3 bytes)"
+        )
     if pixels <= max_pixels:
         return f"{pixels / 1e6:.4g} MP is more than Pillow opens"
     return f"{pixels / 1e6:.4g} MP is over data.max_pixels ({max_pixels / 1e6:.4g} MP)"

@@ -1,7 +1,11 @@
 """Which formats a file may be in: by its ending and its first bytes, not by trying all that Pillow knows."""
 
+import ctypes
 import os
+from contextlib import suppress
 from functools import cache
+
+from PIL import _imaging
 
 from finetune.choices import IMAGE_ENDINGS
 
@@ -48,6 +52,21 @@ def register_heif() -> None:
     except ImportError:
         raise HeifMissingError from None
     pillow_heif.register_heif_opener()
+
+
+@cache
+def silence_libtiff() -> None:
+    """Keep libtiff, which Pillow decodes TIFF with, from writing about damaged files to stderr.
+
+    Pillow says what is wrong by an exception. Where libtiff is a part of Pillow's own library, as on Windows,
+    it cannot be reached.
+    """
+    with suppress(AttributeError, OSError):
+        library = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            handler = getattr(library, name)
+            handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            handler(None)
 
 
 def _is_heif(start: bytes) -> bool:

@@ -6,7 +6,8 @@ from pathlib import Path
 from PIL import Image
 
 from finetune.data.images.appearance import SIDE, Appearance, judge_appearance
-from finetune.data.images.decode import DECODER_ERRORS, ImageInfo, is_animated, opened, to_rgb, upright
+from finetune.data.images.convert import to_rgb
+from finetune.data.images.decode import DECODER_ERRORS, ImageInfo, is_animated, opened, upright
 from finetune.data.images.limits import ImageLimits
 
 _CAMERA_TAGS = (0x010F, 0x0110)  # make and model
