@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from finetune.analysis.calibration import Calibration, Coverage
 from finetune.metrics.single_label import score_single_label
-from finetune.report.html_page import report_page
+from finetune.report.html_page import AnsweredImage, report_page
 from finetune.report.plot import HistoryPlot, draw_history
 from finetune.runs.recorder import EpochRow
 
@@ -24,11 +25,11 @@ def page(*, epochs=4, more=None, **changes):
     targets = torch.tensor([0, 0, 1, 1, 2, 2])
     logits = torch.eye(3)[torch.tensor([0, 0, 1, 0, 0, 1])]
     report = {"run_dir": "runs/bugs", "epochs": epochs, "diagnosis": [], "early_stops": [], "ablations": []}
+    report["best"] = {"stage": "unfrozen", "epoch": 1}
     report |= more or {}
     values = {
         "scores": {"val": score_single_label(logits, targets, NAMES)},
         "history": ROWS,
-        "best": ROWS[2],
         "about": {"Architecture": "resnet18", "Data": "photos/<of bugs>"},
         "config": "seed: 1\n",
     }
@@ -67,6 +68,27 @@ def test_a_rate_that_was_found_says_by_what_and_from_which_weights(pick, by, tex
     weights = {"initial": "none", "trained_stages": [], "run": None}
     found = {"stage": "frozen", "lr": 0.0022, "pick": pick, "by": by, "weights": weights}
     assert text in page(lr_finds=[(found, b"")])
+
+
+def answered(label, answer, name="a.jpg"):
+    return AnsweredImage(name, label, answer, 0.987, Image.new("RGB", (40, 30), "red"))
+
+
+def test_the_surest_mistakes_are_shown_with_what_the_model_says():
+    answers = {"mistakes": [answered("<bee>", "ant")], "close": [answered("wasp", "wasp")]}
+    text = page(answers=answers)
+    assert "<b>&lt;bee&gt;</b>, not ant · 98.7%" in text
+    assert "<b>wasp</b> · 98.7%" in text
+    assert text.count("data:image/jpeg;base64,") == 2
+    assert "Surest mistakes" not in page()
+
+
+def test_an_image_without_a_class_is_said_to_have_none():
+    answers = {"mistakes": [answered("", "ant"), answered("ant", "", "<img>\udcff.jpg")], "close": []}
+    text = page(answers=answers)
+    assert "<b>no class</b>, not ant" in text
+    assert "<b>ant</b>, not without a class" in text
+    assert "<img>" not in text
 
 
 @pytest.mark.parametrize(

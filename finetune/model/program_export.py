@@ -41,7 +41,8 @@ class TorchProgram:
 
     def __init__(self, path: Path) -> None:
         """Load a file."""
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             self._module = torch.export.load(file).module()
 
     def probabilities(self, inputs: Inputs) -> NDArray[Any]:

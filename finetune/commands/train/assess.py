@@ -1,6 +1,7 @@
 """What is found out of the best model once it is trained: how sure it may be, and what it knows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from finetune.analysis.novelty import know_images
 from finetune.choices import Split
 from finetune.commands.evaluate.confidence import Confidence, compare_with_right
 from finetune.commands.evaluate.evaluate import eval_loader
+from finetune.commands.train.telling import TellingAnswers, telling_answers
 from finetune.data.index import ImageIndex
 from finetune.progress import NewBar
 from finetune.runs.trained_model import TrainedModel
@@ -20,9 +22,17 @@ _MOST_KNOWN = 2000  # training images whose features are kept
 _MOST_JUDGED = 10_000  # validation images that choose a temperature and a distance
 
 
+@dataclass(frozen=True)
+class Assessment:
+    """What was found out of a model."""
+
+    calibration: Calibration
+    telling: TellingAnswers
+
+
 def assess(
     trained: TrainedModel, index: ImageIndex, description: Mapping[str, Any], new_bar: NewBar
-) -> Calibration:
+) -> Assessment:
     """Calibrate the best model of a run, learn what it knows, and write both down beside its weights.
 
     Validation images give the temperature, and the distance from which on an image is unlike those that the
@@ -36,13 +46,15 @@ def assess(
 
     with new_bar("assessing", index.count("train") + index.count("val")) as bar:
         (train, *_), (val, *metadata, targets) = look("train"), look("val")
-    calibration = calibrate(trained, logits_of(trained, val, metadata), targets.cpu())
+    logits, targets = logits_of(trained, val, metadata), targets.cpu()
+    calibration = calibrate(trained, logits, targets)
     images = know_images(train.cpu(), val.cpu())
     trained.run.save_assessment(
         {**description, "temperature": calibration.temperature},
         {"directions": images.directions, "threshold": torch.tensor(images.threshold, dtype=torch.float64)},
     )
-    return calibration
+    calibrated = replace(trained, temperature=calibration.temperature)
+    return Assessment(calibration, telling_answers(calibrated, index, logits, targets))
 
 
 def logits_of(trained: TrainedModel, features: Tensor, metadata: Sequence[Tensor]) -> Tensor:

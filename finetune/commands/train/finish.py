@@ -11,6 +11,7 @@ from finetune.commands.evaluate.ablation import Ablation, ablate_metadata, show_
 from finetune.commands.evaluate.evaluate import evaluate_split
 from finetune.commands.train.assess import assess
 from finetune.commands.train.stages import TrainingRun, resolved_config
+from finetune.commands.train.telling import on_page
 from finetune.display import duration
 from finetune.experiment.build import Experiment
 from finetune.experiment.read_data import resolved_monitor
@@ -18,7 +19,7 @@ from finetune.experiment.recipe import build_mix
 from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
 from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose
-from finetune.report.html_page import report_page
+from finetune.report.html_page import AnsweredImage, report_page
 from finetune.report.scores import show_scores
 from finetune.runs import Run
 from finetune.runs.records import read_report
@@ -112,6 +113,8 @@ class Verdict:
     ablations: Sequence[Ablation]
     findings: Sequence[Finding]
     calibration: Calibration
+    answers: Mapping[str, Sequence[AnsweredImage]]
+    """The surest mistakes, and right answers of the least certainty, with thumbnails."""
     report: Mapping[str, Any]
     """The content of report.json."""
 
@@ -121,14 +124,21 @@ def judge_run(training: TrainingRun, experiment: Experiment) -> Verdict:
     display = training.display
     scores = {"val": training.recorder.best_scores}
     trained = best_model(training, experiment)
-    calibration = assess(trained, experiment.index, training.recorder.best_description, display.bar)
+    index = experiment.index
+    assessment = assess(trained, index, training.recorder.best_description, display.bar)
     if experiment.index.count("test"):
         scores["test"] = evaluate_split(trained, experiment.index, "test", display.bar)
     ablations = ablate_metadata(trained, experiment.index, display.bar)
     findings = diagnose_run(training, experiment)
     report = build_report(training, experiment, scores, ablations, findings)
-    report["calibration"] = calibration.to_dict()
-    return Verdict(scores, ablations, findings, calibration, report)
+    report["calibration"] = assessment.calibration.to_dict()
+    report |= assessment.telling.to_dict()
+    telling = assessment.telling
+    answers = {
+        "mistakes": on_page(trained, index, telling.mistakes),
+        "close": on_page(trained, index, telling.close),
+    }
+    return Verdict(scores, ablations, findings, assessment.calibration, answers, report)
 
 
 def write_report(training: TrainingRun, experiment: Experiment, verdict: Verdict) -> None:
@@ -139,10 +149,10 @@ def write_report(training: TrainingRun, experiment: Experiment, verdict: Verdict
         verdict.report,
         scores=verdict.scores,
         history=recorder.history,
-        best=recorder.best,
         about=about_run(experiment),
         config=resolved_config(experiment),
         lr_finds=list(training.lr_finds.values()),
+        answers=verdict.answers,
     )
     run.write_report_page(page)
     run.append_events([{"event": "done", **asdict(recorder.best)}])
