@@ -14,11 +14,16 @@ from conftest import run_finetune, write_small_config
 from PIL import Image
 from several import draw_several
 from test_recipe import SEPARATED
+from torch.torch_version import TorchVersion
 
 from finetune.commands.export import export as story
 from finetune.commands.export import pictures
+from finetune.model.onnx_export import OLDEST
 from finetune.runs.trained_model import load_trained
 
+exports = pytest.mark.skipif(
+    TorchVersion(torch.__version__) < OLDEST, reason="this release of torch cannot write such programs"
+)
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
 
 
@@ -46,6 +51,7 @@ def onnx_file(small_run, tmp_path_factory):
     return folder / "small.onnx", export(small_run, "-o", folder / "small.onnx")
 
 
+@exports
 def test_the_file_says_how_it_compares(onnx_file):
     path, document = onnx_file
     assert document["file"] == str(path)
@@ -54,6 +60,7 @@ def test_the_file_says_how_it_compares(onnx_file):
     assert (document["other_classes"], document["pictures"]) == (0, 3 * 6)  # its six validation images
 
 
+@exports
 @pytest.mark.parametrize("shape", [(1, 40, 48), (2, 77, 31), (7, 32, 200), (3, 300, 200)])
 def test_images_of_any_size_in_batches_of_any_size(onnx_file, small_run, shape):
     session = onnxruntime.InferenceSession(onnx_file[0])
@@ -68,6 +75,7 @@ def test_images_of_any_size_in_batches_of_any_size(onnx_file, small_run, shape):
     assert found == pytest.approx(expected, abs=1e-4)
 
 
+@exports
 def test_the_client_of_the_documentation_answers_as_predict_without_torch(onnx_file, small_run, tmp_path):
     (client,) = re.findall(r"```python\n(import json, sys.*?)```", DOCS.read_text(), flags=re.DOTALL)
     assert "torch" not in client
@@ -100,6 +108,7 @@ def test_the_client_of_the_documentation_answers_as_predict_without_torch(onnx_f
         assert float(probability) == pytest.approx(probabilities[name], abs=2e-4)
 
 
+@exports
 def test_the_file_says_what_it_is(onnx_file, small_run):
     about = onnxruntime.InferenceSession(onnx_file[0]).get_modelmeta().custom_metadata_map
     assert json.loads(about["class_names"]) == ["cat", "dog", "owl"]
@@ -112,6 +121,7 @@ def test_the_file_says_what_it_is(onnx_file, small_run):
     assert "finetune_version" in about
 
 
+@exports
 def test_a_card_lies_beside_it(onnx_file, small_run):
     card = (onnx_file[0].parent / "model_card.md").read_text()
     report = json.loads((small_run / "report.json").read_text())
@@ -125,6 +135,7 @@ def test_a_card_lies_beside_it(onnx_file, small_run):
         assert part in card
 
 
+@exports
 def test_a_program_of_torchs_own_answers_the_same(small_run, images, tmp_path):
     document = export(small_run, "--format", "torch", "-o", tmp_path / "small.pt2")
     assert document["largest_difference"] < 1e-6
@@ -179,11 +190,13 @@ def several_run(tmp_path_factory):
     return folder / "run"
 
 
+@exports
 def test_metadata_and_thresholds_are_in_the_program(several_run, tmp_path):
     document = export(several_run, "--format", "torch", "-o", tmp_path / "several.pt2")
     assert (document["other_classes"], document["largest_difference"] < 1e-6) == (0, True)
 
 
+@exports
 @pytest.mark.slow
 def test_metadata_are_inputs_of_the_onnx_file(several_run, tmp_path):
     document = export(several_run, "-o", tmp_path / "several.onnx", "--features")
@@ -202,6 +215,7 @@ def test_metadata_are_inputs_of_the_onnx_file(several_run, tmp_path):
     assert (features.name, features.shape[0]) == ("features", "N")
 
 
+@exports
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_smaller_files_are_smaller_and_nearly_as_good(small_run, onnx_file, tmp_path, precision):
@@ -217,6 +231,7 @@ def test_smaller_files_are_smaller_and_nearly_as_good(small_run, onnx_file, tmp_
 # What is refused
 
 
+@exports
 def test_a_file_that_answers_otherwise_is_not_left(small_run, tmp_path, monkeypatch):
     monkeypatch.setitem(story.LARGEST, "float32", -1.0)
     result = run_finetune("export", small_run, "--format", "torch", "-o", tmp_path / "small.pt2")
@@ -225,6 +240,7 @@ def test_a_file_that_answers_otherwise_is_not_left(small_run, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+@exports
 def test_int8_that_loses_too_much_is_not_left(small_run, tmp_path, monkeypatch):
     def ruined(source, target, examples):
         target.write_bytes(source.read_bytes())
@@ -258,6 +274,15 @@ def test_what_cannot_be_is_said_at_once(small_run, tmp_path, monkeypatch, argume
     assert len(result.stderr.strip().splitlines()) <= 2
 
 
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_an_old_torch_is_refused(small_run, monkeypatch, kind):
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    result = run_finetune("export", small_run, "--format", kind)
+    assert result.exit_code == 2
+    assert f"--format {kind} needs PyTorch 2.11 or newer; this is 2.9.1" in result.stderr
+
+
+@exports
 def test_what_is_not_installed_is_named_with_how_to_install_it(small_run, monkeypatch):
     found = story.require_onnx.__globals__["importlib"].util.find_spec
     monkeypatch.setattr(
@@ -268,6 +293,7 @@ def test_what_is_not_installed_is_named_with_how_to_install_it(small_run, monkey
     assert 'needs onnxscript.\nInstall it: pip install "finetune-vision[onnx]"' in result.stderr
 
 
+@exports
 def test_without_the_runs_images_drawn_ones_are_compared(small_run, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "run_samples", lambda trained: (None, ()))
     document = export(small_run, "--format", "torch", "-o", tmp_path / "small.pt2")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from finetune.errors import ConfigError
 from finetune.model.deployed import FEATURES, IMAGES, PROBABILITIES, DeployedClassifier
@@ -28,12 +29,30 @@ Inputs = Mapping[str, NDArray[Any]]
 """Images (N, H, W, 3), uint8, and columns of metadata (N,), by the name of the input."""
 
 
+OLDEST = "2.11"
+"""of torch's releases whose exporters write these programs; that of 2.9 fails, others were not tried"""
+
+
+def require_exporter(what: str) -> None:
+    """Make sure that torch can write a program in which sides are free.
+
+    Raises:
+        ConfigError: it is too old.
+    """
+    if TorchVersion(torch.__version__) < OLDEST:
+        raise ConfigError(
+            f"export --format {what} needs PyTorch {OLDEST} or newer; this is {torch.__version__}.\n"
+            "Install it, or use --format timm for a network of timm's."
+        )
+
+
 def require_onnx() -> None:
     """Make sure that what writes and runs ONNX is there, before the work.
 
     Raises:
         ConfigError: it is not installed.
     """
+    require_exporter("onnx")
     missing = [
         name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None
     ]

@@ -31,6 +31,7 @@ from finetune.model.onnx_export import (
     OnnxModel,
     halve_onnx,
     quantize_onnx,
+    require_exporter,
     require_onnx,
     write_onnx,
 )
@@ -121,6 +122,8 @@ def _check(options: ExportOptions) -> None:
     if options.format == "onnx":
         require_onnx()
         return
+    if options.format == "torch":
+        require_exporter("torch")
     for option, given in (("--precision", options.precision != "float32"), ("--features", options.features)):
         if given and not (option == "--features" and options.format == "torch"):
             raise ConfigError(f"export: {option} is for --format onnx; leave it out.")
