@@ -191,6 +191,8 @@ def ask(folder, text, name="asked.csv"):
     ("header", "row", "key"),
     [
         ("image,breed,sex", "{file},{label},{odd}", "data.columns.label: breed or data.columns.label: sex"),
+        ("image,breed,when", "{file},{label},2026-01-0{odd} 10:00", ""),
+        ("image,breed,size", "{file},{label},{odd}.5", ""),
         (
             "image,breed,a,b",
             "{file},{label},{odd},1",
@@ -205,6 +207,10 @@ def test_two_columns_that_may_hold_the_same_are_asked_about(pictures, header, ro
         row.format(file=file, label=label, odd="fm"[n % 2] if "sex" in header else n % 2, other=files[n - 1])
         for n, (file, label) in enumerate(ROWS)
     ]
+    if not key:
+        (pictures / "asked.csv").write_text("\n".join([header, *rows]))
+        assert labels_of(index_images(pictures / "asked.csv", seed=1)) == TRUTH
+        return
     said = ask(pictures, "\n".join([header, *rows]))
     assert said.startswith(f"{pictures}/asked.csv: columns ")
     assert said.endswith(f"; set {key}.")
@@ -395,6 +401,23 @@ def test_an_image_that_is_missing_is_not_looked_for_elsewhere(pictures, tmp_path
     (root / "images" / "cat00.png").unlink()
     (root / "t.csv").write_text(SHAPES["rows-twice.csv"])
     assert set(labels_of(index_images(root / "t.csv", seed=1))) == set(TRUTH)
+
+
+def test_an_upload_is_found_by_its_name_without_blanks_and_marks(pictures, tmp_path):
+    (tmp_path / "images").mkdir()
+    names = {file: f"images/{Path(file).stem} (1), é.png" for file in TRUTH}
+    for file, name in names.items():
+        (tmp_path / name).write_bytes((pictures / file).read_bytes())
+    stored = [f"/data/upload/7/0123abcd-{Path(file).stem}_1_é.png,{label}" for file, label in ROWS]
+    (tmp_path / "t.csv").write_text("\n".join(["image,choice", *stored]))
+    assert labels_of(index_images(tmp_path / "t.csv", seed=1)) == {names[file]: TRUTH[file] for file in TRUTH}
+
+
+def test_a_table_that_splits_may_name_images_as_tables_do(pictures, tmp_path):
+    rows = [f"{Path(file).stem},{'val' if file.endswith('0.png') else 'train'}" for file in TRUTH]
+    (tmp_path / "split.csv").write_text("\n".join(["Id,split", *rows]))
+    index = index_images(pictures / "labels.json", val=str(tmp_path / "split.csv"), seed=1)
+    assert {s.name for s in index.of_split("val")} == {f"images/{name}00.png" for name in CLASSES}
 
 
 # More than one row of an image, and columns that are not what they are called

@@ -169,9 +169,7 @@ class ParquetMembers(MemberTable):
                 table = file.read_row_group(group, columns=[column.content], use_threads=False)
         except (pyarrow.ArrowException, ValueError) as error:
             raise damaged() from error
-        values = table.column(0).combine_chunks()
-        values = values.chunk(0) if isinstance(values, pyarrow.ChunkedArray) else values
-        return values.field("bytes") if pyarrow.types.is_struct(values.type) else values
+        return table.flatten().column(0)  # in chunks: more than 2 GB do not fit into one
 
     @cached_property
     def _sizes(self) -> dict[str, list[int]]:

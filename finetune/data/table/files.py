@@ -161,7 +161,7 @@ class ImageFiles:
         ]
         plain = [match[1] for match in map(_UPLOADED.fullmatch, lasts) if match]
         for whole in (*lasts, *plain):
-            if found := self._tree.get(whole):
+            if found := self._tree.get(whole) or self._cleaned.get(whole):
                 return found
         ends = (last[mark.end() :] for last in lasts for mark in re.finditer(r"[^A-Za-z0-9]", last))
         return sorted({name for end in ends for name in self._tree.get(end, [])})
@@ -179,6 +179,14 @@ class ImageFiles:
                 return {}
             names[basename(name)].append(name)
         return dict(names)
+
+    @cached_property
+    def _cleaned(self) -> Mapping[str, list[str]]:
+        """The same by names as web servers store them: `_` for blanks, without other marks."""
+        cleaned: defaultdict[str, list[str]] = defaultdict(list)
+        for base, names in self._tree.items():
+            cleaned[re.sub(r"[^-\w.]", "", base.strip().replace(" ", "_"))] += names
+        return dict(cleaned)
 
     @cached_property
     def _stems(self) -> Mapping[str, list[str]]:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from finetune.data.table.columns import GROUP_WORDS, Columns, find_column, words_of
@@ -28,7 +28,8 @@ _BOOKKEEPING = GROUP_WORDS | frozenset((
 # fmt: on
 """words in the names of columns that say how an image came about rather than what it shows"""
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}|\d\d?:\d\d(:\d\d)?")
-_DECIMAL = re.compile(r"[-+]?\d*[.,]\d+([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
+_FRACTION = re.compile(r"[.,]\d*[1-9]")
 _PLAIN_YAML = re.compile(r"[A-Za-z_/][\w ./-]*\w|[A-Za-z_]")
 
 
@@ -169,7 +170,7 @@ def _guess_label(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
 def _candidates(table: Table, positions: Sequence[int]) -> list[int]:
     """Return the columns with few different texts, each in two rows or more; else the one that comes near."""
     counts = {n: Counter(cell.strip() for cell in table.column(n) if cell.strip()) for n in positions}
-    counts = {n: count for n, count in counts.items() if len(count) > 1 and not all(map(_is_measure, count))}
+    counts = {n: count for n, count in counts.items() if len(count) > 1 and not _are_measures(count)}
     full = [n for n, count in counts.items() if count.total() == len(table.rows)]
     strict = [n for n in full or counts if min(counts[n].values()) > 1]
     if strict:
@@ -181,8 +182,11 @@ def _candidates(table: Table, positions: Sequence[int]) -> list[int]:
     return [n for n in full if len(counts[n]) < len(table.rows)] if only else []
 
 
-def _is_measure(text: str) -> bool:
-    return bool(_DATE.fullmatch(text) or _DECIMAL.fullmatch(text))
+def _are_measures(texts: Collection[str]) -> bool:
+    """Tell whether texts are dates or times, or numbers of which some have a fraction."""
+    if all(map(_DATE.fullmatch, texts)):
+        return True
+    return all(map(_NUMBER.fullmatch, texts)) and any(map(_FRACTION.search, texts))
 
 
 def _distinct(table: Table, positions: Sequence[int]) -> list[int]:
