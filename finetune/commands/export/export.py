@@ -122,11 +122,11 @@ def _check(options: ExportOptions) -> None:
     if options.format == "onnx":
         require_onnx()
         return
-    if options.format == "torch":
-        require_exporter("torch")
     for option, given in (("--precision", options.precision != "float32"), ("--features", options.features)):
         if given and not (option == "--features" and options.format == "torch"):
             raise ConfigError(f"export: {option} is for --format onnx; leave it out.")
+    if options.format == "torch":
+        require_exporter("torch")
 
 
 def _check_parity(parity: Parity, options: ExportOptions) -> None:
