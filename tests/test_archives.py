@@ -332,3 +332,17 @@ def test_many_refused_members_are_counted(tmp_path):
     index = index_images(tmp_path / "x.zip", seed=1)
     assert index.layout.left_out == (LeftOut("members", "its path leads out of the archive", 60),)
     assert index.warnings[-1] == "… and 52 more of these"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_in_the_archive_of_its_images_is_read(tmp_path, kind):
+    folder = draw_images(tmp_path / "photos" / "images", classes=("x",), each=6).parent
+    rows = "".join(f"x{n:02},{'ab'[n % 2]}\n" for n in range(6))
+    (folder / "labels.csv").write_text(f"id,breed\n{rows}")
+    archive = pack(folder, tmp_path / kind, top="photos/")
+    shutil.rmtree(folder)
+    index = index_images(archive, seed=1)
+    assert index.class_names == ("a", "b")
+    assert index.layout.remark == "labels.csv"
+    assert len(check_images(index, ImageLimits()).samples) == 6
+    assert index_images(archive / "photos" / "labels.csv", seed=1).samples == index.samples
