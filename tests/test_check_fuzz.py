@@ -11,7 +11,9 @@ import pytest
 from conftest import draw_images, run_finetune, write_small_config
 from PIL import Image
 
-from finetune.data.images import ImageError, ImageLimits, read_image
+from finetune.data.images import ImageError, ImageLimits, inspect_image, look_at_image, read_image
+
+LIMIT = 4_000_000  # pixels: a damaged header may declare any size
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")
 VARIANTS = {
@@ -56,7 +58,7 @@ def damaged(content, rng):
 
 def check_damaged(folder, number, seed):
     """Put so many damaged files among good ones, check the folder, and judge what comes back."""
-    print(f"seed {seed}")
+    print(f"FUZZ_SEED={seed} ({number} cases)")
     rng = random.Random(seed)
     data = draw_images(folder / "data")
     contents = list(originals())
@@ -98,5 +100,78 @@ def test_two_hundred_damaged_images_are_each_read_or_told(tmp_path):
 
 @pytest.mark.slow
 def test_two_thousand_damaged_images_are_each_read_or_told(tmp_path):
-    # The seed has found a fault; FUZZ_SEED looks for others.
-    check_damaged(tmp_path, 2_000, seed=int(os.environ.get("FUZZ_SEED", "849345690")))
+    check_damaged(tmp_path, 2_000, seed=int(os.environ.get("FUZZ_SEED", random.randrange(10**9))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [849345690])
+def test_seeds_that_found_a_fault_find_none(tmp_path, seed):
+    check_damaged(tmp_path, 2_000, seed=seed)
+
+
+@pytest.mark.parametrize("many", [150, pytest.param(6_000, marks=pytest.mark.slow)])
+def test_a_damaged_image_is_an_image_or_an_image_error_for_all_that_read_one(tmp_path, capfd, many):
+    """Nothing else is raised, nothing takes long, and nothing is written to the terminal."""
+    seed = int(os.environ.get("FUZZ_SEED", random.randrange(10**9)))
+    rng, contents, sizes = random.Random(seed), [*originals(), *more_originals()], set()
+    for number in range(many):
+        format, content = rng.choice(contents)
+        ending = rng.choice([format.lower(), "jpg", "png", "tif", "webp"])
+        path = tmp_path / f"fuzz.{ending}"
+        path.write_bytes(damaged(content, rng))
+        about = (f"FUZZ_SEED={seed}", number, format, ending)
+        started = time.monotonic()
+        try:
+            answers = [answer(path) for answer in READERS]
+        except Exception as error:
+            raise AssertionError(about) from error
+        assert time.monotonic() - started < 10, about
+        assert len({answer is None for answer in answers}) == 1, (about, answers)
+        sizes |= {answer for answer in answers[:2] if answer}
+    assert sizes
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", ""), (f"FUZZ_SEED={seed}", out[:500], err[:500])
+    print(f"FUZZ_SEED={seed} ({many} cases)")
+
+
+def reader(read):
+    """Make a reader that returns None where the file is refused as documented."""
+
+    def answer(path):
+        try:
+            return read(path)
+        except ImageError as error:
+            return None if 0 < len(error.reason) < 300 else error.reason
+
+    return answer
+
+
+READERS = (
+    reader(lambda path: inspect_image(path, ImageLimits(max_pixels=LIMIT)).width),
+    reader(lambda path: look_at_image(path, ImageLimits(max_pixels=LIMIT)).info.width),
+    reader(lambda path: read_image(path, ImageLimits(max_pixels=LIMIT)).size),
+    reader(lambda path: read_image(path, ImageLimits(max_pixels=LIMIT), shrink_to=8).size),
+)
+
+
+def more_originals():
+    """Return encoded pictures of the kinds that decoders find harder."""
+    pixels = np.random.default_rng(1).integers(0, 256, (24, 30, 4), np.uint8)
+    picture = Image.fromarray(pixels, "RGBA")
+    kinds = (
+        ("PNG", picture, {}),
+        ("WEBP", picture, {"lossless": True}),
+        ("TIFF", picture, {"compression": "tiff_deflate"}),
+        ("TIFF", picture.convert("RGB"), {"compression": "jpeg"}),
+        ("TIFF", picture.convert("1"), {"compression": "group4"}),
+        ("TIFF", picture.convert("CMYK"), {"compression": "packbits"}),
+        ("PNG", picture.convert("P"), {"transparency": 3}),
+        ("PNG", Image.fromarray(pixels[..., 0].astype(np.uint16) * 257), {}),
+        ("PNG", picture, {"save_all": True, "append_images": [picture.rotate(90)]}),
+        ("JPEG", picture.convert("CMYK"), {"progressive": True}),
+        ("JPEG", picture.convert("L"), {"quality": 10}),
+    )
+    for format, image, options in kinds:
+        buffer = io.BytesIO()
+        image.save(buffer, format, **options)
+        yield format, buffer.getvalue()

@@ -1,5 +1,6 @@
 """Thousands of spoiled configs: each is a config or a ConfigError, at once, and never anything else."""
 
+import os
 import random
 import time
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from finetune.config.config import Config
+from finetune.config.keys import all_keys
 from finetune.config.load import parse_config
 from finetune.config.yaml_writer import dump_config
 from finetune.errors import ConfigError
@@ -111,10 +113,16 @@ def load(text, overrides=()):
         return str(error)
 
 
+def fresh_chance(many):
+    """Return a source of chance and its seed, which is printed; FUZZ_SEED repeats one."""
+    seed = int(os.environ.get("FUZZ_SEED", random.randrange(10**9)))
+    print(f"FUZZ_SEED={seed} ({many} cases)")
+    return random.Random(seed), seed
+
+
 @pytest.mark.parametrize("many", [600, pytest.param(12_000, marks=pytest.mark.slow)])
 def test_a_spoiled_config_is_a_config_or_a_config_error(many):
-    seed = 20261125 + many
-    chance = random.Random(seed)
+    chance, seed = fresh_chance(many)
     configs = 0
     for number in range(many):
         text = spoil(START, chance)
@@ -130,13 +138,13 @@ def test_a_spoiled_config_is_a_config_or_a_config_error(many):
             assert load(dump_config(got)) == got, about
         else:
             assert 0 < len(got.strip()) < 20_000, about
-    print(f"seed {seed}: {configs} configs, {many - configs} refused")
+            assert all(line.startswith(("spoiled.yaml", "and ")) for line in got.splitlines()), about
     assert many // 50 < configs < many // 2
 
 
 @pytest.mark.parametrize("many", [300, pytest.param(3_000, marks=pytest.mark.slow)])
 def test_a_spoiled_override_is_a_config_or_a_config_error(many):
-    chance = random.Random(many)
+    chance, seed = fresh_chance(many)
     keys = (
         "seed",
         "data.batch_size",
@@ -149,9 +157,37 @@ def test_a_spoiled_override_is_a_config_or_a_config_error(many):
     for number in range(many):
         argument = spoil(f"{chance.choice(keys)}={chance.choice(NASTY)}", chance)
         try:
-            assert load(START, [argument])
+            got = load(START, [argument])
         except Exception as error:
-            raise AssertionError((many, number, argument)) from error
+            raise AssertionError((seed, number, argument)) from error
+        if isinstance(got, Config):
+            assert load(dump_config(got)) == got, (seed, number, argument)
+        else:
+            assert all(line.startswith("argument ") for line in got.splitlines()), (seed, number, argument)
+
+
+NUMBERS = (
+    *(0, 1, -1, 2, 0.5, -0.5, 1e-300, 5e-324, 1e300, 1e39, 1.7e308, -1e300, 0.9999999999999999, 1e-12, 1e12),
+    *(2**31 - 1, 2**31, 2**63, 10**17, 65_536, 1_024, 1_000_001, 0.1 + 0.2),
+)
+
+
+@pytest.mark.parametrize("many", [300, pytest.param(6_000, marks=pytest.mark.slow)])
+def test_any_number_in_any_place_is_refused_or_survives_being_written(many):
+    chance, seed = fresh_chance(many)
+    keys = [key.replace("NAME", "frozen") for key in all_keys(Config)]
+    for number in range(many):
+        arguments = [f"{chance.choice(keys)}={chance.choice(NUMBERS)!r}" for _ in range(chance.randint(1, 3))]
+        about = (seed, number, arguments)
+        try:
+            got = load(START, arguments)
+        except Exception as error:
+            raise AssertionError(about) from error
+        if isinstance(got, Config):
+            assert load(dump_config(got)) == got, about
+            numbers = (stage.lr.last for stage in got.stages)
+            assert all(1e-12 <= number <= 1e30 for number in numbers), about
+            assert got.lr_finder.end >= 10 * got.lr_finder.start, about
 
 
 def test_the_start_is_a_config():

@@ -33,6 +33,8 @@ def apply_override(document: Document, argument: str) -> None:
     parts = key_parts(key)
     if not equals or not all(parts):
         raise ConfigError(f"{source}: expected key=value, for instance seed=1 or data.batch_size=32")
+    if re.search("[\ud800-\udfff]", key):
+        raise ConfigError(f"{source}: the key holds bytes that are no text")
     if len(parts) > MAX_DEPTH:
         raise ConfigError(f"{source}: a key of {len(parts):,} parts; a config is at most 4 deep")
     set_value(document, parts, read_yaml(text, source, lines=False), source)

@@ -66,7 +66,7 @@ def build_experiment(
     model.set_precision(precision)
     images = index.count("train")
     batch_size = fit_batch_size(images, config.data.batch_size)
-    check_batch(config, batch_size, model.preprocessing.image_size, device)
+    check_batch(config, model, batch_size, device)
     accumulate = min(config.data.accumulate, images // batch_size)
     size = model.preprocessing.image_size
     columns = config.data.columns.model_copy(update={"metadata": column_kinds(index)})

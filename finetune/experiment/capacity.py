@@ -7,8 +7,11 @@ import torch
 from finetune.config.config import Config
 from finetune.errors import ResourceError
 from finetune.machine.device import total_memory
+from finetune.model import ImageClassifier
+from finetune.model.meta import largest_output
 
 _FLOAT = 4  # bytes
+_WORTH_A_LOOK = 0.02  # share of the memory that images alone take, from which the network is asked as well
 _PER_VALUE = 9
 """bytes of each value of an image in a batch, at the least: as it is read, as a float, and normalised"""
 
@@ -29,15 +32,20 @@ def check_head(config: Config, classes: int) -> None:
     )
 
 
-def check_batch(config: Config, batch_size: int, image_size: int, device: torch.device) -> None:
-    """Refuse batches of images that alone are more than the device holds, whatever the network makes of them.
+def check_batch(config: Config, model: ImageClassifier, batch_size: int, device: torch.device) -> None:
+    """Refuse batches whose images, or the largest feature map of one layer, are more than the device holds.
 
     Raises:
         ResourceError: says how much, and what to set.
     """
-    side = max([image_size, *(stage.image_size for stage in config.stages if stage.image_size)])
+    sizes = [model.preprocessing.image_size, *(stage.image_size for stage in config.stages)]
+    side = max(size for size in sizes if size)
+    needed = _PER_VALUE * 3 * batch_size * side**2
+    if needed > (total_memory(device) or 0) * _WORTH_A_LOOK:
+        each = 2 if model.spec.precision == "bfloat16" else _FLOAT
+        needed = max(needed, each * batch_size * largest_output(model.backbone, side))
     _check(
-        _PER_VALUE * 3 * batch_size * side**2,
+        needed,
         device,
         f"data.batch_size: a batch of {batch_size:,} images of {side} px",
         "Set data.batch_size lower (data.accumulate keeps the size of a step), or data.image_size.",
@@ -48,6 +56,11 @@ def _check(needed: int, device: torch.device, what: str, advice: str) -> None:
     there = total_memory(device)
     if there is not None and needed > there:
         raise ResourceError(
-            f"{what}, which takes at least {needed / 2**30:,.0f} GiB; this machine has "
-            f"{there / 2**30:,.1f} GiB ({device.type}).\n{advice}"
+            f"{what}, which takes at least {_gibibytes(needed)}; this machine has {_gibibytes(there)} "
+            f"({device.type}).\n{advice}"
         )
+
+
+def _gibibytes(size: int) -> str:
+    number = size / 2**30
+    return f"{number:,.0f} GiB" if number >= 10 else f"{number:.2g} GiB"

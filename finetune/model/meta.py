@@ -43,6 +43,24 @@ def meta_tensors(module: nn.Module, *, gradients: bool = False) -> dict[str, Ten
     return found
 
 
+def largest_output(module: nn.Module, image_size: int) -> int:
+    """Return how many values the largest output of any layer has for one square image."""
+    sizes = [0]
+
+    def note(_: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel())
+
+    hooks = [part.register_forward_hook(note) for part in module.modules()]
+    try:
+        with torch.no_grad():
+            call_on_meta(module, meta_tensors(module), 1, image_size)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(sizes)
+
+
 def call_on_meta(module: nn.Module, tensors: dict[str, Tensor], images: int, image_size: int) -> Tensor:
     """Return the output of a module in eval mode for square images, computed with stand-ins.
 
