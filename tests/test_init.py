@@ -175,3 +175,22 @@ def test_a_table_whose_cells_hold_several_classes_says_what_separates_them(tmp_p
     (tmp_path / "plain.csv").write_text("image,label\na.png,cat;dog\nb.png,owl\n")
     write_config(tmp_path / "plain.csv", tmp_path / "plain.yaml")
     assert load_config(tmp_path / "plain.yaml").data.label_separator is None
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gigabytes", "size", "batch"),
+    [
+        (True, 24, None, 64),
+        (False, 24, 128, 64),
+        (False, 6, 128, 32),
+        (False, 2, 128, 16),
+        (True, None, None, 64),
+    ],
+)
+def test_sizes_fit_the_machine(tmp_path: Path, monkeypatch, gpu, gigabytes, size, batch):
+    memory = None if gigabytes is None else gigabytes * 2**30
+    monkeypatch.setattr("finetune.commands.init.has_gpu", lambda: gpu)
+    monkeypatch.setattr("finetune.commands.init.usable_memory", lambda: memory)
+    write_config(draw_classes(tmp_path / "photos", {"ants": 400, "bees": 400}), tmp_path / "pets.yaml")
+    data = load_config(tmp_path / "pets.yaml").data
+    assert (data.image_size, data.batch_size) == (size, batch)

@@ -19,6 +19,10 @@ from finetune.data.image_files import is_archive
 from finetune.data.table import Columns, is_table
 from finetune.errors import ConfigError, DataError
 from finetune.machine.files import reported_disk_errors, try_writing
+from finetune.machine.hardware import has_gpu, usable_memory
+
+SIZE_ON_CPU = 128
+"""pixels; without a GPU, where time is what is short"""
 
 READING = ("columns", "label_separator", "encoding", "image_folder", "layout", "label_pattern")
 """keys of `data` that say how it is to be read"""
@@ -124,10 +128,9 @@ seed: 42                      # decides everything random; another seed gives an
 data:
   path: {write_value(str(data))}
 {f"  val: {write_value(survey.val)}":<29} # validation: a fraction of each class, or what holds it
-{keys}{f"  batch_size: {batch_size_for(survey.n_train)}":<29} # images per step; less if memory runs out
+{keys}{f"  batch_size: {batch_size_here(survey.n_train)}":<29} # images per step; less if memory runs out
   augment: standard           # none, light (digits, text), standard or strong (few images, many epochs)
-  image_size: null            # pixels; null is what the pretrained weights were made for
-model:
+{image_size_line()}model:
 {architecture_lines()}  weights: default            # pretrained weights; none starts from random ones
   head: {{hidden: [512]}}       # widths of the head's hidden layers; [] is a linear probe
   layer_groups: 3             # parts with learning rates of their own
@@ -189,6 +192,25 @@ def found_columns(columns: Columns) -> dict[str, str | list[str]]:
 
 def _keys(columns: Mapping[str, str | list[str]]) -> str:
     return ", ".join(f"{key}: {write_value(value)}" for key, value in columns.items())
+
+
+def image_size_line() -> str:
+    """Write the side of the images: what the weights were made for, or on a CPU less.
+
+    Small pictures are enlarged all the same: a network knows its weights' size of things (docs/recipe.md).
+    """
+    if has_gpu():
+        return "  image_size: null            # pixels; null is what the pretrained weights were made for\n"
+    key = f"  image_size: {SIZE_ON_CPU}"
+    why = "null is what the weights were made for, and takes a CPU 2 to 3 times as long"
+    return f"{key:<29} # pixels; {why}\n"
+
+
+def batch_size_here(n_train: int) -> int:
+    """Choose as `batch_size_for`, and no more than fits into the memory of this machine."""
+    memory = usable_memory()
+    most = 64 if memory is None or memory >= 8 * 2**30 else 32 if memory >= 4 * 2**30 else 16
+    return min(batch_size_for(n_train), most)
 
 
 def batch_size_for(n_train: int) -> int:

@@ -1,0 +1,33 @@
+"""What this machine has, found out without importing torch."""
+
+import os
+import platform
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+_GPU = Path("/dev/nvidia0")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def has_gpu() -> bool:
+    """Tell whether there seems to be a GPU that torch can use: one of NVIDIA's, or Apple's own."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    return _GPU.exists() or shutil.which("nvidia-smi") is not None
+
+
+def usable_memory() -> int | None:
+    """Return the bytes of memory that this process may use, within its container; None if not known."""
+    sizes = [size for path in _LIMITS if (size := _limit(path)) is not None]
+    with suppress(AttributeError, ValueError, OSError):  # Windows
+        sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(sizes, default=None)
+
+
+def _limit(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # none, or `max`
+        return None
