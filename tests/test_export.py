@@ -1,9 +1,14 @@
 """Exported files: they answer as `predict` does, say what they are, and are not left where they do not."""
 
+import html
 import json
 import re
+import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +111,48 @@ def test_the_client_of_the_documentation_answers_as_predict_without_torch(onnx_f
         _, name, probability = line.rsplit(" ", 2)
         assert name == max(probabilities, key=probabilities.get)
         assert float(probability) == pytest.approx(probabilities[name], abs=2e-4)
+
+
+@pytest.fixture
+def onnxruntime_web(tmp_path):
+    """Install what runs ONNX files in a browser; skip where there is no browser or no registry."""
+    if shutil.which("chromium") is None or shutil.which("npm") is None:
+        pytest.skip("needs chromium and npm")
+    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "onnxruntime-web"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        pytest.skip(f"npm cannot install onnxruntime-web: {done.stderr[:200]}")
+    return tmp_path
+
+
+@exports
+@pytest.mark.slow
+def test_the_page_of_the_documentation_answers_in_a_browser(onnxruntime_web, onnx_file, small_run, images):
+    (page,) = re.findall(r"```html\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    probe = """
+const answer = await classify(await (await fetch("picture.png")).blob());
+document.title = "answered " + JSON.stringify(answer);
+</script>"""
+    (onnxruntime_web / "index.html").write_text(page.replace("</script>", probe))
+    shutil.copy(onnx_file[0], onnxruntime_web / "model.onnx")
+    path = images / "owl" / "owl05.png"
+    shutil.copy(path, onnxruntime_web / "picture.png")
+    handler = partial(QuietHandler, directory=str(onnxruntime_web))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000"]
+        command += [f"--user-data-dir={onnxruntime_web / 'profile'}", "--dump-dom"]
+        command.append(f"http://127.0.0.1:{server.server_port}/index.html")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+        server.shutdown()
+    title = html.unescape(re.search("<title>(.*?)</title>", done.stdout)[1])
+    answer = dict(json.loads(title.removeprefix("answered ")))
+    assert answer == pytest.approx(predicted(small_run, path)[0], abs=1e-4)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 @exports
