@@ -229,6 +229,7 @@ def test_links_to_files_are_followed(tmp_path):
         ({"train__a": 2, "train__b": 2, "val__a": 1, "test__c": 2}, "test has classes that .* not: 'c'"),
         ({"train__a": 2, "train__b": 2, "val__a": 1, "valid__a": 1}, "two folders of validation images"),
         ({"folder__a": 2, "folder__b": 2}, "has 1: 'folder' \\(4 images\\). Did you mean .*folder\\?"),
+        ({"x__y__a": 2, "x__y__b": 2}, "has 1: 'x' \\(4 images\\). Did you mean .*x/y\\?"),
         ({"Ants": 2, "ants": 2}, "'Ants' and 'ants' differ only in case; .*data.case_variants: allow"),
         ({"cafe\u0301": 2, "caf\xe9": 2}, "\\(U\\+0301\\) and .*\\(U\\+00E9\\) are the same text"),
         ({"ants ": 2, "bees": 2}, "class folder 'ants ' begins or ends with a blank"),

@@ -20,6 +20,7 @@ from finetune.errors import DataError
 from finetune.text import counted, expanded, printable, quoted, where_paths_begin, with_counts
 
 _LISTED = 8
+_DEEPEST = 10  # folders that are gone down to find those of classes
 
 DEFAULT_FRACTION = 0.2
 """part of each class that is held out when neither a folder nor a fraction is given"""
@@ -189,12 +190,16 @@ def check_at_least_two(train: Part) -> None:
 
 
 def _hint(train: Part) -> str:
-    """Guess that the folder meant is one level further down."""
+    """Guess that the folder meant is further down, where one folder alone is in another."""
+    below, names = train.root / train.folder, list(train.counts)
     if train.pattern is not None:
         return ""
-    for name in train.counts:
-        below = train.root / train.folder / name
-        if is_folder(below) and len(list_folders(below)) > 1:
+    for _ in range(_DEEPEST):
+        if len(names) != 1 or not is_folder(below / names[0]):
+            break
+        below /= names[0]
+        names = list_folders(below)
+        if len(names) > 1:
             return f" Did you mean {printable(str(below))}?"
     return ""
 
