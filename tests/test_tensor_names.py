@@ -1,6 +1,9 @@
 """Any prefix whose removal makes all names fit is dropped, and said; files of real networks."""
 
 import argparse
+import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -118,18 +121,19 @@ def test_the_features_alone_may_lack_their_name(tmp_path):
     )
 
 
-def test_two_networks_in_one_file_are_asked_about(tmp_path):
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_two_networks_in_one_file_are_asked_about(tmp_path, suffix):
     state = network("squeezenet1_1").state_dict()
-    both = {f"{name}.{key}": t for name in ("encoder_q", "encoder_k") for key, t in state.items()}
-    torch.save(both, tmp_path / "moco.pth")
-    with pytest.raises(
-        WeightsError, match=r"holds 2 networks that fit, under the prefixes encoder_.\. and"
-    ) as e:
-        build(tmp_path / "moco.pth", "squeezenet1_1")
-    # The line that it gives does what it says.
-    code = str(e.value).splitlines()[1].partition(": ")[2].replace('"one.pth"', f'"{tmp_path / "one.pth"}"')
-    exec(code, {"torch": torch, "state": both})
-    assert_has(build(tmp_path / "one.pth", "squeezenet1_1"), state)
+    both = {f"{name}.{key}": t.clone() for name in ("encoder_q", "encoder_k") for key, t in state.items()}
+    path = tmp_path / f"mo co{suffix}"
+    save_file(both, path) if suffix == ".safetensors" else torch.save({"state_dict": both}, path)
+    with pytest.raises(WeightsError, match="holds 2 networks that fit, under the prefixes encoder_") as e:
+        build(path, "squeezenet1_1")
+    # The command that it gives does what it says.
+    _, dash_c, code = shlex.split(str(e.value).splitlines()[1].partition(": ")[2])
+    assert dash_c == "-c"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert_has(build(f"one{suffix}", "squeezenet1_1"), state)
 
 
 def test_half_precision_is_read_counters_too(tmp_path):

@@ -5,6 +5,7 @@ Training scripts put a network into others, and its names then begin with where 
 are the network's.
 """
 
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -102,8 +103,7 @@ def find_reading(names: Collection[str], ways: Iterable[Naming], *, origin: str)
         if len(found) > 1:
             raise WeightsError(
                 f"model.weights: {origin} holds {len(found)} networks that fit, under the prefixes "
-                f"{' and '.join(found)}.\nSave the one that you want: torch.save({{k: v for k, v in "
-                f'state.items() if k.startswith("{found[0]}")}}, "one.pth")'
+                f"{' and '.join(found)}.\nSave the one that you want: {_command(origin, found[0])}"
             )
         if found:
             return Reading(found[0], naming)
@@ -120,6 +120,20 @@ def nearest_reading(names: Collection[str], ways: Iterable[Naming]) -> Reading:
     ways = list(ways)
     found = [Reading(prefix, naming) for naming in ways for prefix in _candidates(names, naming)]
     return min([Reading("", ways[0]), *found], key=faults)
+
+
+def _command(origin: str, prefix: str) -> str:
+    """Return the command that makes a file of the tensors below a prefix."""
+    some = f'{{k: v for k, v in s.items() if k.startswith("{prefix}")}}'
+    if origin.endswith(".safetensors"):
+        code = (
+            "from safetensors.torch import load_file, save_file; "
+            f's = load_file("{origin}"); save_file({some}, "one.safetensors")'
+        )
+    else:
+        unwrapped = 's = s.get("state_dict", s.get("model", s))'
+        code = f'import torch; s = torch.load("{origin}"); {unwrapped}; torch.save({some}, "one.pth")'
+    return f"python -c {shlex.quote(code)}"
 
 
 def _split(name: str) -> tuple[str, str]:
