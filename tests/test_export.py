@@ -21,6 +21,7 @@ from several import draw_several
 from test_recipe import SEPARATED
 from torch.torch_version import TorchVersion
 
+import finetune
 from finetune.commands.export import export as story
 from finetune.commands.export import pictures
 from finetune.model.onnx_export import OLDEST
@@ -220,6 +221,14 @@ def test_timm_takes_the_state_dict_by_the_lines_of_the_card(timm_run, images, tm
     assert logits.softmax(1)[0].tolist() == pytest.approx(
         [expected[name] for name in trained.class_names], abs=1e-5
     )
+
+
+def test_python_exports_as_the_command_does(timm_run, tmp_path):
+    path = finetune.load(timm_run).export(tmp_path / "net.safetensors", format="timm")
+    assert path == tmp_path / "net.safetensors"
+    assert path.stat().st_size > 1000
+    with pytest.raises(finetune.ConfigError, match="precision"):
+        finetune.load(timm_run).export(format="timm", precision="int8")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from finetune.api.images import ImageLike, find_images, is_one
 from finetune.api.metadata import MetadataLike, apply_metadata
 from finetune.api.prediction import Prediction, from_command
 from finetune.api.terms import python_terms
-from finetune.choices import DeviceName, OnBad, Split
+from finetune.choices import DeviceName, ExportFormat, ExportPrecision, OnBad, Split
 from finetune.commands.evaluate.evaluate import evaluate_trained
 from finetune.commands.predict.inputs import add_metadata
 from finetune.commands.predict.predict import classify, preprocess
@@ -206,6 +206,33 @@ class Model:
                 split=split,
                 display=Display(sys.stdout, quiet=quiet),
             ).scores
+
+    def export(
+        self,
+        output: str | os.PathLike[str] | None = None,
+        *,
+        format: ExportFormat = "onnx",
+        precision: ExportPrecision = "float32",
+        features: bool = False,
+    ) -> Path:
+        """Write the model as a file that runs without finetune, as `finetune export` does; return its path.
+
+        Args:
+            output: where to write it; None writes into the run's directory.
+            format: `onnx`, `torch` (a `.pt2` program), or `timm` (a state dict).
+            precision: what an ONNX file computes in.
+            features: whether an ONNX file or a program also returns features.
+
+        Raises:
+            ConfigError: a format that this model cannot have, or that needs something not installed.
+            MachineError: the file answers otherwise than the model; it is not left behind.
+        """
+        from finetune.commands.export.export import ExportOptions, export
+
+        path = None if output is None else Path(output)
+        with python_terms():
+            options = ExportOptions(format, path, precision, features)
+            return export(Path(self.directory), options, Display(sys.stdout, quiet=True)).file
 
     def __repr__(self) -> str:
         listed = ", ".join(self.classes[:_LISTED]) + (", …" if len(self.classes) > _LISTED else "")
