@@ -247,6 +247,7 @@ def several_run(tmp_path_factory):
 
 
 @exports
+@pytest.mark.slow
 def test_metadata_and_thresholds_are_in_the_program(several_run, tmp_path):
     document = export(several_run, "--format", "torch", "-o", tmp_path / "several.pt2")
     assert (document["other_classes"], document["largest_difference"] < 1e-6) == (0, True)
@@ -287,10 +288,9 @@ def test_smaller_files_are_smaller_and_nearly_as_good(small_run, onnx_file, tmp_
 # What is refused
 
 
-@exports
-def test_a_file_that_answers_otherwise_is_not_left(small_run, tmp_path, monkeypatch):
+def test_a_file_that_answers_otherwise_is_not_left(timm_run, tmp_path, monkeypatch):
     monkeypatch.setitem(story.LARGEST, "float32", -1.0)
-    result = run_finetune("export", small_run, "--format", "torch", "-o", tmp_path / "small.pt2")
+    result = run_finetune("export", timm_run, "--format", "timm", "-o", tmp_path / "net.safetensors")
     assert result.exit_code == 7
     assert "the file answers otherwise than the model" in result.stderr
     assert list(tmp_path.iterdir()) == []
@@ -349,8 +349,7 @@ def test_what_is_not_installed_is_named_with_how_to_install_it(small_run, monkey
     assert 'needs onnxscript.\nInstall it: pip install "finetune-vision[onnx]"' in result.stderr
 
 
-@exports
-def test_without_the_runs_images_drawn_ones_are_compared(small_run, tmp_path, monkeypatch):
+def test_without_the_runs_images_drawn_ones_are_compared(timm_run, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "run_samples", lambda trained: (None, ()))
-    document = export(small_run, "--format", "torch", "-o", tmp_path / "small.pt2")
+    document = export(timm_run, "--format", "timm", "-o", tmp_path / "net.safetensors")
     assert document["pictures"] == 3
