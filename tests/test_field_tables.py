@@ -1,11 +1,12 @@
 """Tables as people have them, each with what it says, which is the same each time."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import index_images, run_finetune
+from conftest import index_images, rewrite, run_finetune
 from PIL import Image
 
 from finetune.commands.init import write_config
@@ -313,6 +314,20 @@ def test_a_model_of_columns_of_0_and_1_is_evaluated_on_a_column_of_names(tmp_pat
             result = run_finetune(command, tmp_path / "run", pictures / name, "--json")
             assert result.exit_code == 0, result.output
     assert run_finetune("evaluate", tmp_path / "run", "--json").exit_code == 0
+
+
+def test_columns_that_are_called_otherwise_are_evaluated_with_a_warning(small_run, pictures, tmp_path):
+    shutil.copytree(small_run, tmp_path / "run")
+    rewrite(tmp_path / "run", "model.json", lambda model: model["columns"].update(image="Id", label="breed"))
+    result = run_finetune("evaluate", tmp_path / "run", pictures / "labels.json")
+    assert result.exit_code == 0, result.output
+    said = (
+        "labels.json has no columns 'Id', 'breed', as the data of the model; table: images in column 'image'"
+    )
+    assert said in " ".join(result.output.split())
+    assert "layout  table: images in column 'image', labels in 'label'" in result.output
+    result = run_finetune("evaluate", tmp_path / "run", pictures / "kaggle-breed.csv")
+    assert "has no column" not in result.output
 
 
 # Numbers of classes

@@ -213,6 +213,15 @@ def test_files_of_splits_as_a_hub_names_them_are_one_data_set(tmp_path):
     assert set(read_index(load_config(tmp_path / "new.yaml")).rows()) == set(index.rows())
 
 
+def test_a_folder_of_parquet_files_is_evaluated_and_predicted(small_run, tmp_path):
+    write_hub(tmp_path / "hub" / "train.parquet", pictures(2))
+    write_hub(tmp_path / "hub" / "validation.parquet", pictures(3))
+    result = run_finetune("evaluate", small_run, tmp_path / "hub", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["images"]) == (0, 9)
+    result = run_finetune("predict", small_run, tmp_path / "hub", "--json")
+    assert (result.exit_code, len(json.loads(result.stdout))) == (0, 15)
+
+
 @pytest.mark.parametrize(
     ("names", "splits"),
     [

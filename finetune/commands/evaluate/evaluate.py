@@ -19,6 +19,7 @@ from finetune.data.loading.workers import choose_workers
 from finetune.data.quality.scan import check_images
 from finetune.display import Display
 from finetune.errors import CheckpointError, DataError
+from finetune.experiment.read_data import layout_lines
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.score import Scores
 from finetune.notes import as_warnings
@@ -92,6 +93,8 @@ def evaluate_trained(
     )
     index = look_at_images(found.index, trained.limits, display.bar)
     display.show(as_warnings(index.warnings))
+    for line in layout_lines(index):
+        display.say(line)
     if found.unknown:
         display.warn(f"left out, not among the model's classes: {_counted(found.unknown)}")
     if found.missing:

@@ -12,6 +12,7 @@ from finetune.choices import TABLE_SUFFIXES
 from finetune.data.image_files import is_folder
 from finetune.data.indexing.find_images import find_images
 from finetune.data.indexing.fit_metadata import NewCells, rows_of_new_images
+from finetune.data.indexing.open_table import OpenTable, open_table
 from finetune.data.table import Columns, ImageFiles, image_names, is_table, read_table
 from finetune.data.table.encoding import fitting_encoding
 from finetune.errors import ConfigError, DataError
@@ -95,9 +96,10 @@ def images_of(given: Path, trained: TrainedModel) -> list[PredictionInput]:
     """
     if is_folder(given):
         names = find_images(given, "").images
-        if not names:
+        opened = None if names else open_table(given, trained.columns)
+        if not names and opened is None:
             raise DataError(f"No images in {given}.")
-        return [PredictionInput(given / name) for name in names]
+        return [PredictionInput(given / name) for name in names] if opened is None else _rows(opened, trained)
     if is_table(given):
         return _rows_of(given, trained)
     return [PredictionInput(given)]
@@ -105,10 +107,16 @@ def images_of(given: Path, trained: TrainedModel) -> list[PredictionInput]:
 
 def _rows_of(path: Path, trained: TrainedModel) -> list[PredictionInput]:
     """Return the images of a table, with those of its cells that the model takes."""
-    folder = expanded(path).parent
-    files = ImageFiles(folder.absolute())
+    files = ImageFiles(expanded(path).parent.absolute())
     encoding = fitting_encoding(expanded(path), trained.columns.encoding)
-    table = read_table(path, files=files, encoding=encoding)
+    opened = OpenTable(read_table(path, files=files, encoding=encoding), files)
+    return _rows(opened, trained, expanded(path).parent)
+
+
+def _rows(opened: OpenTable, trained: TrainedModel, folder: Path | None = None) -> list[PredictionInput]:
+    """Return the images of a table that is open, as paths in `folder` if it is called otherwise."""
+    table, files = opened.table, opened.files
+    folder = folder or files.root or Path()
     names = () if trained.metadata is None else trained.metadata.names
     there = {name: table.header.index(name) for name in names if name in table.header}
     columns = trained.columns if trained.columns.image in table.header else Columns()

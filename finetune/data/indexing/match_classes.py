@@ -72,12 +72,12 @@ def match_classes(
         DataError: no image of a class that the model knows.
     """
     encoding = fitting_encoding(expanded(path), columns.encoding)
-    opened = (
-        None if _known_folders(path, class_names) else open_table(path, replace(columns, encoding=encoding))
-    )
+    known = _known_folders(path, class_names)
+    opened = None if known else open_table(path, replace(columns, encoding=encoding))
     present = _present(columns, () if opened is None else opened.table.header)
     if opened is not None:
-        found = _match_table(opened, class_names, present, split)
+        matched = _match_table(opened, class_names, present, split)
+        found = _warn_of_others(matched, columns, present, opened)
     elif columns.multilabel:
         raise DataError(_ONE_CLASS.format(printable(str(path))))
     else:
@@ -98,6 +98,20 @@ def _present(columns: Columns, header: Sequence[str]) -> Columns:
     """Return the columns with those of metadata, and those found by what they hold, that there are."""
     metadata = {name: kind for name, kind in columns.metadata.items() if name in header}
     return replace(columns.there(header), metadata=metadata)
+
+
+def _warn_of_others(
+    found: MatchedIndex, columns: Columns, present: Columns, opened: OpenTable
+) -> MatchedIndex:
+    """Warn of columns that are called otherwise than in the data of the model."""
+    before, now = (columns.image, columns.label), (present.image, present.label)
+    others = [name for name, same in zip(before, now, strict=True) if isinstance(name, str) and same is None]
+    if not others or found.index.layout is None:
+        return found
+    lacking = "column" if len(others) == 1 else "columns"
+    line = f"{opened.table} has no {lacking} {quoted(others)}, as the data of the model; "
+    line += found.index.layout.line()
+    return replace(found, index=replace(found.index, warnings=(*found.index.warnings, line)))
 
 
 def _match_folder(

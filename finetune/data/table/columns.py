@@ -44,11 +44,17 @@ class Columns:
         return replace(self, **unnamed, one_class=False, found=())  # type: ignore[arg-type]
 
     def there(self, header: Sequence[str]) -> "Columns":
-        """Return the same for a table with other columns: without what was found, if that is not in it."""
-        label = self.label if isinstance(self.label, tuple) else (self.label,)
-        names = {"image": (self.image,), "label": label}
-        missing = [role for role in self.found if not set(names[role]) <= {*header, None}]
-        return self.named if missing else self
+        """Return the same for another table: without columns that it has not, which are found anew.
+
+        Columns of several classes stay: what the model answers depends on them.
+        """
+        found = self if self._has_label(header) or "label" not in self.found else self.named
+        image = found.image if found.image in header else None
+        label = found.label if isinstance(found.label, tuple) or found.label in header else None
+        return replace(found, image=image, label=label)
+
+    def _has_label(self, header: Sequence[str]) -> bool:
+        return {*self.label} <= {*header} if isinstance(self.label, tuple) else self.label in header
 
 
 USUAL_COLUMNS = Columns()
