@@ -148,9 +148,10 @@ def test_it_trains_and_its_run_predicts_it(shape, tmp_path):
     trained = run_finetune("train", data, *SMALL, "--run-dir", run)
     assert trained.exit_code == 0, trained.stderr
     assert line in trained.stdout + trained.stderr
-    assert (
-        run_finetune("evaluate", run, data, *(["--split", "test"] if "seg" in shape else [])).exit_code == 0
-    )
+    split = ["--split", "test"] if "seg" in shape else []
+    scored = run_finetune("evaluate", run, data, *split)
+    assert scored.exit_code == 0
+    assert scored.stdout.startswith("layout  ")
     answered = run_finetune("predict", run, data, "--json")
     assert answered.exit_code == 0, answered.stderr
     assert len(json.loads(answered.stdout)) == (24 if "seg" in shape else 16)

@@ -40,7 +40,7 @@ class FileStatus(NamedTuple):
 
 def is_archive(path: str | Path) -> bool:
     """Tell whether a path is a file that is named like an archive that is read in place."""
-    return str(path).lower().endswith(ARCHIVE_SUFFIXES) and expanded(path).is_file()
+    return str(path).lower().endswith(ARCHIVE_SUFFIXES) and os.path.isfile(expanded(path))
 
 
 def in_archive(path: str | Path) -> bool:

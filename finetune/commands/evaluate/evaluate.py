@@ -92,6 +92,8 @@ def evaluate_trained(
         folders=trained.folders,
     )
     index = look_at_images(found.index, trained.limits, display.bar)
+    for line in layout_lines(index):
+        display.say(line)
     display.show(as_warnings(index.warnings))
     for line in layout_lines(index):
         display.say(line)
