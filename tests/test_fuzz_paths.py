@@ -50,6 +50,9 @@ def test_a_run_cannot_lie_at_an_impossible_path(path, images, small_run, tmp_pat
         check("predict", small_run, f"{path}{ending}")
     check("predict", small_run, image, "--metadata", path)
     check("lr-find", config, "--run", path)
+    check("export", path)
+    check("compare", small_run, path)
+    check("compare", path, small_run)
 
 
 @pytest.mark.parametrize("path", [path for path in IMPOSSIBLE if path not in ("a\nb", "\udcff", "  ")])

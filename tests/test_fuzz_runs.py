@@ -157,13 +157,16 @@ def runs(images, tmp_path_factory):
 
 
 def commands(config, run, killed, images):
-    """Return the commands that read a run, with what they are called in messages."""
+    """Return the commands that read a run, by what they are called in messages."""
     image = images / "cat" / "cat00.png"
     return {
         "predict": ("predict", run, image, "--json"),
         "evaluate": ("evaluate", run, "--json"),
         "resume a finished run": ("train", run, "--resume", "--json"),
         "take its weights": ("groups", config, f"model.weights={run}", "--json"),
+        "list it": ("runs", run, "--json"),
+        "compare it": ("compare", run, run, "--json"),
+        "export it": ("export", run, "--format", "timm", "--output", run / "file.safetensors", "--json"),
         "resume": ("train", killed, "--resume", "--json"),
     }
 
@@ -173,7 +176,7 @@ def commands(config, run, killed, images):
 def test_a_damaged_run_gives_the_right_answer_or_an_error(
     runs, images, tmp_path, many, knows_digests, short_waits, monkeypatch
 ):
-    seed = int(os.environ.get("FUZZ_SEED", random.randrange(10**9)))
+    seed = int(os.environ.get("FUZZ_SEED", random.SystemRandom().randrange(10**9) if many > 100 else many))
     print(f"FUZZ_SEED={seed}")
     chance = random.Random(seed)
     config, done, killed = runs
@@ -182,7 +185,7 @@ def test_a_damaged_run_gives_the_right_answer_or_an_error(
     refused = 0
     for number in range(many):
         folder = tmp_path / f"{number}"
-        name = chance.choice([*names, "resume"])
+        name = chance.choice([*names, "list it", "compare it", "export it", "resume"])
         whole = killed if name == "resume" else done
         run = copy(whole, folder)
         what = damage(run, chance, knows_digests=knows_digests)
@@ -190,6 +193,9 @@ def test_a_damaged_run_gives_the_right_answer_or_an_error(
         got = answer(about, *commands(config, run, run, images)[name])
         refused += got is None
         if got is not None and name in ("predict", "evaluate") and not knows_digests:
-            assert got == right[name].replace(str(done), str(run)), about
+            expected = right[name].replace(str(done), str(run))
+            if what == "known.safetensors removed":  # as in a copy of the model alone: nothing is known
+                expected = expected.replace('"unlike": false', '"unlike": null')
+            assert got == expected, about
         shutil.rmtree(folder)
     assert refused > many // 20

@@ -14,9 +14,10 @@ from finetune.commands.evaluate.evaluate import own_index, split_logits
 from finetune.commands.train.resume import config_as_given, different_keys
 from finetune.data.index import ImageIndex
 from finetune.display import Display
-from finetune.errors import ConfigError, FinetuneError
+from finetune.errors import CheckpointError, ConfigError, FinetuneError
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.progress import NewBar
+from finetune.runs import HISTORY
 from finetune.runs.recorder import EpochRow, read_history
 from finetune.runs.trained_model import TrainedModel, load_trained
 from finetune.text import counted, printable, quoted
@@ -88,6 +89,7 @@ def compare_runs(directories: Sequence[Path], *, device: DeviceName, display: Di
     Raises:
         RunError: not a finished run.
         DataError: the images of the first run are not there any more.
+        CheckpointError: files of a run are damaged, or were changed.
         ConfigError: fewer than two runs.
     """
     if len(directories) < 2:
@@ -110,7 +112,12 @@ def _open(directory: Path, device: torch.device) -> _Opened:
 
 def _best(opened: _Opened) -> dict[str, float]:
     best = opened.trained.best
-    row = next(r for r in opened.history if (r.stage, r.epoch) == (best.stage, best.epoch))
+    row = next((r for r in opened.history if (r.stage, r.epoch) == (best.stage, best.epoch)), None)
+    if row is None:
+        raise CheckpointError(
+            f"{opened.trained.run / HISTORY} is missing or was changed: it lacks the best epoch ({best}).\n"
+            "Restore the file from a copy, or train again; the files of a run cannot be edited."
+        )
     return {"accuracy": row.val_accuracy, "map": row.val_map, "loss": row.val_loss}
 
 

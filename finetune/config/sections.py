@@ -113,6 +113,9 @@ class SliceConfig(Section):
     (`linear`)."""
 
 
+_LATEST_PEAK = 0.99
+
+
 class OneCycleConfig(Section):
     """The one-cycle schedule, with the names and defaults of fastai's `fit_one_cycle`."""
 
@@ -127,6 +130,13 @@ class OneCycleConfig(Section):
 
     moms: Annotated[tuple[Momentum, Momentum, Momentum], Field(strict=False)] = (0.95, 0.85, 0.95)
     """Momentum (Adam's first beta) at the start, at the peak of the rate, and at the end."""
+
+    @field_validator("pct_start")
+    @classmethod
+    def _the_rate_falls_again(cls, pct_start: float) -> float:
+        if pct_start > _LATEST_PEAK:
+            raise ValueError(f"expected at most {_LATEST_PEAK:g}; the rate would never fall")
+        return pct_start
 
 
 class LossConfig(Section):
