@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from finetune.data.image_files import in_archive, list_entries
+from finetune.data.image_files import list_entries
 from finetune.data.indexing.find_images import holds_images, list_folders, suffix_of
 from finetune.data.indexing.split_folders import unwrapped
 from finetune.data.indexing.split_names import splits_by_name
@@ -13,10 +13,6 @@ TABLE_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 """of tables that are looked for in folders, where `.txt` is more often a text about the data"""
 
 
-TABLE_ENDINGS_IN_ARCHIVES = (".csv", ".tsv", ".jsonl", ".ndjson")
-"""of those that are looked for in archives, where `.json` is more often about the data, too"""
-
-
 def table_beside(root: Path) -> Path | None:
     """Return the one table beside the images in a folder that holds no class folders; None where none is.
 
@@ -24,9 +20,8 @@ def table_beside(root: Path) -> Path | None:
         DataError: there are several.
     """
     entries = list_entries(root)
-    endings = TABLE_ENDINGS_IN_ARCHIVES if in_archive(root) else TABLE_ENDINGS
     names = [entry.name for entry in entries if not entry.is_folder and not entry.name.startswith(".")]
-    tables = sorted(name for name in names if suffix_of(name) in endings)
+    tables = sorted(name for name in names if suffix_of(name) in TABLE_ENDINGS)
     if not tables or _holds_class_folders(root) or not holds_images(root):
         return None
     if len(tables) > 1:
