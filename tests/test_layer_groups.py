@@ -247,3 +247,39 @@ def test_every_parameter_is_decayed_or_not_and_matrices_are(name):
     kernels = [m.weight for m in backbone.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     decayed = {id(parameter) for parameter, is_decayed in pairs if is_decayed}
     assert {id(kernel) for kernel in kernels} <= decayed
+
+
+def test_the_first_group_counts_as_the_others_do():
+    """One layer more in it would make 1 | 1 + 2 as good as 1 + 1 | 2, and the earlier cut would win."""
+    assert [len(part) for part in split_into_groups(unit_of([1, 1, 2]), 2)] == [2, 1]
+
+
+def test_what_a_library_exempts_from_decay_is_exempt_in_every_group():
+    backbone = nn.Sequential(*(nn.Linear(2, 2) for _ in range(4)))
+    exempt = frozenset({"backbone.0.weight", "backbone.3.weight"})
+    groups = build_groups(find_units(backbone), nn.Linear(2, 2), 3, undecayed=exempt)
+    decayed = {id(parameter) for group in groups for parameter, decays in decayed_parameters(group) if decays}
+    assert [id(layer.weight) in decayed for layer in backbone] == [False, True, True, False]
+    assert [group.undecayed for group in groups] == [exempt, exempt, frozenset()]
+
+
+def test_the_head_is_called_so_as_in_the_model():
+    backbone, head = nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 2)
+    assert build_groups(find_units(backbone), head, 2)[-1].units == (("head", head),)
+
+
+def test_a_norm_inside_of_an_affine_layer_is_not_decayed():
+    class NormedLinear(nn.Linear):
+        def __init__(self):
+            super().__init__(4, 4)
+            self.norm = nn.LayerNorm([2, 2])  # whose weight is a matrix
+
+    assert decayed_names(NormedLinear()) == {"weight"}
+
+
+def test_the_row_of_a_parameter_has_the_keys_of_every_row():
+    _, backbone = weightless("vit_b_32")
+    rows = layer_rows(build_groups(find_units(backbone), Head(768, 2, pool="none"), 2)[0])
+    assert {tuple(row) for row in rows} == {("name", "type", "affine", "shape", "parameters")}
+    token = next(row for row in rows if row["name"].endswith("class_token"))
+    assert token["shape"] == (1, 1, 768)
