@@ -1,8 +1,10 @@
 """Images inside a Parquet file, as dataset hubs write them, are read in place like those of an archive."""
 
+import contextlib
 import io
 import json
 import os
+import random
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -17,8 +19,9 @@ from finetune.data.archives import parquet_members
 from finetune.data.image_files import file_exists, file_status, open_file
 from finetune.data.images import ImageLimits
 from finetune.data.index import load_sample
+from finetune.data.indexing.build import list_images
 from finetune.data.quality.scan import BadImagesError, check_images
-from finetune.errors import DataError
+from finetune.errors import DataError, FinetuneError
 from finetune.experiment.read_data import read_index
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -247,3 +250,21 @@ def test_files_that_are_named_like_no_split_are_asked_about(tmp_path):
         write_hub(tmp_path / "hub" / name, pictures())
     with pytest.raises(DataError, match=r"'a.parquet' is named like no split. Which is the data set\?"):
         index_images(tmp_path / "hub", seed=1)
+
+
+@pytest.mark.parametrize("many", [60, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_a_spoiled_file_is_read_or_refused_and_never_anything_else(tmp_path, many):
+    number = int(os.environ.get("FUZZ_SEED", random.SystemRandom().randrange(2**32) if many > 100 else 3))
+    print(f"FUZZ_SEED={number}")
+    chance = random.Random(number)
+    whole = write_hub(tmp_path / "data.parquet", pictures()).read_bytes()
+    for _ in range(many):
+        content = bytearray(whole)
+        for _ in range(chance.randint(1, 6)):
+            back = chance.randrange(len(content) if chance.random() < 0.5 else 900)  # most is at the end
+            content[-1 - back] = chance.randrange(256)
+        cut = chance.randrange(len(content)) if chance.random() < 0.1 else len(content)
+        (tmp_path / "data.parquet").write_bytes(content[:cut])
+        with contextlib.suppress(FinetuneError):
+            index = list_images(tmp_path / "data.parquet")
+            check_images(index, ImageLimits(), on_bad="skip", max_bad_fraction=1.0)

@@ -95,8 +95,6 @@ def evaluate_trained(
     for line in layout_lines(index):
         display.say(line)
     display.show(as_warnings(index.warnings))
-    for line in layout_lines(index):
-        display.say(line)
     if found.unknown:
         display.warn(f"left out, not among the model's classes: {_counted(found.unknown)}")
     if found.missing:
