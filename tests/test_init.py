@@ -181,9 +181,9 @@ def test_a_table_whose_cells_hold_several_classes_says_what_separates_them(tmp_p
     ("gpu", "gigabytes", "size", "batch"),
     [
         (True, 24, None, 64),
-        (False, 24, 128, 64),
-        (False, 6, 128, 32),
-        (False, 2, 128, 16),
+        (False, 24, 160, 64),
+        (False, 6, 160, 32),
+        (False, 2, 160, 16),
         (True, None, None, 64),
     ],
 )

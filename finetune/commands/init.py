@@ -21,7 +21,7 @@ from finetune.errors import ConfigError, DataError
 from finetune.machine.files import reported_disk_errors, try_writing
 from finetune.machine.hardware import has_gpu, usable_memory
 
-SIZE_ON_CPU = 128
+SIZE_ON_CPU = 160
 """pixels; without a GPU, where time is what is short"""
 
 READING = ("columns", "label_separator", "encoding", "image_folder", "layout", "label_pattern")
@@ -202,7 +202,7 @@ def image_size_line() -> str:
     if has_gpu():
         return "  image_size: null            # pixels; null is what the pretrained weights were made for\n"
     key = f"  image_size: {SIZE_ON_CPU}"
-    why = "null is what the weights were made for, and takes a CPU 2 to 3 times as long"
+    why = "null is what the weights were made for, and takes a CPU about twice as long"
     return f"{key:<29} # pixels; {why}\n"
 
 
