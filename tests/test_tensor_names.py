@@ -184,6 +184,29 @@ def test_checkpoints_of_training_scripts_are_read_as_they_are(tmp_path):
         assert_has(build(tmp_path / f"{name}.pth", "squeezenet1_1"), whole.state_dict())
 
 
+def test_of_several_state_dicts_under_names_of_their_own_none_is_taken(tmp_path, monkeypatch):
+    first, second = (network("squeezenet1_1", seed=seed).state_dict() for seed in (1, 2))
+    torch.save({"mine": first, "yours": second, "epoch": 3}, tmp_path / "both.pth")
+    with pytest.raises(WeightsError, match=r"both.pth holds 2 state dicts: mine, yours\.") as error:
+        build(tmp_path / "both.pth", "squeezenet1_1")
+    exec(str(error.value).partition("want: ")[2])
+    assert_has(build(tmp_path / "one.pth", "squeezenet1_1"), first)
+
+
+@pytest.mark.parametrize(
+    "odd", [torch.Tensor.to_sparse, lambda t: t.to(torch.complex64), lambda t: t.to("meta")]
+)
+@pytest.mark.parametrize("arch", ["squeezenet1_1", "timm:test_resnet"])
+def test_tensors_that_are_no_plain_numbers_are_refused(tmp_path, arch, odd):
+    if arch.startswith("timm:"):
+        state = pytest.importorskip("timm").create_model("test_resnet").state_dict()
+    else:
+        state = network(arch).state_dict()
+    torch.save({name: odd(t) if t.ndim else t for name, t in state.items()}, tmp_path / "odd.pth")
+    with pytest.raises(WeightsError, match=r"weight is torch\.\w+, not plain numbers"):
+        build(tmp_path / "odd.pth", arch)
+
+
 def test_a_network_that_fits_as_it_is_needs_no_word(tmp_path):
     torch.save(network("squeezenet1_1").state_dict(), tmp_path / "mine.pth")
     said = []

@@ -63,6 +63,15 @@ def is_declared_only(tensor: Tensor) -> bool:
     return tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size()
 
 
+def is_plain(tensor: Tensor) -> bool:
+    """Tell whether a tensor is numbers side by side in memory: not sparse, quantized or complex."""
+    return (
+        tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+        and not (tensor.is_quantized or tensor.is_complex())
+    )
+
+
 def copy_weights(
     tensors: Mapping[str, Tensor],
     network: nn.Module,
@@ -131,6 +140,12 @@ def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path} holds no state dict but {type(loaded).__name__}. Save model.state_dict()."
         )
+    if len(several := [name for name, value in loaded.items() if _is_state_dict(value)]) > 1:
+        one, names = several[0], shortened(", ".join(map(str, several)))
+        raise WeightsError(
+            f"{path} holds {len(several)} state dicts: {names}.\n"
+            f"Save the one that you want: import torch; torch.save(torch.load({str(path)!r})[{one!r}], 'one.pth')"
+        )
     for name, tensor in loaded.items():
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
             raise WeightsError(
@@ -166,8 +181,7 @@ def _full_precision(name: str, tensor: Tensor) -> Tensor:
 
     Half precision cannot count beyond 65504: a counter that ran over starts anew, as in old files without.
     """
-    plain = tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_quantized
-    if not plain or not tensor.is_floating_point() or is_declared_only(tensor):
+    if not is_plain(tensor) or not tensor.is_floating_point() or is_declared_only(tensor):
         return tensor
     if name.endswith(_COUNTER):
         return tensor.double().nan_to_num(0.0, 0.0, 0.0).round().to(torch.int64)
@@ -196,8 +210,7 @@ def _check_values(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], ori
     for name, tensor in found.items():
         if name.endswith(_INDEX):
             continue
-        plain = tensor.device.type == "cpu" and tensor.layout == torch.strided and not tensor.is_quantized
-        if not plain or tensor.is_floating_point() != wanted[name].is_floating_point():
+        if not is_plain(tensor) or tensor.is_floating_point() != wanted[name].is_floating_point():
             raise WeightsError(f"model.weights: {origin}: {name} is {tensor.dtype}, not plain numbers.")
         if not bool(tensor.isfinite().all()):
             raise WeightsError(f"model.weights: {origin}: {name} holds NaN or infinity; the file is no good.")

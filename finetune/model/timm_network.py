@@ -17,7 +17,7 @@ from finetune.model.architecture import Architecture
 from finetune.model.fitting import which_fit
 from finetune.model.meta import call_on_meta, meta_tensors
 from finetune.model.tensor_names import find_reading, own_naming
-from finetune.model.tensors import describe_misfits, is_declared_only
+from finetune.model.tensors import describe_misfits, is_declared_only, is_plain
 from finetune.model.timm_catalogue import import_timm
 from finetune.model.timm_units import timm_units
 from finetune.model.units import Unit
@@ -194,6 +194,8 @@ def _create_with(
     `blank` is the same network without these weights.
     """
     for name, tensor in tensors.items():
+        if not is_plain(tensor):
+            raise WeightsError(f"model.weights: {origin}: {name} is {tensor.dtype}, not plain numbers.")
         if is_declared_only(tensor):
             raise WeightsError(f"model.weights: {origin}: {name} is larger than the file that holds it.")
     as_given = {"state_dict": dict(tensors)}
