@@ -144,7 +144,7 @@ def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
         one, names = several[0], shortened(", ".join(map(str, several)))
         raise WeightsError(
             f"{path} holds {len(several)} state dicts: {names}.\n"
-            f"Save the one that you want: import torch; torch.save(torch.load({str(path)!r})[{one!r}], 'one.pth')"
+            f"Save the one you want: import torch; torch.save(torch.load({str(path)!r})[{one!r}], 'one.pth')"
         )
     for name, tensor in loaded.items():
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
