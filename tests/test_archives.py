@@ -346,3 +346,14 @@ def test_a_table_in_the_archive_of_its_images_is_read(tmp_path, kind):
     assert index.layout.remark == "labels.csv"
     assert len(check_images(index, ImageLimits()).samples) == 6
     assert index_images(archive / "photos" / "labels.csv", seed=1).samples == index.samples
+
+
+@pytest.mark.parametrize("kind", ["folder", "deflated.zip", "plain.tar"])
+def test_json_about_class_folders_is_no_table_of_them(tmp_path, kind):
+    folder = draw_images(tmp_path / "all" / "photos", classes=("a", "b"), each=2).parent
+    (folder / "dataset.json").write_text('{"licenses": []}')
+    if kind == "folder":
+        with pytest.raises(DataError, match=r"need at least 2 classes"):
+            index_images(folder, seed=1)
+    else:
+        assert index_images(pack(folder, tmp_path / kind), seed=1).class_names == ("a", "b")

@@ -12,6 +12,8 @@ from finetune.text import printable, quoted
 TABLE_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 """of tables that are looked for in folders, where `.txt` is more often a text about the data"""
 
+_DEEPEST = 10  # folders that are gone down
+
 
 def table_beside(root: Path) -> Path | None:
     """Return the one table beside the images in a folder that holds no class folders; None where none is.
@@ -24,6 +26,10 @@ def table_beside(root: Path) -> Path | None:
     tables = sorted(name for name in names if suffix_of(name) in TABLE_ENDINGS)
     if not tables or _holds_class_folders(root) or not holds_images(root):
         return None
+    if _holds_class_folders(_innermost(root)):  # beside those, JSON is about the data, and no table of them
+        tables = [name for name in tables if suffix_of(name) != ".json"]
+    if not tables:
+        return None
     if len(tables) > 1:
         lines = "".join(f"\ndata.path: {printable(str(root / name))}" for name in tables[:8])
         raise DataError(
@@ -31,6 +37,15 @@ def table_beside(root: Path) -> Path | None:
             f"Which says what the images are?{lines}"
         )
     return root / tables[0]
+
+
+def _innermost(folder: Path) -> Path:
+    """Return the folder that one folder alone in another leads to."""
+    for _ in range(_DEEPEST):
+        if len(names := list_folders(folder)) != 1:
+            break
+        folder /= names[0]
+    return folder
 
 
 def _holds_class_folders(root: Path) -> bool:
