@@ -646,8 +646,11 @@ def test_any_override_is_a_config_or_a_config_error(overrides: list[str]):
         ("ema=0.9999999999999999", "ema: expected a number of at most 0.999999"),
         ("early_stopping={patience: 2, min_delta: 2}", "no epoch gains that much of a score from 0 to 1"),
         ("early_stopping={min_delta: 101, metric: val_loss}", "min_delta: expected a number of at most 100"),
-        ("lr_finder={start: 20}", "lr_finder.end: 10 is not ten times lr_finder.start, which is 20"),
-        ("lr_finder={end: 1e-7}", "lr_finder.end: 1e-07 is not ten times lr_finder.start, which is 1e-07"),
+        ("lr_finder={start: 20}", "lr_finder.end: expected at least ten times lr_finder.start, which is 20"),
+        (
+            "lr_finder={end: 1e-7}",
+            "lr_finder.end: expected at least ten times lr_finder.start, which is 1e-07, got 1e-7",
+        ),
         ("lr_finder={end: 1e308}", "lr_finder.end: expected a number of at most 1e+06, got 1e308"),
         ("lr_finder={start: 5e-324}", "lr_finder.start: expected a number of at least 1e-12"),
         ("lr_finder={stop: 1e308}", "lr_finder.stop: expected a number of at most 1e+12"),

@@ -44,5 +44,7 @@ class LrFinderConfig(Section):
     def _range_goes_up(cls, end: float, info: ValidationInfo) -> float:
         start = info.data.get("start")
         if start is not None and end < 10 * start:
-            raise ValueError(f"{end:g} is not ten times lr_finder.start, which is {start:g}; set end higher")
+            raise ValueError(
+                f"expected at least ten times lr_finder.start, which is {start:g}; by itself it is 10"
+            )
         return end
