@@ -25,6 +25,7 @@ from finetune.data.quality.scan import check_images
 from finetune.errors import DataError
 
 KINDS = ("stored.zip", "deflated.zip", "plain.tar")
+IN_TRAININGS = [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "stored.zip")) for kind in KINDS]
 
 
 def pack(folder, archive, top=""):
@@ -43,7 +44,7 @@ def pack(folder, archive, top=""):
     return archive
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=IN_TRAININGS)
 def packed(request, tmp_path):
     """Return a folder of class folders, and the same in an archive."""
     folder = draw_images(tmp_path / "photos")

@@ -184,6 +184,7 @@ def test_a_card_lies_beside_it(onnx_file, small_run):
 
 
 @exports
+@pytest.mark.slow
 def test_a_program_of_torchs_own_answers_the_same(small_run, images, tmp_path):
     document = export(small_run, "--format", "torch", "-o", tmp_path / "small.pt2")
     assert document["largest_difference"] < 1e-6

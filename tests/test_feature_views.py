@@ -156,6 +156,9 @@ KINDS = {
 }
 
 
+SLOW = ("accumulated", "random weights", "another size", "sampler")
+
+
 def without_mention(run):
     """Return the result of a run, but for what says whether its features were cached."""
     result = result_of(run)
@@ -167,7 +170,10 @@ def without_mention(run):
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, marks=[pytest.mark.slow] * (kind in ("accumulated", "random weights")))
+        pytest.param(
+            kind,
+            marks=[pytest.mark.slow] * (kind in ("accumulated", "random weights", "another size", "sampler")),
+        )
         for kind in KINDS
     ],
 )
@@ -206,7 +212,7 @@ def test_with_several_labels_and_metadata_too(several, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "how", ["2", *(pytest.param(how, marks=pytest.mark.slow) for how in ("eval", "null"))]
+    "how", ["eval", *(pytest.param(how, marks=pytest.mark.slow) for how in ("2", "null"))]
 )
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(how, images, tmp_path):
     config, whole = config_of(tmp_path, images), tmp_path / "whole"

@@ -46,6 +46,7 @@ def test_several_that_fit_are_all_named(monkeypatch):
     assert text.endswith(("set model.arch: timm:resnet18.", "set model.arch: timm:ssl_resnet18."))
 
 
+@pytest.mark.slow
 def test_the_other_library_is_looked_at_where_none_fits(monkeypatch):
     timm = pytest.importorskip("timm")
     monkeypatch.setattr(fitting, "_SECONDS", 2.0)

@@ -96,8 +96,14 @@ NAMES = [
 
 
 def pieces(lines):
-    """Return the words and numbers of a text, but for its charts."""
-    return {word for line in lines if not re.search("[─-╿⠁-⣿]", line) for word in line.split()}
+    """Return the words and numbers of a text, but for its charts and the letters that mark their curves."""
+    texts = [line for line in lines if not re.search("[─-╿⠁-⣿]", line) and not _marks_a_curve(line)]
+    return {word for line in texts for word in line.split()}
+
+
+def _marks_a_curve(line):
+    """Tell whether a line holds nothing but letters below a chart, which may stand side by side."""
+    return all(len(word) <= 3 and re.fullmatch("[a-z0-9↑▲]+", word) for word in line.split())
 
 
 # Differ from one time to the next: durations, rates, memory, and what follows from them.
