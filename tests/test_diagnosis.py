@@ -338,7 +338,7 @@ def test_a_run_ends_with_its_diagnosis_on_screen_and_in_both_reports(images, tmp
 
 HEAD = "stages=[{{name: head, train: head, epochs: {epochs}, lr: {lr}}}]"
 FEW = ("data.image_size=64", "data.images_per_class=2", "data.batch_size=10", "data.augment=none")
-DECAY = "optimizer={name: momentum, weight_decay: 0.9}"
+DECAY = "optimizer={name: momentum, weight_decay: 0.33}"
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Write down a training as it goes along: every step, every epoch, and the best model so far."""
 
+import csv
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ def read_history(run: Run) -> list[EpochRow]:
             EpochRow(stage=row.pop("stage"), epoch=int(row.pop("epoch")), **_numbers(row))
             for row in run.read_history()
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise CheckpointError(f"{run / HISTORY} is damaged or was changed ({error!r}).") from None
 
 

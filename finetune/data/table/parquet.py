@@ -48,6 +48,8 @@ def read_parquet(path: Path) -> ParquetCells:
         if all(text is not None for text in texts):
             columns[name.strip()] = [text or "" for text in texts]
             lists |= {name.strip()} if any(map(_is_list, cells)) else set()
+    if len({len(cells) for cells in columns.values()}) > 1:
+        raise DataError(f"{printable(str(path))} is damaged: its columns have different numbers of rows.")
     return ParquetCells(tuple(columns), list(zip(*columns.values(), strict=True)), frozenset(lists))
 
 
