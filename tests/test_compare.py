@@ -95,3 +95,12 @@ def test_other_classes_are_no_common_ground(pair, tmp_path):
 def test_one_run_is_not_compared(pair, runs):
     result = run_finetune("compare", *pair[:runs])
     assert result.exit_code == 2
+
+
+def test_a_history_that_is_no_table_is_damage(pair, tmp_path):
+    changed = shutil.copytree(pair[0], tmp_path / "changed")
+    with (changed / "history.csv").open("ab") as file:
+        file.write(b"frozen,9,1.0\r0.5\n")
+    result = run_finetune("compare", pair[0], changed)
+    assert result.exit_code == 5, result.output
+    assert "history.csv is damaged or was changed" in result.stderr

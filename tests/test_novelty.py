@@ -73,6 +73,16 @@ def test_a_changed_file_of_known_images_is_refused(small_run, images, tmp_path):
     assert "known.safetensors is damaged or was changed" in result.stderr
 
 
+def test_known_images_whose_digest_is_gone_are_refused(small_run, images, tmp_path):
+    for path in small_run.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    digests = json.loads((tmp_path / "digests.json").read_text())
+    del digests["known.safetensors"]
+    (tmp_path / "digests.json").write_text(json.dumps(digests))
+    assert run_finetune("predict", tmp_path, next(images.rglob("*.png"))).exit_code == 5
+
+
 def test_many_training_images_are_thinned(tmp_path, monkeypatch):
     from conftest import write_small_config
 

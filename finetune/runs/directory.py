@@ -224,7 +224,7 @@ class Run:
         Raises:
             CheckpointError: the file is damaged, or was changed.
         """
-        if KNOWN not in read_list(self.directory) or not (self / KNOWN).exists():
+        if not (self / KNOWN).exists():
             return None  # not finished, of an earlier version, or a copy of the model alone
         return load_checksummed(find_valid(self / KNOWN))[0]
 
