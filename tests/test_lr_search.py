@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import run_finetune, write_small_config
+from conftest import draw_images, run_finetune, write_small_config
 
 from finetune.config.load import load_config
 from finetune.experiment import lr_search
@@ -293,10 +293,18 @@ def test_the_report_shows_how_the_rates_were_found(auto_run):
 
 
 @pytest.mark.parametrize("changes", [(), ("data.balance=sampler",)], ids=["each once", "balanced"])
+@pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
 def test_a_search_on_features_of_the_evaluation_view_is_that_on_images_bit_for_bit(
-    images, tmp_path, monkeypatch, changes
+    images, tmp_path, monkeypatch, changes, uneven
 ):
-    """Also where it goes through the epoch many times: 30 images are three batches, and the sweep 31."""
+    """Also where it goes through the epoch many times: 30 images are three batches, and the sweep 31.
+
+    Of uneven classes a balanced epoch shows one again and again, and leaves out more than a batch of others.
+    """
+    if uneven:
+        images = draw_images(tmp_path / "uneven", classes=("cat", "dog"), each=28)
+        for number in range(8, 28):
+            (images / "dog" / f"dog{number:02}.png").unlink()
     experiment = experiment_of(tmp_path, images, "stages.frozen.views=eval", *changes)
 
     def search():

@@ -173,13 +173,16 @@ def _first_epoch(experiment: Experiment, trial: Trial, passes: int, new_bar: New
     if isinstance(trial.train, FixedView):
         return trial.train
     model, stage = experiment.model, experiment.config.stages[trial.stage]
-    sampler = trial.train.sampler
-    keys = sampler.keys(trial.stage, 0)
-    shown = keys[: passes * experiment.config.data.images_per_step]
-    if isinstance(trial.train, ImageLoader) and stage.views == "eval":
-        if passes == len(trial.train):  # later epochs show the others as well
-            shown = [*keys, *sampler.left_out(trial.stage, 0)]
-        features = shown_features(experiment, stage, [key.position for key in shown], new_bar)
+    sampler, batch_size = trial.train.sampler, experiment.config.data.images_per_step
+    of_images = isinstance(trial.train, ImageLoader) and stage.views == "eval"
+    if of_images and passes == len(trial.train):  # later epochs show what the first leaves out
+        everything = range(experiment.index.count("train"))
+        features = shown_features(experiment, stage, everything, new_bar)
+        return FixedView(sampler, features, batch_size=batch_size)
+    shown = sampler.keys(trial.stage, 0)[: passes * batch_size]
+    positions = [key.position for key in shown]
+    if of_images:
+        features = shown_features(experiment, stage, positions, new_bar)
     else:
         model.train()  # what is frozen stays in eval mode
         with new_bar("features", len(shown)) as bar:
@@ -191,8 +194,7 @@ def _first_epoch(experiment: Experiment, trial: Trial, passes: int, new_bar: New
                 most_batches=passes,
                 progress=bar.advance_by,
             )
-    positions = [key.position for key in shown]
-    return FirstEpoch(sampler, features, positions, batch_size=experiment.config.data.images_per_step)
+    return FirstEpoch(sampler, features, positions, batch_size=batch_size)
 
 
 def _sweep(trial: Trial, config: Config, new_bar: NewBar) -> list[Curve]:
