@@ -277,6 +277,7 @@ TESTED_IN = {
     "commands/survey.py": "test_init.py",
     "commands/prepare.py": "test_train.py",
     "commands/check/output.py": "test_exclude.py",
+    "commands/decisions.py": "test_exclude.py",
     "model/deployed.py": "test_export.py",
     "model/onnx_export.py": "test_export.py",
     "model/program_export.py": "test_export.py",

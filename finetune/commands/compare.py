@@ -19,6 +19,7 @@ from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.progress import NewBar
 from finetune.runs import HISTORY
 from finetune.runs.recorder import EpochRow, read_history
+from finetune.runs.records import ADVICE
 from finetune.runs.trained_model import TrainedModel, load_trained
 from finetune.text import counted, printable, quoted
 
@@ -115,8 +116,8 @@ def _best(opened: _Opened) -> dict[str, float]:
     row = next((r for r in opened.history if (r.stage, r.epoch) == (best.stage, best.epoch)), None)
     if row is None:
         raise CheckpointError(
-            f"{opened.trained.run / HISTORY} is missing or was changed: it lacks the best epoch ({best}).\n"
-            "Restore the file from a copy, or train again; the files of a run cannot be edited."
+            f"{opened.trained.run / HISTORY} is missing or was changed: it lacks the best epoch "
+            f"({best}).\n{ADVICE}"
         )
     return {"accuracy": row.val_accuracy, "map": row.val_map, "loss": row.val_loss}
 
@@ -200,9 +201,7 @@ def _right(opened: _Opened, names: Sequence[str], new_bar: NewBar) -> Tensor:
     samples = {sample.name: sample for sample in opened.index.of_split("val")}
     index = replace(opened.index, samples=tuple(samples[name] for name in names))
     logits, targets = split_logits(opened.trained, index, "val", new_bar)
-    task = opened.trained.task
-    assigned = task.assigned(task.probabilities(logits), opened.trained.thresholds)
-    return task.is_right(assigned, targets)
+    return opened.trained.task.is_right(opened.trained.assigned(logits), targets)
 
 
 def show_comparison(compared: ComparedRuns, display: Display) -> None:

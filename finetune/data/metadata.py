@@ -102,7 +102,7 @@ class Metadata:
         """Return what the cells of one image mean."""
         categories: list[int] = []
         values: list[float | None] = []
-        for column, positions, cell in zip(self.columns, self._positions, row, strict=True):
+        for column, positions, cell in zip(self.columns, self.positions, row, strict=True):
             if isinstance(column, CategoryColumn):
                 categories.append(positions.get(cell, 0))
             else:
@@ -110,7 +110,7 @@ class Metadata:
         return EncodedRow(categories, [v or 0.0 for v in values] + [float(v is None) for v in values])
 
     @cached_property
-    def _positions(self) -> list[dict[str, int]]:
+    def positions(self) -> list[dict[str, int]]:
         """The position of each category, column by column; of numbers there are none."""
         names = [column.categories if isinstance(column, CategoryColumn) else () for column in self.columns]
         return [{name: position for position, name in enumerate(of, start=1)} for of in names]

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import os
 import re
 import sys
 import time
@@ -13,15 +12,12 @@ from torch import Tensor, nn
 
 from finetune.choices import DeviceName, Precision, PrecisionSetting
 from finetune.errors import MachineError
+from finetune.machine.hardware import usable_memory
 from finetune.text import counted
 
 # CPUs that compute in bfloat16 measured 1.7 times as fast in it as in float32 and more, CPUs that emulate it
 # 0.3 times. The bar lies far from both, so that a busy moment does not choose another precision.
 _LEAST_SPEEDUP = 0.7
-
-
-# Where Linux says how much memory a container may use, by the version of its control groups.
-_CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class LateNumbers:
@@ -124,13 +120,7 @@ def total_memory(device: torch.device) -> int | None:
     """Return the bytes of memory that a device has, or that this process may use of it; None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    limits = []
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    for file in _CONTAINER_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: it says `max`
-            limits.append(int(Path(file).read_text()))
-    return min(limits, default=None)
+    return usable_memory()
 
 
 def forget_peak_memory(device: torch.device) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _GPU = Path("/dev/nvidia0")
+# Where Linux says how much memory a container may use, by the version of its control groups.
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 

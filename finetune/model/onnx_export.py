@@ -22,7 +22,7 @@ from finetune.model.deployed import FEATURES, IMAGES, PROBABILITIES, DeployedCla
 
 INSTALL = 'pip install "finetune-vision[onnx]"'
 
-_OPSET = 18  # the first with antialiased Resize
+_OPSET = 18
 _QUANTIZED = ["Conv", "Gemm", "MatMul"]
 
 Inputs = Mapping[str, NDArray[Any]]

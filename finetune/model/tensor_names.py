@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from finetune.errors import WeightsError
 from finetune.text import counted
 
+COUNTER = "num_batches_tracked"
+"""how the names end of counters of batches"""
+
 
 @dataclass(frozen=True)
 class Naming:
@@ -27,9 +30,9 @@ class Naming:
     def lacks(self, found: Collection[str]) -> list[str]:
         """Return the names that should be among those found, and are not.
 
-        Files older than 2018 have no num_batches_tracked; torch then counts from 0.
+        Files older than 2018 do not count batches; torch then counts from 0.
         """
-        return [name for name in self.names if name not in found and not name.endswith("num_batches_tracked")]
+        return [name for name in self.names if name not in found and not name.endswith(COUNTER)]
 
     def unexpected(self, found: Iterable[str]) -> list[str]:
         """Return the names among those found that the network does not have."""

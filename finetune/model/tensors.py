@@ -3,7 +3,7 @@
 import re
 import warnings
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os.path import isfile
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,6 +16,7 @@ from finetune.errors import WeightsError
 from finetune.model.architecture import Architecture
 from finetune.model.fitting import which_fit
 from finetune.model.surgery import torchvision_names
+from finetune.model.tensor_names import COUNTER, Naming, own_naming
 from finetune.text import printable, shortened, where_paths_begin
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -30,8 +31,6 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 _DEPTH = 4  # of wrappers around wrappers
-
-_COUNTER = "num_batches_tracked"
 
 # Follows from the size of the windows; half precision cannot hold all of it.
 _INDEX = "relative_position_index"
@@ -91,8 +90,7 @@ def copy_weights(
     theirs = torchvision_names(network, backbone).values()
     everything = dict([*network.named_parameters(), *network.named_buffers()])
     wanted = {name: everything[name] for name in theirs}
-    cut_off = {name.split(".")[0] for name in everything if name not in wanted}
-    if faults := describe_misfits(tensors, wanted, cut_off):
+    if faults := describe_misfits(tensors, wanted, own_naming(wanted, everything).cut_off):
         advice = which_fit(tensors, arch, origin)
         raise WeightsError(f"model.weights: {origin} does not fit the architecture: {faults}. {advice}")
     found = {name: tensors[name] for name in wanted if name in tensors}
@@ -183,19 +181,20 @@ def _full_precision(name: str, tensor: Tensor) -> Tensor:
     """
     if not is_plain(tensor) or not tensor.is_floating_point() or is_declared_only(tensor):
         return tensor
-    if name.endswith(_COUNTER):
+    if name.endswith(COUNTER):
         return tensor.double().nan_to_num(0.0, 0.0, 0.0).round().to(torch.int64)
     return tensor.float()
 
 
-def describe_misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], cut_off: set[str]) -> str:
+def describe_misfits(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], cut_off: Iterable[str]
+) -> str:
     """Say in a few words which tensors are missing, unexpected or of another shape; empty where none is.
 
     What begins with one of the names in `cut_off` is not unexpected.
     """
-    # Files older than 2018 have no num_batches_tracked; torch then counts from 0.
-    missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in tensors if name not in wanted and name.split(".")[0] not in cut_off]
+    own = Naming({name: name for name in wanted}, frozenset(cut_off))
+    missing, unexpected = own.lacks(tensors), own.unexpected(tensors)
     shapes = [
         f"{name} {tuple(tensors[name].shape)} instead of {tuple(wanted[name].shape)}"
         for name in wanted

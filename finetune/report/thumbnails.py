@@ -5,10 +5,27 @@ from io import BytesIO
 
 from PIL import Image
 
+from finetune.data.images import ImageLimits
+from finetune.data.index import ImageIndex, Sample, load_sample
+
 SIDE = 160
 """longest side of a thumbnail in pixels"""
 
 _QUALITY = 72
+
+
+def load_thumbnail(index: ImageIndex, sample: Sample, limits: ImageLimits) -> Image.Image:
+    """Load the image of a sample, small.
+
+    Raises:
+        ImageError: it cannot be read (any more).
+    """
+    return thumbnail_of(load_sample(index, sample, limits, shrink_to=SIDE))
+
+
+def address_of(index: ImageIndex, name: str) -> str:
+    """Return the address of an image for a link; empty for one of a built-in data set."""
+    return "" if index.root is None else (index.root / name).absolute().as_uri()
 
 
 def thumbnail_of(image: Image.Image) -> Image.Image:

@@ -13,6 +13,8 @@ from finetune.text import shortened
 
 STATES = ("running", "done", "stopped", "interrupted", "diverged", "failed")
 
+ADVICE = "Restore the file from a copy, or train again; the files of a run cannot be edited."
+
 Check = Callable[[Any], bool]
 
 
@@ -74,7 +76,7 @@ def read_classes(run: Run) -> list[str]:
     """
     names = run.read_json(CLASSES)
     if not _is_texts(names):
-        raise CheckpointError(f"{run / CLASSES} is damaged or was changed: it holds no names.\n{_ADVICE}")
+        raise CheckpointError(f"{run / CLASSES} is damaged or was changed: it holds no names.\n{ADVICE}")
     found: list[str] = names
     return found
 
@@ -123,20 +125,17 @@ def check_record(value: Any, checks: Mapping[str, Check], path: Path, above: str
         CheckpointError: names the file and the key.
     """
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path} is damaged or was changed: it holds no JSON object.\n{_ADVICE}")
+        raise CheckpointError(f"{path} is damaged or was changed: it holds no JSON object.\n{ADVICE}")
     for key, fits in checks.items():
         if key not in value:
-            raise CheckpointError(f"{path} is damaged or was changed: it has no {above}{key}.\n{_ADVICE}")
+            raise CheckpointError(f"{path} is damaged or was changed: it has no {above}{key}.\n{ADVICE}")
         if not fits(value[key]):
             raise _cannot_be(above + key, value[key], path)
 
 
-_ADVICE = "Restore the file from a copy, or train again; the files of a run cannot be edited."
-
-
 def _cannot_be(key: str, value: object, path: Path) -> CheckpointError:
     shown = shortened(repr(value))
-    return CheckpointError(f"{path} is damaged or was changed: {key} cannot be {shown}.\n{_ADVICE}")
+    return CheckpointError(f"{path} is damaged or was changed: {key} cannot be {shown}.\n{ADVICE}")
 
 
 def _read(run: Run, name: str, checks: Mapping[str, Check]) -> dict[str, Any]:
@@ -150,8 +149,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
+def _is_count(value: Any) -> bool:
+    return _is_whole(value) and 1 <= value < 2**63
 
 
 def _is_number(value: object) -> bool:

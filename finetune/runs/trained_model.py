@@ -96,6 +96,10 @@ class TrainedModel:
         """Return the calibrated probability of each class (N, C)."""
         return self.task.probabilities(logits.double() / self.temperature)
 
+    def assigned(self, logits: Tensor) -> Tensor:
+        """Tell which classes each image is given (N, C), by its logits."""
+        return self.task.assigned(self.task.probabilities(logits), self.thresholds)
+
     @property
     def calibrated_thresholds(self) -> tuple[float, ...] | None:
         """The thresholds on the calibrated probabilities; None where an image has the most probable class."""

@@ -1,24 +1,23 @@
 """What `finetune check` leaves beside lines on the screen: a table to decide in, and a page to choose on."""
 
-from collections.abc import Iterator, Sequence
-from os.path import exists
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from finetune.choices import Split
 from finetune.commands.check.report import LEVELS, Report
+from finetune.commands.decisions import check_nothing_lost
 from finetune.data.images import ImageError, ImageLimits
-from finetune.data.index import ImageIndex, Sample, load_sample
+from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.exclude import COLUMNS
 from finetune.data.indexing.image_names import DROP, KEEP
 from finetune.data.quality.finding import Finding, Item
-from finetune.data.table import read_table
+from finetune.data.table import Table
 from finetune.display import Display
-from finetune.errors import ConfigError, DataError
 from finetune.machine.files import csv_bytes, write_bytes, write_file
 from finetune.report.check_page import CheckPage, FoundImage, FoundItem, Section, check_page
-from finetune.report.thumbnails import SIDE, thumbnail_of
-from finetune.text import counted, protect_cell
+from finetune.report.thumbnails import address_of, load_thumbnail
+from finetune.text import protect_cell
 
 _MOST_SHOWN, _MOST_OF_ONE = 300, 60  # images of a page, and of one finding: it stays at a few megabytes
 _TOGETHER = 6  # images of one item
@@ -70,29 +69,15 @@ def write_table(report: Report, path: Path) -> None:
         ResourceError: the file cannot be written.
     """
     rows = [Row(*map(protect_cell, row)) for row in table_rows(report)]
-    _check_nothing_lost(rows, path)
-    write_bytes(path, csv_bytes(COLUMNS, rows))
-
-
-def _check_nothing_lost(rows: Sequence[Row], path: Path) -> None:
-    """Refuse to write over a table in which somebody has decided otherwise than is proposed."""
-    if not exists(path):
-        return
-    try:
-        table = read_table(path, errors="surrogateescape")
-    except DataError:
-        return
-    if table.header != COLUMNS:
-        return
     proposed = {(row.image, row.finding): row.decision for row in rows}
-    decided = sum(
-        proposed.get((image, finding), decision) != decision for image, finding, _, decision in table.rows
-    )
-    if decided:
-        raise ConfigError(
-            f"--csv {path}: {counted(decided, 'decision')} in this file would be lost.\n"
-            "Name another file, or move this one aside."
+
+    def decided_otherwise(table: Table) -> int:
+        return table.header == COLUMNS and sum(
+            proposed.get((image, finding), decision) != decision for image, finding, _, decision in table.rows
         )
+
+    check_nothing_lost(path, decided_otherwise)
+    write_bytes(path, csv_bytes(COLUMNS, rows))
 
 
 def write_page(report: Report, path: Path, *, title: str, limits: ImageLimits, display: Display) -> int:
@@ -154,13 +139,13 @@ class _Painter:
             self.shown += len(names)
 
     def _image(self, name: str, *, drop: bool) -> FoundImage:
-        sample, root = self._samples[name], self.index.root
+        sample = self._samples[name]
         try:
-            thumbnail = thumbnail_of(load_sample(self.index, sample, self._limits, shrink_to=SIDE))
+            thumbnail = load_thumbnail(self.index, sample, self._limits)
         except ImageError:
             thumbnail = None
-        address = "" if root is None else (root / name).absolute().as_uri()
-        return FoundImage(name, sample.split, self.index.label_text(sample), drop, thumbnail, address)
+        label, address = self.index.label_text(sample), address_of(self.index, name)
+        return FoundImage(name, sample.split, label, drop, thumbnail, address)
 
 
 def _gravest_first(report: Report) -> list[Finding]:

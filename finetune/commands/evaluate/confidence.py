@@ -43,8 +43,7 @@ def compare_with_right(
     trained: TrainedModel, logits: Tensor, probabilities: Tensor, targets: Tensor
 ) -> Confidence:
     """Compare probabilities (N, C) of the answers that logits (N, C) give with what is right."""
-    task = trained.task
-    assigned = task.assigned(task.probabilities(logits), trained.thresholds)
+    task, assigned = trained.task, trained.assigned(logits)
     certainty, right = task.certainty(probabilities, assigned), task.is_right(assigned, targets)
     bins = reliability(certainty, right)
     return Confidence(calibration_error(bins), tuple(bins), tuple(risk_against_coverage(certainty, right)))

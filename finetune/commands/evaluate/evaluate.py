@@ -25,6 +25,7 @@ from finetune.metrics.score import Scores
 from finetune.notes import as_warnings
 from finetune.progress import NewBar
 from finetune.runs import SPLIT
+from finetune.runs.records import ADVICE
 from finetune.runs.trained_model import TrainedModel, load_trained, unfinished_warning
 from finetune.text import counted
 from finetune.training.inference import compute_logits
@@ -174,8 +175,8 @@ def own_index(trained: TrainedModel) -> ImageIndex:
     rows = trained.run.read_split()
     if strangers := {name for row in rows for name in trained.task.names_in(row.class_name)} - set(targets):
         raise CheckpointError(
-            f"{trained.run / SPLIT} is damaged or was changed: the model has no class {min(strangers)!r}.\n"
-            "Restore the file from a copy, or train again; the files of a run cannot be edited."
+            f"{trained.run / SPLIT} is damaged or was changed: the model has no class "
+            f"{min(strangers)!r}.\n{ADVICE}"
         )
     samples = tuple(
         Sample(

@@ -262,8 +262,8 @@ def _write_timm(
     def answer(inputs: dict[str, NDArray[Any]]) -> NDArray[Any]:
         with torch.inference_mode():
             pixels = program.prepared(torch.from_numpy(inputs["images"]))
-            logits = network(program.model.normalised(pixels)) / trained.temperature
-        found: NDArray[Any] = (logits.sigmoid() if trained.task.multilabel else logits.softmax(1)).numpy()
+            logits = network(program.model.normalised(pixels))
+        found: NDArray[Any] = trained.probabilities(logits).numpy()
         return found
 
     how = trained.model.preprocessing

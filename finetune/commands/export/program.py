@@ -63,10 +63,10 @@ def inputs_of(trained: TrainedModel, pictures: Sequence[Picture]) -> dict[str, N
     metadata = trained.metadata
     if metadata is None:
         return inputs
-    for position, (name, column) in enumerate(zip(input_names(metadata), metadata.columns, strict=True)):
-        cells = [picture.metadata[position] for picture in pictures]
+    columns = zip(input_names(metadata), metadata.columns, metadata.positions, strict=True)
+    for number, (name, column, places) in enumerate(columns):
+        cells = [picture.metadata[number] for picture in pictures]
         if isinstance(column, CategoryColumn):
-            places = {category: place for place, category in enumerate(column.categories, start=1)}
             inputs[name] = np.array([places.get(cell, 0) for cell in cells], dtype=np.int64)
         else:
             numbers = [float(cell) if cell else float("nan") for cell in cells]

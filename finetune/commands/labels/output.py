@@ -1,19 +1,17 @@
 """What `finetune labels` leaves: lines on the screen, a table of decisions, and a page to decide on."""
 
 from collections import Counter
-from os.path import exists
 from pathlib import Path
 
+from finetune.commands.decisions import check_nothing_lost
 from finetune.commands.labels.find import Answer, JudgedImage
-from finetune.data.index import load_sample
 from finetune.data.indexing.corrections import COLUMNS
 from finetune.data.indexing.image_names import KEEP
-from finetune.data.table import read_table
+from finetune.data.table import Table
 from finetune.display import Display
-from finetune.errors import ConfigError, DataError
 from finetune.machine.files import csv_bytes, write_bytes, write_file
 from finetune.report.labels_page import MOST_SHOWN, DoubtfulImage, LabelsPage, labels_page
-from finetune.report.thumbnails import SIDE, thumbnail_of
+from finetune.report.thumbnails import address_of, load_thumbnail
 from finetune.text import counted, printable, protect_cell
 
 _LISTED = 20
@@ -71,21 +69,16 @@ def check_no_decisions(path: Path | None) -> None:
     Raises:
         ConfigError: there is one.
     """
-    if path is None or not exists(path):
-        return
-    try:
-        table = read_table(path, errors="surrogateescape")
-    except DataError:
-        return
-    if "decision" in table.header:
-        decided = sum(
-            cell.strip().casefold() not in ("", KEEP) for cell in table.column(table.header.index("decision"))
-        )
-        if decided:
-            raise ConfigError(
-                f"--csv {path}: {counted(decided, 'decision')} in this file would be lost.\n"
-                "Name another file, or move this one aside."
-            )
+    if path is not None:
+        check_nothing_lost(path, _decided)
+
+
+def _decided(table: Table) -> int:
+    """Count the rows of a table of decisions that do not keep their image as it is."""
+    if "decision" not in table.header:
+        return 0
+    cells = table.column(table.header.index("decision"))
+    return sum(cell.strip().casefold() not in ("", KEEP) for cell in cells)
 
 
 def write_page(answer: Answer, path: Path, display: Display) -> int:
@@ -121,7 +114,6 @@ def write_page(answer: Answer, path: Path, display: Display) -> int:
 
 def _on_page(answer: Answer, image: JudgedImage, decision: str) -> DoubtfulImage:
     index, experiment = answer.index, answer.experiment
-    picture = load_sample(index, image.sample, experiment.limits, shrink_to=SIDE)
     return DoubtfulImage(
         name=image.sample.name,
         split=image.sample.split,
@@ -130,6 +122,6 @@ def _on_page(answer: Answer, image: JudgedImage, decision: str) -> DoubtfulImage
         doubt=image.doubt,
         flagged=image.flagged,
         decision=decision,
-        thumbnail=thumbnail_of(picture),
-        address="" if index.root is None else (index.root / image.sample.name).absolute().as_uri(),
+        thumbnail=load_thumbnail(index, image.sample, experiment.limits),
+        address=address_of(index, image.sample.name),
     )

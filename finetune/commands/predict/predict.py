@@ -123,7 +123,7 @@ def _answers(
         logits, features = trained.answer(*(one.to(trained.device) for one in inputs))
     task, names = trained.task, trained.class_names
     thresholds = trained.calibrated_thresholds or [None] * len(names)
-    assigned = task.assigned(task.probabilities(logits.cpu()), trained.thresholds)
+    assigned = trained.assigned(logits.cpu())
     probabilities = trained.probabilities(logits.cpu())
     certainties = task.certainty(probabilities, assigned).tolist()
     unlike = [None] * len(good) if trained.known is None else trained.known.unlike(features.cpu()).tolist()

@@ -78,9 +78,10 @@ def calibrate(trained: TrainedModel, logits: Tensor, targets: Tensor) -> Calibra
 
     before, loss = judge(logits.double())
     after, loss_after = judge(cross_calibrated(logits, targets, task.losses))
-    temperature = fit_temperature(logits, targets, task.losses)
     if loss_after >= loss:
         temperature, after, loss_after = 1.0, before, loss
+    else:
+        temperature = fit_temperature(logits, targets, task.losses)
     return Calibration(
         temperature, error=(before.error, after.error), loss=(loss, loss_after), coverage=after.coverages
     )

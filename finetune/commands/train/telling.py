@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from finetune.data.images import ImageError
-from finetune.data.index import ImageIndex, Sample, load_sample
+from finetune.data.index import ImageIndex, Sample
 from finetune.report.html_page import AnsweredImage
-from finetune.report.thumbnails import SIDE, thumbnail_of
+from finetune.report.thumbnails import load_thumbnail
 from finetune.runs.trained_model import TrainedModel
 
 _MISTAKES, _CLOSE = 12, 6  # how many of each are kept
@@ -58,8 +58,7 @@ def telling_answers(
     trained: TrainedModel, index: ImageIndex, logits: Tensor, targets: Tensor
 ) -> TellingAnswers:
     """Choose among the answers to the validation images of an index, by logits (N, C) and targets."""
-    task, samples = trained.task, index.of_split("val")
-    assigned = task.assigned(task.probabilities(logits), trained.thresholds)
+    task, samples, assigned = trained.task, index.of_split("val"), trained.assigned(logits)
     certainty = task.certainty(trained.probabilities(logits), assigned)
     right = task.is_right(assigned, targets)
 
@@ -87,10 +86,8 @@ def on_page(trained: TrainedModel, index: ImageIndex, answers: Sequence[Told]) -
     shown = []
     for told in answers:
         try:
-            image = load_sample(index, told.sample, trained.limits, shrink_to=SIDE)
+            thumbnail = load_thumbnail(index, told.sample, trained.limits)
         except ImageError:
             continue
-        shown.append(
-            AnsweredImage(told.sample.name, told.label, told.answer, told.certainty, thumbnail_of(image))
-        )
+        shown.append(AnsweredImage(told.sample.name, told.label, told.answer, told.certainty, thumbnail))
     return shown

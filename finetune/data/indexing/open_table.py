@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finetune.choices import SPLITS, SUFFIXES, Split, split_of
+from finetune.choices import SPLITS, Split, split_of
 from finetune.data.data_layout import ANYHOW, FolderOptions, Layout
 from finetune.data.image_files import is_folder, list_entries
 from finetune.data.indexing.class_folders import data_folder, existing_folder
-from finetune.data.indexing.find_images import find_images, list_folders
+from finetune.data.indexing.find_images import find_images, is_image_name, list_folders
 from finetune.data.indexing.shards import find_shards
-from finetune.data.indexing.table_beside import TABLE_ENDINGS, table_beside
+from finetune.data.indexing.table_beside import table_beside, tables_in
 from finetune.data.table import Columns, ImageFiles, Table, image_names, is_table, read_table
 from finetune.data.table.columns import find_column
 from finetune.data.table.guess import guess_columns
@@ -96,10 +96,9 @@ def _only_table(folder: Path) -> str | None:
     Raises:
         DataError: there are several.
     """
-    entries = list_entries(folder)
-    files = [entry.name for entry in entries if not entry.is_folder and not entry.name.startswith(".")]
-    tables = sorted(name for name in files if Path(name).suffix.lower() in TABLE_ENDINGS)
-    if not tables or not any(Path(name).suffix.lower() in SUFFIXES for name in files):
+    tables = tables_in(folder)
+    images = (is_image_name(entry.name) for entry in list_entries(folder) if not entry.is_folder)
+    if not tables or not any(images):
         return None
     if any(find_images(folder, below).images for below in list_folders(folder)):
         return None

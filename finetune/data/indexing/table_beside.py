@@ -15,15 +15,19 @@ TABLE_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 _DEEPEST = 10  # folders that are gone down
 
 
+def tables_in(folder: Path) -> list[str]:
+    """Return the names of the tables directly in a folder, without hidden ones."""
+    names = [entry.name for entry in list_entries(folder) if not entry.is_folder]
+    return sorted(name for name in names if not name.startswith(".") and suffix_of(name) in TABLE_ENDINGS)
+
+
 def table_beside(root: Path) -> Path | None:
     """Return the one table beside the images in a folder that holds no class folders; None where none is.
 
     Raises:
         DataError: there are several.
     """
-    entries = list_entries(root)
-    names = [entry.name for entry in entries if not entry.is_folder and not entry.name.startswith(".")]
-    tables = sorted(name for name in names if suffix_of(name) in TABLE_ENDINGS)
+    tables = tables_in(root)
     if not tables or _holds_class_folders(root) or not holds_images(root):
         return None
     if _holds_class_folders(_innermost(root)):  # beside those, JSON is about the data, and no table of them

@@ -60,10 +60,6 @@ class ImageFiles:
         self.root = root
         self._listed: dict[str, dict[str, list[str]]] = {}
 
-    def has(self, name: str) -> bool:
-        """Tell whether there is a file of a name."""
-        return self._exists(name)
-
     def names_one(self, cell: str) -> bool:
         """Tell whether a cell names a file, perhaps without its ending or in a folder further down."""
         if self.root is None or not cell.strip():
@@ -103,14 +99,15 @@ class ImageFiles:
     def _direct(self, cell: str) -> list[str]:
         """Return the file that a cell names in the folder itself, or all that differ in the ending alone."""
         for text in variants(cell):
-            if self._exists(text):
+            if self.has(text):
                 return [text]
         for text in variants(cell):
             if not looks_like_image(text) and (names := self._without_ending(text)):
                 return names
         return []
 
-    def _exists(self, text: str) -> bool:
+    def has(self, text: str) -> bool:
+        """Tell whether there is a file of a name."""
         assert self.root is not None
         path = os.path.join(self.root, text)
         try:
@@ -205,7 +202,8 @@ class KnownFiles(ImageFiles):
         super().__init__(root or Path("/"))
         self._names = dict.fromkeys(names)
 
-    def _exists(self, text: str) -> bool:
+    def has(self, text: str) -> bool:
+        """Tell whether there is an image of a name."""
         assert self.root is not None
         return text in self._names or relative_name(text, self.root) in self._names
 
