@@ -246,6 +246,25 @@ def test_python_exports_as_the_command_does(timm_run, tmp_path):
         finetune.load(timm_run).export(format="timm", precision="int8")
 
 
+def test_the_card_has_every_file_of_the_model_that_lies_beside_it(timm_run, tmp_path):
+    for name in ("a", "b", "b"):
+        export(timm_run, "--format", "timm", "-o", tmp_path / f"{name}.safetensors")
+    card = (tmp_path / "model_card.md").read_text()
+    assert re.findall(r"^### `(.*)`$", card, flags=re.MULTILINE) == ["a.safetensors", "b.safetensors"]
+    assert [card.count(f'load_file("{name}.safetensors")') for name in "ab"] == [1, 1]
+    (tmp_path / "a.safetensors").unlink()
+    export(timm_run, "--format", "timm", "-o", tmp_path / "c.safetensors")
+    card = (tmp_path / "model_card.md").read_text()
+    assert re.findall(r"^### `(.*)`$", card, flags=re.MULTILINE) == ["b.safetensors", "c.safetensors"]
+
+
+def test_the_card_of_another_model_stays(timm_run, tmp_path):
+    (tmp_path / "model_card.md").write_text("# mine\n")
+    answer = export(timm_run, "--format", "timm", "-o", tmp_path / "a.safetensors")
+    assert answer["card"] == str(tmp_path / "a_model_card.md")
+    assert (tmp_path / "model_card.md").read_text() == "# mine\n"
+
+
 @pytest.fixture(scope="module")
 def several_run(tmp_path_factory):
     """Return a run whose images may have several classes, and have metadata."""

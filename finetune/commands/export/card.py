@@ -5,31 +5,31 @@ from typing import Any
 
 from finetune.choices import Split
 from finetune.errors import CheckpointError
-from finetune.runs import REPORT, STARTED
+from finetune.runs import REPORT, STARTED, WEIGHTS
+from finetune.runs.digests import read_list
 from finetune.runs.trained_model import TrainedModel
 from finetune.text import counted, printable
 from finetune.version import VERSION
 
 _LISTED = 50  # classes
+_FILES, _FILE = "Files", "### `"
 
 
-def model_card(trained: TrainedModel, file: str, how: str, use: str) -> str:
+def model_card(trained: TrainedModel, files: Mapping[str, str]) -> str:
     """Write a model card in Markdown.
 
     Args:
         trained: the model.
-        file: the exported file.
-        how: what was found when it was compared.
-        use: how it is used, in Markdown.
+        files: for each exported file by its name, how it compares and is used, in Markdown.
     """
     report, started = _read(trained, REPORT), _read(trained, STARTED)
     parts = {
-        "What it is": [*_network(trained, started), f"- Checked: {how}"],
+        "What it is": _network(trained, started),
         "Classes": [_classes(trained)],
         "Data": _data(trained, report, started),
         "Scores": _scores(trained, report),
         "Limits": _limits(trained, report),
-        "Use": [use],
+        _FILES: [f"{_FILE}{name}`\n\n{text}\n" for name, text in files.items()],
         "How to repeat it": [
             "Put this into `config.yaml`, and run `finetune train config.yaml`:\n",
             f"```yaml\n{trained.run.read_config().rstrip()}\n```",
@@ -37,9 +37,18 @@ def model_card(trained: TrainedModel, file: str, how: str, use: str) -> str:
     }
     head = (
         f"# {printable(trained.run.directory.name)}\n\n"
-        f"An image classifier, trained with finetune {VERSION}. This card lies beside `{file}`.\n"
+        f"An image classifier, trained with finetune {VERSION}.\n"
     )
     return head + "".join(f"\n## {title}\n\n{chr(10).join(lines)}\n" for title, lines in parts.items())
+
+
+def files_of_card(card: str, trained: TrainedModel) -> dict[str, str] | None:
+    """Return what a card that was written earlier says of each file; None where it is of another model."""
+    _, found, rest = card.partition(f"\n## {_FILES}\n")
+    if not found or _model(trained) not in card:
+        return None
+    sections = rest.split("\n## ")[0].split(f"\n{_FILE}")[1:]
+    return {name: text.strip() for name, _, text in (section.partition("`\n") for section in sections)}
 
 
 def _network(trained: TrainedModel, started: Mapping[str, Any]) -> list[str]:
@@ -48,11 +57,16 @@ def _network(trained: TrainedModel, started: Mapping[str, Any]) -> list[str]:
     side = how.image_size
     return [
         f"- Network: {arch}, {counted(parameters, 'parameter')}",
+        _model(trained),
         f"- Pretrained weights: {_weights(started)}",
         f"- Images: RGB, the shorter side resized to {how.resize_size} pixels ({how.interpolation}), the "
         f"centre of {side} × {side} pixels cut out",
         *_metadata(trained),
     ]
+
+
+def _model(trained: TrainedModel) -> str:
+    return f"- Model: `{WEIGHTS}` of the run, sha256 {read_list(trained.run.directory)[WEIGHTS]}"
 
 
 def _classes(trained: TrainedModel) -> str:

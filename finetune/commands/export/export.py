@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from finetune.choices import ExportFormat, ExportPrecision
 from finetune.commands.evaluate.evaluate import own_index
-from finetune.commands.export.card import ONNX_USE, TIMM_USE, TORCH_USE, model_card
+from finetune.commands.export.card import ONNX_USE, TIMM_USE, TORCH_USE, files_of_card, model_card
 from finetune.commands.export.compare import Answer, Parity, compare
 from finetune.commands.export.pictures import examples_to_calibrate, pictures_of, pictures_to_try
 from finetune.commands.export.program import (
@@ -107,15 +107,28 @@ def export(run_dir: Path, options: ExportOptions, display: Display) -> Exported:
     if warning := unfinished_warning(trained):
         display.warn(warning)
     path = options.output or trained.run.directory / f"model{_part(options)}{SUFFIXES[options.format]}"
-    card = path.with_name(CARD)
+    card, files = _card_beside(path, trained)
     try_writing(path)
     try_writing(card)
     with _left_only_if_right(path) as unfinished:
         parity, use, accuracy = _WRITERS[options.format](trained, unfinished, path.name, options, display)
         _check_parity(parity, options)
-    write_file(card, model_card(trained, path.name, str(parity), use))
+    write_file(card, model_card(trained, files | {path.name: f"Checked: {parity}\n\n{use}"}))
     seconds = time.perf_counter() - began
     return Exported(path, card, options.format, options.precision, parity, seconds, use, accuracy)
+
+
+def _card_beside(path: Path, trained: TrainedModel) -> tuple[Path, dict[str, str]]:
+    """Return where the card of a file belongs, and what it says of other files that still lie there."""
+    card = path.with_name(CARD)
+    try:
+        text = card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return card, {}
+    files = files_of_card(text, trained)
+    if files is None:  # the card of another model stays
+        return path.with_name(f"{path.stem}_{CARD}"), {}
+    return card, {name: text for name, text in files.items() if (path.parent / name).is_file()}
 
 
 def _check(options: ExportOptions) -> None:
