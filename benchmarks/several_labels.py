@@ -24,6 +24,7 @@ from PIL import Image
 from seeds import FIRST, parser_with_seeds, print_head, print_row
 
 from finetune.data.builtin import digits
+from finetune.runs.digests import write_covered
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 IMAGES = {"train": 1500, "val": 400, "test": 1000}
@@ -80,7 +81,7 @@ def train(epochs: int, seed: int) -> tuple[tuple[float, ...], tuple[float, ...]]
         chosen = scores_of(run)
         model = json.loads((run / "model.json").read_text(encoding="utf-8"))
         model["thresholds"] = [0.5] * len(model["thresholds"])
-        (run / "model.json").write_text(json.dumps(model), encoding="utf-8")
+        write_covered(run, {"model.json": json.dumps(model).encode()})
         return chosen, scores_of(run)
 
 

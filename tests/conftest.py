@@ -5,13 +5,14 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from _pytest.mark.structures import ParameterSet
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -67,6 +68,15 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 10, 10)
 
 
+def some_quick(values: Iterable[object], *quick: object) -> list[object]:
+    """Return the values that a test is tried with; with all but those of `quick` it is slow."""
+
+    def slow(value: object) -> ParameterSet:
+        return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)
+
+    return [value if value in quick else slow(value) for value in values]
+
+
 class NetworkUsedError(OSError):
     """A test tried to reach another machine."""
 
@@ -86,6 +96,14 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse_connect)
     monkeypatch.setattr(socket, "getaddrinfo", refuse_lookup)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Leave out, in this process, what keeps files through a loss of power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -52,6 +52,7 @@ def test_importing_the_package_imports_nothing_heavy():
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_using_a_model_imports_no_fastai(small_run):
     code = f"import sys, finetune; finetune.load({str(small_run)!r}); print('fastai' in sys.modules)"
     result = subprocess.run(

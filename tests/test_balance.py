@@ -279,6 +279,7 @@ def test_a_balanced_stage_can_have_its_rate_found(uneven, tmp_path):
     assert json.loads(result.stdout)["stage"] == "frozen"
 
 
+@pytest.mark.slow
 def test_a_balanced_training_goes_on_bit_for_bit(uneven, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG.format(path=uneven))

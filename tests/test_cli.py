@@ -241,6 +241,7 @@ def test_the_schema_is_json():
     assert json.loads(run_finetune("schema").stdout)["properties"]["data"]
 
 
+@pytest.mark.slow
 def test_output_into_a_closed_pipe_ends_quietly(small_run, images):
     command = f"{sys.executable} -m finetune predict {small_run} {images} --csv | head -1"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
@@ -266,7 +267,7 @@ def test_no_architecture_of_a_name_is_an_error():
     ("command", "to"),
     [
         *product(("optimizers", "optimizers --json", "schema"), ("| head -1", ">&-", ">/dev/full")),
-        ("models", "| head -1"),
+        pytest.param("models", "| head -1", marks=pytest.mark.slow),
     ],
 )
 def test_a_lost_reader_is_no_traceback(command, to):

@@ -90,6 +90,7 @@ def test_the_models_own_size_changes_nothing(images, tmp_path):
     assert weights["without"] != weights["other"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit_in_and_between_stages_of_other_sizes(images, tmp_path):
     config, whole = write_small_config(tmp_path, images), tmp_path / "whole"
     often = ("checkpoint.every=1", "checkpoint.keep=1000", *FAST, "stages.unfrozen.lr=slice(auto/100, auto)")

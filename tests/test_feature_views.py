@@ -5,7 +5,7 @@ import os
 
 import pytest
 import torch
-from conftest import run_finetune, write_small_config
+from conftest import run_finetune, some_quick, write_small_config
 from run_result import result_of
 from several import draw_several
 from test_lr_search import FAST, prepare
@@ -156,9 +156,6 @@ KINDS = {
 }
 
 
-SLOW = ("accumulated", "random weights", "another size", "sampler")
-
-
 def without_mention(run):
     """Return the result of a run, but for what says whether its features were cached."""
     result = result_of(run)
@@ -169,13 +166,7 @@ def without_mention(run):
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        pytest.param(
-            kind,
-            marks=[pytest.mark.slow] * (kind in ("accumulated", "random weights", "another size", "sampler")),
-        )
-        for kind in KINDS
-    ],
+    some_quick(KINDS, "one label", "bfloat16", "after a search"),
 )
 def test_cached_is_live_to_the_last_bit(kind, images, tmp_path):
     config = write_small_config(tmp_path, images)
@@ -203,6 +194,7 @@ def test_views_that_come_again_have_the_size_of_their_stage(views, images, tmp_p
     assert report["val"]["accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_with_several_labels_and_metadata_too(several, tmp_path):
     config = write_small_config(tmp_path, several)
     keys = (SEPARATED, "data.columns.metadata={red: number}", *LENGTHS)
@@ -211,9 +203,8 @@ def test_with_several_labels_and_metadata_too(several, tmp_path):
     assert without_mention(tmp_path / "cached") == without_mention(tmp_path / "live")
 
 
-@pytest.mark.parametrize(
-    "how", ["eval", *(pytest.param(how, marks=pytest.mark.slow) for how in ("2", "null"))]
-)
+@pytest.mark.parametrize("how", ["eval", "2", "null"])
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(how, images, tmp_path):
     config, whole = config_of(tmp_path, images), tmp_path / "whole"
     keys = ("stages.frozen.epochs=4", f"stages.frozen.views={how}", "stages.unfrozen.lr=slice(1e-4, 1e-2)")

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import draw_images, run_finetune
+from conftest import draw_images, run_finetune, some_quick
 from PIL import Image, features
 
 from finetune.config.load import load_config
@@ -126,7 +126,7 @@ SMALL = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", some_quick(SHAPES, *list(SHAPES)[::4]))
 def test_every_command_reads_it_as_what_it_is(shape, tmp_path):
     draw, line, numbers = SHAPES[shape]
     data, config = draw(tmp_path / "data"), tmp_path / "config.yaml"
@@ -141,7 +141,9 @@ def test_every_command_reads_it_as_what_it_is(shape, tmp_path):
     assert json.loads(checked.stdout)["layout"] == index.layout.to_dict()
 
 
-@pytest.mark.parametrize("shape", ["seg_train/seg_test", "pets", "linked", "deflated.zip", ".heic"])
+@pytest.mark.parametrize(
+    "shape", some_quick(["seg_train/seg_test", "pets", "linked", "deflated.zip", ".heic"], "pets")
+)
 def test_it_trains_and_its_run_predicts_it(shape, tmp_path):
     draw, line, _ = SHAPES[shape]
     data, run = draw(tmp_path / "data"), tmp_path / "run"

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import some_quick
 from torchvision.models import get_model, resnet18
 
 from finetune.errors import WeightsError
@@ -15,13 +16,17 @@ from finetune.model.spec import ModelSpec
 
 @pytest.mark.parametrize(
     ("made", "arch"),
-    [
-        ("resnet34", "resnet18"),
+    some_quick(
+        [
+            ("resnet34", "resnet18"),
+            ("shufflenet_v2_x0_5", "shufflenet_v2_x1_0"),
+            ("mobilenet_v3_small", "mobilenet_v2"),
+            ("squeezenet1_1", "resnet34"),
+            ("mnasnet0_75", "mnasnet0_5"),
+        ],
         ("shufflenet_v2_x0_5", "shufflenet_v2_x1_0"),
-        ("mobilenet_v3_small", "mobilenet_v2"),
         ("squeezenet1_1", "resnet34"),
-        ("mnasnet0_75", "mnasnet0_5"),
-    ],
+    ),
 )
 def test_the_architecture_that_fits_is_named(tmp_path, made, arch):
     state = get_model(made, weights=None, num_classes=7).state_dict()
@@ -34,6 +39,7 @@ def test_the_architecture_that_fits_is_named(tmp_path, made, arch):
         assert f"model.arch: {arch}" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_several_that_fit_are_all_named(monkeypatch):
     """timm has one network under several names, which differ in what their weights learned from."""
     pytest.importorskip("timm")

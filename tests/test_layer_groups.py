@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 import torch
+from conftest import some_quick
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision.ops import Conv2dNormActivation
@@ -66,7 +67,13 @@ def affine_weights_in_order_of_use(network: nn.Module, image_size: int) -> list[
     return order
 
 
-@pytest.mark.parametrize("name", [arch.name for arch in architectures()])
+@pytest.mark.parametrize(
+    "name",
+    some_quick(
+        [arch.name for arch in architectures()],
+        *({arch.family: arch.name for arch in architectures()}.values()),
+    ),
+)
 def test_three_groups_of_every_architecture(name):
     network, backbone = weightless(name)
     head = Head(8, 2)

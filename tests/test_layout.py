@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import typer
-from conftest import draw_images, write_small_config
+from conftest import draw_images, some_quick, write_small_config
 from rich.text import Text
 from typer.main import get_command
 
@@ -110,7 +110,7 @@ def _marks_a_curve(line):
 _CHANGING = re.compile(r"\d+(\.\d+)?(e[-+]\d+)?|\d+:\d\d")
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", some_quick(WIDTHS, 50, 120))
 @pytest.mark.parametrize("name", NAMES)
 def test_no_line_is_wider_than_the_terminal_and_no_number_or_word_is_cut(
     shown, commands, in_files, name, width

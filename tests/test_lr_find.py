@@ -292,6 +292,7 @@ def test_a_signal_ends_a_search_with_130_and_leaves_nothing(number, images, tmp_
     assert os.listdir(tmp_path) == ["small.yaml"]
 
 
+@pytest.mark.slow
 def test_lines_fit_a_narrow_terminal(images, tmp_path):
     """Run under a pseudo-terminal of 60 columns, as a person would."""
     if shutil.which("script") is None:

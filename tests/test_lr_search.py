@@ -161,6 +161,7 @@ def found_rates(run):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_training_at_the_found_number_gives_the_same_bits(auto_run, images, tmp_path, workers):
     run, _ = auto_run
     frozen, unfrozen = found_rates(run)

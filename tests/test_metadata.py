@@ -313,6 +313,7 @@ def test_groups_show_embeddings_in_the_group_of_the_head(collection):
     assert "metadata site: 3 categories" in run_finetune("groups", collection / "config.yaml").output
 
 
+@pytest.mark.slow
 def test_a_run_with_metadata_goes_on_bit_for_bit(run, tmp_path):
     names = sorted(os.listdir(run / "checkpoints"))
     for name in (names[1], names[-3]):

@@ -173,6 +173,7 @@ def test_threads_and_forked_processes_read_the_same_in_any_order(tmp_path, monke
         assert list(pool.map(digest_of, names)) == expected
 
 
+@pytest.mark.slow
 def test_a_run_on_a_parquet_file_does_not_depend_on_workers(tmp_path):
     draw_images(tmp_path / "photos", each=8)
     files = sorted((tmp_path / "photos").rglob("*.png"))

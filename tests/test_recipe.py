@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import run_finetune, write_small_config
+from conftest import run_finetune, some_quick, write_small_config
 from run_result import result_of
 from several import draw_several
 from test_lr_search import FAST, prepare
@@ -59,6 +59,7 @@ def train(config, run, *keys):
 
 
 @pytest.mark.parametrize("data", ["one label", pytest.param("several labels", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(part, data, images, several, tmp_path):
     config = config_of(tmp_path, images if data == "one label" else several)
     whole = tmp_path / "whole"
@@ -107,7 +108,7 @@ def test_a_process_that_is_killed_is_resumed_bit_for_bit(after, images, tmp_path
     assert result_of(tmp_path / "run") == result_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("balance", ["loss", "sampler"])
+@pytest.mark.parametrize("balance", some_quick(["loss", "sampler"], "loss"))
 def test_it_learns_with_balanced_classes(part, balance, images, tmp_path):
     config = write_small_config(tmp_path, images)
     keys = (f"data.balance={balance}", "stages.frozen.epochs=6")
@@ -385,6 +386,7 @@ def test_an_average_that_is_left_out_of_a_checkpoint_is_missed(averaged, tmp_pat
     assert result_of(tmp_path / "run")["last weights"] != result_of(run)["last weights"]
 
 
+@pytest.mark.slow
 def test_a_stage_that_stopped_early_ends_with_the_average_too(images, tmp_path):
     config, whole = config_of(tmp_path, images), tmp_path / "whole"
     rules = ("early_stopping.patience=1", "early_stopping.min_delta=1", "stages.frozen.epochs=5")

@@ -8,7 +8,7 @@ import signal
 from functools import partial
 
 import pytest
-from conftest import rewrite, run_finetune
+from conftest import rewrite, run_finetune, some_quick
 from run_result import result_of
 
 from finetune.optim.update_rules import UPDATE_RULES
@@ -142,13 +142,13 @@ def without_events(tensors, state):
     ("leave_out", "seen_in"),
     [
         (without_optimizer, "last weights"),
-        (without_step_counts, "last weights"),
+        pytest.param(without_step_counts, "last weights", marks=pytest.mark.slow),
         (without_moving_buffers, "last weights"),
-        (without_half_an_epoch, "history"),
-        (without_batches, "last weights"),
-        (without_history, "history"),
+        pytest.param(without_half_an_epoch, "history", marks=pytest.mark.slow),
+        pytest.param(without_batches, "last weights", marks=pytest.mark.slow),
+        pytest.param(without_history, "history", marks=pytest.mark.slow),
         (without_best, "report"),
-        (without_rates, "last weights"),
+        pytest.param(without_rates, "last weights", marks=pytest.mark.slow),
         (without_events, "events"),
     ],
 )
@@ -179,6 +179,7 @@ def test_an_interval_counts_steps_and_no_validation_batches(config, tmp_path):
     assert saved_places(tmp_path / "run") == [(0, 0, 2), (0, 1, 0), (0, 1, 2), (0, 2, 0)]
 
 
+@pytest.mark.slow
 def test_checkpoints_between_epochs_are_left_out_where_they_cost_too_much(config, tmp_path, monkeypatch):
     whole, sparing = tmp_path / "whole", tmp_path / "sparing"
     assert run_finetune("train", config, TWO_STAGES, "--run-dir", whole).exit_code == 0
@@ -221,6 +222,7 @@ def test_every_optimizer_goes_on_bit_for_bit(name, config, tmp_path):
     assert result_of(run) == result_of(whole)
 
 
+@pytest.mark.slow
 def test_a_stage_that_stopped_early_stays_over(config, tmp_path):
     stages = (
         "stages=[{name: a, train: head, epochs: 5, lr: 1e-2}, {name: b, train: all, epochs: 2, lr: 1e-3}]"
@@ -249,6 +251,7 @@ def test_the_number_of_workers_may_change(workers, uninterrupted, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_starts_over(uninterrupted, tmp_path):
     run = tmp_path / "run"
     as_if_killed_at("", uninterrupted, run)
@@ -540,7 +543,9 @@ def _stopped_at(moment, monkeypatch, *arguments):
     return stopped
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment", some_quick(MOMENTS, "beginning", "step", "write of a checkpoint", "report")
+)
 def test_a_signal_at_any_moment_is_heeded_and_made_good(
     moment, train_with_a_signal, uninterrupted_with_given_rates
 ):
@@ -548,7 +553,7 @@ def test_a_signal_at_any_moment_is_heeded_and_made_good(
     assert result_of(run) == result_of(uninterrupted_with_given_rates)
 
 
-@pytest.mark.parametrize("moment", MOMENTS_OF_A_SEARCH)
+@pytest.mark.parametrize("moment", some_quick(MOMENTS_OF_A_SEARCH, "range test"))
 def test_a_signal_while_a_rate_is_found_is_heeded_and_made_good(moment, train_with_a_signal, uninterrupted):
     run = train_with_a_signal(MOMENTS_OF_A_SEARCH[moment])
     assert result_of(run) == result_of(uninterrupted)

@@ -211,6 +211,7 @@ def test_two_signals_end_a_training_with_130_and_keep_the_checkpoint(config):
     assert training.status()["last_checkpoint"]
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_share_a_directory(config):
     with Training(config, LONG) as training:
         training.wait_for("model.safetensors")
@@ -282,6 +283,7 @@ def shown_by(written):
     return ["".join(line).rstrip() for line in lines]
 
 
+@pytest.mark.slow
 def test_a_stop_leaves_no_bar_on_the_terminal_and_is_no_error(config):
     ours, its = pty.openpty()
     command = [sys.executable, "-m", "finetune", "train", config, "--run-dir", config.parent / "run", LONG]

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT, draw_images, run_finetune, write_small_config
+from conftest import ROOT, draw_images, run_finetune, some_quick, write_small_config
 from PIL import Image
 from run_result import result_of
 from several import draw_several
@@ -363,10 +363,7 @@ KINDS = {
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        pytest.param(kind, marks=[pytest.mark.slow] * (kind not in ("evaluation views", "augmented views")))
-        for kind in KINDS
-    ],
+    some_quick(KINDS, "evaluation views"),
 )
 def test_a_training_is_the_same_with_and_without_what_was_stored(kind, images, tmp_path, cache, monkeypatch):
     config, keys = write_small_config(tmp_path, images), KINDS[kind]
@@ -389,6 +386,7 @@ def test_a_training_is_the_same_with_and_without_what_was_stored(kind, images, t
     assert live == cold == warm == half_warm
 
 
+@pytest.mark.slow
 def test_with_several_labels_and_metadata_too(tmp_path, monkeypatch):
     config = write_small_config(tmp_path, draw_several(tmp_path / "several"))
     keys = ('data.label_separator=";"', "data.columns.metadata={red: number}", *EVAL)

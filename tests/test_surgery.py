@@ -15,7 +15,7 @@ from finetune.model.surgery import (
 
 # One small architecture per family, and those that differ from their family in what matters here.
 REPRESENTATIVES = [
-    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3",
     "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5",
     "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32",
 ]  # fmt: skip

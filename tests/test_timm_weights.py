@@ -172,6 +172,7 @@ def test_names_that_timm_converts_may_have_a_prefix_of_pytorch_too(tmp_path):
     assert "without the prefix 'module.'" in said[1]
 
 
+@pytest.mark.slow
 def test_another_of_timms_architectures_is_named(tmp_path):
     tensors = timm.create_model("test_resnet").state_dict()
     torch.save({f"net.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "mine.pth")

@@ -60,6 +60,7 @@ def test_a_description_that_says_nothing_possible_is_refused(tmp_path):
     assert json.loads((folder / "model.json").read_text())["format"] == 3
 
 
+@pytest.mark.slow
 def test_position_embeddings_of_a_run_are_interpolated(tmp_path):
     weights = find_weights(str(save_run(build("vit_b_32", 64), tmp_path / "run")), "vit_b_32")
     spec = ModelSpec("vit_b_32", classes=3, image_size=128)
