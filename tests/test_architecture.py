@@ -48,6 +48,9 @@ DOORS = {
     "sklearn": {"analysis", "data"},
     "timm": {"model"},
     "huggingface_hub": {"model"},
+    "fastapi": {"commands"},
+    "starlette": {"commands"},
+    "uvicorn": {"commands"},
 }
 
 # Packages whose `__init__.py` holds a docstring alone: importing one of their modules must not import the
@@ -308,6 +311,7 @@ TESTED_IN = {
     "progress.py": "test_display.py",
     "report/lr_finder.py": "test_lr_find.py",
     "report/scores.py": "test_evaluate.py",
+    "report/serve_page.py": "test_serve.py",
     "report/templates.py": "test_html_page.py",
     "report/thumbnails.py": "test_labels_page.py",
     "runs/checkpoints.py": "test_resume.py",

@@ -29,6 +29,7 @@ COMMANDS = (
         "labels",
         "curve",
         "export",
+        "serve",
     ),
     *("models", "optimizers", "init", "schema", "cache", "runs", "compare"),
 )

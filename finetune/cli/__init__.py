@@ -7,10 +7,10 @@ import os
 import sys
 
 # In the order in which `finetune --help` lists them.
-from finetune.cli import training, asking, choosing, using, starting, upkeep  # isort: skip
+from finetune.cli import training, asking, choosing, using, serving, starting, upkeep  # isort: skip
 from finetune.cli.app import app
 
-__all__ = ["app", "asking", "choosing", "main", "starting", "training", "upkeep", "using"]
+__all__ = ["app", "asking", "choosing", "main", "serving", "starting", "training", "upkeep", "using"]
 
 
 def main() -> None:

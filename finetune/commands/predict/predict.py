@@ -86,7 +86,7 @@ def _predict_batch(
 
     read_images = list(readers.map(read, inputs))
     good = [(image, one) for image, one in zip(read_images, inputs, strict=True) if isinstance(image, Tensor)]
-    answers = iter(_answers(trained, good, top_k))
+    answers = iter(answer_images(trained, good, top_k))
     return [
         Prediction(str(one.path), *next(answers), None, top_k, trained.task)
         if isinstance(image, Tensor)
@@ -111,7 +111,7 @@ def preprocess(one: PredictionInput, trained: TrainedModel) -> Tensor:
             return transform(pixels)
 
 
-def _answers(
+def answer_images(
     trained: TrainedModel, good: Sequence[tuple[Tensor, PredictionInput]], top_k: int
 ) -> list[Verdict]:
     """Return the most probable classes of each image, and all that are given."""

@@ -5,6 +5,7 @@ from finetune.data.images.decode import (
     ImageError,
     ImageInfo,
     convert_image,
+    decode_image,
     inspect_image,
     read_image,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Look",
     "SixteenBit",
     "convert_image",
+    "decode_image",
     "file_reason",
     "inspect_image",
     "look_at_image",

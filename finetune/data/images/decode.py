@@ -4,6 +4,7 @@ Training, evaluation, prediction and the scan before a run all read through here
 same pixels everywhere. Colour profiles are ignored. Of files that hold several images the first is read.
 """
 
+import io
 import logging
 import os
 import struct
@@ -103,6 +104,28 @@ def read_image(path: Path, limits: ImageLimits, *, shrink_to: int | None = None)
         return to_rgb(upright(image), limits)
 
 
+def decode_image(
+    content: bytes, limits: ImageLimits, *, name: str, shrink_to: int | None = None
+) -> Image.Image:
+    """Read an image from the bytes of a file of one of the usual formats, to the pixels of `read_image`.
+
+    Args:
+        content: what the file holds.
+        limits: what is accepted and how it is converted.
+        name: what messages call it; it opens no file, and says nothing of the format.
+        shrink_to: as for `read_image`.
+
+    Raises:
+        ImageError: anything that keeps the bytes from being such an image.
+    """
+    if not content:
+        raise ImageError(name, "empty file")
+    with _decoder(io.BytesIO(content), len(content), limits, name=name, known_by="") as image:
+        if shrink_to is not None:
+            image.draft(None, (shrink_to, shrink_to))
+        return to_rgb(upright(image), limits)
+
+
 def convert_image(image: Image.Image, limits: ImageLimits, *, name: str) -> Image.Image:
     """Convert an image in memory as `read_image` converts one that it has decoded; it is left as it is.
 
@@ -163,13 +186,22 @@ def opened(path: str | Path, limits: ImageLimits) -> Iterator[Image.Image]:
         raise ImageError(name, file_reason(error)) from error
     except ValueError as error:  # a NUL in the name
         raise ImageError(name, str(error)) from error
-    with file, _pillow_silenced():
+    with file, _decoder(file, size, limits, name=name, known_by=name) as image:
+        yield image
+
+
+@contextmanager
+def _decoder(
+    file: IO[bytes], size: int, limits: ImageLimits, *, name: str, known_by: str
+) -> Iterator[Image.Image]:
+    """Open the image in a file that is open; its first bytes and the ending of `known_by` tell its format."""
+    with _pillow_silenced():
         try:
             raw = getattr(file, "raw", file)  # what is buffered would be of the file as it was
             start = raw.read(64)
             raw.seek(0)
             silence_libtiff()
-            with Image.open(file, formats=formats_of(name, start)) as image:
+            with Image.open(file, formats=formats_of(known_by, start)) as image:
                 _check_header(name, image, limits)
                 _check_scans(name, image, file)
                 yield image
