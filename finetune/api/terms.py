@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from finetune.errors import FinetuneError, Interrupted, Stopped
+from finetune.machine.memory import reported_memory_errors
 
 _RESUME = re.compile(r"finetune train --resume (\S+)")
 _OPTIONS = {
@@ -32,7 +33,8 @@ def python_terms() -> Iterator[None]:
         FinetuneError: everything else.
     """
     try:
-        yield
+        with reported_memory_errors():
+            yield
     except (Stopped, Interrupted) as error:
         message = in_python(str(error))
         if isinstance(error, Interrupted) or message.startswith("Stopped by SIGINT"):

@@ -8,11 +8,11 @@ import torch
 
 from finetune.commands.auto.choices import MOST_EPOCHS, Choices
 from finetune.commands.check.stage_cost import measure_stage_costs, stage_cost_loaders
-from finetune.commands.train.status import out_of_memory
 from finetune.config.config import Config
 from finetune.errors import ConfigError, ResourceError
 from finetune.experiment.build import build_experiment
 from finetune.experiment.read_data import ImageData
+from finetune.machine.memory import out_of_memory
 
 SIZES = (64, 96, 128, 160, 192, 224)
 """What is tried, in pixels, below what the weights were made for; and that."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from finetune.commands.check.output import write_page, write_table
 from finetune.commands.check.report import Report
 from finetune.commands.check.stage_cost import StageCost, measure_stage_costs, stage_cost_loaders
-from finetune.commands.train.status import out_of_memory
 from finetune.config.config import Config
 from finetune.data.images import Look, look_at_images
 from finetune.data.index import ImageIndex, Sample
@@ -21,6 +20,7 @@ from finetune.errors import DataError
 from finetune.experiment.build import Experiment, build_experiment, lowered_batch
 from finetune.experiment.read_data import ImageData, image_limits, read_index
 from finetune.machine.device import choose_device, keep_large_buffers
+from finetune.machine.memory import out_of_memory
 from finetune.model import find_architecture, pending_download
 from finetune.progress import NewBar
 from finetune.text import counted

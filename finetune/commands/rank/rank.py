@@ -8,7 +8,6 @@ import torch
 from finetune.choices import Split
 from finetune.commands.rank.candidates import Candidate, LeftOut, find_candidates
 from finetune.commands.rank.ranking import Ranking
-from finetune.commands.train.status import out_of_memory
 from finetune.config.config import Config
 from finetune.data.index import ImageIndex
 from finetune.display import Display
@@ -17,6 +16,7 @@ from finetune.experiment.backbone_score import MOST_IMAGES, BackboneScore, score
 from finetune.experiment.build import build_experiment
 from finetune.experiment.read_data import ImageData, read_data
 from finetune.machine.device import choose_device, keep_large_buffers
+from finetune.machine.memory import out_of_memory
 from finetune.text import counted
 
 

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
-import torch
-
 from finetune.data.loading.workers import worker_failure
 from finetune.errors import DivergenceError, FinetuneError, Interrupted, ResourceError, Stopped
+from finetune.machine.memory import out_of_memory
 from finetune.machine.signals import StopSignals
 from finetune.runs import Run
 from finetune.runs.checkpointer import how_to_resume
@@ -34,9 +33,11 @@ def recorded_status(run: Run, recorder: RunRecorder, stop: StopSignals, *, batch
         if isinstance(failure, DivergenceError) and failure.step is not None:
             failed_at = {"step": failure.step}
         raise
-    except RuntimeError as failure:
+    except (RuntimeError, MemoryError) as failure:
         error = str(failure)
-        known = out_of_memory(failure, batch_size) or worker_failure(failure)
+        known = out_of_memory(failure, batch_size)
+        if known is None and isinstance(failure, RuntimeError):
+            known = worker_failure(failure)
         if known is None:
             raise
         exit_code = known.exit_code
@@ -74,15 +75,3 @@ def _state_of(failure: FinetuneError) -> str:
             return "diverged"
         case _:
             return "failed"
-
-
-def out_of_memory(error: RuntimeError, batch_size: int) -> ResourceError | None:
-    """Translate torch's complaint about memory, of a GPU or of the machine; None for any other error."""
-    text = str(error)
-    if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text):
-        return None
-    return ResourceError(
-        f"Out of memory: data.batch_size {batch_size} does not fit ({text.splitlines()[0]})\n"
-        f"Try data.batch_size={max(2, batch_size // 2)} (twice data.accumulate keeps the images of a step), "
-        "a smaller data.image_size, or precision=bfloat16."
-    )
