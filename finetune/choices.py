@@ -34,6 +34,7 @@ Features = Literal["auto", "live", "cached"]
 BatchNorm = Literal["auto", "still", "train"]
 """What batch normalisation does in a stage; `auto` decides by whether the backbone is pretrained."""
 RunOrder = Literal["when", "accuracy", "map", "loss", "time", "name"]
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 ExportFormat = Literal["onnx", "torch", "timm"]
 ExportPrecision = Literal["float32", "float16", "int8"]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]

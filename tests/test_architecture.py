@@ -16,7 +16,7 @@ FLOORS = (
     {"api"},
     {"commands"},
     {"experiment", "report"},
-    {"runs", "lr_finder"},
+    {"runs", "lr_finder", "loggers"},
     {"training", "config"},
     {"data", "optim"},
     {"model", "machine", "display"},
@@ -51,6 +51,9 @@ DOORS = {
     "fastapi": {"commands"},
     "starlette": {"commands"},
     "uvicorn": {"commands"},
+    "tensorboard": {"loggers"},
+    "wandb": {"loggers"},
+    "mlflow": {"loggers"},
 }
 
 # Packages whose `__init__.py` holds a docstring alone: importing one of their modules must not import the
@@ -62,6 +65,7 @@ EMPTY_FACES = (
     "config",
     "data",
     "experiment",
+    "loggers",
     "lr_finder",
     "metrics",
     "optim",

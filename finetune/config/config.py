@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from finetune.choices import DeviceName, MemoryFormat, MonitorSetting, PrecisionSetting
+from finetune.choices import DeviceName, LoggerName, MemoryFormat, MonitorSetting, PrecisionSetting
 from finetune.config.data import DataConfig
 from finetune.config.lr_finder import LrFinderConfig
 from finetune.config.optimizer import OptimizerConfig
@@ -174,6 +174,10 @@ class Config(Section):
 
     output: OutputConfig = OutputConfig()
     """Where results go."""
+
+    loggers: Annotated[tuple[LoggerName, ...], Field(strict=False)] = ()
+    """Where the curves of a training go beside its run directory: any of `tensorboard`, `wandb` and `mlflow`,
+    each of which is an extra. One that fails does not stop a training. See docs/loggers.md."""
 
     @property
     def stage_names(self) -> list[str]:

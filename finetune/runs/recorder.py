@@ -15,7 +15,7 @@ from finetune.metrics.monitor import is_better
 from finetune.metrics.score import Scores, scores_from_dict
 from finetune.runs import HISTORY, Run
 from finetune.training.early_stopping import EarlyStopping, Stop, find_stop
-from finetune.training.events import Epoch, Step
+from finetune.training.events import Epoch, EventSink, Step, with_epochs
 
 SHARE = 0.02
 """part of the time that what is saved between epochs may take, 0–1; a model, and a checkpoint"""
@@ -72,6 +72,7 @@ class RunRecorder:
         description: Mapping[str, object],
         epochs: Mapping[str, int],
         early_stopping: EarlyStopping | None = None,
+        sink: EventSink | None = None,
     ) -> None:
         """Begin a record.
 
@@ -81,9 +82,10 @@ class RunRecorder:
             description: all that is needed to rebuild the model.
             epochs: how many each stage is to have, in their order.
             early_stopping: when a stage ends sooner; None for never.
+            sink: what else takes the events.
         """
         self._run, self._monitor, self._description = run, monitor, description
-        self._epochs, self._early_stopping = epochs, early_stopping
+        self._epochs, self._early_stopping, self._sink = epochs, early_stopping, sink
         self._steps: list[dict[str, object]] = []  # not on disk yet
         self.steps: dict[str, dict[int, Mapping[str, Any]]] = {}
         """What was recorded of each optimizer step, by stage and number in it, from 1."""
@@ -161,9 +163,11 @@ class RunRecorder:
             self._best = row, scores_from_dict(best["scores"])
         self._step = state["step"]
         self._run.cut_events(state["events_size"])
-        for event in self._run.read_events():  # of earlier processes
+        earlier = self._run.read_events()
+        for event in with_epochs(earlier, state["history"]):
             if event.get("event") == "step":
                 self._remember(event)
+            self._tell(event)
         self._run.write_history([asdict(row) for row in self.history])
 
     def forget(self) -> None:
@@ -173,21 +177,21 @@ class RunRecorder:
 
     def add_resume(self, where: str, changes: Sequence[str]) -> None:
         """Record that training was resumed, from where, and what has changed since it began."""
-        self._run.append_events([{"event": "resume", "from": where, "changes": list(changes)}])
+        self._append({"event": "resume", "from": where, "changes": list(changes)})
 
     def start_stage(self, stage: str, groups: Sequence[Mapping[str, object]]) -> None:
         """Record that a stage begins, and what it trains at which rates."""
         self._stage, self._step = stage, None
-        self._run.append_events([{"event": "stage", "stage": stage, "groups": groups}])
+        self._append({"event": "stage", "stage": stage, "groups": groups})
 
     def add_lr_find(self, stage: str, **outcome: float | list[str] | None) -> None:
         """Record that a rate was looked for, and what came of it."""
         self._stage, self._step = stage, None
-        self._run.append_events([{"event": "lr_find", "stage": stage, **outcome}])
+        self._append({"event": "lr_find", "stage": stage, **outcome})
 
     def add_first_score(self, stage: str, name: Monitor, score: float) -> None:
         """Record what a linear fit to the features reaches before a stage trains anything."""
-        self._run.append_events([{"event": "first_score", "stage": stage, name: score}])
+        self._append({"event": "first_score", "stage": stage, name: score})
 
     def add_step(self, stage: str, step: Step) -> None:
         """Record one optimizer step; it reaches the disk with its epoch."""
@@ -196,6 +200,7 @@ class RunRecorder:
         event |= {"epoch": step.epoch + 1, "step": step.step + 1}
         self._steps.append(event)
         self._remember(event)
+        self._tell(event)
 
     def _remember(self, event: Mapping[str, Any]) -> None:
         """Keep of a step what the diagnosis reads; one that was repeated after a resume counts once."""
@@ -230,6 +235,7 @@ class RunRecorder:
             images_per_second=round(epoch.images_per_second, 1),
         )
         self.history.append(row)
+        self._tell({"event": "epoch", **asdict(row)})
         if self._is_best(row):
             self._best = row, scores
             self._keep_weights(model)
@@ -238,7 +244,7 @@ class RunRecorder:
         self._run.write_history([asdict(row) for row in self.history])
         self._write_steps()
         if (stop := self.early_stop_of(stage)) is not None:
-            self._run.append_events([{"event": "early_stop", **asdict(stop)}])
+            self._append({"event": "early_stop", **asdict(stop)})
         return row
 
     def _keep_weights(self, model: nn.Module) -> None:
@@ -252,6 +258,19 @@ class RunRecorder:
         if self._unsaved:
             self._save_best()
         self._write_steps()
+
+    def end(self, state: str) -> None:
+        """Tell what else takes the events that the training has ended, in the words of status.json."""
+        if self._sink is not None:
+            self._sink.close(state, {} if self._best is None else asdict(self.best))
+
+    def _append(self, event: Mapping[str, object]) -> None:
+        self._run.append_events([event])
+        self._tell(event)
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        if self._sink is not None:
+            self._sink.add(event)
 
     def _save_best(self) -> None:
         began = time.perf_counter()

@@ -1,6 +1,6 @@
 """What a stage of training and its caller exchange: loaders, hooks, steps, epochs, positions."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -26,6 +26,18 @@ class EpochBatches(Protocol):
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Return the batches of the epoch that the sampler was told to start."""
+        ...
+
+
+class EventSink(Protocol):
+    """Takes the events of a training beside its run directory."""
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take an event as events.jsonl has it, or a row of history.csv as the event `epoch`."""
+        ...
+
+    def close(self, state: str, best: Mapping[str, Any]) -> None:
+        """Take the end of the training: a state of status.json, and the row of the best epoch, if any."""
         ...
 
 
@@ -115,3 +127,19 @@ class Hooks:
     true if `save` is to be called now."""
     save: Callable[[Reached], None] = lambda reached: None
     """Called where `due` is true, and at the end of the stage; all weights are finite then."""
+
+
+def with_epochs(
+    events: Sequence[Mapping[str, Any]], history: Iterable[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """Return the events of a run, and after the last step of each epoch its row as the event `epoch`."""
+    ends = {
+        (event["stage"], event["epoch"]): place
+        for place, event in enumerate(events)
+        if event.get("event") == "step"
+    }
+    rows = {ends.get((row["stage"], row["epoch"])): row for row in history}
+    for place, event in enumerate(events):
+        yield event
+        if place in rows:
+            yield {"event": "epoch", **rows[place]}

@@ -25,7 +25,7 @@ from finetune.text import counted, printable
 from finetune.version import VERSION
 
 # The result does not depend on these.
-_FREE = ("data.workers", "output.", "checkpoint.", "device")
+_FREE = ("data.workers", "output.", "checkpoint.", "device", "loggers")
 _LISTED = 5
 _FORMAT = 3  # of what a run holds for resuming it
 
@@ -118,12 +118,17 @@ def check_config(before: Config, now: Config) -> list[str]:
 
 def different_keys(one: Config, other: Config) -> list[tuple[str, str, str]]:
     """Return every key in which two configs differ, with both values as they are shown."""
-    ours, theirs = (dict(_flat(config.model_dump(mode="json"))) for config in (one, other))
+    ours, theirs = flat_values(one), flat_values(other)
     return [
         (key, _shown(ours, key), _shown(theirs, key))
         for key in sorted(ours.keys() | theirs.keys())
         if ours.get(key) != theirs.get(key)
     ]
+
+
+def flat_values(config: Config) -> dict[str, Any]:
+    """Return every value of a config by its dotted key."""
+    return dict(_flat(config.model_dump(mode="json")))
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

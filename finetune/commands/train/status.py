@@ -43,6 +43,7 @@ def recorded_status(run: Run, recorder: RunRecorder, stop: StopSignals, *, batch
         exit_code = known.exit_code
         raise known from failure
     finally:
+        recorder.end(state)
         with suppress(ResourceError):  # the disk may be what failed; the error on its way says more
             run.write_status(
                 state,

@@ -17,6 +17,7 @@ from finetune.commands.train.resume import (
     check_environment,
     config_as_given,
     earlier_changes,
+    flat_values,
     refuse_or_note,
     starting_facts,
 )
@@ -32,6 +33,7 @@ from finetune.errors import ConfigError, Stopped
 from finetune.experiment.build import Experiment, early_stopping, plan_groups
 from finetune.experiment.features import feature_notes
 from finetune.experiment.read_data import resolved_monitor
+from finetune.loggers.fan_out import open_loggers, require_loggers
 from finetune.machine.collection import no_collection
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note, as_warnings
@@ -62,6 +64,7 @@ def train(
     Raises:
         FinetuneError: whatever the user can fix, or a signal; the run directory's status says so too.
     """
+    require_loggers(config.loggers)
     parent, run_dir, resume = _parent_of_runs(config.output.dir), options.run_dir, options.resume
     begun = run_dir or find_run(parent, name) if resume else None
     with StopSignals() as stop, before_the_beginning(stop):
@@ -153,6 +156,7 @@ def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Di
         description=description,
         epochs={stage.name: stage.epochs for stage in config.stages},
         early_stopping=early_stopping(config),
+        sink=open_loggers(config.loggers, run.directory, flat_values(config), display.warn),
     )
     often = config.checkpoint
     schedule = CheckpointSchedule(often.seconds, often.steps, often.keep)

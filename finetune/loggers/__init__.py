@@ -1,0 +1,1 @@
+"""Where the events of a training also go: TensorBoard, Weights & Biases, MLflow."""
