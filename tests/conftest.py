@@ -50,6 +50,7 @@ def _leave_the_machine_outside() -> None:
         "FINETUNE_CACHE_SIZE": "0",  # no test may find what another has computed
         "MPLCONFIGDIR": str(home / "matplotlib"),
         "TERM": "dumb",
+        "CUDA_VISIBLE_DEVICES": "",  # the same tests on every machine, and not two at once on one GPU
         # Test processes share the cores; threads waiting for each other would take most of the time.
         "OMP_NUM_THREADS": "1",
         # A process that a test starts imports the package under test, from whichever folder it starts in.

@@ -1,9 +1,11 @@
 import mmap
 import os
+import warnings
 from typing import get_args
 
 import pytest
 import torch
+from conftest import run_finetune, write_small_config
 
 from finetune.choices import Precision
 from finetune.errors import MachineError
@@ -12,10 +14,12 @@ from finetune.machine.device import (
     choose_device,
     choose_precision,
     describe,
+    describe_arithmetic,
     forget_peak_memory,
     has_fast_bfloat16,
     keep_large_buffers,
     peak_memory,
+    set_arithmetic,
 )
 
 
@@ -28,6 +32,103 @@ def test_the_cpu_is_always_there():
 def test_a_gpu_that_is_not_there_is_an_error_and_no_fallback():
     with pytest.raises(MachineError, match=r"device: CUDA was requested, but torch sees none"):
         choose_device("cuda")
+
+
+def test_a_training_on_the_cpu_leaves_a_gpu_alone(images, small_run, tmp_path, monkeypatch):
+    """One that is full, or that another process has for itself, must not break it."""
+
+    def touch(*_, **__):
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    for there in (torch.cuda, torch.accelerator):
+        monkeypatch.setattr(there, "is_available", lambda: os.environ.get("CUDA_VISIBLE_DEVICES") != "")
+    for name in ("_lazy_init", "current_device", "get_rng_state", "get_rng_state_all", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, touch)
+    keys = ("device=cpu", "stages.frozen.lr=auto", "lr_finder.steps=20", "stages.unfrozen.epochs=1")
+    config = write_small_config(tmp_path, images)
+    for arguments in (
+        ("train", config, *keys, "--run-dir", tmp_path / "run"),
+        ("evaluate", small_run, "--device", "cpu"),
+        ("predict", small_run, images / "cat", "--device", "cpu"),
+    ):
+        result = run_finetune(*arguments)
+        assert result.exit_code == 0, result.output + repr(result.exception)
+
+
+def test_from_python_a_gpu_stays_there_for_others(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    choose_device("cpu")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+@pytest.fixture
+def arithmetic():
+    """Put back what steers how torch computes."""
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.benchmark,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+    yield
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+    torch.utils.deterministic.fill_uninitialized_memory = before[2]
+    torch.set_float32_matmul_precision(before[3])
+    torch.backends.cudnn.allow_tf32 = before[4]
+    torch.backends.cudnn.benchmark = before[5]
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    if before[6] is not None:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = before[6]
+
+
+def flags():
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cudnn.benchmark,
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+def test_a_gpu_computes_the_same_bits_unless_told_otherwise(arithmetic):
+    before = flags()
+    set_arithmetic(torch.device("cpu"), "float32", deterministic=True)
+    assert flags() == before
+    assert describe_arithmetic(torch.device("cpu")) == "the same bits"
+    gpu = torch.device("cuda", 0)
+    set_arithmetic(gpu, "float32", deterministic=True)
+    assert flags() == (True, False, "highest", False, ":4096:8")
+    assert describe_arithmetic(gpu).endswith("no TF32, deterministic")
+    set_arithmetic(gpu, "bfloat16", deterministic=False)
+    assert flags()[:4] == (False, True, "high", True)
+    assert describe_arithmetic(gpu).endswith(", TF32, not deterministic")
+
+
+def test_a_gpu_that_is_not_used_is_a_warning_with_its_reason(images, tmp_path, monkeypatch):
+    assert device_module.unused_gpu(torch.device("cuda", 0)) == ""
+    monkeypatch.setattr(device_module, "has_gpu", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "is built without support for it" in device_module.unused_gpu(torch.device("cpu"))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+
+    def broken():
+        warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old", stacklevel=1)
+        return False
+
+    config, keys = write_small_config(tmp_path, images), ("lr_finder.steps=20", "data.images_per_class=5")
+    monkeypatch.setattr(torch.cuda, "is_available", broken)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own looks
+        result = run_finetune("lr-find", config, *keys)
+        silent = run_finetune("lr-find", config, *keys, "device=cpu")
+    said = "warning: a GPU seems to be here, and the CPU computes: PyTorch cannot use it: CUDA init"
+    assert said in (result.stdout + result.stderr).replace("\n", " ")
+    assert "a GPU seems" not in silent.stdout + silent.stderr
 
 
 def test_a_named_precision_is_taken_as_it_is():

@@ -1,17 +1,25 @@
 """Training that was stopped or killed, and goes on: bit for bit as if it had not been."""
 
+import io
 import json
 import os
 import pkgutil
 import shutil
 import signal
+from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
 from conftest import rewrite, run_finetune, some_quick
 from run_result import result_of
 
+from finetune.commands.prepare import prepare
+from finetune.commands.train.resume import check_environment
+from finetune.config.load import load_config
+from finetune.display import Display
 from finetune.optim.update_rules import UPDATE_RULES
+from finetune.runs import Run
 from finetune.runs.checkpointer import CheckpointSchedule
 from finetune.runs.checksummed import dump_checksummed, load_checksummed
 
@@ -403,12 +411,25 @@ def test_a_run_of_a_version_that_keeps_other_things_is_refused(uninterrupted, tm
 def test_another_torch_is_told_and_goes_on(uninterrupted, tmp_path):
     run = tmp_path / "run"
     as_if_killed_at(MIDDLE, uninterrupted, run)
-    other = {"torch": "1.0", "device": "CPU, 96 threads"}
+    arithmetic = "CUDA 12.0, cuDNN 9, no TF32, deterministic"
+    other = {"torch": "1.0", "device": "CPU, 96 threads", "arithmetic": arithmetic}
     rewrite(run, "started.json", lambda started: started["environment"].update(other))
     result = run_finetune("train", "--resume", run)
     assert result.exit_code == 0
     assert "torch 1.0, now" in result.output
     assert "device CPU, 96 threads, now" in result.output
+    assert f"arithmetic {arithmetic}, now the same bits" in result.output
+
+
+def test_a_gpu_that_may_compute_other_bits_is_reported(uninterrupted, config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    settings = load_config(config)
+    experiment = prepare(settings, Display(io.StringIO()))
+    experiment = replace(experiment, device=torch.device("cuda", 0))
+    said = "deterministic: false, so that a GPU may compute other bits each time"
+    assert said not in check_environment(Run(uninterrupted), experiment)
+    experiment = replace(experiment, config=settings.model_copy(update={"deterministic": False}))
+    assert said in check_environment(Run(uninterrupted), experiment)
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "empty"])

@@ -2,7 +2,7 @@ import hashlib
 
 import torch
 
-from finetune.seed import derive, permutation, seed_all
+from finetune.seed import derive, permutation, seed_for
 
 
 def test_a_seed_depends_on_everything_that_it_is_derived_from():
@@ -39,8 +39,18 @@ def test_a_permutation_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_seed_all_repeats_what_follows():
-    seed_all(7)
+def test_seeding_repeats_what_follows():
+    seed_for(7, torch.device("cpu"))
     first = torch.rand(3)
-    seed_all(7)
+    seed_for(7, torch.device("cpu"))
     assert torch.equal(torch.rand(3), first)
+
+
+def test_seeding_a_gpu_reaches_its_own_generator_and_asks_no_other_device(monkeypatch):
+    of_gpu = [torch.Generator(), torch.Generator()]
+    monkeypatch.setattr(torch.cuda, "default_generators", tuple(of_gpu))
+    monkeypatch.setattr(torch, "manual_seed", None)
+    untouched = of_gpu[0].get_state()
+    seed_for(7, torch.device("cuda", 1))
+    assert torch.rand(3, generator=of_gpu[1]).tolist() == torch.rand(3).tolist()
+    assert torch.equal(of_gpu[0].get_state(), untouched)

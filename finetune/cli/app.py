@@ -21,6 +21,7 @@ from finetune.errors import (
 )
 from finetune.layout import wrap_text
 from finetune.machine.files import try_writing
+from finetune.machine.hardware import whole_process
 from finetune.machine.memory import reported_memory_errors
 from finetune.machine.signals import heeding_interrupts
 from finetune.text import printable, without_long_words
@@ -52,7 +53,7 @@ def _version(
 def reported_errors() -> Iterator[None]:
     """Turn a user's mistake into a line on stderr and an exit code; a bug of ours shows its traceback."""
     try:
-        with heeding_interrupts(), reported_memory_errors():
+        with whole_process(), heeding_interrupts(), reported_memory_errors():
             yield
     except FinetuneError as error:
         wanted = isinstance(error, Stopped | Interrupted)

@@ -119,7 +119,12 @@ class Config(Section):
 
     precision: PrecisionSetting = "auto"
     """Arithmetic of the backbone. `auto` is `bfloat16` where the hardware computes in it; on a CPU the
-    depthwise convolutions of a backbone that trains stay in float32, which is faster there."""
+    depthwise convolutions of a backbone that trains stay in float32, which is faster there. On a GPU
+    `float32` is exactly that, without TF32, which `bfloat16` allows for what stays in float32."""
+
+    deterministic: bool = True
+    """Whether a GPU computes the same bits in every run, which an exact resume needs. `false` leaves it the
+    choice of its fastest algorithms. A CPU computes the same bits either way."""
 
     memory_format: MemoryFormat = "channels_last"
     """Layout of images in memory. `channels_last` is faster for most convolutional networks."""

@@ -16,7 +16,7 @@ from finetune.experiment.capacity import check_batch
 from finetune.experiment.model import build_model
 from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto, resolved_monitor
 from finetune.experiment.recipe import recipe_lines, step_options
-from finetune.machine.device import choose_precision, describe
+from finetune.machine.device import choose_precision, describe, set_arithmetic, unused_gpu
 from finetune.model import ImageClassifier
 from finetune.model.download import Say
 from finetune.model.layer_groups import statistics_stand_still
@@ -64,6 +64,7 @@ def build_experiment(
     model = build_model(config, index, say=say).to(device)
     precision = choose_precision(config.precision, device)
     model.set_precision(precision)
+    set_arithmetic(device, precision, deterministic=config.deterministic)
     images = index.count("train")
     batch_size = fit_batch_size(images, config.data.batch_size)
     check_batch(config, model, batch_size, device)
@@ -88,6 +89,8 @@ def _notes(asked: Config, experiment: Experiment) -> Iterator[Note]:
     if config.data.balance != "none":
         weights = balance_weights(config, index)
         yield Note(balance_line(config.data.balance, index.class_names, weights, index.task.weighed))
+    if config.device == "auto" and (unused := unused_gpu(experiment.device)):
+        yield Note(unused, warning=True)
     yield from map(Note, recipe_lines(config))
     yield Note(model_line(experiment))
 

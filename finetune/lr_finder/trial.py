@@ -93,7 +93,8 @@ def no_trace(module: nn.Module) -> Iterator[None]:
     module.zero_grad(set_to_none=True)
     modes = [(layer, layer.training) for layer in module.modules()]
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    device_states = torch.cuda.get_rng_state_all()  # empty where there is no GPU
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    device_state = _random_state(device)
     try:
         yield
     finally:
@@ -107,4 +108,14 @@ def no_trace(module: nn.Module) -> Iterator[None]:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])
-        torch.cuda.set_rng_state_all(device_states)
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(device_state, device)
+        elif device.type == "mps":
+            torch.mps.set_rng_state(device_state)
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """Return the random state of the device in use; one that is not in use is not to be woken up."""
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()

@@ -2,9 +2,11 @@
 
 import contextlib
 import ctypes
+import os
 import re
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from finetune.choices import DeviceName, Precision, PrecisionSetting
 from finetune.errors import MachineError
-from finetune.machine.hardware import usable_memory
+from finetune.machine.hardware import has_gpu, hide_gpus, usable_memory
 from finetune.text import counted
 
 # CPUs that compute in bfloat16 measured 1.7 times as fast in it as in float32 and more, CPUs that emulate it
@@ -49,6 +51,9 @@ def choose_device(name: DeviceName) -> torch.device:
     Raises:
         MachineError: the named device is not there.
     """
+    if name == "cpu":
+        hide_gpus()
+        return torch.device("cpu")
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in present.items() if there))
@@ -59,6 +64,57 @@ def choose_device(name: DeviceName) -> torch.device:
             "Set device=auto to use what is there, or fix the driver or the torch build."
         )
     return torch.device(name)
+
+
+def unused_gpu(device: torch.device) -> str:
+    """Say why a GPU that seems to be here is not used; empty where it is, or there is none."""
+    if device.type != "cpu" or not has_gpu():
+        return ""
+    if sys.platform == "darwin" or torch.version.cuda is None:
+        why = f"this PyTorch ({torch.__version__}) is built without support for it"
+    else:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.is_available()
+        first = next((str(one.message).splitlines()[0] for one in caught), "its driver does not answer")
+        why = f"PyTorch cannot use it: {first}"
+    return f"a GPU seems to be here, and the CPU computes: {why}\ndevice=cpu says that this is meant."
+
+
+def set_arithmetic(device: torch.device, precision: Precision, *, deterministic: bool) -> None:
+    """Choose how a GPU computes; a CPU has no choice, and is left alone.
+
+    Where an operation has no deterministic algorithm, torch warns and goes on.
+
+    Args:
+        device: of the model.
+        precision: `float32` is without TF32; with `bfloat16` it is allowed for what stays in float32.
+        deterministic: whether the same bits are computed in every run.
+    """
+    if device.type != "cuda":
+        return
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not deterministic
+    exact = precision == "float32"
+    torch.set_float32_matmul_precision("highest" if exact else "high")
+    torch.backends.cudnn.allow_tf32 = not exact
+
+
+def describe_arithmetic(device: torch.device) -> str:
+    """Name what the bits of a GPU's results depend on, besides its model; `the same bits` of a CPU."""
+    if device.type != "cuda":
+        return "the same bits"
+    exact = torch.get_float32_matmul_precision() == "highest"
+    parts = (
+        f"CUDA {torch.version.cuda}",
+        f"cuDNN {torch.backends.cudnn.version()}",  # type: ignore[no-untyped-call]
+        "no TF32" if exact else "TF32",
+        "deterministic" if torch.are_deterministic_algorithms_enabled() else "not deterministic",
+    )
+    return ", ".join(parts)
 
 
 def choose_precision(name: PrecisionSetting, device: torch.device) -> Precision:

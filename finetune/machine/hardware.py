@@ -4,7 +4,8 @@ import os
 import platform
 import shutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _GPU = Path("/dev/nvidia0")
@@ -17,6 +18,30 @@ def has_gpu() -> bool:
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     return _GPU.exists() or shutil.which("nvidia-smi") is not None
+
+
+@contextmanager
+def whole_process() -> Iterator[None]:
+    """Say that this process does nothing but what is inside, so that it may be set up for that."""
+    _Process.is_ours = True
+    try:
+        yield
+    finally:
+        _Process.is_ours = False
+
+
+class _Process:
+    is_ours = False
+
+
+def hide_gpus() -> None:
+    """Keep torch from looking for NVIDIA's GPUs, if the whole process is for one command.
+
+    Its optimizers ask a GPU that is there for its stream, also where all they update is on the CPU: one that
+    is full, or that another process has for itself, would end a training on the CPU.
+    """
+    if _Process.is_ours:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def usable_memory() -> int | None:

@@ -18,6 +18,7 @@ from finetune.data.loading.views import count_views, view_transform
 from finetune.data.metadata import Metadata
 from finetune.data.table import Columns
 from finetune.errors import CheckpointError
+from finetune.machine.device import set_arithmetic
 from finetune.model import ImageClassifier, ModelSpec, Weights, rebuild_classifier
 from finetune.model.origin import Origin, sha256_of
 from finetune.runs import MODEL, STATUS, WEIGHTS, Run, open_run
@@ -196,6 +197,7 @@ def load_trained(directory: Path, device: torch.device) -> TrainedModel:
     with _reported_damage(run):
         model = rebuild_classifier(description["model"], state).to(device)
         check_description(description, run / MODEL)
+        set_arithmetic(device, model.spec.precision, deterministic=True)
         trained = TrainedModel.described(run, model, description, device)
         known = _known_images(run) if "temperature" in description else None  # else of an earlier model
         return replace(trained, known=known)

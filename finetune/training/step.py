@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 
 from finetune.optim.schedule import set_rates
-from finetune.seed import derive, seed_all
+from finetune.seed import derive, seed_for
 from finetune.training.mix import Mix
 from finetune.training.norms import StageTensors, tensor_norms
 
@@ -89,7 +89,7 @@ class TrainingStep:
             momentum: of all groups; None leaves it alone.
         """
         set_rates(self.optimizer, rates, momentum)
-        seed_all(derive(self.seed, "dropout", self.stage, epoch, batch))
+        seed_for(derive(self.seed, "dropout", self.stage, epoch, batch), targets.device)
         loss = self._backward(inputs, targets, position=(epoch, batch))
         gradients = self.tensors.gradients()
         norms = tensor_norms(gradients)

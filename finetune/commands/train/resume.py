@@ -7,8 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from finetune.choices import IMAGE_ENDINGS
 from finetune.config.config import Config
 from finetune.config.load import parse_config
@@ -18,7 +16,7 @@ from finetune.data.index import ImageIndex
 from finetune.data.quality.fingerprint import Fingerprint
 from finetune.errors import CheckpointError
 from finetune.experiment.build import Experiment
-from finetune.machine.device import describe
+from finetune.machine.device import describe, describe_arithmetic
 from finetune.runs import STARTED, Run
 from finetune.runs.records import read_beginning, read_classes, read_started
 from finetune.text import counted, printable
@@ -66,7 +64,7 @@ def describe_environment(experiment: Experiment) -> dict[str, str]:
         **({"timm": version("timm")} if experiment.config.model.arch.startswith("timm:") else {}),
         **_heif_reader(experiment),
         "device": describe(experiment.device),
-        "cuda": str(torch.version.cuda) if experiment.device.type == "cuda" else "none",
+        "arithmetic": describe_arithmetic(experiment.device),
     }
 
 
@@ -188,9 +186,12 @@ def check_data(run: Run, index: ImageIndex, files: Mapping[str, Fingerprint]) ->
 def check_environment(run: Run, experiment: Experiment) -> list[str]:
     """Compare what computes with what computed when the run began; return what differs."""
     before, now = read_beginning(run)["environment"], describe_environment(experiment)
-    return [
+    changed = [
         f"{name} {before.get(name)}, now {value}" for name, value in now.items() if before.get(name) != value
     ]
+    if experiment.device.type != "cpu" and not experiment.config.deterministic:
+        changed.append("deterministic: false, so that a GPU may compute other bits each time")
+    return changed
 
 
 def refuse_or_note(
