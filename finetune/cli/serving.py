@@ -39,7 +39,7 @@ def serve(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Serve a page and a JSON address that classify pictures, on this machine."""
+    """Serve a page to drop pictures on, and answers as JSON."""
     with reported_errors():
         from finetune.commands.serve.limits import ServeLimits, ServeOptions
         from finetune.commands.serve.serve import serve as story
