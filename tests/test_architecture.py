@@ -316,6 +316,7 @@ TESTED_IN = {
     "report/lr_finder.py": "test_lr_find.py",
     "report/scores.py": "test_evaluate.py",
     "report/serve_page.py": "test_serve.py",
+    "report/compare_page.py": "test_compare.py",
     "report/templates.py": "test_html_page.py",
     "report/thumbnails.py": "test_labels_page.py",
     "runs/checkpoints.py": "test_resume.py",

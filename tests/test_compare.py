@@ -1,7 +1,9 @@
 """What differs between runs, and which images one alone has right."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 from conftest import rewrite, run_finetune, write_small_config
@@ -104,3 +106,35 @@ def test_a_history_that_is_no_table_is_damage(pair, tmp_path):
     result = run_finetune("compare", pair[0], changed)
     assert result.exit_code == 5, result.output
     assert "history.csv is damaged or was changed" in result.stderr
+
+
+def test_the_page_shows_scores_curves_and_the_pictures_that_one_has_right(pair, tmp_path):
+    page = tmp_path / "page.html"
+    result = run_finetune("compare", *pair, "--html", page, "--json")
+    assert result.exit_code == 0, result.output
+    document, text = json.loads(result.stdout), page.read_text(encoding="utf-8")
+    (other,) = document["compared"]
+    assert text.count("<figure>") == len(other["first_right"]) + len(other["this_right"]) > 0
+    assert text.count("data:image/jpeg;base64,") == text.count("<figure>")
+    assert text.count("<svg") == 2  # for wide windows and for narrow ones
+    assert "<td>stages.1.epochs</td><td>2</td><td>1</td>" in text
+    assert f"Right in run alone: {len(other['first_right'])} image" in text
+    assert "Of 6 images that both validate on" in text
+    for run in document["runs"]:
+        assert f"{100 * run['accuracy']:.2f}%" in text
+    assert not re.search(r"<script|(?:src|href)=\"(?!data:|#)", text)
+
+
+def test_names_cannot_become_part_of_the_page(pair, tmp_path):
+    evil = tmp_path / "<script>alert(1)<"
+    shutil.copytree(pair[1], evil)
+    assert run_finetune("compare", pair[0], evil, "--html", "page.html").exit_code == 0
+    text = Path("page.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt; beside run" in text
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_read(pair, tmp_path):
+    result = run_finetune("compare", "nowhere", "neither", "--html", tmp_path / "no" / "page.html")
+    assert result.exit_code == 2
+    assert "--html" in result.stderr

@@ -275,3 +275,7 @@ StateOfRuns = Annotated[
 RunsToCompare = Annotated[
     list[Path], typer.Argument(metavar="RUN RUN…", help="Finished runs; each is compared with the first.")
 ]
+ComparisonPage = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write a page with curves and pictures.", show_default=False),
+]

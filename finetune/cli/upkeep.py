@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-from finetune.cli.app import app, display_for, print_result, reported_errors
+from finetune.cli.app import app, check_output_path, display_for, print_result, reported_errors
 from finetune.cli.options import (
     AsJson,
     ClearCache,
+    ComparisonPage,
     Device,
     FilterRuns,
     RunsFolder,
@@ -16,6 +17,7 @@ from finetune.cli.options import (
     TrimCache,
 )
 from finetune.errors import ConfigError
+from finetune.machine.files import write_file
 
 
 @app.command()
@@ -69,16 +71,25 @@ def runs(
 @app.command()
 def compare(
     runs: RunsToCompare,
+    html: ComparisonPage = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Say what differs between runs, and whether it is chance."""
     with reported_errors():
-        from finetune.commands import compare as story
+        check_output_path("--html", html)
+        from finetune.commands.compare.compare import compare_runs
+        from finetune.commands.compare.show import show_comparison
 
         display = display_for(as_json)
-        compared = story.compare_runs(runs, device=device, display=display)
+        compared = compare_runs(runs, device=device, display=display, pictures=html is not None)
+        if html is not None:
+            from finetune.commands.compare.page import comparison_page
+
+            write_file(html, comparison_page(compared))
         if as_json:
             print_result(json.dumps(compared.to_dict()))
         else:
-            story.show_comparison(compared, display)
+            show_comparison(compared, display)
+        if html is not None:
+            display.say(f"\npage    {html}")

@@ -1,29 +1,49 @@
 """The story of `finetune compare`: what differs between runs, and whether that is more than chance."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from finetune.analysis.paired import LEVEL, PairedComparison, compare_paired
+from finetune.analysis.paired import PairedComparison, compare_paired
 from finetune.choices import DeviceName
 from finetune.commands.evaluate.evaluate import own_index, split_logits
 from finetune.commands.train.resume import config_as_given, different_keys
+from finetune.data.images import ImageError
 from finetune.data.index import ImageIndex
 from finetune.display import Display
 from finetune.errors import CheckpointError, ConfigError, FinetuneError
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.progress import NewBar
+from finetune.report.thumbnails import load_thumbnail
 from finetune.runs import HISTORY
 from finetune.runs.recorder import EpochRow, read_history
 from finetune.runs.records import ADVICE
 from finetune.runs.trained_model import TrainedModel, load_trained
-from finetune.text import counted, printable, quoted
+from finetune.text import quoted
 
-_LISTED = 20  # images of which one model alone is right; epochs
+_SHOWN = 48  # pictures of a page that one model alone has right
+
+
+@dataclass(frozen=True)
+class Disputed:
+    """An image that one model alone has right."""
+
+    name: str
+    label: str
+    """its class; of several the names in one text"""
+    first_right: bool
+    first: str
+    """what the first says, likewise"""
+    this: str
+    certainties: tuple[float, float]
+    """the calibrated probability of both answers, 0–1"""
+    thumbnail: Image.Image
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,8 @@ class OtherRun:
     first_right: Sequence[str]
     """images that the first alone has right"""
     this_right: Sequence[str]
+    pictures: Sequence[Disputed] = ()
+    """some of these, the surest mistakes first, where they were asked for"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as `compare --json` documents it."""
@@ -65,6 +87,8 @@ class ComparedRuns:
     best: Sequence[dict[str, float]]
     """validation accuracy, mAP and loss of the best model of each"""
     others: Sequence[OtherRun]
+    multilabel: bool = False
+    """whether an image may have several classes in the first"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as `compare --json` documents it."""
@@ -84,8 +108,21 @@ class _Opened:
     history: Sequence[EpochRow]
 
 
-def compare_runs(directories: Sequence[Path], *, device: DeviceName, display: Display) -> ComparedRuns:
-    """Compare runs with the first of them.
+@dataclass(frozen=True)
+class _Answers:
+    """What a model says of some images, in their order."""
+
+    right: Tensor
+    """(N,)"""
+    texts: Sequence[str]
+    certainty: Tensor
+    """(N,)"""
+
+
+def compare_runs(
+    directories: Sequence[Path], *, device: DeviceName, display: Display, pictures: bool = False
+) -> ComparedRuns:
+    """Compare runs with the first of them; with `pictures` also load some that one alone has right.
 
     Raises:
         RunError: not a finished run.
@@ -102,7 +139,8 @@ def compare_runs(directories: Sequence[Path], *, device: DeviceName, display: Di
         runs=[str(directory) for directory in directories],
         histories=[one.history for one in opened],
         best=[_best(one) for one in opened],
-        others=[_compare(first, other, display.bar) for other in others],
+        others=[_compare(first, other, display.bar, pictures=pictures) for other in others],
+        multilabel=first.trained.task.multilabel,
     )
 
 
@@ -122,14 +160,16 @@ def _best(opened: _Opened) -> dict[str, float]:
     return {"accuracy": row.val_accuracy, "map": row.val_map, "loss": row.val_loss}
 
 
-def _compare(first: _Opened, other: _Opened, new_bar: NewBar) -> OtherRun:
+def _compare(first: _Opened, other: _Opened, new_bar: NewBar, *, pictures: bool) -> OtherRun:
     common, why_not = _common_images(first, other)
-    scores, first_right, this_right = None, list[str](), list[str]()
+    scores, first_right, this_right, disputed = None, list[str](), list[str](), list[Disputed]()
     if common:
-        right = [_right(one, common, new_bar) for one in (first, other)]
-        scores = compare_paired(*right)
-        first_right = [name for name, a, b in zip(common, *right, strict=True) if a and not b]
-        this_right = [name for name, a, b in zip(common, *right, strict=True) if b and not a]
+        ours, theirs = (_answers(one, common, new_bar) for one in (first, other))
+        scores = compare_paired(ours.right, theirs.right)
+        pairs = list(zip(common, ours.right.tolist(), theirs.right.tolist(), strict=True))
+        first_right = [name for name, a, b in pairs if a and not b]
+        this_right = [name for name, a, b in pairs if b and not a]
+        disputed = _disputed(first, common, ours, theirs) if pictures else []
     return OtherRun(
         run_dir=str(other.trained.run.directory),
         config=_config_differences(first, other),
@@ -138,7 +178,32 @@ def _compare(first: _Opened, other: _Opened, new_bar: NewBar) -> OtherRun:
         why_not=why_not,
         first_right=first_right,
         this_right=this_right,
+        pictures=disputed,
     )
+
+
+def _disputed(first: _Opened, names: Sequence[str], ours: _Answers, theirs: _Answers) -> list[Disputed]:
+    """Load images that one model alone has right, those first of which the other is the surest."""
+    samples = {sample.name: sample for sample in first.index.of_split("val")}
+    found: list[Disputed] = []
+    for right, wrong in ((ours, theirs), (theirs, ours)):
+        positions = (right.right & ~wrong.right).nonzero().flatten().tolist()
+        positions.sort(key=lambda position: -float(wrong.certainty[position]))
+        for position in positions[:_SHOWN]:
+            sample = samples[names[position]]
+            with suppress(ImageError):  # one that is gone meanwhile is not shown
+                found.append(
+                    Disputed(
+                        name=sample.name,
+                        label=first.index.label_text(sample),
+                        first_right=right is ours,
+                        first=ours.texts[position],
+                        this=theirs.texts[position],
+                        certainties=(float(ours.certainty[position]), float(theirs.certainty[position])),
+                        thumbnail=load_thumbnail(first.index, sample, first.trained.limits),
+                    )
+                )
+    return found
 
 
 def _config_differences(first: _Opened, other: _Opened) -> list[tuple[str, str, str]]:
@@ -196,65 +261,15 @@ def _same(name: str, ours: Any, theirs: Any) -> bool:
     return bool(ours[name].blake2b == theirs[name].blake2b)
 
 
-def _right(opened: _Opened, names: Sequence[str], new_bar: NewBar) -> Tensor:
-    """Tell of which images a model names exactly the right classes (N,)."""
-    samples = {sample.name: sample for sample in opened.index.of_split("val")}
+def _answers(opened: _Opened, names: Sequence[str], new_bar: NewBar) -> _Answers:
+    """Return what a model says of some of its validation images."""
+    samples, trained = {sample.name: sample for sample in opened.index.of_split("val")}, opened.trained
     index = replace(opened.index, samples=tuple(samples[name] for name in names))
-    logits, targets = split_logits(opened.trained, index, "val", new_bar)
-    return opened.trained.task.is_right(opened.trained.assigned(logits), targets)
-
-
-def show_comparison(compared: ComparedRuns, display: Display) -> None:
-    """Show what differs, the scores side by side, and whether they differ by more than chance."""
-    names = _short_names(compared.runs)
-    rows = [
-        (name, f"{best['accuracy']:.2%}", f"{best['map']:.4f}", f"{best['loss']:.4f}", len(history))
-        for name, best, history in zip(names, compared.best, compared.histories, strict=True)
+    logits, targets = split_logits(trained, index, "val", new_bar)
+    task, assigned = trained.task, trained.assigned(logits)
+    given = [
+        task.label_text([name for name, has in zip(trained.class_names, row, strict=True) if has])
+        for row in assigned.tolist()
     ]
-    display.table(("run", "accuracy", "mAP", "loss", "epochs"), rows, paths=("run",))
-    show_curves(compared, names, display)
-    for name, other in zip(names[1:], compared.others, strict=True):
-        display.say(f"\n{name} beside {names[0]}")
-        if other.config:
-            display.table(("key", names[0], name), list(other.config))
-        else:
-            display.say("their configs are the same")
-        for line in other.data or ["their images are the same"]:
-            display.say(line)
-        show_paired(other, names[0], name, display)
-
-
-def show_curves(compared: ComparedRuns, names: Sequence[str], display: Display) -> None:
-    """Show the validation accuracy of all runs, epoch by epoch."""
-    longest = max(map(len, compared.histories))
-    rows = [
-        (epoch + 1, *(f"{h[epoch].val_accuracy:.2%}" if epoch < len(h) else "–" for h in compared.histories))
-        for epoch in range(longest)
-    ]
-    shown = rows if longest <= _LISTED else [rows[i * (longest - 1) // (_LISTED - 1)] for i in range(_LISTED)]
-    display.say("")
-    display.table(("accuracy after epoch", *names), shown)
-
-
-def show_paired(other: OtherRun, first: str, this: str, display: Display) -> None:
-    """Show how the two answer for the images that both validate on."""
-    scores = other.scores
-    if scores is None:
-        display.say(f"not compared image by image: {other.why_not}")
-        return
-    ahead = f"{100 * scores.difference:+.1f} points ({100 * scores.low:+.1f} to {100 * scores.high:+.1f})"
-    verdict = "more than chance" if scores.p_value < 1 - LEVEL else "no more than chance would do"
-    display.say(
-        f"of {counted(scores.images, 'image')} that both validate on {scores.first_only:,} are right in "
-        f"{first} alone, {scores.second_only:,} in {this} alone: {ahead}, p = {scores.p_value:.2g}, {verdict}"
-    )
-    for whose, images in ((first, other.first_right), (this, other.this_right)):
-        if images:
-            more = f" and {len(images) - _LISTED:,} more (--json lists all)" if len(images) > _LISTED else ""
-            display.say(f"right in {whose} alone: {', '.join(map(printable, images[:_LISTED]))}{more}")
-
-
-def _short_names(runs: Sequence[str]) -> list[str]:
-    """Return the names of the runs' folders, or whole paths where these are the same."""
-    names = [Path(run).name for run in runs]
-    return names if len(set(names)) == len(names) else list(runs)
+    certainty = task.certainty(trained.probabilities(logits), assigned)
+    return _Answers(task.is_right(assigned, targets), given, certainty)
