@@ -361,3 +361,57 @@ def test_a_training_made_to_go_wrong_is_told_what_is_wrong(tmp_path, overrides, 
     found = json.loads((run / "report.json").read_text())["diagnosis"]
     assert [finding["trouble"] for finding in found] == troubles
     assert ("diagnosis:" in result.output) == bool(troubles)
+
+
+# A backbone that learns in vain
+
+
+def a_stage_with(accuracies, val, **curves):
+    stage = a_stage(val=val or [0.3] * len(accuracies), **curves)
+    rows = [replace(row, val_accuracy=one) for row, one in zip(stage.rows, accuracies, strict=True)]
+    return replace(stage, rows=rows)
+
+
+def head_alone(*accuracies, val=None):
+    stage = a_stage_with(accuracies, val, loss=learning(end=0.2), name="frozen", lr=1e-2)
+    return replace(stage, head_alone=True)
+
+
+def everything(*accuracies, val=None):
+    return a_stage_with(accuracies, val, loss=learning(start=0.2, end=0.15))
+
+
+def test_a_backbone_that_learns_in_vain_is_said_with_what_it_took():
+    found = the_finding(head_alone(0.92, 0.94), everything(0.93, 0.94, 0.93, 0.9, 0.94, 0.92))
+    assert (found.trouble, found.stage) == ("no gain", "unfrozen")
+    assert found.evidence == (
+        "val_accuracy 94.00% with the head alone (stage frozen, epoch 2), and val_accuracy 94.00% after it "
+        "in 6 epochs, 75% of the time"
+    )
+    assert found.advice.startswith("leaving out stage unfrozen, or ")
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        (head_alone(0.94), everything(0.92, 0.95)),  # it gained
+        (head_alone(0.94), everything(0.94, 0.93, val=[0.27, 0.3])),  # it is surer
+        (head_alone(0.94),),
+        (everything(0.94, 0.93),),
+        (
+            head_alone(0.5, val=[1.9]),
+            everything(0.5, 0.4, val=[1.2, 1.9]),
+        ),  # it has not learned
+    ],
+)
+def test_where_it_gained_or_nothing_is_to_be_left_out_nothing_is_said(stages):
+    assert "no gain" not in [found.trouble for found in findings(*stages)]
+
+
+def test_what_is_gained_is_judged_by_the_monitor():
+    stages = head_alone(0.94, val=[0.3]), everything(0.96, val=[0.29])
+    assert findings(*stages) == []
+    assert the_finding(*stages, monitor="val_macro_f1").evidence.startswith(
+        "val_macro_f1 0.1000 with the head"
+    )
+    assert findings(*stages, monitor="val_loss") == []

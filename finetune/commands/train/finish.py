@@ -62,7 +62,8 @@ def diagnose_run(training: TrainingRun, experiment: Experiment) -> list[Finding]
             stage.lr,
             rows,
             _in_order(recorder.steps.get(stage.name, {})),
-            stage.name in training.lr_finds,
+            head_alone=stage.train in ("head", 1),
+            rate_was_found=stage.name in training.lr_finds,
         )
         for stage in config.stages
         if (rows := [row for row in recorder.history if row.stage == stage.name])
@@ -77,19 +78,23 @@ def diagnose_run(training: TrainingRun, experiment: Experiment) -> list[Finding]
         weight_decay=config.optimizer.weight_decay,
         augment=config.data.augment,
         mixed=mix is not None,
+        monitor=resolved_monitor(config),
         trains_all=config.stages[-1].train in ("all", config.model.layer_groups),
         pretrained=config.model.weights != "none",
     )
-    scores = recorder.best_scores
-    predictions = None
-    if isinstance(scores, SingleLabelScores):
-        predictions = Predictions(
-            class_names=scores.class_names,
-            predicted=tuple(map(sum, zip(*scores.confusion_matrix, strict=True))),
-            actual=tuple(map(sum, scores.confusion_matrix)),
-            loss=scores.loss,
-        )
-    return diagnose(stages, knobs, predictions)
+    return diagnose(stages, knobs, _predictions(recorder.best_scores))
+
+
+def _predictions(scores: Scores) -> Predictions | None:
+    """Return how the validation images are divided among the classes; None where they may have several."""
+    if not isinstance(scores, SingleLabelScores):
+        return None
+    return Predictions(
+        class_names=scores.class_names,
+        predicted=tuple(map(sum, zip(*scores.confusion_matrix, strict=True))),
+        actual=tuple(map(sum, scores.confusion_matrix)),
+        loss=scores.loss,
+    )
 
 
 def _in_order(steps: Mapping[int, Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from finetune.report.diagnosis.curves import Part, StageCurves
 from finetune.report.diagnosis.finding import Finding, Knobs, Predictions
-from finetune.report.diagnosis.run_rules import collapse_finding, end_finding
+from finetune.report.diagnosis.run_rules import collapse_finding, end_finding, gain_finding
 from finetune.report.diagnosis.stage_rules import stage_finding
 
 __all__ = ["Finding", "Knobs", "Part", "Predictions", "StageCurves", "diagnose"]
@@ -40,4 +40,6 @@ def diagnose(
         if collapsed is not None:
             return [*too_high, collapsed]
     ending = end_finding(stages, knobs, explained=explained)
+    if ending is None and not findings:
+        ending = gain_finding(stages, knobs)
     return findings if ending is None else [*findings, ending]

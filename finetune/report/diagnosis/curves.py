@@ -56,6 +56,8 @@ class StageCurves:
     """One for each epoch done; at least one."""
     steps: Sequence[Mapping[str, Any]]
     """The events of its optimizer steps, in order; may be empty where they were lost."""
+    head_alone: bool = False
+    """Whether the backbone stays as it is."""
     rate_was_found: bool = False
     """Whether `lr` is what `lr: auto` measured."""
 

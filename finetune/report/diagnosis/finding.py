@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from finetune.choices import Monitor
+
 Trouble = Literal[
     "rate too high",
     "plateau",
@@ -13,6 +15,7 @@ Trouble = Literal[
     "overfitting",
     "underfitting",
     "still improving",
+    "no gain",
 ]
 
 
@@ -45,6 +48,8 @@ class Knobs:
     """Whether the last stage trains all layer groups."""
     mixed: bool = False
     """Whether the training loss is that of mixed images, which none of validation are."""
+    monitor: Monitor = "val_accuracy"
+    """What makes an epoch the best one."""
     pretrained: bool = True
     """Whether training started from weights other than random ones."""
 

@@ -5,7 +5,10 @@ Advice that raises something stops where advice that lowers it begins (weight de
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 
+from finetune.choices import Monitor
+from finetune.metrics.monitor import is_better
 from finetune.report.diagnosis.curves import StageCurves
 from finetune.report.diagnosis.finding import Finding, Knobs, Predictions
 from finetune.report.diagnosis.stage_rules import (
@@ -33,6 +36,9 @@ _FADING, _FADED = 0.2, 0.7
 
 # Weight decay above this is lowered where a model underfits, and never recommended.
 _MUCH_DECAY = 0.1
+
+# The backbone has not learned in vain where it lowered the validation loss to this share.
+_WORTH_THE_LOSS = 0.95
 
 # Nothing was learned where the loss is above this share of that of a model that does not look at the images;
 # above this multiple of it, the model is worse than it was before training.
@@ -80,6 +86,46 @@ def end_finding(stages: Sequence[StageCurves], knobs: Knobs, *, explained: bool)
     if found is None and not explained:
         return _still_improving(stages, knobs) or _underfitting(stages[-1], knobs)
     return found
+
+
+def gain_finding(stages: Sequence[StageCurves], knobs: Knobs) -> Finding | None:
+    """Look for a backbone whose training brought nothing over that of the head alone.
+
+    Not where the head alone has not learned enough to be left at that.
+    """
+    alone = list(takewhile(lambda stage: stage.head_alone, stages))
+    before = [row for stage in alone for row in stage.rows]
+    after = [row for stage in stages[len(alone) :] for row in stage.rows]
+    if not before or not after or _is_high(before[-1], knobs):
+        return None
+    best, later = (best_of(rows, knobs.monitor) for rows in (before, after))
+    lower = min(row.val_loss for row in after) < _WORTH_THE_LOSS * min(row.val_loss for row in before)
+    if lower or is_better(getattr(later, knobs.monitor), getattr(best, knobs.monitor), knobs.monitor):
+        return None
+    name, took = stages[len(alone)].name, sum(row.seconds for row in after)
+    share = took / (took + sum(row.seconds for row in before))
+    return Finding(
+        "no gain",
+        name,
+        f"{_shown(best, knobs.monitor)} with the head alone (stage {best.stage}, epoch {best.epoch}), and "
+        f"{_shown(later, knobs.monitor)} after it in {counted(len(after), 'epoch')}, {share:.0%} of the time",
+        f"leaving out stage {name}, or what may still gain: more images (finetune curve), another model.arch "
+        "(finetune rank), a larger data.image_size",
+    )
+
+
+def best_of(rows: Sequence[EpochRow], monitor: Monitor) -> EpochRow:
+    """Return the best of some epochs, the first of equals."""
+    best = rows[0]
+    for row in rows[1:]:
+        if is_better(getattr(row, monitor), getattr(best, monitor), monitor):
+            best = row
+    return best
+
+
+def _shown(row: EpochRow, monitor: Monitor) -> str:
+    value = getattr(row, monitor)
+    return f"{monitor} {value:.2%}" if "accuracy" in monitor else f"{monitor} {value:.4f}"
 
 
 def _overfitting(stages: Sequence[StageCurves], knobs: Knobs) -> Finding | None:
