@@ -55,7 +55,9 @@ def feature_notes(experiment: Experiment, stage: StageConfig) -> Iterator[Note]:
             f"features: {what} of each image; after {counted(views, 'epoch')} only the head is computed"
         )
     else:
-        yield Note("features: those of the validation images are computed once")
+        yield Note(
+            f"features: the backbone sees validation images once, not in each of {stage.epochs:,} epochs"
+        )
 
 
 def view_count(stage: StageConfig) -> int:
