@@ -20,6 +20,7 @@ from PIL import Image
 
 from finetune.commands.serve.batching import BatchQueue
 from finetune.commands.serve.limits import ServeLimits, ServeOptions
+from finetune.model.heat_map import heat_maps
 from finetune.runs.trained_model import load_trained
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -447,6 +448,37 @@ def test_what_cannot_be_served_is_said_before_it_starts(small_run, options, code
     assert words in result.stderr
 
 
+@pytest.mark.parametrize("tta", [False, True])
+def test_what_speaks_for_the_answer_is_told_where_it_is_asked_for(trained, owl, images, tta):
+    wide = Image.open(images / "owl" / "owl05.png").resize((120, 40))
+    content = io.BytesIO()
+    wide.save(content, "PNG")
+    request = form(
+        ("wide.png", content.getvalue()), ("page.png", b"<html>"), ("owl.png", owl), explain="true"
+    )
+    explained, plain = answer(trained, request, form(("owl.png", owl)), tta=tta)
+    assert "explanation" not in plain.json[0]
+    first, unread, last = (one["explanation"] for one in explained.json)
+    assert unread is None
+    assert first["class"] == explained.json[0]["predictions"][0]["class"]
+    # Of the evaluation's resize and crop at 32 pixels a third of the width is seen, in the middle.
+    left, top, right, bottom = first["box"]
+    assert right - left == pytest.approx((bottom - top) / 3)
+    assert left + right == pytest.approx(1) == pytest.approx(top + bottom)
+    pixels = trained.transform(Image.open(io.BytesIO(owl)).convert("RGB"))
+    target = torch.tensor([trained.class_names.index(last["class"])])
+    expected = heat_maps(trained.model, pixels[None], target).heat[0]
+    assert torch.tensor(last["heat"]).sub(expected).abs().max() < 2e-3
+    if not tta:
+        assert same(plain.json, [{k: v for k, v in explained.json[2].items() if k != "explanation"}])
+
+
+@pytest.mark.parametrize("value", ["maybe", "2", "yes please"])
+def test_explain_is_true_or_false(trained, owl, value):
+    (found,) = answer(trained, form(("owl.png", owl), explain=value))
+    assert (found.status, found.error) == (400, "explain: expected true or false")
+
+
 @pytest.mark.slow
 def test_no_request_is_lost_under_load_and_memory_stays(small_run):
     command = [sys.executable, BENCHMARK, small_run, "--requests", "200", "--at-once", "16"]
@@ -485,6 +517,7 @@ def test_the_page_answers_pictures_in_a_browser(small_run, pictures, predicted, 
     with served(small_run) as address, Browser(tmp_path) as browser:
         browser.open(address, width=900, height=800)
         browser.evaluate("document.getElementById('unsure').value = 0.9")
+        browser.evaluate("document.getElementById('explain').click()")
         browser.choose_files("#files", pictures)
         browser.wait_for("document.getElementById('count').textContent === '2 of 2 answered'")
         figures = browser.evaluate(
@@ -498,6 +531,11 @@ def test_the_page_answers_pictures_in_a_browser(small_run, pictures, predicted, 
             marks = [name for name in ("unsure", "unlike") if expected[name]]
             assert figures[expected["image"]] == [shown, marks, 48]
         assert browser.complaints == []
+        assert browser.evaluate("document.querySelectorAll('canvas').length") == 2
+        over = "(i => (c => [c.left, c.right, c.top, c.bottom].map(Math.round))(i.getBoundingClientRect()))"
+        spots = [browser.evaluate(f"{over}(document.querySelector('{kind}'))") for kind in ("img", "canvas")]
+        (left, right, *_), (begins, ends, *_) = spots
+        assert left <= begins < ends <= right
         browser.evaluate(DROP)
         browser.wait_for("document.querySelector('.wrong')")
         assert "looks like HTML" in browser.evaluate("document.querySelector('.wrong').textContent")

@@ -35,6 +35,23 @@ _ANSWER = {
         },
         "unsure": {"type": "boolean", "nullable": True, "description": "whether certainty is below `unsure`"},
         "error": {"type": "string", "nullable": True, "description": "why it cannot be read"},
+        "explanation": {
+            "type": "object",
+            "nullable": True,
+            "description": "with `explain`: where the image holds what speaks for the most probable class",
+            "required": ["class", "box", "heat"],
+            "properties": {
+                "class": {"type": "string"},
+                "box": {
+                    "type": "array",
+                    "items": _PROBABILITY,
+                    "minItems": 4,
+                    "maxItems": 4,
+                    "description": "the part that the heat covers: left, top, right, bottom",
+                },
+                "heat": {"type": "array", "items": {"type": "array", "items": _PROBABILITY}},
+            },
+        },
     },
 }
 _ERROR = {
@@ -50,6 +67,7 @@ _METADATA = {
 _SETTINGS = {
     "top_k": {"type": "integer", "minimum": 1, "description": "classes of each answer"},
     "unsure": {**_PROBABILITY, "description": "mark answers with a lower certainty"},
+    "explain": {"type": "boolean", "description": "add what speaks for the most probable class (Grad-CAM)"},
 }
 _IMAGE = {
     "oneOf": [

@@ -67,9 +67,13 @@ class Service:
         question = await read_question(request, self.options.limits)
         given = {**request.query_params, **question.settings}
         settings = read_settings(given, self.options, len(self.trained.class_names))
-        found = await self.answering.predict(question.uploads, question.metadata, top_k=settings.top_k)
-        output = output_of(found, settings.unsure)
-        answers = [output.json_object(one) for one in found]
-        if any(one.error is None for one in found):
+        found = await self.answering.predict(question.uploads, question.metadata, settings)
+        output = output_of([one.prediction for one in found], settings.unsure)
+        answers = [
+            output.json_object(one.prediction)
+            | ({"explanation": one.explanation} if settings.explain else {})
+            for one in found
+        ]
+        if any(one.prediction.error is None for one in found):
             return 200, answers
-        return 400, {"error": f"{found[0].image}: {found[0].error}", "images": answers}
+        return 400, {"error": f"{answers[0]['image']}: {answers[0]['error']}", "images": answers}

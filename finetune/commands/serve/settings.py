@@ -8,7 +8,8 @@ from typing import Any
 from finetune.commands.serve.limits import RefusedError, ServeOptions
 from finetune.text import quoted
 
-_KEYS = ("top_k", "unsure")
+_KEYS = ("top_k", "unsure", "explain")
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False, "": False}
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Settings:
     """classes of each answer"""
     unsure: float | None
     """certainty below which an answer is marked, 0–1"""
+    explain: bool = False
+    """whether to say where the image holds what speaks for its most probable class"""
 
 
 def read_settings(given: Mapping[str, Any], options: ServeOptions, classes: int) -> Settings:
@@ -35,7 +38,15 @@ def read_settings(given: Mapping[str, Any], options: ServeOptions, classes: int)
     return Settings(
         top_k=min(classes, int(_number(given, "top_k", 1, 1e9, options.top_k) or 1)),
         unsure=_number(given, "unsure", 0, 1, options.unsure),
+        explain=_truth(given.get("explain", False)),
     )
+
+
+def _truth(value: Any) -> bool:
+    truth = _TRUTHS.get(str(value).lower()) if isinstance(value, str | bool | int) else None
+    if truth is None:
+        raise RefusedError(400, "explain: expected true or false")
+    return truth
 
 
 def _number(
