@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import index_images
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 
 from finetune.data.images import ImageLimits
@@ -262,3 +263,29 @@ def test_a_batch_never_exceeds_the_training_images(index):
 )
 def test_workers_are_chosen_by_images_device_and_cores(setting, n_images, device, cores, expected):
     assert choose_workers(setting, n_images, device_type=device, cores=cores) == expected
+
+
+class Copies(TorchDispatchMode):
+    """Notes whether each copy to another device is waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and "device" in kwargs:
+            self.waits.append(not kwargs.get("non_blocking"))
+        return func(*args, **kwargs)
+
+
+def test_batches_go_to_the_device_without_a_wait(index):
+    """Fastai would copy what is elsewhere, and wait for each batch."""
+    meta = torch.device("meta")
+    images = EvalImages(index, LIMITS, eval_transform(SMALL), split="val")
+    with Copies() as copies:
+        batches = list(build_eval_loader(images, batch_size=4, device=meta))
+    assert {part.device for batch in batches for part in batch} == {meta}
+    assert copies.waits == [False] * 2 * len(batches)
+    assert build_eval_loader(images, device=torch.device("cuda", 0)).pin_memory
+    assert not build_eval_loader(images).pin_memory

@@ -8,6 +8,7 @@ from finetune.optim.schedule import OneCycle
 from finetune.optim.update_rules import UPDATE_RULES
 from finetune.seed import derive, seed_for
 from finetune.training.events import START, Hooks, Loaders
+from finetune.training.inference import compute_logits
 from finetune.training.loop import fit_one_cycle
 from finetune.training.step import StepOptions, TrainingStep
 
@@ -257,3 +258,20 @@ def test_an_error_in_a_hook_arrives_as_it_is():
             hooks=hooks,
             reached=START,
         )
+
+
+@pytest.mark.parametrize("images", [8, 32])
+def test_validation_is_copied_from_the_device_once_an_epoch(images, monkeypatch):
+    copies, copy = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: copies.append(len(self)) or copy(self))
+    fit(make_model(), make_loaders(images), epochs=2)
+    assert copies == [images] * 4  # logits and targets, in each of two epochs
+
+
+def test_logits_are_copied_from_the_device_once(monkeypatch):
+    copies, copy = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: copies.append(len(self)) or copy(self))
+    model, batches = make_model(), make_loaders(16).val
+    logits, targets = compute_logits(model, batches, device=torch.device("cpu"))
+    assert copies == [16, 16]
+    assert (logits.shape, targets.shape) == ((16, 2), (16,))

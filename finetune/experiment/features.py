@@ -141,7 +141,7 @@ def _augmented_views(
         images,
         batch_size=data.images_per_step,
         workers=loader_workers(experiment),
-        pin_memory=experiment.device.type == "cuda",
+        device=experiment.device,
     )
     metadata = metadata_tensors(index.metadata, (sample.metadata for sample in images.samples))
     source = Source(

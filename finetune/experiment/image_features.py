@@ -146,10 +146,10 @@ def _pixels(
         images,
         batch_size=batch_size,
         workers=loader_workers(experiment),
-        pin_memory=experiment.device.type == "cuda",
+        device=experiment.device,
     )
     for pixels, *_ in load(positions):
-        yield pixels.to(experiment.device, non_blocking=True)
+        yield pixels
     load.end_workers()  # not after an error: what stops them at exit has to find them
 
 

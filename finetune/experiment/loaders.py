@@ -61,7 +61,7 @@ def _build_stage_loader(experiment: Experiment, image_size: int, augment: Augmen
         batch_size=config.data.images_per_step,
         seed=config.seed,
         workers=loader_workers(experiment),
-        pin_memory=experiment.device.type == "cuda",
+        device=experiment.device,
         class_weights=balance_weights(config, index) if config.data.balance == "sampler" else None,
     )
 
@@ -74,7 +74,7 @@ def build_val_loader(experiment: Experiment, most_images: int | None = None) -> 
         EvalImages(index, experiment.limits, transform, split="val"),
         batch_size=experiment.config.data.batch_size,
         workers=loader_workers(experiment),
-        pin_memory=experiment.device.type == "cuda",
+        device=experiment.device,
     )
 
 

@@ -45,7 +45,7 @@ def compute_logits(
     logits, targets = [], []
     with torch.inference_mode():
         for number, (*inputs, batch_targets) in enumerate(batches, start=1):
-            logits.append(model(*(one.to(device, non_blocking=True) for one in inputs)).cpu())
-            targets.append(batch_targets.cpu())
+            logits.append(model(*(one.to(device, non_blocking=True) for one in inputs)))
+            targets.append(batch_targets)
             done(number)
-    return torch.cat(logits), torch.cat(targets)
+    return torch.cat(logits).cpu(), torch.cat(targets).cpu()  # one copy, for which a GPU waits

@@ -153,7 +153,7 @@ class _Stage:
         if learner.training:
             self._train(learner.xb, learner.yb[0], learner.epoch, self._first_batch + learner.iter)
         else:
-            self._val.append((learner.model(*learner.xb).cpu(), learner.yb[0].cpu()))
+            self._val.append((learner.model(*learner.xb), learner.yb[0]))
         raise CancelBatchException  # this was the batch: fastai's own step neither seeds nor clips
 
     def after_batch(self, learner: Any) -> None:
@@ -180,8 +180,8 @@ class _Stage:
             Epoch(
                 epoch=learner.epoch,
                 train_loss=self._reached.loss_sum / self._reached.images_seen,
-                val_logits=torch.cat(logits),
-                val_targets=torch.cat(targets),
+                val_logits=torch.cat(logits).cpu(),
+                val_targets=torch.cat(targets).cpu(),
                 seconds=time.perf_counter() - self._began,
                 images_per_second=self._reached.images_seen / self._reached.seconds,
             )

@@ -137,7 +137,7 @@ def eval_loader(trained: TrainedModel, index: ImageIndex, split: Split) -> Image
         EvalImages(index, trained.limits, trained.transform, split=split),
         batch_size=trained.batch_size,
         workers=choose_workers("auto", index.count(split), device_type=trained.device.type),
-        pin_memory=trained.device.type == "cuda",
+        device=trained.device,
     )
 
 

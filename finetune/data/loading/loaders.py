@@ -19,11 +19,15 @@ from finetune.data.loading.workers import WORKER_TIMEOUT, start_worker, worker_f
 from finetune.errors import DataError
 from finetune.text import printable
 
+_CPU = torch.device("cpu")
 _LOADERS: "weakref.WeakSet[ImageLoader]" = weakref.WeakSet()
 
 
 class ImageLoader(DataLoader[tuple[Tensor, ...]]):
-    """torch's loader, with the failures of its workers reported as errors of ours."""
+    """torch's loader, to a device, with the failures of its workers reported as errors of ours."""
+
+    device = _CPU
+    """Where its batches go. A GPU takes them while it computes: nobody waits for the copy."""
 
     def stop_workers(self) -> None:
         """Stop the processes at once, whatever they are doing."""
@@ -31,7 +35,7 @@ class ImageLoader(DataLoader[tuple[Tensor, ...]]):
             worker.kill()
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
-        """Return batches of images (N, 3, H, W), metadata where there is any, and targets.
+        """Return batches of images (N, 3, H, W), metadata where there is any, and targets, on the device.
 
         Metadata is categories (N, K), int64, and numbers (N, 2M), float32, as `Metadata.encode` gives them.
         Targets are classes (N,), or where an image may have several 0 and 1 in float32 (N, C).
@@ -46,7 +50,7 @@ class ImageLoader(DataLoader[tuple[Tensor, ...]]):
                     raise DataError(
                         f"{printable(batch.name)}: {batch.reason}; it has changed since the scan."
                     )
-                yield batch
+                yield tuple(part.to(self.device, non_blocking=True) for part in batch)
         except RuntimeError as error:
             failure = worker_failure(error)
             if failure is None:
@@ -60,7 +64,7 @@ def build_train_loader(
     batch_size: int,
     seed: int,
     workers: int = 0,
-    pin_memory: bool = False,
+    device: torch.device = _CPU,
     class_weights: Sequence[float] | None = None,
 ) -> ImageLoader:
     """Build the loader of the training images; call `loader.sampler.start_epoch` before each pass.
@@ -78,26 +82,29 @@ def build_train_loader(
     if class_weights is not None:
         order = partial(balanced_order, [sample.target for sample in images.samples], class_weights)
     sampler = EpochSampler(len(images), batch_size, seed, order)
-    return _build(images, sampler, batch_size=batch_size, workers=workers, pin_memory=pin_memory)
+    return _build(images, sampler, batch_size=batch_size, workers=workers, device=device)
 
 
 def build_eval_loader(
-    images: EvalImages, *, batch_size: int = 64, workers: int = 0, pin_memory: bool = False
+    images: EvalImages, *, batch_size: int = 64, workers: int = 0, device: torch.device = _CPU
 ) -> ImageLoader:
     """Build the loader of all images of a split, in the order of the index."""
-    return _build(images, None, batch_size=batch_size, workers=workers, pin_memory=pin_memory)
+    return _build(images, None, batch_size=batch_size, workers=workers, device=device)
 
 
 class ChosenImages:
     """Loads batches of the images that a pass asks for."""
 
     def __init__(
-        self, images: TrainImages | EvalImages, *, batch_size: int, workers: int = 0, pin_memory: bool = False
+        self,
+        images: TrainImages | EvalImages,
+        *,
+        batch_size: int,
+        workers: int = 0,
+        device: torch.device = _CPU,
     ) -> None:
         self._chosen = _Chosen()
-        self._loader = _build(
-            images, self._chosen, batch_size=batch_size, workers=workers, pin_memory=pin_memory
-        )
+        self._loader = _build(images, self._chosen, batch_size=batch_size, workers=workers, device=device)
 
     def __call__(self, keys: Sequence[TrainKey] | Sequence[int]) -> Iterator[tuple[Tensor, ...]]:
         """Return batches of images and what belongs to them, in this order; the last may be smaller.
@@ -142,7 +149,7 @@ def _build(
     *,
     batch_size: int,
     workers: int,
-    pin_memory: bool,
+    device: torch.device,
 ) -> ImageLoader:
     loader = ImageLoader(
         images,  # type: ignore[arg-type]
@@ -151,12 +158,13 @@ def _build(
         drop_last=isinstance(sampler, EpochSampler),
         num_workers=workers,
         collate_fn=collate,
-        pin_memory=pin_memory,
+        pin_memory=device.type == "cuda",  # else a copy to a GPU waits
         timeout=WORKER_TIMEOUT if workers else 0,
         worker_init_fn=start_worker,
         persistent_workers=workers > 0,
         generator=torch.Generator(),  # torch would draw a seed for the workers from the global one
     )
+    loader.device = device
     _LOADERS.add(loader)
     return loader
 
