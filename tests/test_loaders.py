@@ -1,6 +1,8 @@
 import os
+import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from finetune.data.loading.dataset import EvalImages, TrainImages
 from finetune.data.loading.loaders import build_eval_loader, build_train_loader, fit_batch_size
 from finetune.data.loading.sampler import EpochSampler
 from finetune.data.loading.transforms import Transform, eval_transform, train_transform
-from finetune.data.loading.workers import choose_workers, worker_failure
+from finetune.data.loading.workers import choose_workers, worker_failure, workers_with_room
 from finetune.errors import DataError, ResourceError
 from finetune.model.preprocessing import Preprocessing
 
@@ -263,6 +265,19 @@ def test_a_batch_never_exceeds_the_training_images(index):
 )
 def test_workers_are_chosen_by_images_device_and_cores(setting, n_images, device, cores, expected):
     assert choose_workers(setting, n_images, device_type=device, cores=cores) == expected
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"), [(64 << 20, 0), (128 << 20, 1), (600 << 20, 7), (10 << 30, 8), (0, 0)]
+)
+def test_no_more_workers_than_shared_memory_has_room_for(free, expected, monkeypatch):
+    batch = 256 * 3 * 224 * 224
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert workers_with_room(8, batch) == expected
+
+
+def test_a_system_without_such_a_folder_sets_no_limit(tmp_path):
+    assert workers_with_room(8, 1 << 40, shared_memory=tmp_path / "none") == 8
 
 
 class Copies(TorchDispatchMode):

@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import re
+import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,6 +54,15 @@ def test_training_twice_gives_identical_files(images, small_run, tmp_path):
         {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in history(again)
     ]
     assert strip == [{k: row[k] for k in strip[0]} for row in history(small_run)]
+
+
+def test_fewer_workers_where_shared_memory_is_small_is_said(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64_000))
+    config = write_small_config(tmp_path, images)
+    result = run_finetune("train", config, "data.workers=2", "--dry-run")
+    assert result.exit_code == 0, result.output
+    text = " ".join((result.stdout + result.stderr).split())
+    assert "warning: data.workers: shared memory (/dev/shm) has no room for the batches of 2; using 0" in text
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from finetune.config.sections import StageConfig
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
 from finetune.data.loading.loaders import fit_batch_size
-from finetune.data.loading.workers import most_workers
+from finetune.data.loading.workers import choose_workers, most_workers, workers_with_room
 from finetune.experiment.capacity import check_batch
 from finetune.experiment.model import build_model
 from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto, resolved_monitor
@@ -86,6 +86,10 @@ def _notes(asked: Config, experiment: Experiment) -> Iterator[Note]:
     if config.data.workers != "auto" and config.data.workers > most_workers():
         what = f"data.workers: {config.data.workers} is more than the cores of this machine keep busy"
         yield Note(f"{what}; using {most_workers()}", warning=True)
+    if (used := loader_workers(experiment)) < (wanted := _wanted_workers(experiment)):
+        what = f"data.workers: shared memory (/dev/shm) has no room for the batches of {wanted}; using {used}"
+        more = "Give a container more of it (docker: --shm-size), or lower data.batch_size."
+        yield Note(f"{what}\n{more}", warning=True)
     if config.data.balance != "none":
         weights = balance_weights(config, index)
         yield Note(balance_line(config.data.balance, index.class_names, weights, index.task.weighed))
@@ -93,6 +97,19 @@ def _notes(asked: Config, experiment: Experiment) -> Iterator[Note]:
         yield Note(unused, warning=True)
     yield from map(Note, recipe_lines(config))
     yield Note(model_line(experiment))
+
+
+def loader_workers(experiment: Experiment) -> int:
+    """Decide how many processes load the images of a training."""
+    config = experiment.config
+    sizes = [stage.image_size or experiment.model.preprocessing.image_size for stage in config.stages]
+    batch_bytes = config.data.images_per_step * 3 * max(sizes) ** 2
+    return workers_with_room(_wanted_workers(experiment), batch_bytes)
+
+
+def _wanted_workers(experiment: Experiment) -> int:
+    to_read = 0 if experiment.index.root is None else experiment.index.count("train")  # built-in: in memory
+    return choose_workers(experiment.config.data.workers, to_read, device_type=experiment.device.type)
 
 
 def lowered_batch(config: Config, experiment: Experiment) -> str:

@@ -14,9 +14,9 @@ from finetune.config.sections import StageConfig
 from finetune.data.loading.dataset import TrainImages
 from finetune.data.loading.loaders import ChosenImages
 from finetune.data.metadata import metadata_tensors
-from finetune.experiment.build import Experiment, freeze_for_stage
+from finetune.experiment.build import Experiment, freeze_for_stage, loader_workers
 from finetune.experiment.image_features import ImageFeatures, evaluation_features, image_features
-from finetune.experiment.loaders import image_size_of, loader_workers
+from finetune.experiment.loaders import image_size_of
 from finetune.metrics.score import Scores
 from finetune.notes import Note
 from finetune.progress import NewBar, no_bar

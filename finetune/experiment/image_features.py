@@ -15,8 +15,7 @@ from finetune.data.loading.dataset import EvalImages
 from finetune.data.loading.loaders import ChosenImages
 from finetune.data.loading.transforms import eval_transform
 from finetune.data.metadata import metadata_tensors
-from finetune.experiment.build import Experiment
-from finetune.experiment.loaders import loader_workers
+from finetune.experiment.build import Experiment, loader_workers
 from finetune.experiment.stored_features import FileFeatures, file_features
 from finetune.model import ImageClassifier
 from finetune.model.preprocessing import Preprocessing

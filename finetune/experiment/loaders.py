@@ -5,8 +5,7 @@ from finetune.config.sections import StageConfig
 from finetune.data.loading.dataset import EvalImages, TrainImages
 from finetune.data.loading.loaders import ImageLoader, build_eval_loader, build_train_loader, end_workers
 from finetune.data.loading.transforms import eval_transform, train_transform
-from finetune.data.loading.workers import choose_workers
-from finetune.experiment.build import Experiment, balance_weights
+from finetune.experiment.build import Experiment, balance_weights, loader_workers
 from finetune.training.events import Loaders
 
 
@@ -76,9 +75,3 @@ def build_val_loader(experiment: Experiment, most_images: int | None = None) -> 
         workers=loader_workers(experiment),
         device=experiment.device,
     )
-
-
-def loader_workers(experiment: Experiment) -> int:
-    """Decide how many processes load the images of a training."""
-    to_read = 0 if experiment.index.root is None else experiment.index.count("train")  # built-in: in memory
-    return choose_workers(experiment.config.data.workers, to_read, device_type=experiment.device.type)

@@ -11,9 +11,8 @@ from finetune.data.index import ImageIndex
 from finetune.data.quality.finding import Finding, Level
 from finetune.display import Display, duration
 from finetune.errors import DataError
-from finetune.experiment.build import Experiment, model_line
+from finetune.experiment.build import Experiment, loader_workers, model_line
 from finetune.experiment.features import feature_notes
-from finetune.experiment.loaders import loader_workers
 from finetune.experiment.read_data import correction_lines, layout_lines, metadata_lines
 from finetune.experiment.recipe import recipe_lines
 from finetune.text import counted, printable

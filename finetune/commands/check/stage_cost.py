@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from finetune.experiment.build import Experiment, plan_groups, stage_cycle
+from finetune.experiment.build import Experiment, loader_workers, plan_groups, stage_cycle
 from finetune.experiment.features import caches_features, view_count
-from finetune.experiment.loaders import StageLoaders, image_size_of, loader_workers
+from finetune.experiment.loaders import StageLoaders, image_size_of
 from finetune.experiment.lr_search import head_trial, stage_trial
 from finetune.experiment.recipe import build_average
 from finetune.machine.device import forget_peak_memory, peak_memory

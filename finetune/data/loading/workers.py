@@ -1,7 +1,9 @@
 """The processes that load images: how many, how they start, and what their failures mean."""
 
 import re
+import shutil
 import signal
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,6 +18,7 @@ WORKER_TIMEOUT = 300
 _MOST_WORKERS = 8
 _MOST_ON_FEW_CORES, _MOST_OF_A_CORE = 16, 4
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*(is killed|exited unexpectedly)")
+_UNDER_WAY = 2  # batches of each worker: torch's `prefetch_factor`
 _WORTH_WORKERS = 200  # images; fewer are read before the processes have started
 
 
@@ -42,6 +45,24 @@ def choose_workers(
     if n_images < _WORTH_WORKERS or cores <= (2 if device_type == "cpu" else 1):
         return 0
     return min(cores - 1, _MOST_WORKERS)
+
+
+def workers_with_room(workers: int, batch_bytes: int, *, shared_memory: Path = Path("/dev/shm")) -> int:
+    """Return how many of some workers have room for the batches that they hand over.
+
+    Each has two of its own under way, and one more is in use, in memory that the processes share: a container
+    has 64 MB of it unless told otherwise, and a worker that finds none is killed.
+
+    Args:
+        workers: processes that would load images.
+        batch_bytes: of a batch of images.
+        shared_memory: where Linux keeps it; there is no limit where it is missing.
+    """
+    try:
+        free = shutil.disk_usage(shared_memory).free
+    except OSError:
+        return workers
+    return max(0, min(workers, (free // batch_bytes - 1) // _UNDER_WAY))
 
 
 def worker_failure(error: RuntimeError) -> ResourceError | None:
