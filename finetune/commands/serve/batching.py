@@ -59,13 +59,15 @@ class BatchQueue(Generic[Item, Result]):
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        """Take the items that have waited longest; those whose client has left are dropped."""
-        batch: list[tuple[Item, asyncio.Future[Result]]] = []
-        while self._waiting and len(batch) < self._size:
-            item, future = self._waiting.popleft()
-            if not future.done():
-                batch.append((item, future))
-        return batch
+        """Take the items that have waited longest; those whose client has left are dropped.
+
+        Their number is a power of two: libraries of kernels keep memory for every size they have seen.
+        """
+        present = [one for one in self._waiting if not one[1].done()]
+        number = min(self._size, len(present))
+        taken = present[: 1 << number.bit_length() >> 1]
+        self._waiting = deque(present[len(taken) :])
+        return taken
 
 
 def _hand_out(work: asyncio.Future[Sequence[Result]], futures: Sequence[asyncio.Future[Result]]) -> None:
