@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from asgi import answer, as_json, base64_of, form, same
 from conftest import draw_images, index_images, run_finetune
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from finetune.data.table import Columns
 from finetune.errors import ConfigError
 from finetune.model.head import Head, MetadataInputs, embedding_width
 from finetune.runs.checksummed import load_checksummed
+from finetune.runs.trained_model import load_trained
 
 # What cells mean
 
@@ -531,3 +533,32 @@ def test_the_rate_of_a_frozen_stage_is_found_from_features_with_their_metadata(c
     result = run_finetune("lr-find", collection / "config.yaml", "--json", "lr_finder.pick=minimum")
     assert result.exit_code in (0, 4), result.output  # so small a data set may show nothing
     assert json.loads(result.stdout)["stage"] == "frozen"
+
+
+def test_a_served_model_takes_metadata_as_predict_does(run, collection):
+    pytest.importorskip("fastapi", reason="needs the extra serve")
+    path = collection / "images" / "cat" / "cat00.png"
+    given = ("--metadata", "site=north", "--metadata", "age=25")
+    predicted = [
+        json.loads(run_finetune("predict", run, path, *options, "--json").stdout)[0] | {"image": "cat"}
+        for options in (given, ())
+    ]
+    upload = {"name": "cat", "data": base64_of(path.read_bytes())}
+    own = {**upload, "metadata": {"age": 25}}
+    trained = load_trained(run, torch.device("cpu"))
+    both, by_form, unknown, wrong = answer(
+        trained,
+        as_json({"images": [own, upload], "metadata": {"site": "north", "age": None}}),
+        form(("cat", path.read_bytes()), metadata='{"site": "north", "age": "25"}', explain="true"),
+        as_json({"images": [upload], "metadata": {"sight": "north"}}),
+        as_json({"images": [upload], "metadata": {"age": "old"}}),
+    )
+    assert same(both.json[:1], predicted[:1])
+    explained = by_form.json[0]
+    assert explained.pop("explanation")["class"] == explained["predictions"][0]["class"]
+    assert same([explained], predicted[:1])
+    assert (unknown.status, wrong.status) == (400, 400)
+    assert "it takes 'site', 'age'" in unknown.error
+    assert "age 'old' is no number" in wrong.error
+    (nothing,) = answer(trained, form(("cat", path.read_bytes())))
+    assert same(nothing.json, predicted[1:])

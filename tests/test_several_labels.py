@@ -9,6 +9,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from asgi import answer as served
+from asgi import form, same
 from conftest import draw_images, index_images, run_finetune, write_small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -560,3 +562,13 @@ def test_thresholds_that_do_not_fit_the_classes_are_damage(run, tmp_path):
         result = run_finetune("evaluate", tmp_path / "run")
         assert result.exit_code == 5
         assert "model.json is damaged or was changed" in result.stderr
+
+
+def test_a_served_model_gives_labels_as_predict_does(run, data):
+    pytest.importorskip("fastapi", reason="needs the extra serve")
+    path = sorted(data.parent.rglob("*.png"))[0]
+    predicted = json.loads(run_finetune("predict", run, path, "--json", "--top-k", "2").stdout)
+    trained = load_trained(run, torch.device("cpu"))
+    (found,) = served(trained, form((str(path), path.read_bytes()), top_k="2"))
+    assert same(found.json, predicted)
+    assert {"labels", "predictions"} <= found.json[0].keys()
