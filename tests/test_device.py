@@ -69,16 +69,16 @@ def arithmetic():
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.utils.deterministic.fill_uninitialized_memory,
-        torch.get_float32_matmul_precision(),
-        torch.backends.cudnn.allow_tf32,
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.cudnn.conv.fp32_precision,
         torch.backends.cudnn.benchmark,
         os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     )
     yield
     torch.use_deterministic_algorithms(before[0], warn_only=before[1])
     torch.utils.deterministic.fill_uninitialized_memory = before[2]
-    torch.set_float32_matmul_precision(before[3])
-    torch.backends.cudnn.allow_tf32 = before[4]
+    torch.backends.cuda.matmul.fp32_precision = before[3]
+    torch.backends.cudnn.conv.fp32_precision = before[4]
     torch.backends.cudnn.benchmark = before[5]
     os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
     if before[6] is not None:
@@ -89,8 +89,8 @@ def flags():
     return (
         torch.are_deterministic_algorithms_enabled(),
         torch.backends.cudnn.benchmark,
-        torch.get_float32_matmul_precision(),
-        torch.backends.cudnn.allow_tf32,
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.cudnn.conv.fp32_precision,
         os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     )
 
@@ -102,10 +102,10 @@ def test_a_gpu_computes_the_same_bits_unless_told_otherwise(arithmetic):
     assert describe_arithmetic(torch.device("cpu")) == "the same bits"
     gpu = torch.device("cuda", 0)
     set_arithmetic(gpu, "float32", deterministic=True)
-    assert flags() == (True, False, "highest", False, ":4096:8")
+    assert flags() == (True, False, "ieee", "ieee", ":4096:8")
     assert describe_arithmetic(gpu).endswith("no TF32, deterministic")
     set_arithmetic(gpu, "bfloat16", deterministic=False)
-    assert flags()[:4] == (False, True, "high", True)
+    assert flags()[:4] == (False, True, "tf32", "tf32")
     assert describe_arithmetic(gpu).endswith(", TF32, not deterministic")
 
 

@@ -6,6 +6,7 @@ from conftest import run_finetune, write_small_config
 # Longer than any name, longer than any path, of a user who does not exist, with a NUL, a line break, bytes
 # that are no text, and nothing but spaces.
 IMPOSSIBLE = ("x" * 256, "y/" * 3_000, "~nosuchuser/x", "a\0b", "a\nb", "\udcff", "  ")
+ARGUMENTS = [path for path in IMPOSSIBLE if "\0" not in path]  # the system ends an argument there
 ENDINGS = ("", ".csv", ".zip", ".yaml", ".safetensors", ".json")
 
 
@@ -19,7 +20,7 @@ def check(*arguments):
     assert len(result.output) < (20_000 if arguments[0] == "predict" else 4_000), arguments
 
 
-@pytest.mark.parametrize("path", IMPOSSIBLE, ids=range(len(IMPOSSIBLE)))
+@pytest.mark.parametrize("path", ARGUMENTS, ids=range(len(ARGUMENTS)))
 def test_a_config_cannot_lie_at_an_impossible_path(path):
     for command in ("train", "check", "init", "lr-find", "groups", "rank", "curve", "labels", "auto"):
         check(command, path)
@@ -40,7 +41,7 @@ def test_nothing_in_a_config_can_name_an_impossible_path(path, images, tmp_path)
     check("train", config, "--dry-run", "data.path=table.csv", f"data.image_folder={path}")
 
 
-@pytest.mark.parametrize("path", IMPOSSIBLE, ids=range(len(IMPOSSIBLE)))
+@pytest.mark.parametrize("path", ARGUMENTS, ids=range(len(ARGUMENTS)))
 def test_a_run_cannot_lie_at_an_impossible_path(path, images, small_run, tmp_path):
     config, image = write_small_config(tmp_path, images), images / "cat" / "cat00.png"
     check("evaluate", path)
@@ -55,7 +56,7 @@ def test_a_run_cannot_lie_at_an_impossible_path(path, images, small_run, tmp_pat
     check("compare", path, small_run)
 
 
-@pytest.mark.parametrize("path", [path for path in IMPOSSIBLE if path not in ("a\nb", "\udcff", "  ")])
+@pytest.mark.parametrize("path", [path for path in ARGUMENTS if path not in ("a\nb", "\udcff", "  ")])
 def test_nothing_is_written_to_an_impossible_path(path, images, small_run, tmp_path):
     config, image = write_small_config(tmp_path, images), images / "cat" / "cat00.png"
     before = sorted(tmp_path.iterdir())

@@ -22,6 +22,7 @@ from finetune.optim.update_rules import UPDATE_RULES
 from finetune.runs import Run
 from finetune.runs.checkpointer import CheckpointSchedule
 from finetune.runs.checksummed import dump_checksummed, load_checksummed
+from finetune.training.state import restore_optimizer, training_tensors
 
 # Dropout, augmentation, batch norm that moves, two stages, a validation split, a rate that is found.
 CONFIG = """\
@@ -430,6 +431,23 @@ def test_a_gpu_that_may_compute_other_bits_is_reported(uninterrupted, config, mo
     assert said not in check_environment(Run(uninterrupted), experiment)
     experiment = replace(experiment, config=settings.model_copy(update={"deterministic": False}))
     assert said in check_environment(Run(uninterrupted), experiment)
+
+
+@pytest.mark.parametrize("name", ["NAdam", "RAdam", "Adam"])
+def test_numbers_of_an_optimizer_stay_where_a_new_one_has_them(name):
+    """Each step would wait for a GPU that holds them; `meta` stands for it."""
+    model = torch.nn.Linear(3, 2)
+    optimizer = getattr(torch.optim, name)(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    elsewhere = torch.nn.Linear(3, 2, device="meta")
+    resumed = getattr(torch.optim, name)(elsewhere.parameters())
+    restore_optimizer(resumed, training_tensors(model, optimizer))
+    for saved, state in zip(optimizer.state.values(), resumed.state.values(), strict=True):
+        assert {key: value.device.type for key, value in state.items()} == {
+            key: "cpu" if value.ndim == 0 else "meta" for key, value in saved.items()
+        }
+        assert all(torch.equal(state[key], value) for key, value in saved.items() if value.ndim == 0)
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "empty"])

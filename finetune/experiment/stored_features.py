@@ -145,7 +145,10 @@ def _machine(device: torch.device) -> dict[str, object]:
             "gpu": torch.cuda.get_device_name(device),
             "cuda": torch.version.cuda,
             "cudnn version": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-            "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
+            "tf32": [
+                torch.backends.cuda.matmul.fp32_precision,
+                torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
+            ],
             "cudnn": [torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic],
         }
     return found

@@ -98,16 +98,16 @@ def set_arithmetic(device: torch.device, precision: Precision, *, deterministic:
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
-    exact = precision == "float32"
-    torch.set_float32_matmul_precision("highest" if exact else "high")
-    torch.backends.cudnn.allow_tf32 = not exact
+    arithmetic = "ieee" if precision == "float32" else "tf32"
+    torch.backends.cuda.matmul.fp32_precision = arithmetic
+    torch.backends.cudnn.conv.fp32_precision = arithmetic  # type: ignore[attr-defined]
 
 
 def describe_arithmetic(device: torch.device) -> str:
     """Name what the bits of a GPU's results depend on, besides its model; `the same bits` of a CPU."""
     if device.type != "cuda":
         return "the same bits"
-    exact = torch.get_float32_matmul_precision() == "highest"
+    exact = torch.backends.cuda.matmul.fp32_precision == "ieee"
     parts = (
         f"CUDA {torch.version.cuda}",
         f"cuDNN {torch.backends.cudnn.version()}",  # type: ignore[no-untyped-call]

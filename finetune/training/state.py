@@ -59,6 +59,14 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         state.setdefault(int(number), {})[key] = _as_made(saved, parameters[int(number)])
     # torch would deep-copy the groups that it is given, and read their rates as those of the config.
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for position, values in state.items():
+        parameter = parameters[position]
+        step = optimizer.state[parameter].get("step")
+        for key, value in values.items():
+            # torch puts its count of steps where a new optimizer has it, and every other number, such as
+            # NAdam's product of momenta, on the GPU, from which each step would then wait for it.
+            if isinstance(step, Tensor) and value.ndim == 0 < parameter.ndim:
+                optimizer.state[parameter][key] = value.to(step.device)
 
 
 def restore_average(average: WeightAverage, tensors: Mapping[str, Tensor]) -> None:
