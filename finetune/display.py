@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from finetune.layout import table_lines, wrap_text
 from finetune.notes import Note
-from finetune.progress import Bar
+from finetune.progress import Bar, amount
 from finetune.text import printable
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 _WIDE = 10_000
 
-# In a log, a long epoch says that it is alive this often, in seconds.
-_LOG_INTERVAL = 30.0
+_LOG_INTERVAL = 30.0  # seconds: so often a long epoch says in a log that it is alive
 # A notebook's output has no width that could be asked for; more than this and its lines wrap.
 _NOTEBOOK_COLUMNS = 110
 # A notebook's bar moves at most this often, in seconds: each time is a message to the browser.
@@ -177,8 +176,11 @@ class Display:
         self._console.print(styled)
 
     @contextmanager
-    def bar(self, label: str, total: int, unit: str = "images") -> Iterator[Bar]:
-        """Show how far `total` units of work have come; a bar that moves vanishes at the end."""
+    def bar(self, label: str, total: int | None, unit: str = "images") -> Iterator[Bar]:
+        """Show how far `total` units of work have come; a bar that moves vanishes at the end.
+
+        Where nobody knows how many there will be (`total` None), those that are done are counted.
+        """
         if self._quiet:
             yield Bar()
         elif self._notebook:
@@ -191,8 +193,9 @@ class Display:
             from rich.markup import escape
 
             with _live_progress(self._console) as progress:
-                task = progress.add_task(escape(label), total=total, unit=unit, rate="", note="")
-                yield _LiveBar(progress, task)
+                none = amount(0, total, unit)
+                task = progress.add_task(escape(label), total=total, amount=none, rate="", note="")
+                yield _LiveBar(progress, task, total, unit)
         else:
             yield _LogBar(self, label, total, unit)
 
@@ -204,7 +207,7 @@ def _live_progress(console: "Console") -> "Progress":
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+        TextColumn("{task.fields[amount]}"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
@@ -214,19 +217,20 @@ def _live_progress(console: "Console") -> "Progress":
 
 
 class _LiveBar(Bar):
-    def __init__(self, progress: "Progress", task: "TaskID") -> None:
+    def __init__(self, progress: "Progress", task: "TaskID", total: int | None, unit: str) -> None:
         super().__init__()
-        self._progress, self._task = progress, task
+        self._progress, self._task, self._total, self._unit = progress, task, total, unit
 
     def advance_to(self, done: int | None, note: str = "") -> None:
         if done is None:
             self._progress.update(self._task, note=note)
         else:
-            self._progress.update(self._task, completed=done, rate=f"{self.rate(done):.0f}/s", note=note)
+            done_of, rate = amount(done, self._total, self._unit), f"{self.rate(done):.0f}/s"
+            self._progress.update(self._task, completed=done, amount=done_of, rate=rate, note=note)
 
 
 class _LogBar(Bar):
-    def __init__(self, display: Display, label: str, total: int, unit: str) -> None:
+    def __init__(self, display: Display, label: str, total: int | None, unit: str) -> None:
         super().__init__()
         self._display, self._label, self._total, self._unit = display, label, total, unit
         self._spoken, self._done = self._started, 0
@@ -237,15 +241,13 @@ class _LogBar(Bar):
         if now - self._spoken < _LOG_INTERVAL:
             return
         self._spoken = now
-        left = (self._total - done) / max(self.rate(done), 1e-9)
-        self._display.say(
-            f"{self._label}: {done}/{self._total} {self._unit}, {self.rate(done):.0f}/s, "
-            f"{duration(left)} left  {note}".rstrip()
-        )
+        rate, done_of = self.rate(done), amount(done, self._total, self._unit)
+        line = f"{self._label}: {done_of}, {rate:.0f}/s{_left(done, self._total, rate)}  {note}"
+        self._display.say(line.rstrip())
 
 
 class _NotebookBar(Bar):
-    def __init__(self, label: str, total: int, unit: str) -> None:
+    def __init__(self, label: str, total: int | None, unit: str) -> None:
         from IPython.display import display  # a notebook has it; it is none of our requirements
 
         super().__init__()
@@ -266,10 +268,16 @@ class _NotebookBar(Bar):
 
     def _content(self, note: str) -> dict[str, str]:
         rate = self.rate(self._done)
-        left = f", {duration((self._total - self._done) / rate)} left" if self._done else ""
-        text = f"{self._label} {self._done}/{self._total} {self._unit}, {rate:.0f}/s{left}  {note}".rstrip()
-        bar = f'<progress value="{self._done}" max="{self._total}"></progress>'
+        left = _left(self._done, self._total, rate) if self._done else ""
+        done_of = amount(self._done, self._total, self._unit)
+        text = f"{self._label} {done_of}, {rate:.0f}/s{left}  {note}".rstrip()
+        known = "" if self._total is None else f' value="{self._done}" max="{self._total}"'
+        bar = f"<progress{known}></progress>"
         return {"text/plain": text, "text/html": f"{bar} <code>{html.escape(printable(text))}</code>"}
+
+
+def _left(done: int, total: int | None, rate: float) -> str:
+    return "" if total is None else f", {duration((total - done) / max(rate, 1e-9))} left"
 
 
 def duration(seconds: float) -> str:

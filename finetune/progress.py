@@ -27,14 +27,19 @@ class Bar:
 
 
 class NewBar(Protocol):
-    """Starts a bar for `total` units of work: `Display.bar`, or `no_bar`."""
+    """Starts a bar for `total` units of work (None where nobody knows): `Display.bar`, or `no_bar`."""
 
-    def __call__(self, label: str, total: int, unit: str = "images") -> AbstractContextManager[Bar]:
+    def __call__(self, label: str, total: int | None, unit: str = "images") -> AbstractContextManager[Bar]:
         """Show the bar until the context ends."""
         ...
 
 
+def amount(done: int, total: int | None, unit: str) -> str:
+    """Say how much is done: `5/10 images`, or `5 files` where nobody knows how many there are."""
+    return f"{done} {unit}" if total is None else f"{done}/{total} {unit}"
+
+
 @contextmanager
-def no_bar(label: str, total: int, unit: str = "images") -> Iterator[Bar]:
+def no_bar(label: str, total: int | None, unit: str = "images") -> Iterator[Bar]:
     """Start a bar that shows nothing."""
     yield Bar()

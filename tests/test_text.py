@@ -1,6 +1,6 @@
 import os
 
-from finetune.text import counted, printable, where_paths_begin
+from finetune.text import counted, in_byte_order, printable, where_paths_begin
 
 
 def test_printable_text_has_no_control_characters():
@@ -26,3 +26,9 @@ def test_what_is_counted_agrees_with_its_number():
         "1,438 files",
     ]
     assert [counted(number, "class", "classes") for number in (1, 2)] == ["1 class", "2 classes"]
+
+
+def test_names_are_sorted_by_their_bytes():
+    names = ["b", "a", "\U0001f41c", "\ud7ff", "\udcff", "ä", "B"]
+    for some in (names, [name for name in names if name != "\udcff"]):
+        assert in_byte_order(some) == sorted(some, key=os.fsencode)

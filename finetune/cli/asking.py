@@ -26,7 +26,8 @@ def labels(
 ) -> None:
     """Find doubtful labels; decide on a page or in a table."""
     with reported_errors():
-        display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
+        display = display_for(as_json)
+        settings = read_settings(config, overrides or [], display.bar)[0]
         check_output_path("--html", html)
         check_output_path("--csv", csv)
         announce("labels", config, display, as_json=as_json)
@@ -59,7 +60,8 @@ def curve(
 ) -> None:
     """Say what twice and four times the images would bring."""
     with reported_errors():
-        display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
+        display = display_for(as_json)
+        settings = read_settings(config, overrides or [], display.bar)[0]
         check_plot_path(plot)
         announce("curve", config, display, as_json=as_json)
         from finetune.commands import curve as story

@@ -40,7 +40,7 @@ def rank(
         display = display_for(as_json, quiet=quiet)
         overrides = [argument for argument in arguments or [] if "=" in argument]
         names = [argument for argument in arguments or [] if "=" not in argument]
-        settings = read_settings(config, overrides)[0]
+        settings = read_settings(config, overrides, display.bar)[0]
         from finetune.config.model_editor import check_model, write_model
 
         if write:

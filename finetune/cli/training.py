@@ -75,7 +75,7 @@ def train(
         display = display_for(as_json, quiet=quiet)
         if isdir(config):  # to tell a run from images takes PyTorch, too
             announce("train", config, display, as_json=as_json)
-        settings, name, options = read_training(config, overrides or [], options)
+        settings, name, options = read_training(config, overrides or [], options, display.bar)
         if not isdir(config):
             announce("train", config, display, as_json=as_json)
         display.show(defaults_notes(config))
@@ -132,7 +132,7 @@ def lr_find(
     """Find a learning rate for a stage of CONFIG; train nothing."""
     with reported_errors():
         display = display_for(as_json, quiet=quiet)
-        settings = read_settings(config, overrides or [])[0]
+        settings = read_settings(config, overrides or [], display.bar)[0]
         from finetune.config.editor import check_stage_lr, write_stage_lr
 
         stage = choose_stage(settings, stage, from_run=run is not None)
@@ -169,7 +169,8 @@ def groups(
 ) -> None:
     """Show the model as layer groups: shapes, rates, what is frozen."""
     with reported_errors():
-        display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
+        display = display_for(as_json)
+        settings = read_settings(config, overrides or [], display.bar)[0]
         from finetune.commands.groups import describe_groups
         from finetune.optim.param_groups import LEAST_IMPORTANT_COLUMNS, TABLE_COLUMNS
 
@@ -198,7 +199,8 @@ def check(
 ) -> None:
     """Check the images and the plan: faults, steps, time and memory."""
     with reported_errors():
-        display, settings = display_for(as_json), read_settings(config, overrides or [])[0]
+        display = display_for(as_json)
+        settings = read_settings(config, overrides or [], display.bar)[0]
         check_output_path("--html", html)
         check_output_path("--csv", csv)
         announce("check", config, display, as_json=as_json)

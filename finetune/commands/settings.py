@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from finetune.choices import ARCHIVE_SUFFIXES, PACKED_SUFFIXES, TABLE_SUFFIXES
 from finetune.errors import ConfigError, DataError, RunError
+from finetune.progress import NewBar, no_bar
 
 if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not have
     from finetune.config.config import Config
@@ -48,12 +49,15 @@ def is_run(path: Path) -> bool:
     return isfile(path / STARTED)
 
 
-def read_settings(path: Path, overrides: "Sequence[str | Override]" = ()) -> "tuple[Config, str]":
+def read_settings(
+    path: Path, overrides: "Sequence[str | Override]" = (), new_bar: NewBar = no_bar
+) -> "tuple[Config, str]":
     """Return a checked config, and the name that its run directory is called after.
 
     Args:
         path: a config file; or a folder or table of images, for the config that `finetune init` writes.
         overrides: values in place of those of the config.
+        new_bar: shows that files are listed.
 
     Raises:
         ConfigError: it does not describe an experiment.
@@ -63,8 +67,11 @@ def read_settings(path: Path, overrides: "Sequence[str | Override]" = ()) -> "tu
 
     if is_data(path):
         from finetune.commands.init import config_name, default_config  # it loads Pillow and NumPy
+        from finetune.data.indexing.find_images import listing_bar
 
-        config = parse_config(default_config(path, overrides), f"the config for {path}", overrides)
+        with listing_bar(new_bar):
+            text = default_config(path, overrides)
+        config = parse_config(text, f"the config for {path}", overrides)
         return config, Path(config_name(path)).stem
     return load_config(path, overrides), path.stem
 
@@ -105,7 +112,7 @@ class RunOptions:
 
 
 def read_training(
-    path: Path, overrides: "Sequence[str | Override]", options: RunOptions
+    path: Path, overrides: "Sequence[str | Override]", options: RunOptions, new_bar: NewBar = no_bar
 ) -> "tuple[Config, str, RunOptions]":
     """Return a checked config, the name that its run directory is called after, and where that is.
 
@@ -113,6 +120,7 @@ def read_training(
         path: what `read_settings` takes; or a run that is to be resumed, for the config it was given.
         overrides: values in place of those of the config.
         options: what was requested.
+        new_bar: shows that files are listed.
 
     Raises:
         ConfigError: no config, or a run without the options that resume it.
@@ -121,7 +129,7 @@ def read_training(
     """
     if not is_run(path):
         try:
-            return *read_settings(path, overrides), options
+            return *read_settings(path, overrides, new_bar), options
         except DataError as error:
             if not (options.resume and isdir(path)):
                 raise

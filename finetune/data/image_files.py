@@ -9,6 +9,7 @@ import io
 import os
 import re
 import stat
+import time
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,9 @@ from finetune.text import expanded, printable
 
 _IN_ARCHIVE = re.compile(r"\.(?:(?:zip|tar)(?=[/\\]|$)|parquet(?=[/\\]))", re.IGNORECASE)
 _OPEN_ARCHIVES = 16  # whose directories a process keeps
+
+SETTLED = 2_000_000_000
+"""nanoseconds after a change in which another may leave the same time, as file systems count it"""
 
 
 class FileStatus(NamedTuple):
@@ -85,6 +89,20 @@ def file_status(path: str | Path) -> FileStatus:
     return FileStatus(size, status.st_mtime_ns, status.st_ctime_ns, True)
 
 
+def size_and_time(path: str | Path) -> tuple[int, int]:
+    """Return the first two of `file_status`, of very many files in half the time.
+
+    Raises:
+        OSError: it is not there.
+        ValueError: its name cannot be one.
+        DataError: the archive cannot be read.
+    """
+    if _IN_ARCHIVE.search(os.fspath(path)):
+        return file_status(path)[:2]
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
 def digest_file(path: str | Path) -> str:
     """Return the BLAKE2b digest of a file's content, 128 bits in hexadecimal.
 
@@ -135,6 +153,21 @@ def folder_identity(folder: Path) -> Hashable:
     except OSError as error:
         raise _unlistable(folder, error) from error
     return status.st_dev, status.st_ino
+
+
+def folder_stamp(folder: Path) -> Hashable | None:
+    """Return what changes with whatever is added to a folder, removed or renamed.
+
+    None for a folder in an archive, and for one that changed so recently that its time may not tell.
+    """
+    if _in_archive(folder) is not None:
+        return None
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise _unlistable(folder, error) from error
+    settled = max(status.st_mtime_ns, status.st_ctime_ns) + SETTLED < time.time_ns()
+    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns) if settled else None
 
 
 def refused_members(root: Path) -> Mapping[str, str]:

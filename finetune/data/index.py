@@ -1,8 +1,9 @@
 """The index of a data set: names, classes and splits, without a pixel."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,7 +111,11 @@ class ImageIndex:
 
     def count(self, split: Split) -> int:
         """Count the samples of one split."""
-        return sum(sample.split == split for sample in self.samples)
+        return self._sizes[split]
+
+    @cached_property
+    def _sizes(self) -> Counter[Split]:
+        return Counter([sample.split for sample in self.samples])
 
     def counts(self, split: Split) -> dict[str, int]:
         """Count the samples of one split by class name, in class order, zeros included."""

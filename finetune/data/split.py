@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from finetune.seed import derive
+from finetune.seed import derive, derive_each
 
 _DEALS = 100  # orders in which groups are dealt; the best of them counts
 _MOST_DEALT = 10_000  # groups in all orders together, so that many groups are dealt in seconds
@@ -111,8 +111,9 @@ def _ranked_by_class(
     by_class: dict[int, list[int]] = defaultdict(list)
     for position, target in enumerate(targets):
         by_class[target].append(position)
+    ranks = derive_each(seed, purpose, names)
     for positions in by_class.values():
-        positions.sort(key=lambda position: (derive(seed, purpose, names[position]), names[position]))
+        positions.sort(key=lambda position: (ranks[position], names[position]))
     return by_class
 
 

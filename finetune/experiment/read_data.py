@@ -8,6 +8,7 @@ from finetune.config.values import FoldConfig
 from finetune.data.images import ImageLimits, parse_colour
 from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import list_images, split_images
+from finetune.data.indexing.find_images import listing_bar
 from finetune.data.indexing.hold_out import group_shares
 from finetune.data.quality.scan import check_images
 from finetune.data.split import Fold
@@ -35,7 +36,9 @@ def read_data(config: Config, new_bar: NewBar = no_bar) -> ImageData:
         ConfigError: it asks for what these data cannot have.
         DataError: no images of classes, or some that cannot be read.
     """
-    data, limits, index = config.data, image_limits(config), read_index(config)
+    data, limits = config.data, image_limits(config)
+    with listing_bar(new_bar):
+        index = read_index(config)
     with new_bar("checking images", len(index.samples)) as bar, no_collection():
         index = check_images(
             index,

@@ -10,6 +10,7 @@ from finetune.commands.check.stage_cost import StageCost, measure_stage_costs, s
 from finetune.config.config import Config
 from finetune.data.images import Look, look_at_images
 from finetune.data.index import ImageIndex, Sample
+from finetune.data.indexing.find_images import listing_bar
 from finetune.data.quality.finding import Finding
 from finetune.data.quality.findings import find_bad, find_few, find_odd, find_repeats
 from finetune.data.quality.poor_images import find_poor
@@ -39,7 +40,8 @@ def check(config: Config, display: Display) -> Report:
     device = choose_device(config.device)
     at_hand, findings = use_weights_at_hand(config)
     try:
-        index = read_index(config)
+        with listing_bar(display.bar):
+            index = read_index(config)
         experiment = build_experiment(
             at_hand, device, ImageData(index, image_limits(config)), say=display.say
         )

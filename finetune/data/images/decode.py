@@ -13,9 +13,8 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from PIL import Image
 
@@ -64,8 +63,7 @@ _UPRIGHT = {
 }
 
 
-@dataclass(frozen=True)
-class ImageInfo:
+class ImageInfo(NamedTuple):
     """What the scan remembers of a readable file."""
 
     width: int

@@ -1,6 +1,5 @@
 """Turn a data set into an index: classes from folder names or labels, splits as they are or from a hash."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +30,7 @@ from finetune.data.indexing.split_names import refuse_classes_named_like_splits
 from finetune.data.split import Fold, Validation
 from finetune.data.table import ROLES, USUAL_COLUMNS, Columns, ImageFiles, Table, is_table
 from finetune.errors import ConfigError, DataError
-from finetune.text import printable, with_counts
+from finetune.text import in_byte_order, printable, with_counts
 
 _BUILTIN = "builtin:"
 _BUILTIN_TABLE = f"{_BUILTIN}{turned_digits.FOLDER}"
@@ -221,10 +220,10 @@ def _join(found: FoundParts, case_variants: CaseVariants, folders: FolderOptions
 def folder_samples(parts: Sequence[Part], class_names: Sequence[str]) -> tuple[Sample, ...]:
     """Return the images in the folders of some classes as samples, in the order of their names' bytes."""
     targets = {name: target for target, name in enumerate(class_names)}
-    samples = [
-        Sample(name, (targets[label],), part.split, part.groups.get(name))
+    samples = {
+        name: Sample(name, (targets[label],), part.split, part.groups.get(name))
         for part in parts
         for name, label in part.labels.items()
         if label in targets
-    ]
-    return tuple(sorted(samples, key=lambda sample: os.fsencode(sample.name)))
+    }
+    return tuple([samples[name] for name in in_byte_order(samples)])

@@ -13,11 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from finetune.data.image_files import digest_file, file_status
+from finetune.data.image_files import SETTLED, digest_file, file_status
 from finetune.machine.cache import DIGESTS, cache_folder, read_cached_object, write_cached
 from finetune.machine.cores import in_threads
-
-_SETTLED = 2_000_000_000  # nanoseconds; the times of some file systems are no finer
 
 
 class Content(NamedTuple):
@@ -75,7 +73,7 @@ class ContentDigests:
             return None
         if known is not None and known.stamp == stamp:
             return known
-        settled = max(stamp[1:]) + _SETTLED < time.time_ns()  # before it is read
+        settled = max(stamp[1:]) + SETTLED < time.time_ns()  # before it is read
         digest = _look(path)
         return None if digest is None or _stamp(path) != stamp else Content(stamp, settled, digest)
 

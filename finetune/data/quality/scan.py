@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -144,20 +145,24 @@ class OddImages(NamedTuple):
     names: tuple[str, ...]
 
 
+_ODD = {
+    "animated": "are animated or have several pages; the first image is used",
+    "tiny": f"are less than {_SMALL} pixels wide or high",
+    "slim": f"are more than {_SLIM} times as long as wide",
+}
+
+
 def odd_images(infos: Mapping[str, ImageInfo]) -> list[OddImages]:
     """Find images that can be read and are odd, by the way in which they are."""
-    kinds: list[tuple[str, str, Callable[[ImageInfo], bool]]] = [
-        ("animated", "are animated or have several pages; the first image is used", lambda f: f.animated),
-        ("tiny", f"are less than {_SMALL} pixels wide or high", lambda f: min(f.width, f.height) < _SMALL),
-        (
-            "slim",
-            f"are more than {_SLIM} times as long as wide",
-            lambda f: max(f.width, f.height) > _SLIM * min(f.width, f.height),
-        ),
-    ]
-    found = []
-    for kind, what, is_odd in kinds:
-        names = tuple(name for name, info in infos.items() if is_odd(info))
-        if names:
-            found.append(OddImages(kind, f"images that {what}", names))
-    return found
+    names: dict[str, list[str]] = {kind: [] for kind in _ODD}
+    for name, info in infos.items():
+        for kind in _ways_to_be_odd(info):
+            names[kind].append(name)
+    return [OddImages(kind, f"images that {_ODD[kind]}", tuple(odd)) for kind, odd in names.items() if odd]
+
+
+@lru_cache(maxsize=10_000)  # images are many, and their sizes few
+def _ways_to_be_odd(info: ImageInfo) -> tuple[str, ...]:
+    shorter, longer = sorted((info.width, info.height))
+    ways = {"animated": info.animated, "tiny": shorter < _SMALL, "slim": longer > _SLIM * shorter}
+    return tuple(kind for kind, is_so in ways.items() if is_so)

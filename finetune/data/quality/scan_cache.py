@@ -12,7 +12,7 @@ from typing import Any
 
 import PIL
 
-from finetune.data.image_files import file_status
+from finetune.data.image_files import size_and_time
 from finetune.data.images import ImageInfo, ImageLimits
 from finetune.machine.cache import SCANS, cache_folder, read_cached_object, write_cached
 
@@ -31,8 +31,8 @@ class ScanMemory:
     def recall(self, name: str, path: str | Path) -> ImageInfo | None:
         """Return what is known of a file if it has not changed."""
         match self._known.get(name):
-            case [int(), int(), int(width), int(height), bool(animated)] as row if row[:2] == _stamp(path):
-                return ImageInfo(width, height, animated)
+            case [int(size), int(modified), int(width), int(height), bool(animated)]:
+                return ImageInfo(width, height, animated) if (size, modified) == _stamp(path) else None
         return None
 
     def remember(self, name: str, path: str | Path, info: ImageInfo) -> None:
@@ -48,9 +48,8 @@ class ScanMemory:
             write_cached(self._file, json.dumps(self._known).encode())
 
 
-def _stamp(path: str | Path) -> list[int] | None:
+def _stamp(path: str | Path) -> tuple[int, int] | None:
     try:
-        status = file_status(path)
+        return size_and_time(path)
     except OSError:
         return None
-    return [status.size, status.modified]
