@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from finetune.api.lr_find import LrFind, lr_find
     from finetune.api.model import Model, load
     from finetune.api.prediction import Prediction
+    from finetune.api.questions import auto, check, curve, labels, rank
     from finetune.api.run import Run
     from finetune.api.train import train
     from finetune.config.config import Config
@@ -61,9 +62,14 @@ __all__ = [
     "Stopped",
     "WeightsError",
     "__version__",
+    "auto",
+    "check",
+    "curve",
     "evaluate",
+    "labels",
     "load",
     "lr_find",
+    "rank",
     "train",
 ]
 
@@ -76,6 +82,7 @@ _HOMES = {
     "Model": "api.model",
     "load": "api.model",
     "Prediction": "api.prediction",
+    **dict.fromkeys(("auto", "check", "curve", "labels", "rank"), "api.questions"),
     "Run": "api.run",
     "train": "api.train",
     "Config": "config.config",

@@ -12,6 +12,7 @@ import torchvision
 from conftest import draw_images, run_finetune
 from several import draw_several
 
+import finetune
 from finetune.commands.auto import auto, choices, plan
 from finetune.commands.auto.choices import Choices, config_of, config_text, first_choices
 from finetune.commands.auto.plan import Cost, Plan, Planner
@@ -68,6 +69,21 @@ def test_the_config_that_is_written_repeats_the_training(images, tmp_path, short
     twice = run_finetune("auto", images)
     assert twice.exit_code == 2
     assert "exists already and is left alone" in twice.stderr
+
+
+def test_how_the_data_are_read_is_said_and_stands_in_the_config(images, tmp_path, short):
+    rows = [f"{image.relative_to(images)},{image.parent.name},x" for image in sorted(images.glob("*/*.png"))]
+    (images / "kinds.csv").write_text("\n".join(["file,kind,other", *rows]))
+    try:
+        run = finetune.auto(
+            images / "kinds.csv", run_dir=tmp_path / "a", data__columns__label="kind", quiet=True
+        )
+    finally:
+        (images / "kinds.csv").unlink()
+    assert run.status == "done"
+    assert load_config(tmp_path / "kinds-auto.yaml").data.columns.label == "kind"
+    with pytest.raises(ConfigError, match=r"auto takes data.columns.* it chooses the others"):
+        finetune.auto(images, model__arch="resnet18", quiet=True)
 
 
 @pytest.mark.parametrize(

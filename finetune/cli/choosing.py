@@ -1,8 +1,6 @@
 """Commands that choose: a backbone for a config, or the whole config."""
 
 import json
-from dataclasses import asdict
-from pathlib import Path
 
 from finetune.cli.app import app, display_for, print_result, reported_errors
 from finetune.cli.keys import ConfigCommand
@@ -15,13 +13,13 @@ from finetune.cli.options import (
     DownloadWeights,
     JudgeOnVal,
     Minutes,
+    Overrides,
     Quiet,
     RunDir,
     WriteBackbone,
 )
 from finetune.cli.training import announce, check_has_file, defaults_notes
-from finetune.commands.settings import RunOptions, is_data, read_settings
-from finetune.errors import ConfigError
+from finetune.commands.settings import read_settings
 from finetune.text import printable
 
 
@@ -65,6 +63,7 @@ def rank(
 @app.command()
 def auto(
     data: DataToRead,
+    overrides: Overrides = None,
     minutes: Minutes = 10.0,
     output: ConfigToWrite = None,
     run_dir: RunDir = None,
@@ -72,21 +71,19 @@ def auto(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Choose everything for a folder or table of images, and train."""
+    """Choose everything for a folder or table of images, and train.
+
+    KEY=VALUE says how the data are to be read where that cannot be seen: data.columns.label=breed.
+    """
     with reported_errors():
-        if not is_data(data):
-            raise ConfigError(f"{data}: expected a folder or table of images.\nFor a config: finetune train")
         display = display_for(as_json, quiet=quiet)
         announce("auto", data, display, as_json=as_json)
-        from finetune.commands.auto.auto import choose_config
-        from finetune.commands.init import config_name
-        from finetune.commands.train.train import train as train_config
+        from finetune.commands.auto.train import AutoOptions
+        from finetune.commands.auto.train import auto as story
 
-        target = output or Path(f"{Path(config_name(data)).stem}-auto.yaml")
-        choices = choose_config(data, target, minutes=minutes, download=download, display=display)
-        settings, name = read_settings(target)
-        outcome = train_config(settings, RunOptions(run_dir), name=name, display=display)
+        options = AutoOptions(output, run_dir, minutes, download=download)
+        found = story(data, options, display, overrides or [])
         if as_json:
-            print_result(json.dumps({"config": str(target), **choices.to_dict(), **asdict(outcome)}))
+            print_result(json.dumps(found.to_dict()))
         elif quiet:
-            print_result(printable(str(outcome)))
+            print_result(printable(str(found.outcome)))

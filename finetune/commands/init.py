@@ -80,8 +80,12 @@ def default_config(data: Path, overrides: Sequence[str | Override] = ()) -> str:
     return config_text(data, Path(config_name(data)), survey_data(data, given))
 
 
-def read_options(data: Path, overrides: Sequence[str | Override]) -> DataConfig:
+def read_options(
+    data: Path, overrides: Sequence[str | Override], *, command: str = "init", otherwise: str = ""
+) -> DataConfig:
     """Return what overrides say of how data are to be read.
+
+    `command` is who takes them, and `otherwise` what is to be done about others.
 
     Raises:
         ConfigError: they say something else, or nothing that can be.
@@ -89,7 +93,8 @@ def read_options(data: Path, overrides: Sequence[str | Override]) -> DataConfig:
     others = [source_of(override) for override in overrides if not about_reading(override)]
     if others:
         keys = ", ".join(f"data.{key}" for key in READING)
-        raise ConfigError(f"{others[0]}: init takes {keys}; write other keys into the config")
+        otherwise = otherwise or "write other keys into the config"
+        raise ConfigError(f"{others[0]}: {command} takes {keys}; {otherwise}")
     return parse_config("data: {path: .}", f"the config for {data}", overrides).data
 
 

@@ -1,17 +1,18 @@
 """Choose backbone, image size, batch, epochs and rate for a folder or table of images."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from finetune.commands.auto.choices import USUAL_RATE, Choices, config_of, config_text, first_choices
 from finetune.commands.auto.plan import Plan, Planner
-from finetune.commands.init import check_target
+from finetune.commands.init import check_target, read_options
 from finetune.commands.rank.rank import rank
 from finetune.commands.rank.ranking import Ranking, show
 from finetune.commands.survey import Survey, survey_data
+from finetune.config.python_values import Override
 from finetune.config.yaml_writer import write_value
 from finetune.display import Display, duration
 from finetune.errors import ConfigError
@@ -26,7 +27,15 @@ from finetune.model import find_architecture
 from finetune.text import counted
 
 
-def choose_config(data: Path, target: Path, *, minutes: float, download: bool, display: Display) -> Choices:
+def choose_config(
+    data: Path,
+    target: Path,
+    *,
+    minutes: float,
+    download: bool,
+    display: Display,
+    overrides: Sequence[str | Override] = (),
+) -> Choices:
     """Choose everything about a training, and write the config that says so.
 
     Args:
@@ -35,13 +44,15 @@ def choose_config(data: Path, target: Path, *, minutes: float, download: bool, d
         minutes: how long choosing and training may take.
         download: consider backbones whose weights have to be fetched.
         display: where to show what is measured.
+        overrides: how the data are to be read, as for `finetune init`; all else is chosen here.
 
     Raises:
         FinetuneError: data that are no data set, no weights, or a file that cannot be written.
     """
     check_target(target)
     deadline = time.perf_counter() + 60 * minutes
-    survey = survey_data(data)
+    otherwise = "it chooses the others; for a choice of your own: finetune init, and finetune train"
+    survey = survey_data(data, read_options(data, overrides, command="auto", otherwise=otherwise))
     choices = choose(
         data, survey, download=download, display=display, seconds_left=lambda: deadline - time.perf_counter()
     )

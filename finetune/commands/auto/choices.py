@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune.commands.init import batch_size_for, column_lines, label_line
+from finetune.commands.init import batch_size_for, column_lines, given_lines, label_line
 from finetune.commands.survey import Survey
 from finetune.config.config import Config
 from finetune.config.load import parse_config
@@ -74,7 +74,7 @@ def config_text(data: Path, target: str, survey: Survey, choices: Choices) -> st
         "data:",
         f"  path: {write_value(str(data))}",
         f"  val: {write_value(survey.val)}",
-        *(label_line(survey) + column_lines(survey)).splitlines(),
+        *(given_lines(survey) + label_line(survey) + column_lines(survey)).splitlines(),
         line(f"  batch_size: {choices.batch_size}", "batch_size"),
         "  augment: standard",
         line(f"  image_size: {choices.image_size}", "image_size"),
