@@ -21,6 +21,7 @@ COMMANDS = (
         "train",
         "lr-find",
         "evaluate",
+        "report",
         "predict",
         "groups",
         "check",

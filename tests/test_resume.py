@@ -540,7 +540,7 @@ MOMENTS = {
     "end of an epoch": ("finetune.commands.train.stages._Watch.epoch", 2),
     "write of a checkpoint": ("finetune.runs.checkpointer.Checkpointer._write", 6),
     "last epoch": ("finetune.commands.train.stages._Watch.epoch", 3),
-    "report": ("finetune.commands.train.finish.report_page", 1),
+    "report": ("finetune.commands.train.finish.page_of_run", 1),
 }
 MOMENTS_OF_A_SEARCH = {
     "range test": ("finetune.experiment.lr_search.range_test", 1),

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from finetune.commands.evaluate.evaluate import own_index
-from finetune.commands.train.telling import on_page, telling_answers
+from finetune.commands.report.judged import Judged
+from finetune.commands.report.pictures import on_page
+from finetune.commands.train.telling import telling_answers
 from finetune.runs.trained_model import load_trained
 
 
@@ -30,7 +32,7 @@ def test_mistakes_come_surest_first_and_right_answers_least_sure_first(trained):
     names = trained.class_names
     assert (first.label, first.answer) == (names[targets[4]], names[(targets[4] + 1) % 3])
     assert first.certainty == pytest.approx(float(torch.tensor([4.5, 0.0, 0.0]).softmax(0)[0]))
-    shown = on_page(trained, index, found.mistakes)
+    shown = on_page(Judged(trained, index, "val", logits, targets), found.mistakes)
     assert [image.name for image in shown] == [told.sample.name for told in found.mistakes]
     assert max(shown[0].thumbnail.size) <= 160
 
@@ -39,7 +41,8 @@ def test_an_image_that_is_gone_is_left_out_of_the_page(trained, tmp_path):
     index = own_index(trained)
     logits, targets = torch.eye(3)[[0] * 6], torch.zeros(6, dtype=torch.int64)
     found = telling_answers(trained, index, logits, targets)
-    assert on_page(trained, replace(index, root=tmp_path), found.close) == []
+    judged = Judged(trained, replace(index, root=tmp_path), "val", logits, targets)
+    assert on_page(judged, found.close) == []
 
 
 def test_the_report_names_them(small_run):
@@ -47,4 +50,5 @@ def test_the_report_names_them(small_run):
     wrong = round(6 * (1 - report["val"]["accuracy"]))
     assert (len(report["mistakes"]), len(report["close"])) == (wrong, 6 - wrong)
     assert set(report["close"][0]) == {"image", "label", "answer", "certainty"}
-    assert (small_run / "report.html").read_text().count("data:image/jpeg") == 6
+    page = (small_run / "report.html").read_text()
+    assert page.count('<div class="both">') == 6, "a picture and its heat map"

@@ -160,6 +160,13 @@ DataToScore = Annotated[
     ),
 ]
 SplitToScore = Annotated[Split, typer.Option(help="Which of the run's own images, or of a table's rows.")]
+EvaluationPage = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write a page with charts and pictures, to send on."),
+]
+RunPageFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Where to write it.  [default: report.html of the run]")
+]
 Images = Annotated[
     list[Path],
     typer.Argument(

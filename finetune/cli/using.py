@@ -1,4 +1,4 @@
-"""Commands that use a finished run: evaluate, predict and export."""
+"""Commands that use a finished run: evaluate, report, predict and export."""
 
 import json
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from finetune.cli.options import (
     AsJson,
     DataToScore,
     Device,
+    EvaluationPage,
     ExportedFile,
     FilePrecision,
     Format,
@@ -24,6 +25,7 @@ from finetune.cli.options import (
     PredictionsFile,
     Quiet,
     RunDirectory,
+    RunPageFile,
     SplitToScore,
     TestTimeAugmentation,
     TopK,
@@ -43,17 +45,24 @@ def evaluate(
     split: SplitToScore = "val",
     tta: TestTimeAugmentation = False,
     device: Device = "auto",
+    html: EvaluationPage = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a run on its own validation images, or on others."""
     with reported_errors():
+        check_output_path("--html", html)
         from finetune.commands.evaluate.confidence import show_confidence
         from finetune.commands.evaluate.evaluate import evaluate as story
         from finetune.report.scores import headline, show_scores
 
         display = display_for(as_json, quiet=quiet)
         found = story(run, data, split=split, device=device, display=display, tta=tta)
+        if html is not None:
+            from finetune.commands.report.page import page_of_evaluation
+
+            write_file(html, page_of_evaluation(found.judged, found.scores, data, display.bar))
+            display.say(f"page    {html}")
         if as_json:
             print_result(json.dumps(found.to_dict()))
         elif quiet:
@@ -61,6 +70,31 @@ def evaluate(
         else:
             show_scores(display, found.scores)
             show_confidence(found.confidence, display)
+
+
+@app.command()
+def report(
+    run: RunDirectory,
+    output: RunPageFile = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Make the report page of a run anew.
+
+    Its images are shown where they are still there.
+    """
+    with reported_errors():
+        check_output_path("--output", output)
+        from finetune.commands.report.report import write_report_page
+
+        display = display_for(as_json)
+        written = write_report_page(run, output=output, device=device, display=display)
+        for line in written.left_out:
+            display.warn(f"left out: {line}")
+        if as_json:
+            print_result(json.dumps(written.to_dict()))
+        else:
+            display.say(f"page    {written.path}, {shown_size(written.bytes)}")
 
 
 @app.command()

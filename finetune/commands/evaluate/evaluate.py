@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from finetune.choices import DeviceName, Split
-from finetune.commands.evaluate.confidence import Confidence, judge_confidence
+from finetune.commands.evaluate.confidence import Confidence
+from finetune.commands.report.judged import Judged
 from finetune.data.image_files import is_folder
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex, Sample
@@ -37,7 +38,13 @@ class Evaluation:
 
     trained: TrainedModel
     scores: Scores
-    confidence: Confidence
+    judged: Judged
+    """the answers"""
+
+    @property
+    def confidence(self) -> Confidence:
+        """How certain the answers are, and how often they are right."""
+        return self.judged.confidence
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as `evaluate --json` documents it."""
@@ -106,7 +113,7 @@ def evaluate_trained(
 def _evaluation(trained: TrainedModel, index: ImageIndex, split: Split, new_bar: NewBar) -> Evaluation:
     logits, targets = split_logits(trained, index, split, new_bar)
     scores = trained.task.score(logits, targets, trained.class_names, trained.thresholds)
-    return Evaluation(trained, scores, judge_confidence(trained, logits, targets))
+    return Evaluation(trained, scores, Judged(trained, index, split, logits, targets))
 
 
 def evaluate_split(trained: TrainedModel, index: ImageIndex, split: Split, new_bar: NewBar) -> Scores:
@@ -159,14 +166,18 @@ def look_at_images(index: ImageIndex, limits: ImageLimits, new_bar: NewBar) -> I
         return check_images(index, limits, progress=lambda done, total: bar.advance_to(done))
 
 
-def own_index(trained: TrainedModel) -> ImageIndex:
+def own_index(trained: TrainedModel, *, images: bool = True) -> ImageIndex:
     """Rebuild the index of a run from the record of its split.
+
+    Args:
+        trained: the run's model.
+        images: whether they are needed; their folder must be there then.
 
     Raises:
         DataError: the folder of its images is not there any more.
         CheckpointError: the record is not that of this model.
     """
-    if trained.root is not None and not is_folder(trained.root):
+    if images and trained.root is not None and not is_folder(trained.root):
         raise DataError(
             f"The run was trained on images in {trained.root}, which is not there (any more).\n"
             "Name a folder of class folders, or a table: finetune evaluate RUN DATA."

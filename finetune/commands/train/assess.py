@@ -12,6 +12,7 @@ from finetune.analysis.novelty import know_images
 from finetune.choices import Split
 from finetune.commands.evaluate.confidence import Confidence, compare_with_right
 from finetune.commands.evaluate.evaluate import eval_loader
+from finetune.commands.report.judged import Judged
 from finetune.commands.train.telling import TellingAnswers, telling_answers
 from finetune.data.index import ImageIndex
 from finetune.progress import NewBar
@@ -28,6 +29,8 @@ class Assessment:
 
     calibration: Calibration
     telling: TellingAnswers
+    judged: Judged
+    """the answers to validation images"""
 
 
 def assess(
@@ -54,7 +57,8 @@ def assess(
         {"directions": images.directions, "threshold": torch.tensor(images.threshold, dtype=torch.float64)},
     )
     calibrated = replace(trained, temperature=calibration.temperature)
-    return Assessment(calibration, telling_answers(calibrated, index, logits, targets))
+    judged = Judged(calibrated, index, "val", logits, targets)
+    return Assessment(calibration, telling_answers(calibrated, index, logits, targets), judged)
 
 
 def logits_of(trained: TrainedModel, features: Tensor, metadata: Sequence[Tensor]) -> Tensor:

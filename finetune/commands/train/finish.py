@@ -3,15 +3,22 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any
 
 from finetune.analysis.calibration import Calibration
-from finetune.choices import Split
 from finetune.commands.evaluate.ablation import Ablation, ablate_metadata, show_ablations
 from finetune.commands.evaluate.evaluate import evaluate_split
+from finetune.commands.report.page import (
+    SPLITS,
+    Seen,
+    about_training,
+    data_findings,
+    page_of_run,
+    see,
+)
 from finetune.commands.train.assess import assess
+from finetune.commands.train.resume import describe_environment
 from finetune.commands.train.stages import TrainingRun, resolved_config
-from finetune.commands.train.telling import on_page
 from finetune.display import duration
 from finetune.experiment.build import Experiment
 from finetune.experiment.read_data import resolved_monitor
@@ -19,13 +26,11 @@ from finetune.experiment.recipe import build_mix
 from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
 from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose
-from finetune.report.html_page import AnsweredImage, report_page
+from finetune.report.html_page import TrainingPart
 from finetune.report.scores import show_scores
 from finetune.runs import Run
 from finetune.runs.records import read_report
 from finetune.runs.trained_model import TrainedModel
-
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,8 @@ class Verdict:
     ablations: Sequence[Ablation]
     findings: Sequence[Finding]
     calibration: Calibration
-    answers: Mapping[str, Sequence[AnsweredImage]]
-    """The surest mistakes, and right answers of the least certainty, with thumbnails."""
+    seen: Seen
+    """Pictures, and what else of the page needs the images."""
     report: Mapping[str, Any]
     """The content of report.json."""
 
@@ -138,26 +143,29 @@ def judge_run(training: TrainingRun, experiment: Experiment) -> Verdict:
     report = build_report(training, experiment, scores, ablations, findings)
     report["calibration"] = assessment.calibration.to_dict()
     report |= assessment.telling.to_dict()
-    telling = assessment.telling
-    answers = {
-        "mistakes": on_page(trained, index, telling.mistakes),
-        "close": on_page(trained, index, telling.close),
-    }
-    return Verdict(scores, ablations, findings, assessment.calibration, answers, report)
+    seen = see(assessment.judged, assessment.telling, scores["val"], display.bar)
+    return Verdict(scores, ablations, findings, assessment.calibration, seen, report)
 
 
 def write_report(training: TrainingRun, experiment: Experiment, verdict: Verdict) -> None:
     """Write the report for programs, the page for people, and the last event."""
     run, recorder = training.run, training.recorder
     run.write_report(verdict.report)
-    page = report_page(
-        verdict.report,
+    index = experiment.index
+    page = page_of_run(
+        run.directory.name,
+        TrainingPart(
+            verdict.report,
+            recorder.history,
+            config=resolved_config(experiment),
+            steps=recorder.steps,
+            lr_finds=list(training.lr_finds.values()),
+            environment=describe_environment(experiment),
+        ),
+        verdict.seen,
         scores=verdict.scores,
-        history=recorder.history,
         about=about_run(experiment),
-        config=resolved_config(experiment),
-        lr_finds=list(training.lr_finds.values()),
-        answers=verdict.answers,
+        findings=data_findings(index, run.read_files(), verdict.report["bad_images"]),
     )
     run.write_report_page(page)
     run.append_events([{"event": "done", **asdict(recorder.best)}])
@@ -180,16 +188,15 @@ def show_report(training: TrainingRun, experiment: Experiment, verdict: Verdict)
 
 def about_run(experiment: Experiment) -> dict[str, str]:
     """Say what was trained on what and when, for the head of the page."""
-    config, index, origin = experiment.config, experiment.index, experiment.model.origin
-    numbers = ", ".join(f"{index.count(split):,} {split}" for split in SPLITS if index.count(split))
-    return {
-        "Architecture": config.model.arch,
-        "Weights": config.model.weights if origin is None else f"{config.model.weights}: {origin}",
-        "Data": f"{config.data.path} ({numbers} images)",
-        "Classes": f"{len(index.class_names):,}",
-        **({"Corrections": str(index.corrections)} if index.corrections else {}),
-        "Finished": time.strftime("%Y-%m-%d %H:%M %Z"),
-    }
+    index = experiment.index
+    return about_training(
+        experiment.config,
+        origin=experiment.model.origin,
+        counts={split: index.count(split) for split in SPLITS},
+        classes=len(index.class_names),
+        corrections=str(index.corrections or ""),
+        finished=time.strftime("%Y-%m-%d %H:%M %Z"),
+    )
 
 
 def build_report(

@@ -6,10 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from finetune.data.images import ImageError
+from finetune.choices import Split
 from finetune.data.index import ImageIndex, Sample
-from finetune.report.html_page import AnsweredImage
-from finetune.report.thumbnails import load_thumbnail
 from finetune.runs.trained_model import TrainedModel
 
 _MISTAKES, _CLOSE = 12, 6  # how many of each are kept
@@ -17,7 +15,7 @@ _MISTAKES, _CLOSE = 12, 6  # how many of each are kept
 
 @dataclass(frozen=True)
 class Told:
-    """What a model says of one validation image."""
+    """What a model says of one image."""
 
     sample: Sample
     label: str
@@ -39,7 +37,7 @@ class Told:
 
 @dataclass(frozen=True)
 class TellingAnswers:
-    """The answers to validation images that say most about a model."""
+    """The answers that say most about a model."""
 
     mistakes: Sequence[Told] = ()
     """the surest first"""
@@ -54,24 +52,24 @@ class TellingAnswers:
         }
 
 
+def tell(
+    trained: TrainedModel, index: ImageIndex, sample: Sample, assigned: Tensor, certainty: Tensor
+) -> Told:
+    """Put into words which classes an image is given (C,), and how certainly."""
+    given = [name for name, has in zip(trained.class_names, assigned.tolist(), strict=True) if has]
+    return Told(sample, index.label_text(sample), trained.task.label_text(given), float(certainty))
+
+
 def telling_answers(
-    trained: TrainedModel, index: ImageIndex, logits: Tensor, targets: Tensor
+    trained: TrainedModel, index: ImageIndex, logits: Tensor, targets: Tensor, *, split: Split = "val"
 ) -> TellingAnswers:
-    """Choose among the answers to the validation images of an index, by logits (N, C) and targets."""
-    task, samples, assigned = trained.task, index.of_split("val"), trained.assigned(logits)
+    """Choose among the answers to the images of a split, by logits (N, C) and targets."""
+    task, samples, assigned = trained.task, index.of_split(split), trained.assigned(logits)
     certainty = task.certainty(trained.probabilities(logits), assigned)
     right = task.is_right(assigned, targets)
 
     def told(position: int) -> Told:
-        given = [
-            name for name, has in zip(trained.class_names, assigned[position].tolist(), strict=True) if has
-        ]
-        return Told(
-            samples[position],
-            index.label_text(samples[position]),
-            task.label_text(given),
-            float(certainty[position]),
-        )
+        return tell(trained, index, samples[position], assigned[position], certainty[position])
 
     surest_first = certainty.sort(descending=True, stable=True).indices
     mistakes = [position for position in surest_first.tolist() if not right[position]]
@@ -79,15 +77,3 @@ def telling_answers(
     return TellingAnswers(
         [told(position) for position in mistakes[:_MISTAKES]], [told(position) for position in close[:_CLOSE]]
     )
-
-
-def on_page(trained: TrainedModel, index: ImageIndex, answers: Sequence[Told]) -> list[AnsweredImage]:
-    """Return answers with thumbnails; without one that cannot be read any more."""
-    shown = []
-    for told in answers:
-        try:
-            thumbnail = load_thumbnail(index, told.sample, trained.limits)
-        except ImageError:
-            continue
-        shown.append(AnsweredImage(told.sample.name, told.label, told.answer, told.certainty, thumbnail))
-    return shown

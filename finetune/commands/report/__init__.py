@@ -1,0 +1,1 @@
+"""`finetune report`, and the pages that training and evaluation leave."""
