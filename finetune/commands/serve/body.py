@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.datastructures import UploadFile
+from python_multipart.exceptions import FormParserError
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -94,6 +95,14 @@ def too_large(most: int) -> RefusedError:
 class _FormInMemory(MultiPartParser):
     spool_max_size = sys.maxsize  # the limit on the body holds for its parts; the disk sees none of them
 
+    async def parse(self) -> FormData:
+        try:
+            return await super().parse()
+        except BaseException:  # starlette closes the files of its own errors alone
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise
+
 
 async def _read_form(request: Request, limits: ServeLimits) -> Question:
     parser = _FormInMemory(
@@ -105,9 +114,10 @@ async def _read_form(request: Request, limits: ServeLimits) -> Question:
     )
     try:
         form = await parser.parse()
-    except MultiPartException as error:
-        too_many = error.message.startswith("Too many")
-        raise RefusedError(413 if too_many else 400, _sentence(error.message)) from None
+    except (MultiPartException, FormParserError) as error:  # older releases of starlette pass the second on
+        message = str(error.message if isinstance(error, MultiPartException) else error)
+        too_many = message.startswith("Too many")
+        raise RefusedError(413 if too_many else 400, _sentence(message)) from None
     uploads, settings = list[Upload](), dict[str, Any]()
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
