@@ -30,11 +30,11 @@ class MlflowLogger:
         # A server that does not answer is asked again for minutes, which the training would wait for.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        for name in ("mlflow", "alembic"):  # say at length how they make a database
-            logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
+        for name in ("mlflow", "alembic"):  # say at length how they make a database
+            logging.getLogger(name).setLevel(logging.WARNING)
         self.errors = (MlflowException,)
         self._client = client = MlflowClient()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "finetune")

@@ -27,6 +27,9 @@ class WandbLogger:
 
     def open(self, facts: RunFacts) -> Marks:
         """Read what is there, and resume the run, or begin it."""
+        # A server that does not answer would hold up the training for longer.
+        os.environ.setdefault("WANDB_INIT_TIMEOUT", "30")
+        os.environ.setdefault("WANDB_FINISH_TIMEOUT", "300")
         import wandb
         from google.protobuf.message import DecodeError
 
