@@ -2,15 +2,18 @@
 
     python benchmarks/lookalikes.py                # two minutes
     python benchmarks/lookalikes.py --photos 1000
+    python benchmarks/lookalikes.py FOLDER...      # photographs, of which 300 are edited
 
 Photos are drawn, each edited in one way and saved as JPEG beside the original; what is printed is the part of
 the copies that is found. Then the pairs found among photos that are all different, and among handwritten
-digits, which are as alike as different pictures can be.
+digits, which are as alike as different pictures can be. In brackets is what thumbnails alone would find,
+without the comparison of detail.
 """
 
 import argparse
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +21,10 @@ from photos import draw_photo
 from PIL import Image, ImageEnhance
 
 from finetune.data.builtin import digits
-from finetune.data.images import THUMBNAIL_SIDE, ImageLimits, look_at_image
+from finetune.data.images import THUMBNAIL_SIDE, ImageLimits, enlarge_thumbnail, look_at_image, read_image
+from finetune.data.indexing.find_images import is_image_name
 from finetune.data.quality.lookalikes import find_lookalikes
+from finetune.errors import FinetuneError
 
 
 def resized(side: int) -> Callable[[Image.Image], Image.Image]:
@@ -27,7 +32,7 @@ def resized(side: int) -> Callable[[Image.Image], Image.Image]:
 
     def edit(image: Image.Image) -> Image.Image:
         factor = side / max(image.size)
-        return image.resize((round(image.width * factor), round(image.height * factor)))
+        return image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
 
     return edit
 
@@ -59,17 +64,52 @@ EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def thumbnail(image: Image.Image, quality: int) -> bytes:
-    """Save a picture as JPEG, and give the thumbnail that the scan makes of it."""
+Pictures = tuple[bytes, bytes]  # the two thumbnails of an image, small and larger
+
+
+def thumbnails(image: Image.Image, quality: int) -> Pictures:
+    """Save a picture as JPEG, and give the thumbnails that the scan makes of it."""
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
         image.save(file, "JPEG", quality=quality)
         file.flush()
-        return look_at_image(Path(file.name), ImageLimits()).thumbnail
+        return thumbnails_of(Path(file.name))
 
 
-def rows(thumbnails: list[bytes]) -> np.ndarray:
-    """Join thumbnails into one array (N, P)."""
-    return np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, THUMBNAIL_SIDE**2)
+def thumbnails_of(path: Path) -> Pictures:
+    """Return the thumbnails of a file."""
+    return look_at_image(path, ImageLimits()).thumbnail, enlarge_thumbnail(path, ImageLimits())
+
+
+def groups_of(pictures: list[Pictures]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Return the groups that look alike, and those that do by their small thumbnails alone."""
+    rows = np.frombuffer(b"".join(small for small, _ in pictures), np.uint8).reshape(-1, THUMBNAIL_SIDE**2)
+    return find_lookalikes(rows, lambda some: [pictures[n][1] for n in some]), find_lookalikes(rows)
+
+
+def show_edits(photos: list[Image.Image], originals: list[Pictures]) -> None:
+    """Print the share of edited copies that is found."""
+    n = len(photos)
+    for name, edit in EDITS.items():
+        copies = [thumbnails(edit(photo), 60) for photo in photos]
+        found = [sum(g == (g[0], n + g[0]) for g in groups) / n for groups in groups_of(originals + copies)]
+        print(f"  {name:<26} {found[0]:6.1%} found ({found[1]:.1%})")
+
+
+def show_folder(folder: Path, most: int) -> None:
+    """Print the groups among all photographs of a folder, and the share of edited copies of some."""
+    files, pictures = [], []
+    for file in sorted(folder.rglob("*")):
+        with suppress(FinetuneError):
+            if is_image_name(file.name) and file.is_file():
+                pictures.append(thumbnails_of(file))
+                files.append(file)
+    confirmed, candidates = groups_of(pictures)
+    print(f"{folder}: {len(confirmed)} groups among {len(files):,} ({len(candidates)})")
+    for group in confirmed[:10]:
+        print("   ", " = ".join(str(files[n].relative_to(folder)) for n in group[:4]))
+    some = files[:: max(1, len(files) // most)][:most]
+    photos = [read_image(file, ImageLimits(), shrink_to=500) for file in some]
+    show_edits(photos, [thumbnails(photo, 92) for photo in photos])
 
 
 def main() -> None:
@@ -78,22 +118,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photos", type=int, default=300)
-    n = parser.parse_args().photos
+    parser.add_argument("folders", nargs="*", type=Path)
+    options = parser.parse_args()
+    n = options.photos
+    for folder in options.folders:
+        show_folder(folder, n)
+    if options.folders:
+        return
     generator = np.random.default_rng(0)
     photos = [draw_photo(generator) for _ in range(n)]
-    originals = [thumbnail(photo, 92) for photo in photos]
+    originals = [thumbnails(photo, 92) for photo in photos]
     print(f"{n} photos, and a copy of each at JPEG quality 60:")
-    for name, edit in EDITS.items():
-        copies = [thumbnail(edit(photo), 60) for photo in photos]
-        groups = find_lookalikes(rows(originals + copies))
-        found = sum(group == (group[0], n + group[0]) for group in groups)
-        print(f"  {name:<26} {found / n:6.1%} found")
-    print(f"different photos: {len(find_lookalikes(rows(originals)))} groups among {n}")
+    show_edits(photos, originals)
+    print(f"different photos: {len(groups_of(originals)[0])} groups among {n}")
     images, targets = digits.load_digits()
-    pictures = [thumbnail(digits.digit_image(i), 100) for i in range(len(images))]
-    groups = find_lookalikes(rows(pictures))
+    groups, candidates = groups_of([thumbnails(digits.digit_image(i), 100) for i in range(len(images))])
     mixed = sum(len({int(targets[i]) for i in group}) > 1 for group in groups)
-    print(f"digits: {len(groups)} groups among {len(images):,}, {mixed} of different digits")
+    print(
+        f"digits: {len(groups)} ({len(candidates)}) groups among {len(images):,}, {mixed} of different digits"
+    )
 
 
 main()

@@ -3,10 +3,10 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageFilter
 
 from finetune.data.builtin import digits
-from finetune.data.images import ImageLimits, look_at_image
+from finetune.data.images import ImageLimits, enlarge_thumbnail, look_at_image
 from finetune.data.quality.lookalikes import ALIKE, find_lookalikes
 
 
@@ -67,6 +67,46 @@ def test_different_photos_and_different_digits_do_not_look_alike(tmp_path):
     groups = find_lookalikes(rows)
     assert all(len({int(targets[i]) for i in group}) == 1 for group in groups)
     assert sum(map(len, groups)) < len(images) // 10  # of 8 × 8 pixels, which leave few ways to write a one
+
+
+def cluster(seed):
+    """Draw a bright spot on black, as star clusters are, with stars in other places for another seed."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[-1:1:200j, -1:1:200j]
+    values = 230 * np.exp(-(x**2 + y**2) / 0.05)
+    values[tuple(generator.integers(0, 200, (2, 1000)))] += 200
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(1)).convert("RGB")
+
+
+def enlarged(folder, images):
+    """Return what enlarges the thumbnails of pictures, and how often each was asked for."""
+    asked = []
+    for number, image in enumerate(images):
+        image.save(folder / f"{number}.png")
+
+    def enlarge(positions):
+        asked.extend(positions)
+        return [enlarge_thumbnail(folder / f"{n}.png", ImageLimits()) for n in positions]
+
+    return enlarge, asked
+
+
+def test_detail_tells_apart_what_thumbnails_cannot(tmp_path):
+    pictures = [cluster(seed) for seed in range(4)] + [photo(seed) for seed in range(3)]
+    pictures += [EDITS[edit](cluster(n)) for n, edit in enumerate(["recompressed", "halved", "darker"])]
+    rows, (enlarge, asked) = thumbnails(tmp_path, pictures), enlarged(tmp_path, pictures)
+    assert find_lookalikes(rows) == [(0, 1, 2, 3, 7, 8, 9)]
+    assert find_lookalikes(rows, enlarge) == [(0, 7), (1, 8), (2, 9)]
+    assert asked == [0, 1, 2, 3, 7, 8, 9]
+
+
+def test_images_without_detail_or_that_have_gone_are_alike_by_their_thumbnails(tmp_path):
+    flag = Image.new("RGB", (300, 200), "navy")
+    flag.paste("white", (0, 0, 300, 100))
+    rows, (enlarge, _) = thumbnails(tmp_path, [flag, flag]), enlarged(tmp_path, [flag, flag])
+    assert find_lookalikes(rows, enlarge) == [(0, 1)]
+    clusters = thumbnails(tmp_path, [cluster(0), cluster(1)])
+    assert find_lookalikes(clusters, lambda positions: [None] * len(positions)) == [(0, 1)]
 
 
 def test_pictures_without_contrast_are_like_no_other():

@@ -102,8 +102,8 @@ def look_at_data(experiment: Experiment, new_bar: NewBar) -> tuple[ImageIndex, l
     index, data = experiment.index, experiment.config.data
     looks, reasons = look_at_all(experiment, new_bar)
     kept, findings = find_bad(index, reasons, data.on_bad_image, data.max_bad_fraction)
-    found = [find_repeats(kept, looks), find_odd(looks), find_poor(looks), find_shortcuts(kept, looks)]
-    return kept, [*findings, *itertools.chain.from_iterable(found)]
+    found = [find_repeats(kept, looks, experiment.limits), find_odd(looks), find_poor(looks)]
+    return kept, [*findings, *itertools.chain.from_iterable(found), *find_shortcuts(kept, looks)]
 
 
 def look_at_all(experiment: Experiment, new_bar: NewBar) -> tuple[dict[str, Look], dict[Sample, str]]:

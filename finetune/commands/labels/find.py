@@ -159,5 +159,5 @@ def find_alike(experiment: Experiment, display: Display) -> tuple[Item, ...]:
     looks, reasons = look_at_all(experiment, display.bar)
     index = experiment.index
     readable = replace(index, samples=tuple(s for s in index.samples if s not in reasons))
-    found = find_repeats(readable, looks)
+    found = find_repeats(readable, looks, experiment.limits)
     return tuple(item for finding in found if finding.kind.endswith("two-labels") for item in finding.items)

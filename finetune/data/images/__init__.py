@@ -12,10 +12,11 @@ from finetune.data.images.decode import (
 from finetune.data.images.diagnose import file_reason
 from finetune.data.images.formats import FORMATS
 from finetune.data.images.limits import ImageLimits, parse_colour
-from finetune.data.images.look import THUMBNAIL_SIDE, Look, look_at_image
+from finetune.data.images.look import DETAIL_SIDE, THUMBNAIL_SIDE, Look, enlarge_thumbnail, look_at_image
 from finetune.data.images.parallel import look_at_images
 
 __all__ = [
+    "DETAIL_SIDE",
     "FORMATS",
     "THUMBNAIL_SIDE",
     "ImageError",
@@ -25,6 +26,7 @@ __all__ = [
     "SixteenBit",
     "convert_image",
     "decode_image",
+    "enlarge_thumbnail",
     "file_reason",
     "inspect_image",
     "look_at_image",

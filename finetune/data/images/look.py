@@ -7,13 +7,16 @@ from PIL import Image
 
 from finetune.data.images.appearance import SIDE, Appearance, judge_appearance
 from finetune.data.images.convert import to_rgb
-from finetune.data.images.decode import DECODER_ERRORS, ImageInfo, is_animated, opened, upright
+from finetune.data.images.decode import DECODER_ERRORS, ImageInfo, is_animated, opened, read_image, upright
 from finetune.data.images.limits import ImageLimits
 
 _CAMERA_TAGS = (0x010F, 0x0110)  # make and model
 
 THUMBNAIL_SIDE = 16
 """pixels"""
+
+DETAIL_SIDE = 32
+"""pixels of what decides whether two thumbnails that look alike are of one image"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,16 @@ def look_at_image(path: Path, limits: ImageLimits) -> Look:
         small = grey.resize(side, Image.Resampling.BICUBIC, reducing_gap=3.0)
         info = ImageInfo(*size, is_animated(image))
         return Look(info, mode, small.tobytes(), judge_appearance(grey), _camera(image))
+
+
+def enlarge_thumbnail(path: Path, limits: ImageLimits) -> bytes:
+    """Return the upright image of a file in `DETAIL_SIDE` × `DETAIL_SIDE` grey pixels, row by row.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    grey = read_image(path, limits, shrink_to=SIDE).convert("L")
+    return grey.resize((DETAIL_SIDE, DETAIL_SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0).tobytes()
 
 
 def _camera(image: Image.Image) -> str:

@@ -7,13 +7,14 @@ from typing import Literal
 import numpy as np
 
 from finetune.choices import OnBad
-from finetune.data.images import THUMBNAIL_SIDE, Look
+from finetune.data.images import THUMBNAIL_SIDE, ImageError, ImageLimits, Look, enlarge_thumbnail
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.quality.copies import find_copies, find_copies_in
 from finetune.data.quality.finding import Finding, Item, Level
 from finetune.data.quality.fingerprint import Fingerprint
 from finetune.data.quality.lookalikes import find_lookalikes
 from finetune.data.quality.scan import BadImagesError, leave_out_bad, odd_images
+from finetune.machine.cores import in_threads
 from finetune.text import counted
 
 FEW = 10
@@ -90,23 +91,39 @@ def warnings_of_copies(index: ImageIndex, files: Mapping[str, Fingerprint] | Non
     ]
 
 
-def find_repeats(index: ImageIndex, looks: Mapping[str, Look]) -> list[Finding]:
+def find_repeats(index: ImageIndex, looks: Mapping[str, Look], limits: ImageLimits) -> list[Finding]:
     """Tell of images that are there more than once: byte for byte, or resized, recompressed, brightened.
 
     Args:
         index: the readable images of a folder.
         looks: a look at each of them.
+        limits: what is accepted, as for reading: those that look alike are looked at again.
     """
     copies, alike = _copies(index), []
     copy_of = {name: number for number, group in enumerate(copies) for name in group}
     names = [sample.name for sample in index.samples]
     if names:
         thumbnails = np.frombuffer(b"".join(looks[name].thumbnail for name in names), np.uint8)
-        for positions in find_lookalikes(thumbnails.reshape(len(names), THUMBNAIL_SIDE**2)):
+        rows = thumbnails.reshape(len(names), THUMBNAIL_SIDE**2)
+        for positions in find_lookalikes(rows, lambda some: _enlarged(index, some, limits)):
             group = tuple(names[position] for position in positions)
             if len({copy_of.get(name, name) for name in group}) > 1:
                 alike.append(group)
     return [*_repeats("copies", copies, index), *_repeats("lookalikes", alike, index)]
+
+
+def _enlarged(index: ImageIndex, positions: Sequence[int], limits: ImageLimits) -> list[bytes | None]:
+    """Return larger thumbnails of some images; None for one that has changed since it was looked at."""
+    root = index.root
+    assert root is not None
+
+    def enlarge(position: int) -> bytes | None:
+        try:
+            return enlarge_thumbnail(root / index.samples[position].name, limits)
+        except ImageError:
+            return None
+
+    return [picture for _, picture in in_threads(enlarge, positions)]
 
 
 def _copies(index: ImageIndex) -> list[tuple[str, ...]]:
@@ -170,6 +187,8 @@ def _repeats(kind: str, groups: Sequence[tuple[str, ...]], index: ImageIndex) ->
         if items:
             count = counted(len(items), "group")
             message = f"{_REPEATS[kind]} {where}: {count} of images"
+            if (kind, harm) == ("lookalikes", "two-labels"):
+                advice = "Look at both: of one image keep the right label; two images may be that alike."
             # Bursts of photos are alike, and rightly so, as long as they stay together.
             level: Level = "note" if (kind, harm) == ("lookalikes", "repeated") else "warning"
             findings.append(Finding(level, f"{kind}-{harm}", message, advice, items))
