@@ -55,6 +55,19 @@ def test_without_its_images_the_page_says_what_it_leaves_out(small_run, tmp_path
     assert written["page"] == str(copy / "report.html")
 
 
+def test_the_page_says_what_a_check_of_the_images_finds(small_run, images, tmp_path):
+    copy = shutil.copytree(small_run, tmp_path / "run")
+    data = shutil.copytree(images, tmp_path / "data")
+    rewrite(copy, "model.json", lambda model: model.update(root=str(data)))
+    shutil.copy(data / "cat" / "cat00.png", data / "cat" / "cat01.png")
+    Image.new("RGB", (40, 48)).save(data / "dog" / "dog02.png")
+    _, page = made(copy, "--check")
+    found = page.partition("What was found in the data")[2]
+    assert "cat/cat00.png" in found
+    assert "dog/dog02.png" in found
+    assert "cat/cat01.png" not in made(copy)[1].partition("What was found in the data")[2]
+
+
 def test_a_run_that_is_not_finished_has_no_page(small_run, tmp_path):
     copy = shutil.copytree(small_run, tmp_path / "run")
     (copy / "report.json").unlink()

@@ -164,6 +164,9 @@ EvaluationPage = Annotated[
     Path | None,
     typer.Option("--html", metavar="FILE", help="Write a page with charts and pictures, to send on."),
 ]
+CheckImages = Annotated[
+    bool, typer.Option("--check", help="Look at every image, and say what `finetune check` finds.")
+]
 RunPageFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Where to write it.  [default: report.html of the run]")
 ]

@@ -11,6 +11,7 @@ from finetune.cli.app import app, check_output_path, display_for, print_result, 
 from finetune.cli.options import (
     AsCsv,
     AsJson,
+    CheckImages,
     DataToScore,
     Device,
     EvaluationPage,
@@ -76,6 +77,7 @@ def evaluate(
 def report(
     run: RunDirectory,
     output: RunPageFile = None,
+    check: CheckImages = False,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -88,7 +90,7 @@ def report(
         from finetune.commands.report.report import write_report_page
 
         display = display_for(as_json)
-        written = write_report_page(run, output=output, device=device, display=display)
+        written = write_report_page(run, output=output, check=check, device=device, display=display)
         for line in written.left_out:
             display.warn(f"left out: {line}")
         if as_json:

@@ -1,6 +1,7 @@
 """The story of `finetune check`: what is wrong with the images, and what a training will do and take."""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from finetune.commands.check.output import write_page, write_table
 from finetune.commands.check.report import Report
 from finetune.commands.check.stage_cost import StageCost, measure_stage_costs, stage_cost_loaders
 from finetune.config.config import Config
-from finetune.data.images import Look, look_at_images
+from finetune.data.images import ImageLimits, Look, look_at_images
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.find_images import listing_bar
 from finetune.data.quality.finding import Finding
@@ -100,27 +101,31 @@ def use_weights_at_hand(config: Config) -> tuple[Config, list[Finding]]:
 def look_at_data(experiment: Experiment, new_bar: NewBar) -> tuple[ImageIndex, list[Finding]]:
     """Decode every image and compare them all; give the index without the bad ones, and what was found."""
     index, data = experiment.index, experiment.config.data
-    looks, reasons = look_at_all(experiment, new_bar)
+    looks, reasons = look_at_all(index, experiment.limits, new_bar)
     kept, findings = find_bad(index, reasons, data.on_bad_image, data.max_bad_fraction)
-    found = [find_repeats(kept, looks, experiment.limits), find_odd(looks), find_poor(looks)]
-    return kept, [*findings, *itertools.chain.from_iterable(found), *find_shortcuts(kept, looks)]
+    return kept, [*findings, *compare_looks(kept, looks, experiment.limits)]
 
 
-def look_at_all(experiment: Experiment, new_bar: NewBar) -> tuple[dict[str, Look], dict[Sample, str]]:
+def compare_looks(index: ImageIndex, looks: Mapping[str, Look], limits: ImageLimits) -> list[Finding]:
+    """Find what is repeated, odd, poor or a shortcut among the readable images of an index."""
+    found = [find_repeats(index, looks, limits), find_odd(looks), find_poor(looks)]
+    return [*itertools.chain.from_iterable(found), *find_shortcuts(index, looks)]
+
+
+def look_at_all(
+    index: ImageIndex, limits: ImageLimits, new_bar: NewBar
+) -> tuple[dict[str, Look], dict[Sample, str]]:
     """Decode every image; give the looks at the good ones, and what is wrong with the others.
 
     The good ones are remembered, so that a training after it does not decode them again.
     """
-    index = experiment.index
     assert index.root is not None
     looks: dict[str, Look] = {}
     reasons: dict[Sample, str] = {}
-    memory = ScanMemory(index.root, experiment.limits)
+    memory = ScanMemory(index.root, limits)
     paths = [index.root / sample.name for sample in index.samples]
     with new_bar("looking at images", len(paths)) as bar:
-        for sample, path, look in zip(
-            index.samples, paths, look_at_images(paths, experiment.limits), strict=True
-        ):
+        for sample, path, look in zip(index.samples, paths, look_at_images(paths, limits), strict=True):
             if isinstance(look, str):
                 reasons[sample] = look
             else:

@@ -156,7 +156,7 @@ def find_alike(experiment: Experiment, display: Display) -> tuple[Item, ...]:
     """Find images that are the same or look alike and have different labels."""
     if experiment.index.root is None:
         return ()
-    looks, reasons = look_at_all(experiment, display.bar)
+    looks, reasons = look_at_all(experiment.index, experiment.limits, display.bar)
     index = experiment.index
     readable = replace(index, samples=tuple(s for s in index.samples if s not in reasons))
     found = find_repeats(readable, looks, experiment.limits)

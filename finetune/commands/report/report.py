@@ -3,13 +3,14 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
 from finetune.choices import DeviceName, Split
+from finetune.commands.check.check import compare_looks, look_at_all
 from finetune.commands.evaluate.evaluate import own_index, split_logits
 from finetune.commands.report.judged import Judged
 from finetune.commands.report.page import SPLITS, Seen, about_training, data_findings, page_of_run, see
@@ -28,7 +29,9 @@ from finetune.runs.names import REPORT_PAGE
 from finetune.runs.recorder import read_history
 from finetune.runs.records import ADVICE, read_report, read_started, read_status
 from finetune.runs.trained_model import TrainedModel, load_trained
+from finetune.text import counted
 
+_NAMED = 4  # images of a finding
 _MOST_JUDGED = 10_000  # validation images whose answers are shown, as at the end of a training
 
 
@@ -47,9 +50,16 @@ class WrittenPage:
 
 
 def write_report_page(
-    run_dir: Path, *, output: Path | None, device: DeviceName, display: Display
+    run_dir: Path, *, output: Path | None, check: bool, device: DeviceName, display: Display
 ) -> WrittenPage:
     """Make the page of a run anew, from its files and, where they still are, from its images.
+
+    Args:
+        run_dir: directory of the run.
+        output: the file; None for that of the run.
+        check: whether every image is looked at, and the page says what `finetune check` would find.
+        device: where to compute.
+        display: where to show the progress.
 
     Raises:
         RunError: not a finished run.
@@ -63,13 +73,16 @@ def write_report_page(
     with _reported_damage(run):
         scores = {str(split): scores_from_dict(report[split]) for split in SPLITS if split in report}
         index, seen, left_out = _look(trained, scores["val"], display)
+        findings = data_findings(index, run.read_files(), report["bad_images"])
+        if check and not left_out and index.root is not None:
+            findings = [*findings, *_checked(index, trained, display)]
         page = page_of_run(
             os.path.basename(run_dir.absolute()),
             _training_part(run, report),
             seen,
             scores=scores,
             about=_about(run, index, trained),
-            findings=data_findings(index, run.read_files(), report["bad_images"]),
+            findings=findings,
             left_out=left_out,
         )
     path = output or run / REPORT_PAGE
@@ -90,6 +103,19 @@ def _look(
         return index, Seen(), (f"pictures, heat maps, doubtful labels and intervals. {why}",)
     telling = telling_answers(trained, thin, logits, targets)
     return index, see(Judged(trained, thin, "val", logits, targets), telling, scores, display.bar), ()
+
+
+def _checked(index: ImageIndex, trained: TrainedModel, display: Display) -> list[tuple[str, str]]:
+    """Look at every image of a run; return level and text of what `finetune check` finds."""
+    looks, reasons = look_at_all(index, trained.limits, display.bar)
+    found = [("error", f"{sample.name} cannot be read (any more): {why}") for sample, why in reasons.items()]
+    kept = replace(index, samples=tuple(s for s in index.samples if s not in reasons))
+    for finding in compare_looks(kept, looks, trained.limits):
+        names = [name for item in finding.items for name in item.images]
+        first = f": {', '.join(names[:_NAMED])}" if names else ""
+        more = f" and {counted(len(names) - _NAMED, 'more image')}" if len(names) > _NAMED else ""
+        found.append((finding.level, f"{finding.message}{first}{more}"))
+    return found
 
 
 def _training_part(run: Run, report: Mapping[str, Any]) -> TrainingPart:
