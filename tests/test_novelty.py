@@ -20,22 +20,29 @@ def cloud(number, axis, seed):
 
 
 def test_one_in_a_hundred_of_the_images_that_chose_the_distance_is_beyond_it():
-    known = know_images(cloud(300, 0, seed=0), cloud(1000, 0, seed=1))
+    known = know_images(cloud(300, 0, seed=0), cloud(1000, 0, seed=1), fewest=300)
     assert 5 <= int(known.unlike(cloud(1000, 0, seed=1)).sum()) <= 10
     assert known.unlike(cloud(50, 1, seed=2)).all()
 
 
 def test_the_distance_is_that_from_the_third_nearest_by_the_cosine():
     train = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [-1.0, 0.0]])
-    known = know_images(train, train)
+    known = know_images(train, train, fewest=31)
     cosines = torch.tensor([1.0, 0.0, 0.5**0.5, -1.0])
     assert known.distances(torch.tensor([[9.0, 0.0]])).item() == pytest.approx(
         1 - float(cosines.sort().values[1])
     )
 
 
+def test_where_a_class_has_few_images_it_is_the_nearest_so_that_what_was_trained_on_is_like():
+    train = torch.cat([cloud(300, 0, seed=0), cloud(2, 1, seed=1)])
+    for fewest, unlike in ((2, 0), (31, 2)):
+        known = know_images(train, cloud(1000, 0, seed=2), fewest=fewest)
+        assert int(known.unlike(train[-2:]).sum()) == unlike
+
+
 def test_fewer_images_than_neighbours_are_enough():
-    known = know_images(torch.eye(2), torch.eye(2))
+    known = know_images(torch.eye(2), torch.eye(2), fewest=31)
     assert known.distances(torch.tensor([[1.0, 0.0]])).item() == pytest.approx(1.0)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from finetune.analysis.novelty import KnownImages
+from finetune.analysis.novelty import NEAREST, KnownImages
 from finetune.data.data_layout import ANYHOW, FolderOptions
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
@@ -267,7 +267,10 @@ def _reported_damage(run: Run) -> Iterator[None]:
 
 def _known_images(run: Run) -> KnownImages | None:
     tensors = run.load_known()
-    return None if tensors is None else KnownImages(tensors["directions"], float(tensors["threshold"]))
+    if tensors is None:
+        return None
+    nearest = int(tensors["nearest"]) if "nearest" in tensors else NEAREST  # of an earlier version
+    return KnownImages(tensors["directions"], float(tensors["threshold"]), nearest)
 
 
 def _thresholds(description: Mapping[str, Any]) -> tuple[float, ...]:

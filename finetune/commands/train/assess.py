@@ -51,10 +51,14 @@ def assess(
         (train, *_), (val, *metadata, targets) = look("train"), look("val")
     logits, targets = logits_of(trained, val, metadata), targets.cpu()
     calibration = calibrate(trained, logits, targets)
-    images = know_images(train.cpu(), val.cpu())
+    images = know_images(train.cpu(), val.cpu(), fewest=min(index.counts("train").values()))
     trained.run.save_assessment(
         {**description, "temperature": calibration.temperature},
-        {"directions": images.directions, "threshold": torch.tensor(images.threshold, dtype=torch.float64)},
+        {
+            "directions": images.directions,
+            "threshold": torch.tensor(images.threshold, dtype=torch.float64),
+            "nearest": torch.tensor(images.nearest),
+        },
     )
     calibrated = replace(trained, temperature=calibration.temperature)
     judged = Judged(calibrated, index, "val", logits, targets)
