@@ -13,6 +13,7 @@ from PIL import Image
 from finetune.analysis.label_flags import confident_doubts
 from finetune.commands.evaluate.evaluate import own_index
 from finetune.commands.report.judged import Judged
+from finetune.commands.report.pictures import with_heat
 from finetune.runs.trained_model import load_trained
 
 
@@ -136,6 +137,16 @@ def test_cells_hold_the_surest_images_and_mistakes_come_first(judged):
     kinds = [true == predicted for true, predicted in cells]
     assert kinds == sorted(kinds)
     assert {position for cell, own in cells.items() if cell[0] != cell[1] for position in own} == {0, 1}
+
+
+def test_a_page_goes_without_heat_maps_where_there_is_no_memory_for_them(judged, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("finetune.commands.report.pictures.heat_maps", fail)
+    images, why = with_heat(judged, judged.told([0, 1]))
+    assert [image.heat for image in images] == [None, None]
+    assert why == "There was no memory for heat maps."
 
 
 def test_the_most_doubtful_label_comes_first(judged):

@@ -6,6 +6,7 @@ libraries of heat maps leave to their user, and which the units of a backbone te
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -62,7 +63,9 @@ def heat_maps(model: ImageClassifier, images: Tensor, classes: Tensor, *metadata
         None for a network in which no such layer is found.
     """
     # Callers may predict in inference mode, whose tensors know no gradient.
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
+        # Some layers of CUDA have no deterministic pass back; a picture may differ in its last bit.
+        warnings.filterwarnings("ignore", message=".*deterministic")
         pixels = images.detach().to(torch.float32, copy=True).requires_grad_()
         with _watched(model.backbone) as outputs:
             logits = model(pixels, *(tensor.clone() for tensor in metadata))

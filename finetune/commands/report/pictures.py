@@ -12,6 +12,7 @@ from finetune.data.images import ImageError
 from finetune.data.index import Sample, load_sample
 from finetune.data.loading.transforms import eval_transform
 from finetune.data.metadata import metadata_tensors
+from finetune.machine.memory import out_of_memory
 from finetune.model.heat_map import HeatMaps, heat_maps
 from finetune.progress import NewBar
 from finetune.report.heat_picture import heat_picture
@@ -21,8 +22,9 @@ from finetune.runs.trained_model import TrainedModel
 from finetune.text import printable
 
 _CELL = 96  # longest side in pixels of a picture of the confusion matrix
-_AT_ONCE = 8  # images whose heat maps are computed together
+_AT_ONCE = 4  # images whose heat maps are computed together, or as many as a batch has
 _NO_MAP = "This network keeps no places that a heat map could show."
+_NO_MEMORY = "There was no memory for heat maps."
 
 
 def draw_pictures(
@@ -91,9 +93,16 @@ def _heats(
     drawn: list[Image.Image | None] = []
     layer = ""
     classes = torch.tensor([_explained(judged.trained, told) for told in answers])
-    for start in range(0, len(answers), _AT_ONCE):
-        own = slice(start, start + _AT_ONCE)
-        found = _heat_maps(judged.trained, [t.sample for t in answers[own]], pixels[own], classes[own])
+    at_once = min(_AT_ONCE, judged.trained.batch_size)
+    for start in range(0, len(answers), at_once):
+        own = slice(start, start + at_once)
+        try:
+            found = _heat_maps(judged.trained, [t.sample for t in answers[own]], pixels[own], classes[own])
+        except (RuntimeError, MemoryError) as error:
+            # A pass back through a network that was frozen in training takes more than any before.
+            if out_of_memory(error) is None:
+                raise
+            return [None] * len(answers), _NO_MEMORY
         if found is None:
             return [None] * len(answers), _NO_MAP
         layer = found.layer
