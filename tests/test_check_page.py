@@ -1,10 +1,14 @@
 """The page of what `check` has found: names escaped, a choice for each image, nothing from elsewhere."""
 
 import re
+import zipfile
+from dataclasses import replace
 
 from PIL import Image
 
+from finetune.data.index import ImageIndex
 from finetune.report.check_page import CheckPage, FoundImage, FoundItem, Section, check_page
+from finetune.report.thumbnails import address_of
 
 HEADER = ("image", "finding", "detail", "decision")
 PICTURE = Image.new("RGB", (40, 30), "red")
@@ -62,3 +66,11 @@ def test_it_says_how_many_images_it_does_not_show():
 def test_it_needs_no_other_file():
     text = page(section(FoundItem([image("a.jpg")], "")))
     assert not re.search(r'(src|href)="(?!data:|file:///photos/)', text)
+
+
+def test_images_in_archives_have_no_address(tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("a/1.jpg", b"")
+    inside = ImageIndex(tmp_path / "photos.zip", ("a",), ())
+    assert address_of(inside, "a/1.jpg") == ""
+    assert address_of(replace(inside, root=tmp_path), "a/1.jpg") == (tmp_path / "a" / "1.jpg").as_uri()

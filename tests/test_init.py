@@ -42,6 +42,24 @@ def test_a_folder_is_read_as_training_reads_it(tmp_path: Path):
     assert len(index_images(photos, seed=1).samples) == 14
 
 
+def test_a_config_comes_with_the_warnings_that_a_training_gives(tmp_path: Path):
+    photos = draw_classes(tmp_path / "photos", {"train/ants": 3, "train/bees": 4, "val/ants": 1, "extra": 2})
+    (photos / "train" / "ants" / "notes.txt").touch()
+    done = write_config(photos, tmp_path / "pets.yaml").splitlines()
+    assert f"warning: folders in {photos} that are not used: 'extra'" in done
+    assert any("without an image in" in line and "'bees' (4 images)" in line for line in done)
+    assert f"warning: ignored 1 file in {photos / 'train'}: .txt 1" in done
+    assert done[-1].startswith("wrote ")
+
+
+def test_what_training_refuses_is_a_warning_of_init(tmp_path: Path):
+    photos = draw_classes(tmp_path / "photos" / "train", {"ants": 3, "bees": 4}).parent
+    draw_classes(photos / "val", {"ants": 3, "wasps": 4})
+    done = write_config(photos, tmp_path / "pets.yaml")
+    assert "has classes that" in done
+    assert "wrote " in done
+
+
 def test_train_among_other_classes_is_a_class(tmp_path: Path):
     photos = draw_classes(tmp_path / "photos", {"train": 3, "bus": 3, "car": 3})
     assert "9 images of 3 classes" in write_config(photos, tmp_path / "pets.yaml")

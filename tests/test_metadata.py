@@ -403,7 +403,7 @@ def test_predict_takes_metadata_from_its_table_or_from_another_or_from_the_comma
     table = write_table(collection / "one.csv", [("image", "site", "age"), row])
     elsewhere = write_table(tmp_path / "metadata.csv", [("image", "site", "age"), (image, "north", "33")])
     expected, said = predictions(run, table)
-    assert said == ""
+    assert said == f"layout  table: images in column 'image'; 1 row of {table}\n"
     by_table, said = predictions(run, image, "--metadata", elsewhere)
     assert said == ""
     by_value, _ = predictions(run, image, "--metadata", "site=north", "--metadata", "age=33")

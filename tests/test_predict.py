@@ -171,7 +171,8 @@ def test_a_file_holds_what_stdout_would(small_run, pictures, name, option):
     file = pictures / name
     file.write_text("old\n")
     result = run_finetune("predict", small_run, pictures / "dog", "--output", file)
-    assert (result.exit_code, result.stdout) == (0, f"2 predictions written to {file}\n")
+    said = f"layout  folder: 2 images in and below {pictures / 'dog'}\n2 predictions written to {file}\n"
+    assert (result.exit_code, result.stdout) == (0, said)
     assert file.read_text() == printed.stdout
     assert not list(pictures.glob(".*.tmp"))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from finetune.commands.predict.inputs import PredictionInput, images_of
+from finetune.commands.predict.inputs import PredictionInput, read_source
 from finetune.data.image_files import is_folder
 from finetune.data.table import is_table
 from finetune.errors import DataError
@@ -30,7 +30,7 @@ def find_images(images: ImageLike | Sequence[ImageLike], trained: TrainedModel) 
     found: list[PredictionInput] = []
     for one in images if isinstance(images, Sequence) and not isinstance(images, str) else [images]:
         if isinstance(one, str | os.PathLike):
-            found += images_of(Path(one), trained)
+            found += read_source(Path(one), trained).inputs
         else:
             for pixels in _in_memory(one):
                 found.append(PredictionInput(Path(f"image {len(found) + 1}"), pixels=pixels))

@@ -205,7 +205,10 @@ def check(
         check_output_path("--csv", csv)
         announce("check", config, display, as_json=as_json)
         from finetune.commands.check import check as story
+        from finetune.commands.check.output import check_no_decisions
         from finetune.commands.check.report import show
+
+        check_no_decisions(csv)
 
         with StopSignals():
             report = story.check(settings, display)

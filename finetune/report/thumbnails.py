@@ -5,6 +5,7 @@ from io import BytesIO
 
 from PIL import Image
 
+from finetune.data.image_files import in_archive
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex, Sample, load_sample
 
@@ -24,8 +25,10 @@ def load_thumbnail(index: ImageIndex, sample: Sample, limits: ImageLimits) -> Im
 
 
 def address_of(index: ImageIndex, name: str) -> str:
-    """Return the address of an image for a link; empty for one of a built-in data set."""
-    return "" if index.root is None else (index.root / name).absolute().as_uri()
+    """Return the address of an image for a link; empty for one of a built-in data set, or in an archive."""
+    if index.root is None or in_archive(index.root / name):
+        return ""  # no browser opens a member of an archive
+    return (index.root / name).absolute().as_uri()
 
 
 def thumbnail_of(image: Image.Image) -> Image.Image:

@@ -80,6 +80,25 @@ def write_table(report: Report, path: Path) -> None:
     write_bytes(path, csv_bytes(COLUMNS, rows))
 
 
+def check_no_decisions(path: Path | None) -> None:
+    """Refuse a table with decisions that no check proposes, before it takes its time.
+
+    Of repeated images it depends on the data which are proposed to go: `write_table` looks at those.
+
+    Raises:
+        ConfigError: the file is there, and somebody has decided otherwise in it.
+    """
+
+    def decided_otherwise(table: Table) -> int:
+        if table.header != COLUMNS:
+            return 0
+        certain = [(kind in _USELESS, cell) for _, kind, _, cell in table.rows if kind not in _REPEATED]
+        return sum(cell != (DROP if useless else KEEP) for useless, cell in certain)
+
+    if path is not None:
+        check_nothing_lost(path, decided_otherwise)
+
+
 def write_page(report: Report, path: Path, *, title: str, limits: ImageLimits, display: Display) -> int:
     """Write the page of what was found; return how many images it shows.
 

@@ -9,15 +9,18 @@ from PIL import Image
 from torch import Tensor
 
 from finetune.choices import TABLE_SUFFIXES
+from finetune.data.data_layout import Layout
 from finetune.data.image_files import is_folder
 from finetune.data.indexing.find_images import find_images
 from finetune.data.indexing.fit_metadata import NewCells, rows_of_new_images
 from finetune.data.indexing.open_table import OpenTable, open_table
-from finetune.data.table import Columns, ImageFiles, image_names, is_table, read_table
+from finetune.data.table import Columns, ImageFiles, Table, image_names, is_table, read_table
 from finetune.data.table.encoding import fitting_encoding
+from finetune.data.table.row_images import image_column
 from finetune.errors import ConfigError, DataError
+from finetune.notes import Note, as_warnings
 from finetune.runs.trained_model import TrainedModel
-from finetune.text import expanded, printable
+from finetune.text import counted, expanded, printable
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,15 @@ class PredictionInput:
 
 
 @dataclass(frozen=True)
+class PredictionSource:
+    """What was found in a folder or table, or one image."""
+
+    inputs: list[PredictionInput]
+    line: str = ""
+    """what it was taken for; empty of an image"""
+
+
+@dataclass(frozen=True)
 class MetadataOptions:
     """What `--metadata` says: of all images, and of some."""
 
@@ -46,8 +58,10 @@ class MetadataOptions:
 
 def read_inputs(
     paths: Sequence[Path], trained: TrainedModel, given: Sequence[str]
-) -> tuple[list[PredictionInput], list[str]]:
-    """Return images, all images below folders, and those that tables list, in the order given; and warnings.
+) -> tuple[list[PredictionInput], list[Note]]:
+    """Return images, all images below folders, and those that tables list, in the order given; and notes.
+
+    The notes say what folders and tables were taken for, and warn of metadata.
 
     `column=value` holds for all images, and goes before the tables of `--metadata`; these go before the table
     that lists an image.
@@ -62,8 +76,9 @@ def read_inputs(
         ConfigError: metadata that the model does not take.
     """
     options = read_metadata_options(given, trained)
-    inputs = [one for path in paths for one in images_of(path, trained)]
-    return add_metadata(inputs, options, trained)
+    sources = [read_source(path, trained) for path in paths]
+    inputs, warnings = add_metadata([one for source in sources for one in source.inputs], options, trained)
+    return inputs, [*(Note(source.line) for source in sources if source.line), *as_warnings(warnings)]
 
 
 def add_metadata(
@@ -88,7 +103,7 @@ def add_metadata(
     return [replace(one, metadata=row) for one, row in zip(inputs, rows, strict=True)], warnings
 
 
-def images_of(given: Path, trained: TrainedModel) -> list[PredictionInput]:
+def read_source(given: Path, trained: TrainedModel) -> PredictionSource:
     """Return an image itself, all images below a folder, or those that a table lists.
 
     Raises:
@@ -99,18 +114,36 @@ def images_of(given: Path, trained: TrainedModel) -> list[PredictionInput]:
         opened = None if names else open_table(given, trained.columns)
         if not names and opened is None:
             raise DataError(f"No images in {given}.")
-        return [PredictionInput(given / name) for name in names] if opened is None else _rows(opened, trained)
+        if opened is not None:
+            return _of_table(opened, trained)
+        line = f"layout  folder: {counted(len(names), 'image')} in and below {printable(str(given))}"
+        return PredictionSource([PredictionInput(given / name) for name in names], line)
     if is_table(given):
-        return _rows_of(given, trained)
-    return [PredictionInput(given)]
+        return _of_table(_opened(given, trained), trained, expanded(given).parent)
+    return PredictionSource([PredictionInput(given)])
+
+
+def _of_table(opened: OpenTable, trained: TrainedModel, folder: Path | None = None) -> PredictionSource:
+    inputs, table = _rows(opened, trained, folder), opened.table
+    column = table.header[image_column(table, opened.files, _columns(table, trained))]
+    rows = f"{counted(len(inputs), 'row')} of {table.path}"
+    layout = Layout("table", image_column=column, encoding=table.encoding, notes=(rows,))
+    return PredictionSource(inputs, f"layout  {layout.line()}")
+
+
+def _columns(table: Table, trained: TrainedModel) -> Columns:
+    return trained.columns if trained.columns.image in table.header else Columns()
 
 
 def _rows_of(path: Path, trained: TrainedModel) -> list[PredictionInput]:
     """Return the images of a table, with those of its cells that the model takes."""
+    return _rows(_opened(path, trained), trained, expanded(path).parent)
+
+
+def _opened(path: Path, trained: TrainedModel) -> OpenTable:
     files = ImageFiles(expanded(path).parent.absolute())
     encoding = fitting_encoding(expanded(path), trained.columns.encoding)
-    opened = OpenTable(read_table(path, files=files, encoding=encoding), files)
-    return _rows(opened, trained, expanded(path).parent)
+    return OpenTable(read_table(path, files=files, encoding=encoding), files)
 
 
 def _rows(opened: OpenTable, trained: TrainedModel, folder: Path | None = None) -> list[PredictionInput]:
@@ -119,7 +152,7 @@ def _rows(opened: OpenTable, trained: TrainedModel, folder: Path | None = None) 
     folder = folder or files.root or Path()
     names = () if trained.metadata is None else trained.metadata.names
     there = {name: table.header.index(name) for name in names if name in table.header}
-    columns = trained.columns if trained.columns.image in table.header else Columns()
+    columns = _columns(table, trained)
     return [
         PredictionInput(
             folder / name,

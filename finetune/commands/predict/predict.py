@@ -16,7 +16,6 @@ from finetune.data.images import ImageError, convert_image, read_image
 from finetune.data.metadata import metadata_tensors
 from finetune.display import Display
 from finetune.machine.device import choose_device, keep_large_buffers
-from finetune.notes import as_warnings
 from finetune.progress import NewBar, no_bar
 from finetune.runs.trained_model import TrainedModel, load_trained, unfinished_warning
 
@@ -53,8 +52,8 @@ def predict(
         display.warn(warning)
     if tta:
         display.say(views_line(trained))
-    images, warnings = read_inputs(inputs, trained, metadata)
-    display.show(as_warnings(warnings))
+    images, notes = read_inputs(inputs, trained, metadata)
+    display.show(notes)
     return classify(trained, images, top_k=top_k, new_bar=display.bar)
 
 

@@ -12,6 +12,19 @@ from finetune.errors import DataError
 from finetune.text import shortened
 
 
+def image_column(table: Table, files: ImageFiles, columns: Columns) -> int:
+    """Return the position of the column that names the images.
+
+    Raises:
+        ConfigError: a column that was named is not there.
+        DataError: there is none, or several may be meant.
+    """
+    columns = guess_columns(table, files, columns, ("image",)).columns
+    position = find_column(table, "image", columns, required=True)
+    assert position is not None
+    return position
+
+
 def image_names(table: Table, files: ImageFiles, columns: Columns) -> list[str]:
     """Return the image of each row, in order, whatever else the table holds.
 
@@ -19,9 +32,7 @@ def image_names(table: Table, files: ImageFiles, columns: Columns) -> list[str]:
         ConfigError: a column that was named is not there.
         DataError: no column for the image, or one with empty cells or cells that fit several files.
     """
-    columns = guess_columns(table, files, columns, ("image",)).columns
-    position = find_column(table, "image", columns, required=True)
-    assert position is not None
+    position = image_column(table, files, columns)
     images = locate_images(table, position, files)
     faults = []
     for number, cell in enumerate(table.column(position)):
