@@ -194,7 +194,6 @@ def test_the_page_works_in_a_browser(small_run, tmp_path):
             browser.evaluate("document.activeElement.click()")
             browser.wait_for("document.querySelectorAll('details[open] img').length > 0")
             assert browser.evaluate("document.activeElement.tagName") == "SUMMARY"
-            browser.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
             browser.wait_for("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
         assert browser.evaluate("document.images.length") > 6
         assert browser.call("Page.printToPDF", printBackground=True)["data"]

@@ -153,7 +153,7 @@ def _stage_marks(stages: Sequence[tuple[float, str]], across: Callable[[float], 
         short = name if len(name) <= 14 else f"{name[:13]}…"
         if place >= free and place + _LETTER * len(short) < _WIDTH:
             marks.append(
-                Markup('<text class="stage" x="{:.1f}" y="{}">{}</text>').format(place + 3, _TOP + 10, short)
+                Markup('<text class="stage" x="{:.1f}" y="{}">{}</text>').format(place + 3, _TOP - 2, short)
             )
             free = place + _LETTER * len(short) + 6
     return marks
