@@ -172,7 +172,10 @@ def test_a_file_holds_what_stdout_would(small_run, pictures, name, option):
     file.write_text("old\n")
     result = run_finetune("predict", small_run, pictures / "dog", "--output", file)
     said = f"layout  folder: 2 images in and below {pictures / 'dog'}\n2 predictions written to {file}\n"
-    assert (result.exit_code, result.stdout) == (0, said)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(said)
+    more = result.stdout.removeprefix(said).splitlines()  # of few images, one may be unlike the others
+    assert all(line.startswith("unlike all that the model was trained on: ") for line in more)
     assert file.read_text() == printed.stdout
     assert not list(pictures.glob(".*.tmp"))
 
