@@ -387,7 +387,7 @@ def test_no_request_is_lost_under_load_and_memory_stays(small_run):
     assert "SIGTERM   16 of 16 answered, exit code 0" in done.stdout
     before, after = map(int, re.search(r"memory +(\d+) MB .*, (\d+) MB", done.stdout).groups())
     assert after < 1.1 * before
-    assert "Traceback" not in done.stderr
+    assert done.stderr == ""  # a client cannot fill the log either
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
+import logging
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from finetune.machine.cache import shown_size
 from finetune.text import printable, shortened
 
 ACCEPTED = "multipart/form-data, application/json, or one image as image/* or application/octet-stream"
+
+# It writes a line for every form that is none; its client gets the reason.
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 _MOST_FIELDS = 100
 _LONGEST_FIELD = 100_000  # bytes

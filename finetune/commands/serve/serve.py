@@ -83,7 +83,7 @@ def _run(trained: TrainedModel, options: ServeOptions, listener: socket.socket, 
         build_app(trained, options),
         http="h11",
         ws="none",
-        log_level="warning",
+        log_level="error",  # of warnings a client could make as many as it likes
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=math.ceil(options.limits.timeout) + 5,
