@@ -115,8 +115,8 @@ def _margins(panels: Sequence["Axes"], *, narrow: bool) -> dict[str, float]:
     }
 
 
-def _prepare(axes: "Axes", plot: HistoryPlot) -> None:
-    """Set up ticks at whole epochs, a pale grid, and a dashed line with a name where a stage starts."""
+def set_up_epochs(axes: "Axes", epochs: int) -> None:
+    """Set up ticks at whole epochs, and a pale grid."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_facecolor("none")
@@ -126,7 +126,12 @@ def _prepare(axes: "Axes", plot: HistoryPlot) -> None:
     axes.spines[["right", "top"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_SOFT)
     axes.set_xlabel("epoch", color=_SOFT, size=10)
-    axes.set_xlim(0.6, len(plot.stages) + 0.4)
+    axes.set_xlim(0.6, epochs + 0.4)
+
+
+def _prepare(axes: "Axes", plot: HistoryPlot) -> None:
+    """Set up the axes, and a dashed line where a stage starts."""
+    set_up_epochs(axes, len(plot.stages))
     for number, (stage, after) in enumerate(pairwise(plot.stages), start=1):
         if stage != after:
             axes.axvline(number + 0.5, color=_SOFT, lw=1, ls=(0, (4, 4)))

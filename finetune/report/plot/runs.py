@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune.report.plot.figure import render_svg
+from finetune.report.plot.history import set_up_epochs
 from finetune.text import printable, shortened
 
 if TYPE_CHECKING:
@@ -77,17 +78,10 @@ def _draw(curves: Sequence[RunCurve], score_name: str, figure: "Figure", *, narr
 
 
 def _prepare(axes: "Axes", name: str, epochs: int) -> None:
-    """Set up ticks at whole epochs, and a pale grid."""
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    """Set up the axes of a score or loss."""
+    from matplotlib.ticker import PercentFormatter
 
-    axes.set_facecolor("none")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    axes.tick_params(length=3, color=_LINE, labelcolor=_SOFT, labelsize=10)
-    axes.grid(axis="y", color=_LINE, lw=0.8)
-    axes.spines[["right", "top"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_SOFT)
-    axes.set_xlabel("epoch", color=_SOFT, size=10)
+    set_up_epochs(axes, epochs)
     axes.set_ylabel(name, color=_SOFT, size=10)
-    axes.set_xlim(0.6, epochs + 0.4)
     if name == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
