@@ -365,7 +365,9 @@ def test_the_report_says_what_each_column_is_worth(collection, run):
     nothing = json.loads(run_finetune("evaluate", run, write_untold(collection), "--json").stdout)
     assert without["site", "age"]["val_loss"] == pytest.approx(nothing["loss"], rel=1e-5)
     assert without["site",]["val_loss"] != report["val"]["loss"]
-    assert "Metadata ablation" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "Metadata ablation" in page
+    assert '<div class="both">' in page, "heat maps know the metadata of their images"
 
 
 def test_a_folder_tells_nothing_beside_its_images(collection, run):

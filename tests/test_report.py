@@ -163,13 +163,6 @@ def test_labels_are_doubted_by_the_rule_of_confident_learning():
     assert confident_doubts(probabilities, targets).tolist() == [False, False, True, False, False]
 
 
-def test_the_interval_is_wilsons(judged):
-    low, high = judged.interval(
-        judged.trained.task.score(judged.logits, judged.targets, ("a", "b", "c"), None)
-    )
-    assert (low, high) == pytest.approx((0.29999, 0.90323), abs=1e-4)
-
-
 def a_page_with_mistakes(small_run, folder):
     """Write the page of an evaluation in which cats are taken for dogs, with hostile names of files."""
     draw_images(folder / "other", each=4)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -455,6 +456,17 @@ def test_the_split_of_a_run_can_be_given_back(run, data):
     index = index_images(data, columns=NAMES, val=str(run / "split.csv"), seed=99)
     rows = csv.reader((run / "split.csv").read_text().splitlines())
     assert [list(row) for row in index.rows()] == list(rows)[1:]
+
+
+def test_the_page_is_made_anew_with_heat_maps_and_the_interval_of_map(run, tmp_path):
+    result = run_finetune("report", run, "--output", tmp_path / "page.html", "--json")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "page.html").read_text()
+    assert '<div class="both">' in page
+    assert re.search(r"mAP<small>\(0\.\d{3} – [01]\.\d{3}\)</small>", page)
+    assert "Doubtful labels" not in page
+    assert run_finetune("evaluate", run, "--html", tmp_path / "own.html", "--quiet").exit_code == 0
+    assert "Certainty" in (tmp_path / "own.html").read_text()
 
 
 def test_the_page_shows_thresholds_and_no_confusion_matrix(run):

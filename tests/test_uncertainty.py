@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from finetune.analysis.uncertainty import is_beyond_chance, pseudo_values, standard_error
+from finetune.analysis.uncertainty import is_beyond_chance, pseudo_values, share_interval, standard_error
 from finetune.metrics.ranking import average_precisions
 
 
@@ -53,3 +53,11 @@ def test_a_difference_is_beyond_chance_from_two_of_its_errors_on():
     assert not is_beyond_chance(0.02, 0.01)
     assert not is_beyond_chance(0.0, 0.0)
     assert not is_beyond_chance(0.5, math.nan)
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    from scipy.stats import binomtest
+
+    for right, of in ((0, 5), (4, 6), (355, 359), (7, 7)):
+        theirs = binomtest(right, of).proportion_ci(method="wilson")
+        assert share_interval(right, of) == pytest.approx((theirs.low, theirs.high), abs=1e-6)

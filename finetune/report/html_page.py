@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from finetune.analysis.calibration import Bin, Coverage
+from finetune.analysis.uncertainty import share_interval
 from finetune.display import duration
 from finetune.metrics.multi_label import MultiLabelScores
 from finetune.metrics.score import Scores
@@ -56,7 +57,7 @@ class ReportPage:
     """what was trained on what and when, by its heading"""
     pictures: Pictures = Pictures()  # noqa: RUF009  (frozen)
     interval: tuple[float, float] | None = None
-    """95% interval of the score that stands first"""
+    """95% interval of mAP on the first images; that of an accuracy is known without the images"""
     bins: Sequence[Bin] = ()
     """how often answers are right, by their probability"""
     coverage: Sequence[Coverage] = ()
@@ -119,6 +120,7 @@ def _context(page: ReportPage) -> dict[str, Any]:
         "name": _shown(Path(page.name).name),
         "layout": layout,
         "main": main,
+        "intervals": _intervals(page),
         "class_rows": class_rows(main),
         "rows_left_out": rows_left_out(main),
         "confusions": wrong,
@@ -128,6 +130,16 @@ def _context(page: ReportPage) -> dict[str, Any]:
         "shown": _shown,
         "script_hash": inline_hash("page_script.html"),
     }
+
+
+def _intervals(page: ReportPage) -> dict[str, tuple[float, float]]:
+    """Return the 95% interval of the score that stands first, for the images of which it is known."""
+    found = {
+        heading: share_interval(round(scores.accuracy * scores.images), scores.images)
+        for heading, scores in page.scores.items()
+        if isinstance(scores, SingleLabelScores)
+    }
+    return found or ({next(iter(page.scores)): page.interval} if page.interval else {})
 
 
 def _shown(name: str) -> str:

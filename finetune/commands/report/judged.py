@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from finetune.analysis.label_flags import confident_doubts
-from finetune.analysis.uncertainty import pseudo_values, share_interval, standard_error
+from finetune.analysis.uncertainty import pseudo_values, standard_error
 from finetune.choices import Split
 from finetune.commands.evaluate.confidence import Confidence, judge_confidence
 from finetune.commands.train.telling import Told, tell
@@ -94,10 +94,11 @@ class Judged:
         return self.told(order.tolist()), int(doubts.sum())
 
     def interval(self, scores: Scores) -> tuple[float, float] | None:
-        """Return the 95% interval of the score that stands first; None where it would take long."""
-        if not self.trained.task.multilabel:
-            return share_interval(round(scores.accuracy * scores.images), scores.images)
-        if self.logits.numel() > _MOST_SCORED or len(self.logits) < 2:
+        """Return the 95% interval of mAP where an image may have several classes.
+
+        None where it would take long, and of one class, whose accuracy has an interval without any answer.
+        """
+        if not self.trained.task.multilabel or self.logits.numel() > _MOST_SCORED or len(self.logits) < 2:
             return None
         task, names, thresholds = self.trained.task, self.trained.class_names, self.trained.thresholds
 

@@ -100,7 +100,7 @@ def _look(
         logits, targets = split_logits(trained, thin, "val", display.bar)
     except DataError as error:
         why = str(error).partition("\n")[0]
-        return index, Seen(), (f"pictures, heat maps, doubtful labels and intervals. {why}",)
+        return index, Seen(), (f"pictures, heat maps, doubtful labels and some charts. {why}",)
     telling = telling_answers(trained, thin, logits, targets)
     return index, see(Judged(trained, thin, "val", logits, targets), telling, scores, display.bar), ()
 
