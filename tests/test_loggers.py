@@ -145,6 +145,16 @@ def test_a_disk_that_is_full_stops_nothing(tmp_path, monkeypatch):
     assert len(warnings) == 1
 
 
+@needs_tensorboard
+def test_one_that_is_named_twice_writes_once_and_all_before_an_end_in_the_first_epoch(tmp_path):
+    loggers = open_loggers(["tensorboard", "tensorboard"], tmp_path, {}, pytest.fail)
+    for number in (1, 2, 3):
+        loggers.add(step(number))
+    loggers.close("diverged", {})
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    assert [number for number, _ in read_tensorboard(tmp_path)["train/loss"]] == [1, 2, 3]
+
+
 def test_without_loggers_nothing_is_kept(tmp_path):
     loggers = open_loggers([], tmp_path, {}, pytest.fail)
     loggers.add(step(1))

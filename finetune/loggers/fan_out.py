@@ -102,6 +102,7 @@ class Loggers:
 
         if best and self.sinks:
             self._waiting += self._reader.read({**best, "event": "best"})
+        if self._waiting:
             self.flush()
         for sink in list(self.sinks):
             self._guarded(sink, end)
@@ -138,12 +139,12 @@ def open_loggers(
     """Return what takes the events of a run; stores are opened with the first of them.
 
     Args:
-        names: the loggers.
+        names: the loggers; one that is named twice is opened once.
         directory: that of the run.
         config: every value of its config, by dotted key.
         warn: shows that one has failed.
     """
-    sinks = [_Sink(name, _BUILDERS[name]()) for name in names]
+    sinks = [_Sink(name, _BUILDERS[name]()) for name in dict.fromkeys(names)]
     return Loggers(sinks, RunFacts(directory, directory.absolute().name, config), warn)
 
 
