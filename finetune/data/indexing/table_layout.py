@@ -21,7 +21,7 @@ def table_layout(table: Table, found: TableRows) -> Layout:
         label_column=find_label(table, found.columns),
         encoding=table.encoding,
         left_out=(*repeated, *unused),
-        notes=(*guessed, *found.notes),
+        notes=(*guessed, *found.notes, *table.notes),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from finetune.data.table.coco import coco_rows, is_coco
 from finetune.errors import DataError
 from finetune.text import printable, shortened
 
@@ -26,6 +27,8 @@ class JsonRows:
     """columns with lists of texts in some cells"""
     rows: list[dict[str, str]] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    """what was made of them, for the line that describes the table"""
 
     def add(self, number: int, values: Mapping[str, Any]) -> None:
         """Add a row; what is nested in it becomes columns such as `data.image`."""
@@ -159,8 +162,8 @@ def _from_objects(path: Path, values: Iterable[tuple[int, Any]]) -> JsonRows:
 def _from_object(path: Path, value: Mapping[str, Any], names_file: Callable[[str], bool]) -> JsonRows:
     """Read an object: of columns, by file, by class, or around the list of rows."""
     parts = list(value.values())
-    if {"images", "annotations"} <= value.keys():
-        raise _refusal(path, "it looks like COCO, which has boxes in images and not their classes")
+    if is_coco(value):
+        return _from_coco(path, value)
     if len(value) == 1 and isinstance(parts[0], list) and all(isinstance(one, dict) for one in parts[0]):
         return _from_objects(path, enumerate(parts[0], start=1))
     by_file = sum(map(names_file, value))
@@ -175,6 +178,16 @@ def _from_object(path: Path, value: Mapping[str, Any], names_file: Callable[[str
         return _from_objects(path, enumerate((_of_file(*item) for item in value.items()), start=1))
     keys = ", ".join(repr(shortened(key, 40)) for key in list(value)[:4])
     raise _refusal(path, f"its keys are no files: {keys}")
+
+
+def _from_coco(path: Path, value: Mapping[str, Any]) -> JsonRows:
+    try:
+        found, notes = coco_rows(value, separator=LIST_SEPARATOR)
+    except ValueError as error:
+        raise _refusal(path, str(error)) from None
+    rows = _from_objects(path, enumerate(found, start=1))
+    rows.notes = notes
+    return rows
 
 
 def _of_file(name: str, value: Any) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class Table:
     """columns of which cells hold several texts"""
     files: tuple[str, ...] = ()
     """the file that each row is from, where there are several"""
+    notes: tuple[str, ...] = ()
+    """what was made of it when it was read"""
 
     def __str__(self) -> str:
         return printable(str(self.path))
@@ -182,6 +184,7 @@ def _of_json(found: JsonRows, encoding: str, unit: Literal["entry", "line"]) -> 
         unit=unit,
         encoding=encoding,
         lists=frozenset(found.lists),
+        notes=found.notes,
     )
 
 
