@@ -10,6 +10,7 @@ answered. The exit code is 1 if anything was lost.
 """
 
 import argparse
+import atexit
 import base64
 import http.client
 import io
@@ -262,6 +263,7 @@ def main() -> None:
         files = [path for path in sorted(given.pictures.rglob("*")) if path.suffix in (".jpg", ".png")]
         pictures = [path.read_bytes() for path in files[:: max(1, len(files) // 40)]]
     server = Server(given.run, given.max_bytes)
+    atexit.register(server.process.kill)  # whatever goes wrong here
     jobs = jobs_of(pictures, given.requests, given.max_bytes)
     third = len(jobs) // 3
     began = time.perf_counter()

@@ -396,8 +396,10 @@ def served(run, *options):
     command = [sys.executable, "-m", "finetune", "serve", run, "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         lines = iter(process.stdout.readline, "")
-        yield next(found[0] for line in lines if (found := re.search(r"http://[^ ]*/$", line.strip())))
-        process.terminate()
+        try:
+            yield next(found[0] for line in lines if (found := re.search(r"http://[^ ]*/$", line.strip())))
+        finally:
+            process.terminate()
         said, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "stopped; all requests were answered" in said
