@@ -12,7 +12,7 @@ from finetune.analysis.uncertainty import pseudo_values, standard_error
 from finetune.choices import Split
 from finetune.commands.evaluate.confidence import Confidence, judge_confidence
 from finetune.commands.train.telling import Told, tell
-from finetune.data.index import ImageIndex
+from finetune.data.index import ImageIndex, Sample
 from finetune.metrics.score import Scores
 from finetune.runs.trained_model import TrainedModel
 
@@ -49,13 +49,21 @@ class Judged:
         """The calibrated probabilities (N, C)."""
         return self.trained.probabilities(self.logits)
 
+    @cached_property
+    def certainty(self) -> Tensor:
+        """The calibrated probability of what the images are given (N,)."""
+        return self.trained.task.certainty(self.probabilities, self.assigned)
+
+    @cached_property
+    def samples(self) -> Sequence[Sample]:
+        """The images."""
+        return self.index.of_split(self.split)
+
     def told(self, positions: Sequence[int]) -> list[Told]:
         """Return what is said of some of the images."""
-        samples = self.index.of_split(self.split)
-        certainty = self.trained.task.certainty(self.probabilities, self.assigned)
         return [
-            tell(self.trained, self.index, samples[position], self.assigned[position], certainty[position])
-            for position in positions
+            tell(self.trained, self.index, self.samples[one], self.assigned[one], self.certainty[one])
+            for one in positions
         ]
 
     def cells(self) -> Mapping[tuple[int, int], list[int]]:
@@ -65,10 +73,9 @@ class Judged:
         """
         if self.trained.task.multilabel:
             return {}
-        certainty = self.trained.task.certainty(self.probabilities, self.assigned)
         predicted, found = self.assigned.long().argmax(1).tolist(), dict[tuple[int, int], list[int]]()
         targets = self.targets.tolist()
-        for position in certainty.sort(descending=True, stable=True).indices.tolist():
+        for position in self.certainty.sort(descending=True, stable=True).indices.tolist():
             found.setdefault((targets[position], predicted[position]), []).append(position)
         order = sorted(found, key=lambda cell: (cell[0] == cell[1], -len(found[cell]), cell))
         room, kept = _OF_ALL_CELLS, {}

@@ -76,7 +76,7 @@ def page_of_evaluation(judged: Judged, scores: Scores, data: Path | None, new_ba
     images = f"{judged.split} images of the run" if data is None else str(data)
     return report_page(
         ReportPage(
-            trained.run.directory.name or str(trained.run.directory),
+            trained.run.directory.absolute().name,
             scores={f"Scored on {images}": scores},
             about={
                 "Model": f"{trained.run.directory}, {trained.model.spec.arch} ({trained.best})",

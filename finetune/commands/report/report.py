@@ -94,13 +94,17 @@ def _look(
     trained: TrainedModel, scores: Scores, display: Display
 ) -> tuple[ImageIndex, Seen, tuple[str, ...]]:
     """Look at the validation images, if they are where they were; else say what is left out, and why."""
-    index = own_index(trained, images=False)
     try:
-        thin = own_index(trained).thinned("val", _MOST_JUDGED)
+        index = own_index(trained)
+        thin = index.thinned("val", _MOST_JUDGED)
         logits, targets = split_logits(trained, thin, "val", display.bar)
     except DataError as error:
         why = str(error).partition("\n")[0]
-        return index, Seen(), (f"pictures, heat maps, doubtful labels and some charts. {why}",)
+        return (
+            own_index(trained, images=False),
+            Seen(),
+            (f"pictures, heat maps, doubtful labels and some charts. {why}",),
+        )
     telling = telling_answers(trained, thin, logits, targets)
     return index, see(Judged(trained, thin, "val", logits, targets), telling, scores, display.bar), ()
 

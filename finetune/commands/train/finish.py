@@ -153,7 +153,7 @@ def write_report(training: TrainingRun, experiment: Experiment, verdict: Verdict
     run.write_report(verdict.report)
     index = experiment.index
     page = page_of_run(
-        run.directory.name,
+        run.directory.absolute().name,
         TrainingPart(
             verdict.report,
             recorder.history,
