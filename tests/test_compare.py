@@ -118,6 +118,7 @@ def test_the_page_shows_scores_curves_and_the_pictures_that_one_has_right(pair, 
     assert text.count("data:image/jpeg;base64,") == text.count("<figure>")
     assert text.count("<svg") == 2  # for wide windows and for narrow ones
     assert "<td>stages.1.epochs</td><td>2</td><td>1</td>" in text
+    assert text.count("✓") == text.count("✗") == text.count("<figure>")
     assert f"Right in run alone: {len(other['first_right'])} image" in text
     assert "Of 6 images that both validate on" in text
     for run in document["runs"]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -584,3 +585,16 @@ def test_a_served_model_gives_labels_as_predict_does(run, data):
     (found,) = served(trained, form((str(path), path.read_bytes()), top_k="2"))
     assert same(found.json, predicted)
     assert {"labels", "predictions"} <= found.json[0].keys()
+
+
+@pytest.mark.slow
+def test_runs_of_several_labels_are_compared_on_a_page(run, data, tmp_path):
+    keys = (SEPARATED, "stages.frozen.lr=1e-6", "stages.unfrozen.lr=1e-6", "stages.unfrozen.epochs=1")
+    done = run_finetune("train", write_small_config(tmp_path, data), *keys, "--run-dir", tmp_path / "other")
+    assert done.exit_code == 0, done.output
+    compared = run_finetune("compare", run, tmp_path / "other", "--html", "page.html", "--json")
+    assert compared.exit_code == 0, compared.output
+    text = Path("page.html").read_text(encoding="utf-8")
+    (other,) = json.loads(compared.stdout)["compared"]
+    assert text.count("✓") == text.count("✗") == len(other["first_right"]) + len(other["this_right"]) > 0
+    assert ">mAP<" in text

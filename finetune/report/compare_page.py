@@ -26,9 +26,8 @@ class Picture(NamedTuple):
     """An image that one model alone has right."""
 
     name: str
-    label: str
-    answers: Sequence[tuple[str, float]]
-    """of both models, with the calibrated probability of each, 0–1"""
+    answers: Sequence[tuple[str, float, bool]]
+    """of both models, with the calibrated probability of each, 0–1, and whether it is right"""
     thumbnail: Image.Image
 
 

@@ -35,11 +35,9 @@ class Disputed:
     """An image that one model alone has right."""
 
     name: str
-    label: str
-    """its class; of several the names in one text"""
     first_right: bool
     first: str
-    """what the first says, likewise"""
+    """what the first says; of several classes the names in one text"""
     this: str
     certainties: tuple[float, float]
     """the calibrated probability of both answers, 0–1"""
@@ -195,7 +193,6 @@ def _disputed(first: _Opened, names: Sequence[str], ours: _Answers, theirs: _Ans
                 found.append(
                     Disputed(
                         name=sample.name,
-                        label=first.index.label_text(sample),
                         first_right=right is ours,
                         first=ours.texts[position],
                         this=theirs.texts[position],

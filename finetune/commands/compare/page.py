@@ -48,13 +48,10 @@ def _pair(first: str, this: str, other: OtherRun) -> RunPair:
 
 
 def _group(title: str, number: int, pictures: Sequence[Disputed]) -> PictureGroup:
-    shown = [
-        Picture(
-            one.name,
-            one.label,
-            ((one.first, one.certainties[0]), (one.this, one.certainties[1])),
-            one.thumbnail,
-        )
-        for one in pictures
-    ]
-    return PictureGroup(title, number, shown)
+    return PictureGroup(title, number, list(map(_picture, pictures)))
+
+
+def _picture(one: Disputed) -> Picture:
+    right = (one.first_right, not one.first_right)
+    answers = list(zip((one.first, one.this), one.certainties, right, strict=True))
+    return Picture(one.name, answers, one.thumbnail)
