@@ -290,7 +290,6 @@ TESTED_IN = {
     "model/program_export.py": "test_export.py",
     "model/timm_export.py": "test_export.py",
     "data/images/look.py": "test_images.py",
-    "data/indexing/image_names.py": "test_exclude.py",
     "data/quality/finding.py": "test_check.py",
     "experiment/backbone_score.py": "test_rank.py",
     "experiment/build.py": "test_train.py",

@@ -3,12 +3,13 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cached_property
 from posixpath import basename, normpath
 
 from finetune.data.index import ImageIndex
 from finetune.data.table import Table
 from finetune.errors import DataError
-from finetune.text import printable, unprotect_cell, with_counts
+from finetune.text import printable, quoted, unprotect_cell, with_counts
 
 KEEP, DROP = "keep", "drop"
 """decisions on an image; an empty one keeps it"""
@@ -22,24 +23,40 @@ class ImageNames:
     def __init__(self, index: ImageIndex) -> None:
         """Take all images of the data, before any is held out."""
         self._names = {sample.name for sample in index.samples}
+        self._root = "" if index.root is None else index.root.as_posix()
         self._hints = _HINTS
 
+    @cached_property
+    def _by_file(self) -> dict[str, list[str]]:
+        """The names of the images by that of their file."""
+        found: dict[str, list[str]] = {}
+        for name in self._names:
+            found.setdefault(basename(name), []).append(name)
+        return found
+
     def find(self, cell: str) -> str:
-        """Return the image that a cell names.
+        """Return the image that a cell names, from the data's own folder, or from one above or below it.
 
         Raises:
-            ValueError: there is none of this name.
+            ValueError: there is none of this name, or several are called so from folders below.
         """
-        for name in (cell, unprotect_cell(cell), normpath(unprotect_cell(cell.strip()))):
+        tidy = normpath(unprotect_cell(cell.strip()))
+        for name in (cell, unprotect_cell(cell), tidy):
             if name in self._names:
                 return name
-        same = [name for name in self._names if basename(name) == basename(cell)]
-        raise ValueError(f"no image {printable(cell)!r} in the data{self.hint(cell, same or self._names)}")
+        same = self._by_file.get(basename(tidy), [])
+        fitting = sorted(name for name in same if f"{self._root}/{name}".endswith(f"/{tidy.lstrip('/')}"))
+        if len(fitting) > 1:
+            raise ValueError(f"{printable(cell)!r} may be any of {quoted(fitting)} in the data")
+        if fitting:
+            return fitting[0]
+        hint = self.hint(cell, same, least=0.0) if same else self.hint(cell, self._names)
+        raise ValueError(f"no image {printable(cell)!r} in the data{hint}")
 
-    def hint(self, name: str, names: Collection[str]) -> str:
+    def hint(self, name: str, names: Collection[str], *, least: float = 0.6) -> str:
         """Return the nearest of some names as a question; nothing if none is near, or many were asked for."""
         self._hints -= 1
-        near = get_close_matches(name, names, n=1) if self._hints >= 0 else []
+        near = get_close_matches(name, names, n=1, cutoff=least) if self._hints >= 0 else []
         return f"; did you mean {printable(near[0])!r}?" if near else ""
 
 
