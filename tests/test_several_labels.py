@@ -21,6 +21,8 @@ from run_result import result_of
 from several import COLOURS, draw_several
 from test_resume import CONFIG, as_if_killed_at
 
+from finetune.commands.evaluate.evaluate import own_index
+from finetune.commands.report.judged import Judged
 from finetune.config.config import Config
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex, Sample
@@ -466,8 +468,25 @@ def test_the_page_is_made_anew_with_heat_maps_and_the_interval_of_map(run, tmp_p
     assert '<div class="both">' in page
     assert re.search(r"mAP<small>\(0\.\d{3} – [01]\.\d{3}\)</small>", page)
     assert "Doubtful labels" not in page
+    scores = read(run, "report.json")["val"]["per_class"]
+    missed = {row["name"]: round(row["support"] * (1 - row["recall"])) for row in scores}
+    found = re.findall(r"<summary><b>(\w+)</b> <span class=\"soft\">missed in (\d+) images?<", page)
+    assert {name: int(number) for name, number in found} == {n: k for n, k in missed.items() if k}
     assert run_finetune("evaluate", run, "--html", tmp_path / "own.html", "--quiet").exit_code == 0
     assert "Certainty" in (tmp_path / "own.html").read_text()
+
+
+def test_what_is_missed_and_given_wrongly_stands_furthest_from_the_truth_first(run):
+    trained = load_trained(run, torch.device("cpu"))
+    index = own_index(trained)
+    targets = torch.tensor([index.target(sample) for sample in index.of_split("val")])
+    logits = 20.0 * (2 * targets - 1)
+    rows = targets[:, 0].nonzero()[:, 0].tolist()
+    logits[rows[0], 0], logits[rows[1], 0] = -8.0, -9.0
+    without = (targets[:, 1] == 0).nonzero()[0].item()
+    logits[without, 1] = 7.0
+    found = Judged(trained, index, "val", logits, targets).wrong_labels()
+    assert found == [(0, True, [rows[1], rows[0]]), (1, False, [without])]
 
 
 def test_the_page_shows_thresholds_and_no_confusion_matrix(run):

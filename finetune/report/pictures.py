@@ -25,6 +25,18 @@ class AnsweredImage(NamedTuple):
     """where the model finds what speaks for its answer"""
 
 
+class WrongLabel(NamedTuple):
+    """A class that was missed, or given wrongly, where an image may have several."""
+
+    name: str
+    missed: bool
+    """whether images that have the class are not given it; else the other way round"""
+    images: int
+    """how many"""
+    shown: Sequence[AnsweredImage]
+    """some of them; `certainty` is the probability of the class"""
+
+
 @dataclass(frozen=True)
 class Pictures:
     """What a page shows of the images that a model was scored on."""
@@ -39,6 +51,8 @@ class Pictures:
     """how many labels are doubtful in all"""
     cells: Mapping[tuple[int, int], Sequence[AnsweredImage]] = field(default_factory=dict)
     """some of each cell of the confusion matrix (true class, predicted class)"""
+    wrong_labels: Sequence[WrongLabel] = ()
+    """the most frequent first"""
     heat: str = ""
     """at which layer the heat maps look, or why there are none"""
 

@@ -19,6 +19,7 @@ from finetune.runs.trained_model import TrainedModel
 _OF_A_CELL, _OF_A_HIT = 6, 3  # pictures of a cell of the confusion matrix; of one on its diagonal
 _OF_ALL_CELLS = 240  # a page that people send on has no room for more, and a training's end no time
 _DOUBTFUL = 12
+_MOST_WRONG = 60  # lines of classes that are missed, or given wrongly
 _MOST_SCORED = 2_000_000  # probabilities; of more the interval of mAP would take long
 
 
@@ -85,6 +86,28 @@ class Judged:
             if own:
                 kept[cell] = own
         return kept
+
+    def wrong_labels(self) -> list[tuple[int, bool, list[int]]]:
+        """Return which classes are missed (True) or given wrongly, the most frequent first, and where.
+
+        Images stand in the order in which the model is furthest from the truth.
+        """
+        if not self.trained.task.multilabel:
+            return []
+        actual, found = self.targets.bool(), list[tuple[int, bool, list[int]]]()
+        for number in range(actual.shape[1]):
+            given, has, probability = (
+                self.assigned[:, number],
+                actual[:, number],
+                self.probabilities[:, number],
+            )
+            for missed in (True, False):
+                wrong = (has & ~given) if missed else (given & ~has)
+                positions = wrong.nonzero()[:, 0]
+                order = probability[positions].sort(descending=not missed, stable=True).indices
+                if len(positions):
+                    found.append((number, missed, positions[order].tolist()))
+        return sorted(found, key=lambda one: -len(one[2]))[:_MOST_WRONG]
 
     def doubtful(self) -> tuple[list[Told], int]:
         """Return the images with the most doubtful labels, and how many labels are doubtful in all.

@@ -1,6 +1,7 @@
 """The pictures of a report page: thumbnails of telling answers, with heat maps of what the model looks at."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from PIL import Image
@@ -16,12 +17,13 @@ from finetune.machine.memory import out_of_memory
 from finetune.model.heat_map import HeatMaps, heat_maps
 from finetune.progress import NewBar
 from finetune.report.heat_picture import heat_picture
-from finetune.report.pictures import AnsweredImage, Pictures
+from finetune.report.pictures import AnsweredImage, Pictures, WrongLabel
 from finetune.report.thumbnails import load_thumbnail, thumbnail_of
 from finetune.runs.trained_model import TrainedModel
 from finetune.text import printable
 
 _CELL = 96  # longest side in pixels of a picture of the confusion matrix
+_OF_A_LABEL = 4  # pictures of a class that is missed, or given wrongly
 _AT_ONCE = 4  # images whose heat maps are computed together, or as many as a batch has
 _NO_MAP = "This network keeps no places that a heat map could show."
 _NO_MEMORY = "There was no memory for heat maps."
@@ -31,8 +33,8 @@ def draw_pictures(
     judged: Judged, mistakes: Sequence[Told], close: Sequence[Told], new_bar: NewBar
 ) -> Pictures:
     """Draw all pictures of a page; an image that cannot be read any more is left out."""
-    cells, (doubtful, doubted) = judged.cells(), judged.doubtful()
-    total = len(mistakes) + len(close) + len(doubtful) + sum(map(len, cells.values()))
+    cells, (doubtful, doubted), wrong = judged.cells(), judged.doubtful(), judged.wrong_labels()
+    total = len(mistakes) + len(close) + len(doubtful) + sum(map(len, cells.values())) + len(wrong)
     with new_bar("pictures", total) as bar:
         layer, told = "", list[list[AnsweredImage]]()
         for answers in (mistakes, close):
@@ -47,7 +49,20 @@ def draw_pictures(
             if images := on_page(judged, judged.told(positions), side=_CELL):
                 of_cells[cell] = images
             bar.advance_by(len(positions))
-    return Pictures(told[0], told[1], shown_doubtful, doubted, of_cells, layer if any(told) else "")
+        labels = []
+        for number, missed, positions in wrong:
+            labels.append(_wrong_label(judged, number, positions, missed=missed))
+            bar.advance_by(1)
+    heat = layer if any(told) else ""
+    return Pictures(told[0], told[1], shown_doubtful, doubted, of_cells, labels, heat)
+
+
+def _wrong_label(judged: Judged, number: int, positions: Sequence[int], *, missed: bool) -> WrongLabel:
+    shown = positions[:_OF_A_LABEL]
+    certainty = judged.probabilities[shown, number].tolist()
+    told = [replace(one, certainty=p) for one, p in zip(judged.told(shown), certainty, strict=True)]
+    name = judged.trained.class_names[number]
+    return WrongLabel(name, missed, len(positions), on_page(judged, told, side=_CELL))
 
 
 def on_page(judged: Judged, answers: Sequence[Told], *, side: int | None = None) -> list[AnsweredImage]:
