@@ -19,7 +19,7 @@ from finetune.cli.options import (
     WriteBackbone,
 )
 from finetune.cli.training import announce, check_has_file, defaults_notes
-from finetune.commands.settings import read_settings
+from finetune.commands.settings import read_settings, require_data
 from finetune.text import printable
 
 
@@ -76,6 +76,7 @@ def auto(
     KEY=VALUE says how the data are to be read where that cannot be seen: data.columns.label=breed.
     """
     with reported_errors():
+        require_data(data)
         display = display_for(as_json, quiet=quiet)
         announce("auto", data, display, as_json=as_json)
         from finetune.commands.auto.train import AutoOptions

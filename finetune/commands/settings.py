@@ -30,6 +30,16 @@ def is_data(path: Path) -> bool:
     return is_table(path) and not (path.suffix.lower() == ".json" and _is_json_config(path))
 
 
+def require_data(path: Path) -> None:
+    """Make sure that a path is a folder, archive or table of images.
+
+    Raises:
+        ConfigError: it is something else, such as a config.
+    """
+    if not is_data(path):
+        raise ConfigError(f"{path}: expected a folder or table of images.\nFor a config: finetune train")
+
+
 def _is_json_config(path: Path) -> bool:
     """Tell whether a `.json` file is a config, which is YAML as well, rather than a table."""
     try:

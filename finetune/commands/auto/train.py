@@ -8,12 +8,11 @@ from typing import Any
 from finetune.commands.auto.auto import choose_config
 from finetune.commands.auto.choices import Choices
 from finetune.commands.init import config_name
-from finetune.commands.settings import RunOptions, is_data, read_settings
+from finetune.commands.settings import RunOptions, read_settings, require_data
 from finetune.commands.train.finish import Outcome
 from finetune.commands.train.train import train
 from finetune.config.python_values import Override
 from finetune.display import Display
-from finetune.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,7 @@ def auto(
         ConfigError: `data` is none; an override of something that is chosen here; the config exists.
         FinetuneError: whatever else is wrong with the data, or in a training.
     """
-    if not is_data(data):
-        raise ConfigError(f"{data}: expected a folder or table of images.\nFor a config: finetune train")
+    require_data(data)
     target = options.config or Path(f"{Path(config_name(data)).stem}-auto.yaml")
     choices = choose_config(
         data,
