@@ -11,6 +11,7 @@ from finetune.data.indexing.class_folders import data_folder, existing_folder
 from finetune.data.indexing.find_images import find_images, is_image_name, list_folders
 from finetune.data.indexing.shards import find_shards
 from finetune.data.indexing.table_beside import table_beside, tables_in
+from finetune.data.indexing.two_readings import refuse_other_labels
 from finetune.data.table import Columns, ImageFiles, Table, image_names, is_table, read_table
 from finetune.data.table.columns import find_column
 from finetune.data.table.guess import guess_columns
@@ -49,7 +50,8 @@ def open_table(
         folders: how a folder is to be read; where that is said, no table in it is looked for.
 
     Raises:
-        DataError: it cannot be read, tables do not fit each other, or there are several.
+        DataError: it cannot be read, tables do not fit each other, there are several, or one that says other
+            classes than the folders beside it.
     """
     if is_table(path):
         files = ImageFiles(table_root(path, image_folder))
@@ -63,6 +65,7 @@ def open_table(
         if (beside := table_beside(folder)) is not None:
             opened = open_table(beside, columns, image_folder)
             return opened and replace(opened, beside=True)
+        refuse_other_labels(folder, columns)
     return None
 
 

@@ -28,9 +28,9 @@ def table_beside(root: Path) -> Path | None:
         DataError: there are several.
     """
     tables = tables_in(root)
-    if not tables or _holds_class_folders(root) or not holds_images(root):
+    if not tables or holds_class_folders(root) or not holds_images(root):
         return None
-    if _holds_class_folders(_innermost(root)):  # beside those, JSON is about the data, and no table of them
+    if holds_class_folders(_innermost(root)):  # beside those, JSON is about the data, and no table of them
         tables = [name for name in tables if suffix_of(name) != ".json"]
     if not tables:
         return None
@@ -52,7 +52,7 @@ def _innermost(folder: Path) -> Path:
     return folder
 
 
-def _holds_class_folders(root: Path) -> bool:
+def holds_class_folders(root: Path) -> bool:
     """Tell whether a folder, or that of a split in it, holds two folders of images or more."""
     names = list_folders(root)
     splits = splits_by_name(names)
