@@ -122,6 +122,9 @@ ARCHIVE_SUFFIXES = (".zip", ".tar")
 PACKED_SUFFIXES = (".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 """Endings, in lower case, of archives that have to be unpacked first, which is said."""
 
+SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".ods")
+"""Endings, in lower case, of spreadsheets that have to be saved as text first, which is said."""
+
 SPLIT_NAMES: Mapping[str, Split] = {
     **dict.fromkeys(("train", "training", "train_set", "training_set"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "val_set", "validation_set"), "val"),

@@ -7,7 +7,7 @@ from os.path import isdir, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.choices import ARCHIVE_SUFFIXES, PACKED_SUFFIXES, TABLE_SUFFIXES
+from finetune.choices import ARCHIVE_SUFFIXES, PACKED_SUFFIXES, SPREADSHEET_SUFFIXES, TABLE_SUFFIXES
 from finetune.errors import ConfigError, DataError, RunError
 from finetune.progress import NewBar, no_bar
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not 
     from finetune.config.python_values import Override
 
 
+_READ_OR_REFUSED = ARCHIVE_SUFFIXES + PACKED_SUFFIXES + SPREADSHEET_SUFFIXES
 _CONFIG_LENGTH = 100_000  # characters of a JSON file in which a config names its data
 
 
 def is_data(path: Path) -> bool:
     """Tell whether a path is a folder, archive or table of images rather than a config file."""
-    if isdir(path) or (path.suffix.lower() in ARCHIVE_SUFFIXES + PACKED_SUFFIXES and isfile(path)):
+    if isdir(path) or (path.suffix.lower() in _READ_OR_REFUSED and isfile(path)):
         return True
     if path.suffix.lower() not in TABLE_SUFFIXES:
         return False  # without what reads tables, for which errors of a config do not wait

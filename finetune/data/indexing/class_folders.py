@@ -16,6 +16,7 @@ from finetune.data.indexing.part import Part, find_split_parts
 from finetune.data.indexing.split_folders import find_split_folders, refuse_splits_below, unwrapped
 from finetune.data.split import Fold, Validation
 from finetune.data.table import is_table
+from finetune.data.table.spreadsheet import refuse_spreadsheet
 from finetune.errors import DataError
 from finetune.text import counted, expanded, printable, quoted, where_paths_begin, with_counts
 
@@ -38,6 +39,7 @@ def existing_folder(path: str | Path) -> Path:
         return root
     if not file_exists(root):
         raise DataError(f"no such directory: {shown}.{where_paths_begin(path)}")
+    refuse_spreadsheet(root)
     if (refusal := refuse_packed(root)) is not None:
         raise refusal
     raise DataError(

@@ -20,6 +20,7 @@ from finetune.data.table.json_tables import JsonRows, read_json, read_json_lines
 from finetune.data.table.parquet import read_parquet
 from finetune.data.table.path_lists import read_path_list
 from finetune.data.table.path_names import looks_like_image
+from finetune.data.table.spreadsheet import refuse_spreadsheet
 from finetune.data.table.usual_names import has_usual_name
 from finetune.errors import DataError
 from finetune.text import counted, expanded, printable, quoted, shortened, where_paths_begin
@@ -108,6 +109,7 @@ def read_table(
         raise DataError(f"no such table: {shown}.{where_paths_begin(given)}")
     if not _is_regular(path):
         raise DataError(f"{shown} is not a regular file; expected a table.")
+    refuse_spreadsheet(path)
     try:
         if path.suffix.lower() == ".parquet":
             table = _from_parquet(path)
