@@ -16,10 +16,8 @@ from finetune.config.overrides import key_parts, source_of
 from finetune.config.python_values import Override
 from finetune.config.yaml_writer import write_value
 from finetune.data.image_files import is_archive
-from finetune.data.indexing.build import list_images
 from finetune.data.table import Columns, is_table
-from finetune.errors import ConfigError, DataError, FinetuneError
-from finetune.experiment.data_options import folder_options, table_columns
+from finetune.errors import ConfigError, DataError
 from finetune.machine.files import reported_disk_errors, try_writing
 from finetune.machine.hardware import has_gpu, usable_memory
 from finetune.text import printable
@@ -50,24 +48,8 @@ def write_config(data: Path, target: Path, overrides: Sequence[str | Override] =
     with reported_disk_errors(target), target.open("xb") as file:
         file.write(text.encode("utf-8", "surrogateescape"))
     following = f"next: finetune train {shlex.quote(str(target))}"
-    lines = [f"layout  {survey.layout.line()}", *(f"warning: {line}" for line in _warnings(text, target))]
+    lines = [f"layout  {survey.layout.line()}", *(f"warning: {line}" for line in survey.warnings)]
     return "\n".join([*map(printable, lines), f"wrote {target} for {survey}; {following}"])
-
-
-def _warnings(text: str, target: Path) -> tuple[str, ...]:
-    """Return what a training by a config will warn of in the names and labels of its data."""
-    data = parse_config(text, str(target), ()).data
-    try:
-        index = list_images(
-            data.path,
-            case_variants=data.case_variants,
-            columns=table_columns(data),
-            image_folder=data.image_folder,
-            folders=folder_options(data),
-        )
-    except FinetuneError as error:  # `init` has written what there is to write; `train` says it again
-        return (str(error),)
-    return index.warnings
 
 
 def check_target(target: Path) -> None:

@@ -11,6 +11,7 @@ from finetune.data.indexing.class_folders import (
     DEFAULT_FRACTION,
     check_at_least_two,
     check_not_empty,
+    check_parts,
     data_folder,
     find_parts,
 )
@@ -57,6 +58,8 @@ class Survey:
     """the column of a table that says what images have in common, such as a patient"""
     given: DataConfig | None = None
     """what was said of how it is to be read"""
+    warnings: tuple[str, ...] = ()
+    """of a folder: what a training will say about it"""
 
     def __str__(self) -> str:
         kind = "training image" if isinstance(self.val, str) else "image"
@@ -115,9 +118,18 @@ def survey_folder(folder: Path, options: FolderOptions) -> Survey:
     val = next((part.folder.split("/")[0] for part in others if part.split == "val"), DEFAULT_FRACTION)
     if isinstance(val, str) and isinstance(options.layout, Mapping):
         val = "auto"  # data.layout says it
-    layout = folder_layout(found, options)
-    pattern = options.label_pattern
-    return Survey(dict(train.counts), val, sum(train.counts.values()), layout, pattern=pattern)
+    try:
+        warnings = check_parts(found, "stop")
+    except DataError as error:  # `train` says it again, and more of it can be seen in a config
+        warnings = (str(error),)
+    return Survey(
+        dict(train.counts),
+        val,
+        sum(train.counts.values()),
+        folder_layout(found, options),
+        pattern=options.label_pattern,
+        warnings=warnings,
+    )
 
 
 def survey_table(opened: OpenTable, columns: Columns) -> Survey:

@@ -11,13 +11,10 @@ from finetune.data.data_layout import ANYHOW, BUILT_IN, FolderOptions
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.class_folders import (
     FoundParts,
-    check_at_least_two,
-    check_not_empty,
+    check_parts,
     data_folder,
     find_parts,
-    part_warnings,
 )
-from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.corrections import correct, read_decisions
 from finetune.data.indexing.exclude import exclude, read_exclusions
 from finetune.data.indexing.fit_metadata import learn_metadata
@@ -30,7 +27,7 @@ from finetune.data.indexing.split_names import refuse_classes_named_like_splits
 from finetune.data.split import Fold, Validation
 from finetune.data.table import ROLES, USUAL_COLUMNS, Columns, ImageFiles, Table, is_table
 from finetune.errors import ConfigError, DataError
-from finetune.text import in_byte_order, printable, with_counts
+from finetune.text import in_byte_order, printable
 
 _BUILTIN = "builtin:"
 _BUILTIN_TABLE = f"{_BUILTIN}{turned_digits.FOLDER}"
@@ -196,24 +193,11 @@ def _warn_of_keys(index: ImageIndex, keys: Sequence[str], what: str) -> ImageInd
 
 def _join(found: FoundParts, case_variants: CaseVariants, folders: FolderOptions) -> ImageIndex:
     """Check the classes of all parts against each other and join them into one index."""
-    parts, train = found.parts, found.parts[0]
-    for part in parts:
-        check_not_empty(part)
-    check_class_names([name for part in parts for name in part.counts], train.root, case_variants)
+    lines, parts, train = check_parts(found, case_variants), found.parts, found.parts[0]
     class_names = tuple(train.counts)
-    check_at_least_two(train)
-    lines = [*found.warnings]
-    for part in parts[1:]:
-        extra = {name: n for name, n in part.counts.items() if n and name not in train.counts}
-        if extra:
-            raise DataError(f"{part} has classes that {train} has not: {with_counts(extra)}.")
-        absent = {name: n for name, n in train.counts.items() if not part.counts.get(name)}
-        if absent:
-            lines.append(f"classes of {train} without an image in {part}: {with_counts(absent)}")
-    lines += [line for part in parts for line in part_warnings(part)]
     ignored = sum((part.found.ignored for part in parts), Counter[str]())
     samples, layout = folder_samples(parts, class_names), folder_layout(found, folders)
-    index = ImageIndex(train.root, class_names, samples, tuple(lines), dict(ignored), layout=layout)
+    index = ImageIndex(train.root, class_names, samples, lines, dict(ignored), layout=layout)
     return replace(index, folders=folders)
 
 

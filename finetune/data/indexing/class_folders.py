@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune.choices import ARCHIVE_SUFFIXES, SPLITS, TABLE_SUFFIXES, Split, split_of
+from finetune.choices import ARCHIVE_SUFFIXES, SPLITS, TABLE_SUFFIXES, CaseVariants, Split, split_of
 from finetune.data.archives.refusal import refuse_packed
 from finetune.data.data_layout import ANYHOW, FolderOptions
 from finetune.data.image_files import file_exists, is_archive, is_folder, list_entries
+from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.find_images import is_image_name, list_folders
 from finetune.data.indexing.label_pattern import propose_pattern
 from finetune.data.indexing.nested_classes import refuse_nested_classes
@@ -130,6 +131,29 @@ def _warn_of_val(root: Path, folders: Mapping[Split, str], val: Validation) -> l
     if val_folder or val != "auto":
         return []
     return [f"{where} holds no folder val: {DEFAULT_FRACTION:.0%} of each class of train is held out"]
+
+
+def check_parts(found: FoundParts, case_variants: CaseVariants) -> tuple[str, ...]:
+    """Check the classes of all parts against each other; return what to warn of.
+
+    Raises:
+        DataError: no images, fewer than two classes, names of classes that are nearly the same, or classes
+            that the training images have not.
+    """
+    parts, train = found.parts, found.parts[0]
+    for part in parts:
+        check_not_empty(part)
+    check_class_names([name for part in parts for name in part.counts], train.root, case_variants)
+    check_at_least_two(train)
+    lines = [*found.warnings]
+    for part in parts[1:]:
+        extra = {name: n for name, n in part.counts.items() if n and name not in train.counts}
+        if extra:
+            raise DataError(f"{part} has classes that {train} has not: {with_counts(extra)}.")
+        absent = {name: n for name, n in train.counts.items() if not part.counts.get(name)}
+        if absent:
+            lines.append(f"classes of {train} without an image in {part}: {with_counts(absent)}")
+    return (*lines, *(line for part in parts for line in part_warnings(part)))
 
 
 def check_not_empty(part: Part) -> None:
