@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import SMALL_CONFIG, run_finetune
+from conftest import SMALL_CONFIG, run_finetune, some_quick
 
 from finetune.errors import ResourceError
 from finetune.machine.files import write_bytes
@@ -68,7 +68,7 @@ def test_a_full_disk_costs_a_checkpoint_and_nothing_that_was_saved(config, small
     assert run_finetune("train", "--resume", run).exit_code == 0
 
 
-@pytest.mark.parametrize("remount", ["", "ro"])
+@pytest.mark.parametrize("remount", some_quick(["", "ro"], "ro"))
 def test_a_cache_on_a_disk_that_is_full_or_read_only_costs_a_training_nothing(
     remount, config, small_disk, tmp_path, monkeypatch
 ):

@@ -115,12 +115,14 @@ def test_it_learns_with_balanced_classes(part, balance, images, tmp_path):
     assert train(config, tmp_path / "run", *part, *keys)["val"]["accuracy"] > 0.6
 
 
+@pytest.mark.slow
 def test_it_learns_several_labels_with_weights(part, several, tmp_path):
     config = write_small_config(tmp_path, several)
     keys = (SEPARATED, "data.balance=loss", "stages.frozen.epochs=4")
     assert train(config, tmp_path / "run", *part, *keys)["val"]["map"] > 0.7
 
 
+@pytest.mark.slow
 def test_a_rate_is_found_with_it(part, images, tmp_path):
     config = write_small_config(tmp_path, images)
     keys = (*part, "stages.frozen.lr=auto", *FAST)
@@ -258,7 +260,7 @@ def test_what_cannot_be_mixed_is_a_mistake_of_the_config(key, keys, message, sev
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("value", ["null", "0"])
+@pytest.mark.parametrize("value", some_quick(["null", "0"], "0"))
 def test_mixing_nothing_is_the_training_without_it(value, images, tmp_path):
     config = write_small_config(tmp_path, images)
     train(config, tmp_path / "plain", "loss.name=focal")

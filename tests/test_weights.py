@@ -141,9 +141,7 @@ def test_weights_of_another_architecture_are_refused_with_a_guess(tmp_path):
         build(tmp_path / "mine.pth")
 
 
-@pytest.mark.parametrize(
-    "name", some_quick(["googlenet", "inception_v3", "vit_b_32", "swin_t"], "googlenet", "swin_t")
-)
+@pytest.mark.parametrize("name", some_quick(["googlenet", "inception_v3", "vit_b_32", "swin_t"], "googlenet"))
 def test_an_architecture_is_found_by_the_names_and_shapes_of_its_tensors(tmp_path, name):
     options = {"init_weights": False, "aux_logits": True} if name in ("googlenet", "inception_v3") else {}
     torch.save(get_model(name, weights=None, **options).state_dict(), tmp_path / "mine.pth")
@@ -151,7 +149,8 @@ def test_an_architecture_is_found_by_the_names_and_shapes_of_its_tensors(tmp_pat
         build(tmp_path / "mine.pth")
 
 
-def test_missing_tensors_are_named(tmp_path, resnet18_state):
+def test_missing_tensors_are_named(tmp_path, resnet18_state, monkeypatch):
+    monkeypatch.setattr("finetune.model.fitting._SECONDS", 0.1)  # to look for an architecture that fits
     del resnet18_state["layer3.0.conv1.weight"]
     torch.save(resnet18_state, tmp_path / "mine.pth")
     with pytest.raises(WeightsError, match=r"1 missing \(layer3\.0\.conv1\.weight\)\. Set model.arch to the"):
