@@ -8,7 +8,7 @@ import tarfile
 import zipfile
 
 import pytest
-from conftest import draw_images, index_images, run_finetune, write_small_config
+from conftest import draw_images, index_images, run_finetune, some_quick, write_small_config
 from PIL import Image
 
 from finetune.data.data_layout import LeftOut
@@ -25,7 +25,7 @@ from finetune.data.quality.scan import check_images
 from finetune.errors import DataError
 
 KINDS = ("stored.zip", "deflated.zip", "plain.tar")
-IN_TRAININGS = [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "stored.zip")) for kind in KINDS]
+IN_TRAININGS = some_quick(KINDS, "deflated.zip")
 
 
 def pack(folder, archive, top=""):

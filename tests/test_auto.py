@@ -71,6 +71,7 @@ def test_the_config_that_is_written_repeats_the_training(images, tmp_path, short
     assert "exists already and is left alone" in twice.stderr
 
 
+@pytest.mark.slow
 def test_how_the_data_are_read_is_said_and_stands_in_the_config(images, tmp_path, short):
     rows = [f"{image.relative_to(images)},{image.parent.name},x" for image in sorted(images.glob("*/*.png"))]
     (images / "kinds.csv").write_text("\n".join(["file,kind,other", *rows]))

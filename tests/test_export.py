@@ -58,6 +58,7 @@ def onnx_file(small_run, tmp_path_factory):
 
 
 @exports
+@pytest.mark.slow
 def test_the_file_says_how_it_compares(onnx_file):
     path, document = onnx_file
     assert document["file"] == str(path)
@@ -67,6 +68,7 @@ def test_the_file_says_how_it_compares(onnx_file):
 
 
 @exports
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 40, 48), (2, 77, 31), (7, 32, 200), (3, 300, 200)])
 def test_images_of_any_size_in_batches_of_any_size(onnx_file, small_run, shape):
     session = onnxruntime.InferenceSession(onnx_file[0])
@@ -82,6 +84,7 @@ def test_images_of_any_size_in_batches_of_any_size(onnx_file, small_run, shape):
 
 
 @exports
+@pytest.mark.slow
 def test_the_client_of_the_documentation_answers_as_predict_without_torch(onnx_file, small_run, tmp_path):
     (client,) = re.findall(r"```python\n(import json, sys.*?)```", DOCS.read_text(), flags=re.DOTALL)
     assert "torch" not in client
@@ -171,6 +174,7 @@ class AnswerTaker(SimpleHTTPRequestHandler):
 
 
 @exports
+@pytest.mark.slow
 def test_the_file_says_what_it_is(onnx_file, small_run):
     about = onnxruntime.InferenceSession(onnx_file[0]).get_modelmeta().custom_metadata_map
     assert json.loads(about["class_names"]) == ["cat", "dog", "owl"]
@@ -184,6 +188,7 @@ def test_the_file_says_what_it_is(onnx_file, small_run):
 
 
 @exports
+@pytest.mark.slow
 def test_a_card_lies_beside_it(onnx_file, small_run):
     card = (onnx_file[0].parent / "model_card.md").read_text()
     report = json.loads((small_run / "report.json").read_text())
@@ -331,6 +336,7 @@ def test_a_file_that_answers_otherwise_is_not_left(timm_run, tmp_path, monkeypat
 
 
 @exports
+@pytest.mark.slow
 def test_int8_that_loses_too_much_is_not_left(small_run, tmp_path, monkeypatch):
     def ruined(source, target, examples):
         target.write_bytes(source.read_bytes())

@@ -61,6 +61,7 @@ def test_a_jpeg_and_its_png_copy_look_alike(tmp_path):
     assert find_lookalikes(np.stack(pairs)) == [(number, 10 + number) for number in range(10)]
 
 
+@pytest.mark.slow
 def test_different_photos_and_different_digits_do_not_look_alike(tmp_path):
     assert find_lookalikes(thumbnails(tmp_path, [photo(seed) for seed in range(60)])) == []
     images, targets = digits.load_digits()

@@ -132,7 +132,7 @@ def test_a_rate_is_found_with_it(part, images, tmp_path):
     assert found["lr"] > 0
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["frozen", "unfrozen"])
+@pytest.mark.parametrize("number", some_quick([0, 1], 1), ids=["frozen", "unfrozen"])
 def test_a_trial_takes_the_steps_of_a_stage(part, number, images, tmp_path):
     """So that a rate is found for the training that follows."""
     config, run = write_small_config(tmp_path, images), tmp_path / "run"

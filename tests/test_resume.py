@@ -270,6 +270,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(uninterrupted, tmp
     assert result_of(run) == result_of(uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_wrote_its_beginning_starts_over(config, uninterrupted, tmp_path):
     run = tmp_path / "run"
     run.mkdir()

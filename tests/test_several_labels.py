@@ -586,7 +586,7 @@ def test_check_tells_of_copies_with_other_labels_and_counts_images_without_a_cla
     assert "3 classes, 64 images, 8 of them without a class" in shown
 
 
-def test_thresholds_that_do_not_fit_the_classes_are_damage(run, tmp_path):
+def test_thresholds_that_do_not_fit_the_classes_are_damage(run, tmp_path, short_waits):
     shutil.copytree(run, tmp_path / "run")
     for thresholds in ([0.5], None):
         model = {**read(run, "model.json"), "thresholds": thresholds}
