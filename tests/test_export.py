@@ -379,6 +379,22 @@ def test_an_old_torch_is_refused(small_run, monkeypatch, kind):
 
 
 @exports
+def test_a_network_that_torch_cannot_write_is_refused_in_two_lines(small_run, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        try:
+            raise ValueError("Cannot view a tensor with shape (1, 2)\n\nWhile executing %view_4")
+        except ValueError as cause:
+            raise torch.onnx.OnnxExporterError("Failed to decompose\nCreate an error report") from cause
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    result = run_finetune("export", small_run, "-o", tmp_path / "small.onnx")
+    assert result.exit_code == 7
+    assert "cannot write this network as ONNX: Cannot view a tensor with shape (1, 2)\n" in result.stderr
+    assert "--format torch" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@exports
 def test_what_is_not_installed_is_named_with_how_to_install_it(small_run, monkeypatch):
     found = story.require_onnx.__globals__["importlib"].util.find_spec
     monkeypatch.setattr(

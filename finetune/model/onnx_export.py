@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
-from finetune.errors import ConfigError
+from finetune.errors import ConfigError, MachineError
 from finetune.model.deployed import FEATURES, IMAGES, PROBABILITIES, DeployedClassifier
 
 INSTALL = 'pip install "finetune-vision[onnx]"'
@@ -92,28 +92,46 @@ def write_onnx(
         columns: type of each column of metadata, by name.
         properties: what the file says of itself.
         features: whether it also returns features.
+
+    Raises:
+        MachineError: torch's exporter cannot write this network.
     """
     import onnx
 
-    names = [IMAGES, *columns]
-    outputs = [PROBABILITIES, FEATURES] if features else [PROBABILITIES]
-    with _quiet():
-        program: Any = torch.onnx.export(
-            module,
-            example_inputs(columns),
-            dynamo=True,
-            opset_version=_OPSET,
-            external_data=False,
-            input_names=names,
-            output_names=outputs,
-            dynamic_shapes=dynamic_shapes(columns),
-            verbose=False,
-        )
-        proto = program.model_proto
+    proto = _exported(module, columns, [PROBABILITIES, FEATURES] if features else [PROBABILITIES])
     _name_free_sides(proto)
     onnx.helper.set_model_props(proto, dict(properties))
     onnx.checker.check_model(proto)
     onnx.save(proto, str(path))
+
+
+def _exported(module: DeployedClassifier, columns: Mapping[str, torch.dtype], outputs: Sequence[str]) -> Any:
+    try:
+        with _quiet():
+            program: Any = torch.onnx.export(
+                module,
+                example_inputs(columns),
+                dynamo=True,
+                opset_version=_OPSET,
+                external_data=False,
+                input_names=[IMAGES, *columns],
+                output_names=outputs,
+                dynamic_shapes=dynamic_shapes(columns),
+                verbose=False,
+            )
+            return program.model_proto
+    except torch.onnx.OnnxExporterError as error:
+        raise MachineError(
+            f"export: torch {torch.__version__} cannot write this network as ONNX: {_cause(error)}\n"
+            "Use --format torch, --format timm for one of timm's, or another release of torch."
+        ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first line of what an error began with; the exporter's own are about reports to write."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
 
 
 def _name_free_sides(proto: Any) -> None:
