@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from finetune.analysis.label_flags import require_cleanlab
 from finetune.api.run import Run
 from finetune.api.settings import ConfigSource, read_overrides, read_settings
 from finetune.api.terms import python_terms
@@ -103,8 +104,6 @@ def labels(
     Raises:
         FinetuneError: whatever the command `finetune labels` reports; cleanlab is not installed.
     """
-    from finetune.analysis.label_flags import require_cleanlab
-
     with python_terms():
         require_cleanlab()
         return find_doubtful(_settings(config, overrides, keys, labels), Display(sys.stdout, quiet=quiet))

@@ -16,6 +16,9 @@ from finetune.data.index import ImageIndex, Sample
 from finetune.metrics.score import Scores
 from finetune.runs.trained_model import TrainedModel
 
+MOST_JUDGED = 10_000
+"""validation images whose answers are shown, and choose a temperature and a distance"""
+
 _OF_A_CELL, _OF_A_HIT = 6, 3  # pictures of a cell of the confusion matrix; of one on its diagonal
 _OF_ALL_CELLS = 240  # a page that people send on has no room for more, and a training's end no time
 _DOUBTFUL = 12

@@ -10,9 +10,9 @@ from torch import Tensor
 from finetune.commands.report.judged import Judged
 from finetune.commands.train.telling import Told
 from finetune.data.images import ImageError
-from finetune.data.index import Sample, load_sample
+from finetune.data.index import load_sample
 from finetune.data.loading.transforms import eval_transform
-from finetune.data.metadata import metadata_tensors
+from finetune.data.metadata import Row, metadata_tensors
 from finetune.machine.memory import out_of_memory
 from finetune.model.heat_map import HeatMaps, heat_maps
 from finetune.progress import NewBar
@@ -112,7 +112,8 @@ def _heats(
     for start in range(0, len(answers), at_once):
         own = slice(start, start + at_once)
         try:
-            found = _heat_maps(judged.trained, [t.sample for t in answers[own]], pixels[own], classes[own])
+            rows = [told.sample.metadata for told in answers[own]]
+            found = heat_maps_of(judged.trained, pixels[own], rows, classes[own])
         except (RuntimeError, MemoryError) as error:
             # A pass back through a network that was frozen in training takes more than any before.
             if out_of_memory(error) is None:
@@ -127,13 +128,21 @@ def _heats(
     return drawn, where
 
 
-def _heat_maps(
-    trained: TrainedModel, samples: Sequence[Sample], pixels: Sequence[Tensor], classes: Tensor
+def heat_maps_of(
+    trained: TrainedModel, pixels: Sequence[Tensor], metadata: Sequence[Row], classes: Tensor
 ) -> HeatMaps | None:
-    metadata: Sequence[Tensor] = ()
-    if trained.metadata is not None:
-        metadata = metadata_tensors(trained.metadata, [sample.metadata for sample in samples])
-    beside = (tensor.to(trained.device) for tensor in metadata)
+    """Find where images hold what speaks for a class, as `heat_maps` does, with a model of a run.
+
+    Args:
+        trained: the model.
+        pixels: of each image (3, H, W), as the transform of one view makes them.
+        metadata: the cells of each image.
+        classes: (N,), of each image the one to explain.
+
+    Returns:
+        None for a network in which no layer knows where.
+    """
+    beside = (tensor.to(trained.device) for tensor in metadata_tensors(trained.metadata, metadata))
     return heat_maps(trained.model, torch.stack(list(pixels)).to(trained.device), classes, *beside)
 
 

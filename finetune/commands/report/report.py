@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 from finetune.choices import DeviceName, Split
 from finetune.commands.check.check import compare_looks, look_at_all
 from finetune.commands.evaluate.evaluate import own_index, split_logits
-from finetune.commands.report.judged import Judged
+from finetune.commands.report.judged import MOST_JUDGED, Judged
 from finetune.commands.report.page import SPLITS, Seen, about_training, data_findings, page_of_run, see
 from finetune.commands.train.telling import telling_answers
 from finetune.config.load import parse_config
@@ -32,7 +32,6 @@ from finetune.runs.trained_model import TrainedModel, load_trained
 from finetune.text import counted
 
 _NAMED = 4  # images of a finding
-_MOST_JUDGED = 10_000  # validation images whose answers are shown, as at the end of a training
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _look(
     """Look at the validation images, if they are where they were; else say what is left out, and why."""
     try:
         index = own_index(trained)
-        thin = index.thinned("val", _MOST_JUDGED)
+        thin = index.thinned("val", MOST_JUDGED)
         logits, targets = split_logits(trained, thin, "val", display.bar)
     except DataError as error:
         why = str(error).partition("\n")[0]

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from finetune.data.metadata import Row, metadata_tensors
-from finetune.model.heat_map import heat_maps
+from finetune.commands.report.pictures import heat_maps_of
+from finetune.data.metadata import Row
 from finetune.model.preprocessing import Preprocessing
 from finetune.runs.trained_model import TrainedModel
 
@@ -40,10 +40,9 @@ def explain(
     found: list[Explanation | None] = []
     for start in range(0, len(images), _TOGETHER):
         part = slice(start, start + _TOGETHER)
-        pixels = torch.stack([one[0] if one.ndim == 4 else one for one in images[part]])
+        pixels = [one[0] if one.ndim == 4 else one for one in images[part]]
         targets = torch.tensor([trained.class_names.index(name) for name in class_names[part]])
-        beside = [cells.to(trained.device) for cells in metadata_tensors(trained.metadata, metadata[part])]
-        maps = heat_maps(trained.model, pixels.to(trained.device), targets, *beside)
+        maps = heat_maps_of(trained, pixels, metadata[part], targets)
         if maps is None:
             found += [None] * len(pixels)
             continue

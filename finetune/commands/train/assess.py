@@ -12,7 +12,7 @@ from finetune.analysis.novelty import know_images
 from finetune.choices import Split
 from finetune.commands.evaluate.confidence import Confidence, compare_with_right
 from finetune.commands.evaluate.evaluate import eval_loader
-from finetune.commands.report.judged import Judged
+from finetune.commands.report.judged import MOST_JUDGED, Judged
 from finetune.commands.train.telling import TellingAnswers, telling_answers
 from finetune.data.index import ImageIndex
 from finetune.progress import NewBar
@@ -20,7 +20,6 @@ from finetune.runs.trained_model import TrainedModel
 from finetune.training.features import Features, compute_features
 
 _MOST_KNOWN = 2000  # training images whose features are kept
-_MOST_JUDGED = 10_000  # validation images that choose a temperature and a distance
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def assess(
     Validation images give the temperature, and the distance from which on an image is unlike those that the
     model was trained on. Of many images of either kind some are taken, evenly spaced.
     """
-    index = index.thinned("train", _MOST_KNOWN).thinned("val", _MOST_JUDGED)
+    index = index.thinned("train", _MOST_KNOWN).thinned("val", MOST_JUDGED)
 
     def look(split: Split) -> Features:
         loader, model = eval_loader(trained, index, split), trained.model
