@@ -14,6 +14,7 @@ from finetune.lr_finder.heuristics import (
     ORDER,
     Curve,
     Suggestion,
+    ceiling,
     choose,
     decades,
     divergence,
@@ -149,6 +150,15 @@ def test_divergence_is_where_the_loss_comes_to_stay_a_fifth_above_its_first_leve
     expected = -1 + math.log(1.8 + 0.2 * 2.3) / 6  # what the explosion adds to the floor, 1.8 below the level
     assert math.log10(divergence(curve)) == pytest.approx(expected, abs=0.09)
     assert divergence(curve_of(lambda x: 2.3 - 0.1 * x)) is None
+
+
+def test_where_a_noisy_test_ended_early_its_last_rate_is_too_high():
+    """The loss of the last batch ended it, though that of few images is too noisy to see a divergence in."""
+    noisy = curve_of(lambda x: 1.0, noise=0.2)
+    assert divergence(noisy) is None
+    assert ceiling(noisy, 10 * LRS[-1]) == LRS[-1]
+    assert ceiling(noisy, LRS[-1]) is None
+    assert ceiling(curve_of(typical), LRS[-1]) == divergence(curve_of(typical)) != LRS[-1]
 
 
 def test_noise_that_crosses_the_first_level_early_is_no_divergence():

@@ -191,6 +191,10 @@ def test_no_usable_rate_is_an_error_with_the_reasons(images, tmp_path):
     answer = json.loads(result.stdout)
     assert answer["lr"] is answer["written"] is None
     assert load_config(tmp_path / "small.yaml").stages[0].lr == LearningRate(1e-2)
+    reasons = {suggestion["reason"] for suggestion in answer["suggestions"]}
+    assert len(reasons) == 1  # said once, and again as the error
+    assert f"no heuristic answers: {reasons.pop()}" in result.stderr
+    assert "steepest" not in result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from finetune.experiment.features import shown_features, views_have_features
 from finetune.experiment.image_features import image_features
 from finetune.experiment.loaders import build_val_loader
 from finetune.experiment.recipe import step_options
-from finetune.lr_finder.heuristics import ORDER, Curve, choose, divergence, judge_against_chance, suggest
+from finetune.lr_finder.heuristics import ORDER, Curve, ceiling, choose, judge_against_chance, suggest
 from finetune.lr_finder.race import Entry, League, line_up, run_race
 from finetune.lr_finder.result import LrFindResult, StartingWeights, decide
 from finetune.lr_finder.sweep import Range, mean_curve, range_test
@@ -57,7 +57,7 @@ def find_lr(
         curves = _sweep(trial, experiment.config, new_bar)
         curve = _finite(mean_curve(curves), stage.name, how.start)
         suggestions = suggest(curve)
-        entries = line_up(suggestions, choose(suggestions, ORDER[0]), divergence(curve))
+        entries = line_up(suggestions, choose(suggestions, ORDER[0]), ceiling(curve, how.end))
         league = _race(trial, experiment, entries, race_steps, new_bar) if how.pick == "race" else None
         decision = decide(suggestions, league, how.pick)
         if decision.lr is not None and league is None:  # a race compares its candidates with chance by itself

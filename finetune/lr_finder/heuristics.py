@@ -129,6 +129,16 @@ def divergence(curve: Curve) -> float | None:
     return float(curve.lrs[int(below[-1]) + 1 if len(below) else 0])
 
 
+def ceiling(curve: Curve, end: float) -> float | None:
+    """Return the rate that is too high: where the smoothed loss diverges, or that of the batch exploded.
+
+    Batches of few images are too noisy for the first; the second ended the range test before the rate `end`.
+    None where neither happened.
+    """
+    diverged, last = divergence(curve), curve.lrs[-1]
+    return last if diverged is None and last < 0.99 * end else diverged
+
+
 def knee(curve: Curve) -> Suggestion:
     """Return the lowest rate at which 98.5% of the whole fall of the smoothed loss is done.
 

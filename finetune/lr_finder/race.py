@@ -68,18 +68,18 @@ class League:
 
 
 def line_up(
-    suggestions: Sequence[Suggestion], chosen: Suggestion | None, divergence: float | None
+    suggestions: Sequence[Suggestion], chosen: Suggestion | None, ceiling: float | None
 ) -> list[Entry]:
     """Return the distinct rates to race, ascending: the suggestions, and ×10 and ÷10 of the chosen one.
 
     Where every heuristic refuses, a curve that explodes still says where not to go: then the three decades
-    below that rate race.
+    below that rate, the `ceiling`, race.
     """
     if chosen is not None and chosen.lr is not None:
         rates: list[tuple[str, float]] = [(s.heuristic, s.lr) for s in suggestions if s.lr is not None]
         rates += [(f"{chosen.heuristic} ÷ 10", chosen.lr / 10), (f"{chosen.heuristic} × 10", chosen.lr * 10)]
-    elif divergence is not None:
-        rates = [(f"divergence ÷ {10**power:,}", divergence / 10**power) for power in (1, 2, 3)]
+    elif ceiling is not None:
+        rates = [(f"divergence ÷ {10**power:,}", ceiling / 10**power) for power in (1, 2, 3)]
     else:
         return []
     entries: list[Entry] = []

@@ -14,7 +14,11 @@ from finetune.text import counted
 def show_found(found: LrFindResult, display: Display) -> None:
     """Show the table of heuristics, the race if there was one, and what was picked."""
     display.say("")
-    display.table(("heuristic", "rate", *(("spread",) if found.repeated else ()), ""), found.rows())
+    reasons = {suggestion.reason for suggestion in found.suggestions}
+    if len(reasons) == 1 and all(suggestion.lr is None for suggestion in found.suggestions):
+        display.say(f"no heuristic answers: {reasons.pop()}")
+    else:
+        display.table(("heuristic", "rate", *(("spread",) if found.repeated else ()), ""), found.rows())
     if found.agreement:
         display.say(f"the suggestions differ by a factor of about {_factor(found.agreement)}")
     if found.divergence is not None:
