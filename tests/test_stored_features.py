@@ -340,7 +340,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_to_be_read(
 # Trainings and searches
 
 EVAL = ("stages.frozen.epochs=3", "stages.frozen.views=eval", "stages.unfrozen.epochs=1")
-COMPUTED = "images were computed before"
+COMPUTED = "images are in the cache"
 
 
 def train_into(folder, config, *keys):

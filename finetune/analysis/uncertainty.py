@@ -14,7 +14,8 @@ from torch import Tensor
 from finetune.seed import derive, permutation
 
 _GROUPS = 100
-_REACH = 1.959964  # standard errors to either side that hold 95%
+REACH = 1.959964
+"""standard errors to either side that hold 95%"""
 
 
 def pseudo_values(score: Callable[[Tensor], float], images: int) -> Tensor:
@@ -51,7 +52,7 @@ def is_beyond_chance(difference: float, error: float) -> bool:
 
 def share_interval(right: int, of: int) -> tuple[float, float]:
     """Return the 95% interval of a share, 0–1, by Wilson's score (1927): it holds with few images as well."""
-    share, square = right / of, _REACH**2
+    share, square = right / of, REACH**2
     middle = (share + square / (2 * of)) / (1 + square / of)
-    reach = _REACH * math.sqrt(share * (1 - share) / of + square / (4 * of**2)) / (1 + square / of)
+    reach = REACH * math.sqrt(share * (1 - share) / of + square / (4 * of**2)) / (1 + square / of)
     return max(middle - reach, 0.0), min(middle + reach, 1.0)

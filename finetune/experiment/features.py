@@ -122,7 +122,7 @@ def shown_features(
 def reuse_notes(found: Sequence[ImageFeatures]) -> list[Note]:
     """Say how many images have features in the store; nothing if none has."""
     reused, images = sum(one.reused for one in found), sum(len(one.samples) for one in found)
-    text = f"features: those of {reused:,} of {images:,} images were computed before"
+    text = f"features: those of {reused:,} of {images:,} images are in the cache"
     return [Note(text)] if reused else []
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from finetune.analysis.label_flags import confident_doubts
-from finetune.analysis.uncertainty import pseudo_values, standard_error
+from finetune.analysis.uncertainty import REACH, pseudo_values, standard_error
 from finetune.choices import Split
 from finetune.commands.evaluate.confidence import Confidence, judge_confidence
 from finetune.commands.train.telling import Told, tell
@@ -138,5 +138,5 @@ class Judged:
         def mean_precision(positions: Tensor) -> float:
             return task.score(self.logits[positions], self.targets[positions], names, thresholds).map
 
-        reach = 1.96 * standard_error(pseudo_values(mean_precision, len(self.logits)))
+        reach = REACH * standard_error(pseudo_values(mean_precision, len(self.logits)))
         return max(scores.map - reach, 0.0), min(scores.map + reach, 1.0)
