@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import zipfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -251,6 +252,19 @@ def test_files_that_are_named_like_no_split_are_asked_about(tmp_path):
         write_hub(tmp_path / "hub" / name, pictures())
     with pytest.raises(DataError, match=r"'a.parquet' is named like no split. Which is the data set\?"):
         index_images(tmp_path / "hub", seed=1)
+
+
+@pytest.mark.parametrize("below", ["", "data/train-00000-of-00001.parquet"])
+def test_parquet_in_an_archive_is_refused_with_the_command_that_unpacks_it(tmp_path, below):
+    write_hub(tmp_path / "train.parquet", pictures(1))
+    with zipfile.ZipFile(tmp_path / "hub.zip", "w") as packed:
+        packed.write(tmp_path / "train.parquet", "data/train-00000-of-00001.parquet")
+    with pytest.raises(DataError) as refused:
+        index_images(tmp_path / "hub.zip" / below, seed=1)
+    assert str(refused.value) == (
+        f"{tmp_path}/hub.zip holds Parquet: that is not read inside an archive.\n"
+        "Unpack it (unzip hub.zip -d hub) and set data.path to the folder."
+    )
 
 
 @pytest.mark.parametrize("many", [60, pytest.param(2_000, marks=pytest.mark.slow)])

@@ -56,6 +56,16 @@ def in_archive(path: str | Path) -> bool:
     return _in_archive(path) is not None
 
 
+def archive_of(path: str | Path) -> Path | None:
+    """Return the archive that a path is, or leads into; None where there is none.
+
+    Raises:
+        DataError: the archive cannot be read.
+    """
+    found = _in_archive(path)
+    return None if found is None else found[0].path
+
+
 def open_file(path: str | Path) -> io.BufferedReader | io.BytesIO:
     """Open a file, or a member of an archive, to read its bytes.
 

@@ -16,7 +16,9 @@ _PACKED = {
 }
 
 
-def unpack_first(path: Path, what: str, program: str) -> DataError:
+def unpack_first(
+    path: Path, what: str, program: str, why: str = "its images cannot be read in place"
+) -> DataError:
     """Return what to raise for an archive whose members cannot be read one by one."""
     name = shlex.quote(printable(path.name))
     folder = shlex.quote(printable(path.name.split(".")[0] or "images"))
@@ -26,9 +28,15 @@ def unpack_first(path: Path, what: str, program: str) -> DataError:
         "7z": f"7z x {name} -o{folder}",
     }
     return DataError(
-        f"{printable(str(path))} {what}: its images cannot be read in place.\n"
+        f"{printable(str(path))} {what}: {why}.\n"
         f"Unpack it ({commands[program]}) and set data.path to the folder."
     )
+
+
+def refuse_parquet(path: Path) -> DataError:
+    """Return what to raise for an archive of Parquet files, of which only parts are read at a time."""
+    program = "unzip" if path.suffix.lower() == ".zip" else "tar"
+    return unpack_first(path, "holds Parquet", program, "that is not read inside an archive")
 
 
 def unreadable(path: Path, kind: str, error: Exception) -> DataError:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from finetune.choices import Split, split_of
 from finetune.data.archives.parquet_members import image_columns
-from finetune.data.image_files import in_archive, list_entries
+from finetune.data.archives.refusal import refuse_parquet
+from finetune.data.image_files import archive_of, list_entries
 from finetune.data.indexing.find_images import holds_images, list_folders
 from finetune.errors import DataError
 from finetune.text import printable, quoted
@@ -23,10 +24,14 @@ def find_shards(root: Path) -> dict[str, Split]:
     Nothing where there are no such files, or images beside them.
 
     Raises:
-        DataError: which splits the files are of cannot be told.
+        DataError: which splits the files are of cannot be told, or they are in an archive.
     """
     files = _parquet_files(root)
-    if not files or in_archive(root) or holds_images(root) or not image_columns(root / files[0]):
+    if not files or holds_images(root):
+        return {}
+    if (archive := archive_of(root)) is not None:
+        raise refuse_parquet(archive)
+    if not image_columns(root / files[0]):
         return {}
     if len(files) == 1:
         return {files[0]: "train"}

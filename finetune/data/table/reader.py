@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from finetune.choices import AUTO_ENCODING, TABLE_SUFFIXES
-from finetune.data.image_files import file_exists, file_status, in_archive, open_file
+from finetune.data.archives.refusal import refuse_parquet
+from finetune.data.image_files import archive_of, file_exists, file_status, open_file
 from finetune.data.table.delimited import Record, read_delimited
 from finetune.data.table.encoding import Errors, decode_text
 from finetune.data.table.files import ImageFiles
@@ -145,8 +146,8 @@ def _content(path: Path) -> bytes:
 
 
 def _from_parquet(path: Path) -> Table:
-    if in_archive(path):
-        raise DataError(f"{printable(str(path))}: Parquet is not read inside an archive; unpack it first.")
+    if (archive := archive_of(path)) is not None:
+        raise refuse_parquet(archive)
     found = read_parquet(path)
     numbers = [number for number, row in enumerate(found.rows, start=1) if any(row)]
     kept = tuple(found.rows[number - 1] for number in numbers)
