@@ -1,3 +1,4 @@
+import json
 import math
 import warnings
 
@@ -6,9 +7,10 @@ import pytest
 import sklearn.metrics
 import torch
 
+from finetune.metrics.score import scores_from_dict
 from finetune.metrics.single_label import (
     accuracy,
-    confusion_matrix,
+    count_confusions,
     cross_entropy,
     score_single_label,
     telling_k,
@@ -33,7 +35,7 @@ def test_accuracy_of_a_hand_made_case():
     targets = torch.tensor([0, 1, 1, 2])
     assert accuracy(logits, targets) == 0.5
     assert top_k_accuracy(logits, targets, 2) == 1.0
-    assert confusion_matrix(logits.argmax(1), targets, 3).tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 0]]
+    assert count_confusions(logits.argmax(1), targets) == ((0, 0, 1), (1, 1, 1), (1, 2, 1), (2, 0, 1))
 
 
 def test_cross_entropy_of_equal_logits_is_ln_c():
@@ -75,11 +77,24 @@ def test_top_k_is_given_only_where_it_says_something():
 
 
 def test_scores_turn_into_json_values(outputs):
-    import json
-
     values = json.loads(json.dumps(score_single_label(*outputs, NAMES).to_dict()))
     assert set(values) == {
         *("loss", "accuracy", "map", "balanced_accuracy", "macro_f1", "top_k"),
         *("per_class", "confusion_matrix", "class_names", "images"),
     }
     assert values["per_class"][0]["name"] == "ant"
+    assert scores_from_dict(values) == score_single_label(*outputs, NAMES)
+
+
+def test_of_very_many_classes_json_holds_what_of_the_matrix_is_not_zero():
+    """Ten thousand classes have a hundred million cells."""
+    names = tuple(f"class {number}" for number in range(10_000))
+    logits, targets = torch.zeros(3, 10_000), torch.tensor([9_999, 7, 7])
+    logits[0, 9_999] = logits[1, 7] = logits[2, 3] = 5.0
+    scores = score_single_label(logits, targets, names)
+    assert scores.confusions == ((7, 3, 1), (7, 7, 1), (9_999, 9_999, 1))
+    assert scores.never_predicted == set(names) - {"class 3", "class 7", "class 9999"}
+    text = json.dumps(scores.to_dict())
+    assert len(text) < 2_000_000
+    assert "confusion_matrix" not in text
+    assert scores_from_dict(json.loads(text)) == scores

@@ -11,5 +11,5 @@ Scores = SingleLabelScores | MultiLabelScores
 
 def scores_from_dict(values: Mapping[str, Any]) -> Scores:
     """Return the scores that `to_dict` wrote, from JSON."""
-    one = "confusion_matrix" in values
+    one = "confusion_matrix" in values or "confusions" in values
     return single_label_scores_from_dict(values) if one else multi_label_scores_from_dict(values)

@@ -1,5 +1,6 @@
 """Scores of a classifier that gives each image one class."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -8,7 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from finetune.metrics.ranking import average_precisions, mean_over_present
+_BLOCK = 256  # images or classes that are looked at together, so that memory does not grow with their number
+_FEW = 32
+
+MOST_IN_MATRIX = 1000
+"""classes of which JSON holds a whole confusion matrix"""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,9 @@ class SingleLabelScores:
     top_k: dict[int, float]
     """Share of images whose class is among the k most probable, for each k that says something."""
     per_class: tuple[ClassScores, ...]
-    confusion_matrix: tuple[tuple[int, ...], ...]
-    """Row: true class; column: predicted class; both in the order of `class_names`."""
+    confusions: tuple[tuple[int, int, int], ...]
+    """(true class, predicted class, images), by positions in `class_names` and in their order, hits included;
+    pairs without images are left out."""
     class_names: tuple[str, ...]
     images: int
 
@@ -57,16 +63,37 @@ class SingleLabelScores:
         return sum(present) / len(present)
 
     @property
+    def confusion_matrix(self) -> list[list[int]]:
+        """Return images by true class (rows) and predicted class (columns), in the order of `class_names`."""
+        matrix = [[0] * len(self.class_names) for _ in self.class_names]
+        for true, predicted, images in self.confusions:
+            matrix[true][predicted] = images
+        return matrix
+
+    @property
+    def predicted(self) -> tuple[int, ...]:
+        """Return the number of images that are given each class, in the order of `class_names`."""
+        numbers = [0] * len(self.class_names)
+        for _, predicted, images in self.confusions:
+            numbers[predicted] += images
+        return tuple(numbers)
+
+    @property
     def never_predicted(self) -> frozenset[str]:
         """Return the classes without a prediction, whose precision is 0 / 0."""
-        columns = zip(*self.confusion_matrix, strict=True)
-        pairs = zip(self.class_names, columns, strict=True)
-        return frozenset(name for name, column in pairs if not any(column))
+        pairs = zip(self.class_names, self.predicted, strict=True)
+        return frozenset(name for name, images in pairs if not images)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the scores as the JSON that `evaluate --json` and `report.json` document."""
+        """Return the scores as the JSON that `evaluate --json` and `report.json` document.
+
+        Of up to 1,000 classes the whole confusion matrix; of more, what of it is not 0.
+        """
         values = asdict(self) | {"balanced_accuracy": self.balanced_accuracy, "macro_f1": self.macro_f1}
         values["top_k"] = {str(k): share for k, share in self.top_k.items()}
+        if len(self.class_names) <= MOST_IN_MATRIX:
+            del values["confusions"]
+            values["confusion_matrix"] = self.confusion_matrix
         return values
 
 
@@ -78,22 +105,33 @@ def single_label_scores_from_dict(values: Mapping[str, Any]) -> SingleLabelScore
         map=values["map"],
         top_k={int(k): share for k, share in values["top_k"].items()},
         per_class=tuple(ClassScores(**of_class) for of_class in values["per_class"]),
-        confusion_matrix=tuple(tuple(row) for row in values["confusion_matrix"]),
+        confusions=_confusions_of(values),
         class_names=tuple(values["class_names"]),
         images=values["images"],
     )
 
 
+def _confusions_of(values: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
+    if "confusions" in values:
+        return tuple((true, predicted, images) for true, predicted, images in values["confusions"])
+    return tuple(
+        (true, predicted, images)
+        for true, row in enumerate(values["confusion_matrix"])
+        for predicted, images in enumerate(row)
+        if images
+    )
+
+
 def score_single_label(logits: Tensor, targets: Tensor, class_names: tuple[str, ...]) -> SingleLabelScores:
     """Compute every score from `logits` (N, C) and `targets` (N,), both on the CPU, N ≥ 1."""
-    matrix = confusion_matrix(logits.argmax(1), targets, len(class_names))
+    predictions = logits.argmax(1)
     return SingleLabelScores(
         loss=cross_entropy(logits, targets),
         accuracy=accuracy(logits, targets),
         map=mean_average_precision(logits, targets),
         top_k={k: top_k_accuracy(logits, targets, k) for k in telling_k(len(class_names))},
-        per_class=per_class_scores(matrix, class_names),
-        confusion_matrix=tuple(tuple(row) for row in matrix.tolist()),
+        per_class=per_class_scores(predictions, targets, class_names),
+        confusions=count_confusions(predictions, targets),
         class_names=class_names,
         images=len(targets),
     )
@@ -105,10 +143,29 @@ def class_losses(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def mean_average_precision(logits: Tensor, targets: Tensor) -> float:
-    """Return the mean average precision of the softmax, each class that has images against the rest."""
-    one_hot = targets[:, None] == torch.arange(logits.shape[1])
-    precisions = average_precisions(logits.double().softmax(1), one_hot)
-    return mean_over_present(precisions, one_hot.any(0))
+    """Return the mean average precision of the softmax, each class that has images against the rest.
+
+    That of a class is the mean over its images of the precision at their probability, equal ones included.
+    One class after the other: of ten thousand, the sorted probabilities of all would take minutes.
+    """
+    log_sums = torch.cat([block.double().logsumexp(1) for block in torch.split(logits, _BLOCK)])
+    precisions = []
+    for classes in torch.split(torch.bincount(targets).nonzero()[:, 0], _BLOCK):
+        log_probabilities = logits[:, classes].double() - log_sums[:, None]
+        for number, probabilities in zip(
+            classes.tolist(), log_probabilities.exp().T.contiguous(), strict=True
+        ):
+            own = probabilities[targets == number].sort().values
+            right = len(own) - torch.searchsorted(own, own)
+            precisions.append((right.double() / _at_or_above(probabilities, own)).mean())
+    return float(torch.stack(precisions).mean())
+
+
+def _at_or_above(values: Tensor, thresholds: Tensor) -> Tensor:
+    """Count the values (N,) at or above each threshold (K,): without sorting them where there are few."""
+    if len(thresholds) <= _FEW:
+        return (values >= thresholds[:, None]).sum(1)
+    return len(values) - torch.searchsorted(values.sort().values, thresholds)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> float:
@@ -132,14 +189,20 @@ def telling_k(classes: int) -> tuple[int, ...]:
     return tuple(k for k in (3, 5) if 2 * k <= classes)
 
 
-def confusion_matrix(predictions: Tensor, targets: Tensor, classes: int) -> Tensor:
-    """Count images per (true class, predicted class): (C, C) integers from (N,) and (N,)."""
-    return torch.bincount(targets * classes + predictions, minlength=classes**2).reshape(classes, classes)
+def count_confusions(predictions: Tensor, targets: Tensor) -> tuple[tuple[int, int, int], ...]:
+    """Count the images of each (true class, predicted class) that there is, from (N,) and (N,), in order."""
+    counts = Counter(zip(targets.tolist(), predictions.tolist(), strict=True))
+    return tuple((true, predicted, images) for (true, predicted), images in sorted(counts.items()))
 
 
-def per_class_scores(matrix: Tensor, class_names: tuple[str, ...]) -> tuple[ClassScores, ...]:
-    """Return precision, recall, F1 and support of each class from its confusion matrix (C, C)."""
-    hits, support, predicted = matrix.diag().double(), matrix.sum(1), matrix.sum(0)
+def per_class_scores(
+    predictions: Tensor, targets: Tensor, class_names: tuple[str, ...]
+) -> tuple[ClassScores, ...]:
+    """Return precision, recall, F1 and support of each class from predictions (N,) and targets (N,)."""
+    classes = len(class_names)
+    hits = torch.bincount(targets[predictions == targets], minlength=classes).double()
+    support = torch.bincount(targets, minlength=classes)
+    predicted = torch.bincount(predictions, minlength=classes)
     precision = hits / predicted.clamp(min=1)
     recall = hits / support.clamp(min=1)
     f1 = 2 * hits / (support + predicted).clamp(min=1)

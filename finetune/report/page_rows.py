@@ -65,8 +65,6 @@ def _cells(scores: Scores) -> list[Confused]:
     if not isinstance(scores, SingleLabelScores):
         return []
     return [
-        Confused(true, predicted, count, count / scores.per_class[true].support)
-        for true, row in enumerate(scores.confusion_matrix)
-        for predicted, count in enumerate(row)
-        if count
+        Confused(true, predicted, images, images / scores.per_class[true].support)
+        for true, predicted, images in scores.confusions
     ]

@@ -97,9 +97,8 @@ def _title(scores: Scores) -> str:
 def most_confused(scores: SingleLabelScores, most: int) -> list[tuple[str, str, int]]:
     """Return the most frequent (true class, predicted class, images) off the diagonal."""
     pairs = [
-        (scores.class_names[true], scores.class_names[predicted], count)
-        for true, row in enumerate(scores.confusion_matrix)
-        for predicted, count in enumerate(row)
-        if count and true != predicted
+        (scores.class_names[true], scores.class_names[predicted], images)
+        for true, predicted, images in scores.confusions
+        if true != predicted
     ]
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:most]

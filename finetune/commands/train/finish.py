@@ -96,8 +96,8 @@ def _predictions(scores: Scores) -> Predictions | None:
         return None
     return Predictions(
         class_names=scores.class_names,
-        predicted=tuple(map(sum, zip(*scores.confusion_matrix, strict=True))),
-        actual=tuple(map(sum, scores.confusion_matrix)),
+        predicted=scores.predicted,
+        actual=tuple(row.support for row in scores.per_class),
         loss=scores.loss,
     )
 
