@@ -147,10 +147,29 @@ def show_latency(run: Path) -> None:
                 for one in inputs:
                     runner(one)
                 seconds[name].append((time.perf_counter() - began) / len(inputs))
-    base = min(seconds["PyTorch, the same program"])
-    print("| | an image | beside PyTorch | file |\n|---|---|---|---|")
+        base = min(seconds["PyTorch, the same program"])
+        print("| | an image | beside PyTorch | file |\n|---|---|---|---|")
+        for name, times in seconds.items():
+            print(f"| {name} | {1000 * min(times):.1f} ms | {min(times) / base:.2f} | {sizes[name]} |")
+        show_start(run, Path(folder) / "float32.onnx")
+
+
+def show_start(run: Path, file: Path) -> None:
+    """Print the seconds from a new Python to a model that can answer, the least of five that take turns."""
+    programs = {
+        "onnxruntime and the file": f"import onnxruntime; onnxruntime.InferenceSession({str(file)!r})",
+        "PyTorch": "import torch",
+        "finetune.load": f"import finetune; finetune.load({str(run)!r}).module",
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(5):
+        for name, text in programs.items():
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", text], check=True)
+            seconds[name].append(time.perf_counter() - began)
+    print("\n| start | |\n|---|---|")
     for name, times in seconds.items():
-        print(f"| {name} | {1000 * min(times):.1f} ms | {min(times) / base:.2f} | {sizes[name]} |")
+        print(f"| {name} | {min(times):.2f} s |")
 
 
 if __name__ == "__main__":

@@ -379,6 +379,16 @@ def test_an_old_torch_is_refused(small_run, monkeypatch, kind):
 
 
 @exports
+def test_a_network_that_no_file_can_hold_is_refused_before_the_work(small_run, tmp_path, monkeypatch):
+    """Protobuf ends at 2 GiB; of torchvision's networks regnet_y_128gf has more."""
+    monkeypatch.setattr("finetune.model.onnx_export.LARGEST", 10**6)
+    result = run_finetune("export", small_run, "-o", tmp_path / "small.onnx")
+    assert result.exit_code == 7
+    assert "an ONNX file holds at most 0.0 GB; this network has 0.0" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@exports
 def test_a_network_that_torch_cannot_write_is_refused_in_two_lines(small_run, tmp_path, monkeypatch):
     def fail(*_, **__):
         try:

@@ -22,6 +22,9 @@ from finetune.model.deployed import FEATURES, IMAGES, PROBABILITIES, DeployedCla
 
 INSTALL = 'pip install "finetune-vision[onnx]"'
 
+LARGEST = 2**31 - 2**20
+"""bytes of weights: protobuf has room for 2 GiB, and what describes the network needs some"""
+
 _OPSET = 18
 _QUANTIZED = ["Conv", "Gemm", "MatMul"]
 
@@ -94,10 +97,16 @@ def write_onnx(
         features: whether it also returns features.
 
     Raises:
-        MachineError: torch's exporter cannot write this network.
+        MachineError: torch's exporter cannot write this network, or one file cannot hold it.
     """
     import onnx
 
+    size = sum(tensor.nbytes for tensor in module.state_dict().values())
+    if size > LARGEST:
+        raise MachineError(
+            f"export: an ONNX file holds at most {LARGEST / 1e9:.1f} GB; this network has {size / 1e9:.1f}.\n"
+            "Use --format torch, or train a smaller model.arch."
+        )
     proto = _exported(module, columns, [PROBABILITIES, FEATURES] if features else [PROBABILITIES])
     _name_free_sides(proto)
     onnx.helper.set_model_props(proto, dict(properties))
