@@ -7,7 +7,7 @@
 Photos are drawn, each edited in one way and saved as JPEG beside the original; what is printed is the part of
 the copies that is found. Then the pairs found among photos that are all different, and among handwritten
 digits, which are as alike as different pictures can be. In brackets is what thumbnails alone would find,
-without the comparison of detail.
+without the comparison of detail and colour.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from photos import draw_photo
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 from finetune.data.builtin import digits
 from finetune.data.images import THUMBNAIL_SIDE, ImageLimits, enlarge_thumbnail, look_at_image, read_image
@@ -53,6 +53,7 @@ EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "a thumbnail of 100 pixels": resized(100),
     "squeezed to a square": lambda image: image.resize((224, 224)),
     "grey": lambda image: image.convert("L"),
+    "sepia": lambda image: ImageOps.colorize(image.convert("L"), (20, 10, 0), (255, 240, 200)),
     "brightness × 0.7": lambda image: ImageEnhance.Brightness(image).enhance(0.7),
     "brightness × 1.3": lambda image: ImageEnhance.Brightness(image).enhance(1.3),
     "contrast × 1.3": lambda image: ImageEnhance.Contrast(image).enhance(1.3),

@@ -36,6 +36,13 @@ def test_brightness_leaves_out_a_few_pixels():
     assert judge_appearance(picture).brightest == 1
 
 
+def test_a_picture_of_one_strong_colour_is_not_dark():
+    for colour, brightest in (("red", 1.0), ("navy", 128 / 255), ("#100000", 16 / 255)):
+        picture = Image.new("RGB", (50, 40), colour)
+        look = judge_appearance(picture.convert("L"), picture)
+        assert look.brightest == pytest.approx(brightest)
+
+
 def test_blur_takes_sharpness_and_brightness_does_not():
     sharp = photo()
     sharpness = judge_appearance(sharp).sharpness

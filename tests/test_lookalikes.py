@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 from conftest import some_quick
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from finetune.data.builtin import digits
 from finetune.data.images import ImageLimits, enlarge_thumbnail, look_at_image
@@ -100,6 +100,38 @@ def test_detail_tells_apart_what_thumbnails_cannot(tmp_path):
     assert find_lookalikes(rows) == [(0, 1, 2, 3, 7, 8, 9)]
     assert find_lookalikes(rows, enlarge) == [(0, 7), (1, 8), (2, 9)]
     assert asked == [0, 1, 2, 3, 7, 8, 9]
+
+
+def striped(*colours):
+    """Draw a flag."""
+    flag = Image.new("RGB", (300, 200))
+    for number, colour in enumerate(colours):
+        flag.paste(colour, (0, 200 * number // len(colours), 300, 200))
+    return flag
+
+
+def test_drawings_of_the_same_lines_are_told_apart_by_their_colours(tmp_path):
+    flags = [
+        striped("#b00", "white", "#b00"),
+        striped("#06c", "white", "#06c"),
+        striped("#080", "white", "#080"),
+    ]
+    flags += [
+        EDITS[edit](flag) for edit, flag in zip(("recompressed", "halved", "darker"), flags, strict=True)
+    ]
+    rows, (enlarge, _) = thumbnails(tmp_path, flags), enlarged(tmp_path, flags)
+    assert find_lookalikes(rows) == [(0, 1, 2, 3, 4, 5)]
+    assert find_lookalikes(rows, enlarge) == [(0, 3), (1, 4), (2, 5)]
+    grey = [flags[0], EDITS["grey"](flags[0])]
+    rows, (enlarge, _) = thumbnails(tmp_path, grey), enlarged(tmp_path, grey)
+    assert find_lookalikes(rows, enlarge) == [(0, 1)]
+
+
+def test_photographs_in_another_tint_look_alike(tmp_path):
+    photos = [photo(seed) for seed in range(3)]
+    pictures = [*photos, *(ImageOps.colorize(image.convert("L"), "black", "gold") for image in photos)]
+    rows, (enlarge, _) = thumbnails(tmp_path, pictures), enlarged(tmp_path, pictures)
+    assert find_lookalikes(rows, enlarge) == [(0, 3), (1, 4), (2, 5)]
 
 
 def test_images_without_detail_or_that_have_gone_are_alike_by_their_thumbnails(tmp_path):

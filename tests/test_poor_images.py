@@ -62,5 +62,12 @@ def test_what_many_images_are_is_the_nature_of_the_set():
     assert len(find_poor(among_others(50, **drawings))[0].items) == 5
 
 
+def test_drawings_are_empty_beside_drawings_alone():
+    flags = {f"{n}": look(information=1.8) for n in range(30)}
+    assert find_poor(flags | {"two colours": look(information=0.7)}) == []
+    (finding,) = find_poor(flags | {"blank": look(information=0.1)})
+    assert finding.kind == "empty"
+
+
 def test_nothing_is_found_in_nothing():
     assert find_poor({}) == []

@@ -10,6 +10,7 @@ SIDE = 128
 """shorter side in pixels at which pictures are judged: about as training sees them"""
 
 _LEVELS = 256
+_DIM = 0.5  # brightness of a picture of which the colours are looked at: pure red has 0.3, and blue 0.11
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Appearance:
     """What a picture looks like, whatever it shows."""
 
     brightest: float
-    """brightness that one pixel in a hundred exceeds, 0–1"""
+    """brightness that one pixel in a hundred exceeds, 0–1; where it is dim, that of the strongest primary"""
     darkest: float
     """brightness below which one pixel in twenty is, 0–1"""
     information: float
@@ -27,11 +28,13 @@ class Appearance:
     the grey levels (after Pech-Pacheco et al., 2000, "Diatom autofocusing in brightfield microscopy")"""
 
 
-def judge_appearance(grey: Image.Image) -> Appearance:
-    """Judge a grey picture (mode `L`) of any size."""
+def judge_appearance(grey: Image.Image, colours: Image.Image | None = None) -> Appearance:
+    """Judge a grey picture (mode `L`) of any size, and the same in colours (`RGB`) if it has some."""
     pixels = np.asarray(_at_side(grey), dtype=np.float32)
     counts = np.bincount(pixels.astype(np.uint8).ravel(), minlength=_LEVELS)
     darkest, brightest = np.percentile(pixels, (5, 99)) / (_LEVELS - 1)
+    if brightest < _DIM and colours is not None:
+        brightest = np.percentile(np.asarray(_at_side(colours)).max(axis=2), 99) / (_LEVELS - 1)
     return Appearance(float(brightest), float(darkest), _entropy(counts), _sharpness(pixels))
 
 

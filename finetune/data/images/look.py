@@ -42,21 +42,23 @@ def look_at_image(path: Path, limits: ImageLimits) -> Look:
     with opened(path, limits) as image:
         size, mode = image.size, image.mode
         image.draft(None, (SIDE, SIDE))
-        grey = to_rgb(upright(image), limits).convert("L")
+        colours = to_rgb(upright(image), limits)
+        grey = colours.convert("L")
         side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
         small = grey.resize(side, Image.Resampling.BICUBIC, reducing_gap=3.0)
         info = ImageInfo(*size, is_animated(image))
-        return Look(info, mode, small.tobytes(), judge_appearance(grey), _camera(image))
+        appearance = judge_appearance(grey, colours)
+        return Look(info, mode, small.tobytes(), appearance, _camera(image))
 
 
 def enlarge_thumbnail(path: Path, limits: ImageLimits) -> bytes:
-    """Return the upright image of a file in `DETAIL_SIDE` × `DETAIL_SIDE` grey pixels, row by row.
+    """Return the upright image of a file in `DETAIL_SIDE` × `DETAIL_SIDE` pixels, YCbCr, row by row.
 
     Raises:
         ImageError: as `read_image`.
     """
-    grey = read_image(path, limits, shrink_to=SIDE).convert("L")
-    return grey.resize((DETAIL_SIDE, DETAIL_SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0).tobytes()
+    image = read_image(path, limits, shrink_to=SIDE).convert("YCbCr")
+    return image.resize((DETAIL_SIDE, DETAIL_SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0).tobytes()
 
 
 def _camera(image: Image.Image) -> str:

@@ -13,13 +13,21 @@ from finetune.data.images import Look
 from finetune.data.quality.finding import Finding, Item
 
 DARK, BRIGHT, EMPTY, BLURRED, SMALL = 0.32, 0.9, 1.0, 0.12, 0.25
+_EMPTY_SHARE = 1 / 7  # of the usual information, where that is less: whole drawings have 2 bits a pixel
 _MOST = 0.1  # share of all images; of more it is their nature
+
+
+class _Usual(NamedTuple):
+    """Medians of a data set."""
+
+    side: float
+    information: float
 
 
 class _Kind(NamedTuple):
     name: str
     what: str
-    is_so: Callable[[Look], bool]
+    is_so: Callable[[Look, _Usual], bool]
     detail: Callable[[Look], str]
     advice: str
 
@@ -30,30 +38,37 @@ _KINDS = (
     _Kind(
         "dark",
         "nearly black",
-        lambda look: look.appearance.brightest < DARK,
+        lambda look, _: look.appearance.brightest < DARK,
         lambda look: f"99% of it below {look.appearance.brightest:.0%} of full brightness",
         _TELL_NOTHING,
     ),
     _Kind(
         "bright",
         "nearly white",
-        lambda look: look.appearance.darkest > BRIGHT,
+        lambda look, _: look.appearance.darkest > BRIGHT,
         lambda look: f"95% of it above {look.appearance.darkest:.0%} of full brightness",
         _TELL_NOTHING,
     ),
     _Kind(
         "empty",
         "nearly without detail",
-        lambda look: look.appearance.information < EMPTY,
+        lambda look, usual: _information(look) < min(EMPTY, _EMPTY_SHARE * usual.information),
         lambda look: f"{look.appearance.information:.1f} bits a pixel",
         _TELL_NOTHING,
     ),
     _Kind(
         "blurred",
         "blurred",
-        lambda look: look.appearance.sharpness < BLURRED,
+        lambda look, _: look.appearance.sharpness < BLURRED,
         lambda look: f"sharpness {look.appearance.sharpness:.2f}; sharp photographs have more than 0.2",
         "Keep those that you would recognise; if pictures in use are sharp, remove the others.",
+    ),
+    _Kind(
+        "small",
+        "much smaller than the others",
+        lambda look, usual: _side(look) < SMALL * usual.side,
+        lambda look: f"{look.info.width} × {look.info.height}",
+        "Remove thumbnails and icons, or put the originals in their place.",
     ),
 )
 
@@ -62,17 +77,10 @@ def find_poor(looks: Mapping[str, Look]) -> list[Finding]:
     """Find poor images; one that is so in several ways is told of once."""
     if not looks:
         return []
-    usual = median(_side(look) for look in looks.values())
-    small = _Kind(
-        "small",
-        "much smaller than the others",
-        lambda look: _side(look) < SMALL * usual,
-        lambda look: f"{look.info.width} × {look.info.height}",
-        "Remove thumbnails and icons, or put the originals in their place.",
-    )
+    usual = _Usual(median(map(_side, looks.values())), median(map(_information, looks.values())))
     findings, told = [], set[str]()
-    for kind in (*_KINDS, small):
-        names = [name for name, look in looks.items() if kind.is_so(look)]
+    for kind in _KINDS:
+        names = [name for name, look in looks.items() if kind.is_so(look, usual)]
         items = tuple(Item((name,), kind.detail(looks[name])) for name in names if name not in told)
         if items and len(names) <= max(_MOST * len(looks), 1):
             told.update(names)
@@ -83,3 +91,7 @@ def find_poor(looks: Mapping[str, Look]) -> list[Finding]:
 def _side(look: Look) -> float:
     """Return the side of a square of as many pixels."""
     return math.sqrt(look.info.width * look.info.height)
+
+
+def _information(look: Look) -> float:
+    return look.appearance.information
