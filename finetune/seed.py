@@ -9,6 +9,7 @@ torch is imported where it draws: what only derives a seed, such as a split, wor
 """
 
 import hashlib
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -31,14 +32,17 @@ def derive(seed: int, purpose: str, *position: int | str) -> int:
 
 
 def derive_each(seed: int, purpose: str, names: Iterable[str]) -> list[int]:
-    """Return `derive(seed, purpose, name)` for each name, of very many in half the time."""
-    begun = hashlib.blake2b(f"{seed}\0{purpose}\0".encode(), digest_size=8)
-    derived = []
+    """Return `derive(seed, purpose, name)` for each name, of very many in a third of the time.
+
+    The parts of a longer position are put together with a NUL between them, in `purpose` or in the names.
+    """
+    begun = hashlib.blake2b(f"{seed}\0{purpose}\0".encode(), digest_size=8).copy
+    digests = []
     for name in names:
-        digest = begun.copy()
+        digest = begun()
         digest.update(name.encode("utf-8", "surrogateescape"))
-        derived.append(int.from_bytes(digest.digest(), "big") >> 1)
-    return derived
+        digests.append(digest.digest())
+    return [number >> 1 for number in struct.unpack(f">{len(digests)}Q", b"".join(digests))]
 
 
 def permutation(n: int, seed: int) -> list[int]:

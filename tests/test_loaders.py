@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 
 from finetune.data.images import ImageLimits
+from finetune.data.loading import sampler as sampler_module
 from finetune.data.loading.dataset import EvalImages, TrainImages
 from finetune.data.loading.loaders import build_eval_loader, build_train_loader, fit_batch_size
 from finetune.data.loading.sampler import EpochSampler
@@ -20,6 +21,7 @@ from finetune.data.loading.transforms import Transform, eval_transform, train_tr
 from finetune.data.loading.workers import choose_workers, worker_failure, workers_with_room
 from finetune.errors import DataError, ResourceError
 from finetune.model.preprocessing import Preprocessing
+from finetune.seed import derive
 
 LIMITS = ImageLimits()
 SMALL = Preprocessing(24, 28, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear")
@@ -112,6 +114,21 @@ def test_an_epoch_holds_every_image_once():
     keys = list(sampler)
     assert sorted(key.position for key in keys) == list(range(18))
     assert len({key.seed for key in keys}) == 18
+    assert sampler.positions(0, 0) == [key.position for key in keys]
+
+
+def test_the_augmentation_of_an_image_is_a_function_of_its_place(monkeypatch):
+    """Whichever blocks the keys are made in; an image that comes again counts how often it has come."""
+    monkeypatch.setattr(sampler_module, "_TOGETHER", 3)
+    order = [4, 1, 4, 0, 2, 4, 1]
+    sampler = EpochSampler(5, 2, seed=7, order=lambda seed: list(order))
+    again = [(), (), (1,), (), (), (2,), (1,)]
+    expected = [derive(7, "augment", 2, 3, place, *more) for place, more in zip(order, again, strict=True)]
+    for first_batch in range(4):
+        sampler.start_epoch(2, 3, first_batch)
+        keys = list(sampler)
+        assert [key.seed for key in keys] == expected[2 * first_batch :]
+        assert [key.position for key in keys] == order[2 * first_batch :]
 
 
 def test_a_pass_without_start_epoch_is_refused(index):

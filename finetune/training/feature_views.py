@@ -37,6 +37,10 @@ class Order(Protocol):
         """Return the images of an epoch; one that comes again has another seed each time."""
         ...
 
+    def positions(self, stage: int, epoch: int) -> list[int]:
+        """Return the positions of the images of an epoch, in its order."""
+        ...
+
     def left_out(self, stage: int, epoch: int) -> Sequence[Key]:
         """Return the images that an epoch does not show, as it would have shown them."""
         ...
@@ -95,6 +99,10 @@ class FeatureViews(_OwnSampler):
         """Return the images of an epoch, in its order."""
         return self._source.order.keys(stage, epoch)
 
+    def positions(self, stage: int, epoch: int) -> list[int]:
+        """Return the positions of the images of an epoch, in its order."""
+        return self._source.order.positions(stage, epoch)
+
     def __len__(self) -> int:
         """Count the batches of an epoch; a last one that is not full is left out."""
         return self._n // self._batch_size
@@ -138,16 +146,23 @@ class FeatureViews(_OwnSampler):
     def _gathered(self, stage: int, epoch: int, first_batch: int) -> Iterator[tuple[Tensor, ...]]:
         """Put an epoch together from views that are known, or computed for it."""
         times, shown = Counter[int](), list[tuple[int, int]]()
-        for key in self._source.order.keys(stage, epoch):
-            shown.append(((epoch + times[key.position]) % self._views, key.position))
-            times[key.position] += 1
+        for position in self.positions(stage, epoch):
+            shown.append(((epoch + times[position]) % self._views, position))
+            times[position] += 1
         for view in sorted({view for view, _ in shown}):
             self._complete(stage, view)
         for batch in range(first_batch, len(self)):
             rows = shown[batch * self._batch_size : (batch + 1) * self._batch_size]
-            positions = [position for _, position in rows]
-            features = torch.stack([self._features[view][position] for view, position in rows])
-            yield features, *(part[positions] for part in self._source.others)
+            positions = torch.tensor([position for _, position in rows])
+            yield self._views_of(rows), *(part[positions] for part in self._source.others)
+
+    def _views_of(self, rows: Sequence[tuple[int, int]]) -> Tensor:
+        """Return the features (N, D) of some views and positions; most often all are of one view."""
+        views = {view for view, _ in rows}
+        if len(views) > 1:
+            return torch.stack([self._features[view][position] for view, position in rows])
+        features = self._features[views.pop()]
+        return features[_numbers([position for _, position in rows], features.device)]
 
     def _complete(self, stage: int, view: int) -> None:
         """Compute what is not known yet of a view, in the same batches as its epoch."""
@@ -212,10 +227,11 @@ class FirstEpoch(_OwnSampler):
     def __iter__(self) -> Iterator[Features]:
         """Return batches of features (N, D), what else the head takes, and targets."""
         stage, epoch, first_batch = self._start
-        rows = list(range(len(self._features[0])))
+        shown = list(range(len(self._features[0])))
         if epoch > 0:
-            positions = (key.position for key in self._order.keys(stage, epoch))
-            rows = [self._rows[position] for position in positions if position in self._rows]
+            positions = self._order.positions(stage, epoch)
+            shown = [self._rows[position] for position in positions if position in self._rows]
+        rows = _numbers(shown, self._features[0].device)
         for batch in range(first_batch, len(rows) // self._batch_size):
             chosen = rows[batch * self._batch_size : (batch + 1) * self._batch_size]
             yield tuple(part[chosen] for part in self._features)
@@ -241,10 +257,15 @@ class FixedView(_OwnSampler):
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Return batches of features (N, D), what else the head takes, and targets."""
         stage, epoch, first_batch = self._start
-        positions = [key.position for key in self._order.keys(stage, epoch)]
+        shown = _numbers(self._order.positions(stage, epoch), self._parts[0].device)
         for batch in range(first_batch, len(self)):
-            rows = positions[batch * self._batch_size : (batch + 1) * self._batch_size]
+            rows = shown[batch * self._batch_size : (batch + 1) * self._batch_size]
             yield tuple(part[rows] for part in self._parts)
+
+
+def _numbers(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Return numbers of rows (N,) on a device, which would wait for a copy of each list."""
+    return torch.tensor(numbers, dtype=torch.int64, device=device)
 
 
 def _first_views(keys: Sequence[Key]) -> dict[int, int]:

@@ -9,7 +9,10 @@ from typing import NamedTuple
 import torch
 from torch.utils.data import Sampler
 
-from finetune.seed import derive, permutation
+from finetune.seed import derive, derive_each, permutation
+
+# Keys that are made at once: in blocks for speed, and few enough that a pass begins at once.
+_TOGETHER = 4096
 
 
 class TrainKey(NamedTuple):
@@ -49,23 +52,36 @@ class EpochSampler(Sampler[TrainKey]):
         """Return the images of a whole epoch, in its order."""
         return list(self._keys(stage, epoch, 0))
 
+    def positions(self, stage: int, epoch: int) -> list[int]:
+        """Return the positions of the images of a whole epoch, in its order."""
+        return self.order(derive(self.seed, "order", stage, epoch))
+
     def _keys(self, stage: int, epoch: int, skipped: int) -> Iterator[TrainKey]:
-        order, times = self.order(derive(self.seed, "order", stage, epoch)), Counter[int]()
-        for number, position in enumerate(order):
-            # An image that comes again in an epoch is augmented in another way each time.
-            again = (times[position],) if times[position] else ()
-            times[position] += 1
-            if number >= skipped:
-                yield TrainKey(position, derive(self.seed, "augment", stage, epoch, position, *again))
+        order, purpose = self.positions(stage, epoch), f"augment\0{stage}\0{epoch}"
+        # An image that comes again in an epoch is augmented in another way each time.
+        names = _numbered(order) if len(set(order)) < len(order) else None
+        for start in range(skipped, len(order), _TOGETHER):
+            positions = order[start : start + _TOGETHER]
+            told = map(str, positions) if names is None else names[start : start + _TOGETHER]
+            yield from map(TrainKey, positions, derive_each(self.seed, purpose, told))
 
     def left_out(self, stage: int, epoch: int) -> list[TrainKey]:
         """Return the images that an epoch does not show, as it would have shown them."""
-        shown = set(self.order(derive(self.seed, "order", stage, epoch)))
+        shown = set(self.positions(stage, epoch))
         return [
             TrainKey(position, derive(self.seed, "augment", stage, epoch, position))
             for position in range(self.n_images)
             if position not in shown
         ]
+
+
+def _numbered(order: Sequence[int]) -> list[str]:
+    """Return each position as text, and for one that comes again how often it has come, after a NUL."""
+    times, names = Counter[int](), []
+    for position in order:
+        names.append(f"{position}\0{times[position]}" if times[position] else str(position))
+        times[position] += 1
+    return names
 
 
 def balanced_order(targets: Sequence[int], weights: Sequence[float], seed: int) -> list[int]:
