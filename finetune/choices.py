@@ -19,6 +19,8 @@ Balance = Literal["none", "sampler", "loss"]
 OnBad = Literal["stop", "skip"]
 """What to do about an image that cannot be read."""
 SixteenBit = Literal["scale", "stop"]
+Cache = Literal["auto", "off", "memory", "disk"]
+"""Where images are kept that are decoded once."""
 CaseVariants = Literal["stop", "allow"]
 FolderLayout = Literal["auto", "classes", "groups"]
 """What the folders directly in a data set are, where their names and contents do not settle it."""

@@ -152,7 +152,7 @@ def test_the_machine_and_its_settings_are_part_of_the_name(images, tmp_path, mon
     names.append(name())
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     names.append(name())
-    monkeypatch.setattr("finetune.experiment.stored_features.version", lambda library: "another")
+    monkeypatch.setattr("finetune.machine.provenance.version", lambda library: "another")
     names.append(name())
     assert len(set(names)) == len(names)
 

@@ -26,7 +26,7 @@ def cache(
     clear: ClearCache = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the cache of scans and features, or empty it."""
+    """Show the cache of scans, images and features, or empty it."""
     with reported_errors():
         from finetune.commands import cache as story
         from finetune.machine.cache import parse_size

@@ -1,7 +1,7 @@
 """The story of `finetune cache`: what is in the cache folder, and how to empty it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +9,8 @@ from typing import Any
 
 from finetune.display import Display
 from finetune.machine.cache import (
+    DECODED,
+    DECODED_VARIABLE,
     DIGESTS,
     FEATURES,
     SCANS,
@@ -16,6 +18,7 @@ from finetune.machine.cache import (
     CachedFile,
     cache_folder,
     cached_files,
+    most_decoded_bytes,
     most_feature_bytes,
     remove,
     shown_size,
@@ -27,17 +30,18 @@ _WHAT = {
     SCANS: "which images are good",
     DIGESTS: "digests of image files",
 }
+_OF = {FEATURES: "features of", DECODED: "decoded images of"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Features of one network, or what is remembered of data sets."""
+    """Features of one network, decoded images of one data set, or what is remembered of data sets."""
 
     kind: str
-    """`features`, `scans` or `digests`"""
+    """`features`, `decoded`, `scans` or `digests`"""
     about: str
     images: int | None
-    """whose features they are; None of other kinds"""
+    """whose features or pixels they are; None of other kinds"""
     files: int
     bytes: int
     used: float
@@ -62,6 +66,8 @@ class CacheReport:
     folder: Path
     most_bytes: int
     """of features"""
+    most_decoded_bytes: int
+    """of decoded images"""
     entries: tuple[Entry, ...]
     """Those that were used last come first."""
     removed: int = 0
@@ -75,7 +81,15 @@ class CacheReport:
     @property
     def feature_bytes(self) -> int:
         """Size of the features."""
-        return sum(entry.bytes for entry in self.entries if entry.kind == FEATURES)
+        return self._bytes_of(FEATURES)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Size of the decoded images."""
+        return self._bytes_of(DECODED)
+
+    def _bytes_of(self, kind: str) -> int:
+        return sum(entry.bytes for entry in self.entries if entry.kind == kind)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as `cache --json` documents it."""
@@ -84,6 +98,8 @@ class CacheReport:
             "bytes": self.bytes,
             "feature_bytes": self.feature_bytes,
             "most_feature_bytes": self.most_bytes,
+            "decoded_bytes": self.decoded_bytes,
+            "most_decoded_bytes": self.most_decoded_bytes,
             "removed_bytes": self.removed,
             "entries": [entry.to_dict() for entry in self.entries],
         }
@@ -93,19 +109,28 @@ def look_at_cache(removed: int = 0) -> CacheReport:
     """Return what is in the cache folder.
 
     Raises:
-        ConfigError: the environment variable of its bound holds no size.
+        ConfigError: the environment variable of a bound holds no size.
     """
+    from finetune.data.loading.decoded_store import block_contents  # they take torch
+    from finetune.training.feature_store import segment_contents
+
     folder, most_bytes = cache_folder(), most_feature_bytes()
-    entries = [*_feature_entries(folder / FEATURES)]
+    entries = [
+        *_entries(FEATURES, folder / FEATURES, segment_contents),
+        *_entries(DECODED, folder / DECODED, block_contents),
+    ]
     for kind, about in _WHAT.items():
         if files := cached_files(folder / kind):
             entries.append(_entry(kind, about, None, files))
     entries.sort(key=lambda entry: -entry.used)
-    return CacheReport(folder, most_bytes, tuple(entries), removed)
+    return CacheReport(folder, most_bytes, most_decoded_bytes(), tuple(entries), removed)
 
 
 def trim_cache(most_bytes: int) -> int:
-    """Remove what was unused for longest, features first, until so much is left; return the bytes removed."""
+    """Remove what was unused for longest until so much is left; return the bytes removed.
+
+    Decoded images go first, which take least time to have again, and features next.
+    """
     before = _all_files()
     trim(before, most_bytes)
     return _bytes(before) - _bytes(_all_files())
@@ -129,22 +154,24 @@ def show_cache(report: CacheReport, display: Display, *, changed: bool) -> None:
             [(_title(e), _images(e), shown_size(e.bytes), _ago(e.used)) for e in report.entries],
             least_important=("last used", "images"),
         )
-    bound = f"at most {shown_size(report.most_bytes)}" if report.most_bytes else "none are kept"
-    display.say(f"features {shown_size(report.feature_bytes)}, {bound} ({SIZE_VARIABLE})")
+    for what, size, most, variable in (
+        ("features", report.feature_bytes, report.most_bytes, SIZE_VARIABLE),
+        ("decoded images", report.decoded_bytes, report.most_decoded_bytes, DECODED_VARIABLE),
+    ):
+        bound = f"at most {shown_size(most)}" if most else "none are kept"
+        display.say(f"{what} {shown_size(size)}, {bound} ({variable})")
 
 
-def _feature_entries(folder: Path) -> list[Entry]:
-    """Return an entry for each namespace of features."""
-    from finetune.training.feature_store import segment_contents  # it takes torch
-
+def _entries(kind: str, folder: Path, contents: Callable[[Path], tuple[str, int] | None]) -> list[Entry]:
+    """Return an entry for each namespace of a store; `contents` tells what a file of it holds."""
     by_namespace: dict[Path, list[CachedFile]] = {}
     for file in cached_files(folder):
         by_namespace.setdefault(file.path.parent, []).append(file)
     entries = []
     for files in by_namespace.values():
-        contents = [found for file in files if (found := segment_contents(file.path)) is not None]
-        about = contents[-1][0] if contents else "damaged or half written"
-        entries.append(_entry(FEATURES, about, sum(images for _, images in contents), files))
+        known = [found for file in files if (found := contents(file.path)) is not None]
+        about = known[-1][0] if known else "damaged or half written"
+        entries.append(_entry(kind, about, sum(images for _, images in known), files))
     return entries
 
 
@@ -155,7 +182,7 @@ def _entry(kind: str, about: str, images: int | None, files: Sequence[CachedFile
 def _all_files() -> list[CachedFile]:
     """Return the files of the cache, in the order in which they are removed."""
     folder = cache_folder()
-    return [file for kind in (FEATURES, DIGESTS, SCANS) for file in cached_files(folder / kind)]
+    return [file for kind in (DECODED, FEATURES, DIGESTS, SCANS) for file in cached_files(folder / kind)]
 
 
 def _bytes(files: Sequence[CachedFile]) -> int:
@@ -163,7 +190,7 @@ def _bytes(files: Sequence[CachedFile]) -> int:
 
 
 def _title(entry: Entry) -> str:
-    return f"features of {entry.about}" if entry.kind == FEATURES else entry.about
+    return f"{_OF[entry.kind]} {entry.about}" if entry.kind in _OF else entry.about
 
 
 def _images(entry: Entry) -> str:

@@ -4,7 +4,7 @@ from finetune.config.config import Config
 from finetune.display import Display
 from finetune.experiment.build import Experiment, build_experiment
 from finetune.experiment.read_data import read_data
-from finetune.machine.cache import most_feature_bytes
+from finetune.machine.cache import most_decoded_bytes
 from finetune.machine.device import choose_device, keep_large_buffers
 
 
@@ -16,7 +16,7 @@ def prepare(config: Config, display: Display) -> Experiment:
             sets a size of the cache that is none.
     """
     keep_large_buffers()
-    most_feature_bytes()  # not an hour later
+    most_decoded_bytes()  # not an hour later
     device = choose_device(config.device)
     data = read_data(config, display.bar)
     display.show(data.notes)

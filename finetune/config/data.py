@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from finetune.choices import Augment, Balance, CaseVariants, OnBad, SixteenBit
+from finetune.choices import Augment, Balance, Cache, CaseVariants, OnBad, SixteenBit
 from finetune.config.columns import Encoding, LabelColumns, MetadataColumns, Separator
 from finetune.config.folder_values import FoldersOfLayout, LabelPattern
 from finetune.config.sections import Section
@@ -146,6 +146,12 @@ class DataConfig(Section):
     workers: Workers = "auto"
     """Processes that read and augment images; 0 does it in the training process. The result does not
     depend on it. `auto` chooses by the number of cores and of images."""
+
+    cache: Cache = "auto"
+    """Where images are kept that are decoded once, instead of in each pass over them: on `disk`, in the cache
+    folder of the user's system, where later runs find them; in `memory`, for this run; or nowhere, `off`. The
+    result does not depend on it. `auto` takes the disk where training goes through the images at least three
+    times, and they fill no more than a quarter of the memory and of the free disk. See docs/cache.md."""
 
     on_bad_image: OnBad = "stop"
     """What to do about images that cannot be read: `stop` before training with a list of them, or

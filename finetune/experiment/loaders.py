@@ -21,7 +21,7 @@ class StageLoaders:
 
     def of_stage(self, number: int) -> Loaders:
         """Return the loaders of a stage, counted from 0; those of an earlier one are no longer for use."""
-        shown = _how_shown(self._experiment, self._experiment.config.stages[number])
+        shown = how_shown(self._experiment, self._experiment.config.stages[number])
         if self._train is None or shown != self._shown:
             if self._train is not None:
                 end_workers(self._train)
@@ -45,7 +45,7 @@ def image_size_of(experiment: Experiment, stage: StageConfig) -> int:
     return stage.image_size or experiment.model.preprocessing.image_size
 
 
-def _how_shown(experiment: Experiment, stage: StageConfig) -> tuple[int, Augment]:
+def how_shown(experiment: Experiment, stage: StageConfig) -> tuple[int, Augment]:
     """Return the size of a stage's images, and how they are varied."""
     augment = "none" if stage.views == "eval" else experiment.config.data.augment
     return image_size_of(experiment, stage), augment

@@ -3,11 +3,8 @@
 import hashlib
 import json
 import os
-import platform
 import warnings
 from collections.abc import Sequence
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -19,6 +16,7 @@ from finetune.data.index import Sample
 from finetune.data.quality.content_digests import ContentDigests
 from finetune.experiment.build import Experiment
 from finetune.machine.cache import FEATURES, cache_folder, most_feature_bytes
+from finetune.machine.provenance import code_digest, library_versions, processor
 from finetune.model import ImageClassifier
 from finetune.model.preprocessing import Preprocessing
 from finetune.training.feature_store import FeatureStore, StoredRows, row_key
@@ -93,7 +91,7 @@ def namespace_of(model: ImageClassifier, preprocessing: Preprocessing, limits: I
     """Return the digest of everything beside the image that the bits of features depend on."""
     parts = {
         "format": _FORMAT,
-        "code": _code_digest(),
+        "code": code_digest(*_CODE),
         "weights": _weights_digest(model.backbone),
         "network": [model.spec.arch, model.spec.transform_input, repr(model.backbone)],
         "pool": model.head.pool,
@@ -117,22 +115,13 @@ def _weights_digest(backbone: nn.Module) -> str:
     return digest.hexdigest()
 
 
-@cache
-def _code_digest() -> str:
-    """Return the digest of the modules that make features out of files."""
-    package, digest = Path(__file__).parents[1], hashlib.blake2b(digest_size=16)
-    for path in sorted(path for folder in _CODE for path in (package / folder).rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
 def _machine(device: torch.device) -> dict[str, object]:
     """Return what decides how a network is computed: libraries, processor, threads, settings."""
-    found: dict[str, object] = {name: _version(name) for name in _LIBRARIES}
+    found: dict[str, object] = dict(library_versions(*_LIBRARIES))
     found |= {
         "jpeg": pillow.version("libjpeg_turbo") or pillow.version("jpg"),
         "device": device.type,
-        "processor": _processor(),
+        "processor": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "float32": _matmul_precision(),
@@ -158,21 +147,3 @@ def _matmul_precision() -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch 2.9 warns that there is a newer way to ask
         return torch.get_float32_matmul_precision()
-
-
-def _processor() -> list[str]:
-    """Name the processor and what it can do: kernels are chosen by it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return [platform.machine(), platform.processor()]
-    first = lines[: lines.index("")] if "" in lines else lines
-    wanted = ("model name", "flags", "Features", "CPU", "cache size")
-    return [platform.machine(), *(line for line in first if line.startswith(wanted))]
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""

@@ -18,13 +18,18 @@ from platformdirs import user_cache_path
 
 from finetune.errors import ConfigError
 
-SCANS, DIGESTS, FEATURES = "scans", "digests", "features"
-"""Its folders: which images were good; digests of files; features of images."""
+SCANS, DIGESTS, FEATURES, DECODED = "scans", "digests", "features", "decoded"
+"""Its folders: which images were good; digests of files; features of images; decoded images."""
 
 SIZE_VARIABLE = "FINETUNE_CACHE_SIZE"
 """Environment variable: the most bytes of features."""
 
+DECODED_VARIABLE = "FINETUNE_DECODED_SIZE"
+"""Environment variable: the most bytes of decoded images."""
+
 _USUAL_SIZE = 5 * 10**9
+_USUAL_DECODED = 4
+"""times the bytes of features"""
 _TEMPORARY = ".tmp"
 _ABANDONED = 3600.0  # seconds after which a temporary file has no writer any more
 
@@ -51,15 +56,29 @@ def most_feature_bytes() -> int:
     Raises:
         ConfigError: the environment variable holds no size.
     """
-    written = os.environ.get(SIZE_VARIABLE, "")
+    return _size_of_variable(SIZE_VARIABLE, _USUAL_SIZE)
+
+
+def most_decoded_bytes() -> int:
+    """Return how many bytes of decoded images are kept on disk; 0 for none.
+
+    Who bounds features alone, or keeps none, bounds these by it as well.
+
+    Raises:
+        ConfigError: an environment variable holds no size.
+    """
+    return _size_of_variable(DECODED_VARIABLE, _USUAL_DECODED * most_feature_bytes())
+
+
+def _size_of_variable(variable: str, usual: int) -> int:
+    written = os.environ.get(variable, "")
     if not written.strip():
-        return _USUAL_SIZE
+        return usual
     try:
         return parse_size(written)
     except ValueError as error:
         raise ConfigError(
-            f"{SIZE_VARIABLE}: {error}\n"
-            f"Correct the environment variable, or unset it for {shown_size(_USUAL_SIZE)}."
+            f"{variable}: {error}\nCorrect the environment variable, or unset it for {shown_size(usual)}."
         ) from None
 
 

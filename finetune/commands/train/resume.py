@@ -23,7 +23,7 @@ from finetune.text import counted, printable
 from finetune.version import VERSION
 
 # The result does not depend on these.
-_FREE = ("data.workers", "output.", "checkpoint.", "device", "loggers")
+_FREE = ("data.workers", "data.cache", "output.", "checkpoint.", "device", "loggers")
 _LISTED = 5
 _FORMAT = 3  # of what a run holds for resuming it
 

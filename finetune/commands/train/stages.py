@@ -21,6 +21,7 @@ from finetune.experiment.build import (
     plan_groups,
     stage_cycle,
 )
+from finetune.experiment.decoded_images import DecodedCache
 from finetune.experiment.features import caches_features, feature_notes, first_scores, stage_loaders
 from finetune.experiment.loaders import StageLoaders
 from finetune.experiment.lr_search import find_lr
@@ -61,7 +62,7 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
 
     The best model of all stages is in the recorder, and in the run directory, afterwards.
     """
-    loaders_of, display = StageLoaders(experiment), training.display
+    loaders_of, display, decoded = StageLoaders(experiment), training.display, DecodedCache(experiment)
     first, reached, tensors = (0, START, {}) if saved is None else (saved.stage, saved.reached, saved.tensors)
     stages = experiment.config.stages
     try:
@@ -69,6 +70,7 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
             over = training.recorder.early_stop_of(stages[number].name) is not None
             if reached.epoch < stages[number].epochs and not over:
                 images = loaders_of.of_stage(number)
+                display.show(decoded.of_stage(number, reached.epoch, images, display.bar))
                 with stage_loaders(experiment, stages[number], images, display.bar) as (loaders, notes):
                     display.show(notes)
                     if number == 0 and saved is None and caches_features(experiment, stages[0]):

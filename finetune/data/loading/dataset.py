@@ -3,19 +3,21 @@
 The data sets hold nothing that changes, so neither workers nor skipped batches can change what a batch holds.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from finetune.choices import Split
 from finetune.data.images import ImageError, ImageLimits
 from finetune.data.index import ImageIndex, load_sample
+from finetune.data.loading.decoded import DecodedImages
 from finetune.data.loading.sampler import TrainKey
 from finetune.data.loading.transforms import Transform
+from finetune.data.loading.workers import one_thread
 from finetune.data.metadata import EncodedRow, stack_metadata
 from finetune.seed import drawing_from
 
@@ -50,6 +52,7 @@ class TrainImages(Dataset[Item | Unreadable]):
     def __init__(self, index: ImageIndex, limits: ImageLimits, transform: Transform) -> None:
         self.index, self.limits, self.transform = index, limits, transform
         self.samples = index.of_split("train")
+        self.decoded: DecodedImages | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -67,6 +70,7 @@ class EvalImages(Dataset[Item | Unreadable]):
     ) -> None:
         self.index, self.limits, self.transform = index, limits, transform
         self.samples = index.of_split(split)
+        self.decoded: DecodedImages | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -86,26 +90,16 @@ def collate(items: Sequence[Item | Unreadable]) -> tuple[Tensor, ...] | Unreadab
 
 
 def _load(images: TrainImages | EvalImages, position: int) -> Item | Unreadable:
-    sample = images.samples[position]
-    try:
-        image = load_sample(images.index, sample, images.limits, shrink_to=images.transform.shrink_to)
-    except ImageError as error:
-        return Unreadable(error.name, error.reason)
-    metadata = images.index.metadata
-    row = None if metadata is None else metadata.encode(sample.metadata)
-    with _one_thread():
-        return Item(images.transform(image), row, images.index.target(sample))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute as a worker does: the same sums in the same order.
-
-    For a single image more threads only cost time, up to a thousand times more where other programs are busy.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    sample, index = images.samples[position], images.index
+    shown: Tensor | None = None if images.decoded is None else images.decoded.get(position)
+    image: Tensor | Image.Image | None = shown
+    if image is None:
+        try:
+            image = load_sample(index, sample, images.limits, shrink_to=images.transform.shrink_to)
+        except ImageError as error:
+            return Unreadable(error.name, error.reason)
+    row = None if index.metadata is None else index.metadata.encode(sample.metadata)
+    with one_thread():
+        if shown is None or not images.transform.fixed:
+            shown = images.transform(image)
+        return Item(shown, row, index.target(sample))

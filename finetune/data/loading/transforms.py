@@ -26,6 +26,8 @@ class Transform:
     """from an RGB image, or its pixels, to uint8 (3, H, W)"""
     shrink_to: int
     """shortest side in pixels that big photos may be decoded at; pass it to `read_image`"""
+    fixed: bool = False
+    """draws nothing: an image is shown in the same way each time"""
 
     def __call__(self, image: Image.Image | Tensor) -> Tensor:
         """Turn an RGB image, or its pixels uint8 (3, H, W), into uint8 pixels as the model takes them."""
@@ -35,7 +37,7 @@ class Transform:
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
     """Build the transform for evaluation and prediction, without any randomness."""
-    return _transform(resize_and_crop(preprocessing), preprocessing)
+    return _transform(resize_and_crop(preprocessing), preprocessing, fixed=True)
 
 
 def train_transform(level: Augment, preprocessing: Preprocessing) -> Transform:
@@ -75,7 +77,7 @@ def train_transform(level: Augment, preprocessing: Preprocessing) -> Transform:
                 v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR),
                 v2.RandomErasing(p=0.25),
             ]
-    return _transform(steps, preprocessing)
+    return _transform(steps, preprocessing, fixed=level == "none")
 
 
 class RandomNudge(nn.Module):
@@ -113,9 +115,10 @@ def mirrors(level: Augment) -> bool:
     return level in ("standard", "strong", "randaugment", "trivial")
 
 
-def _transform(steps: Sequence[nn.Module], preprocessing: Preprocessing) -> Transform:
+def _transform(steps: Sequence[nn.Module], preprocessing: Preprocessing, *, fixed: bool) -> Transform:
     # Twice the size for evaluation: then also training crops of a quarter of the area are not enlarged.
-    return Transform(v2.Compose([v2.PILToTensor(), *steps]), shrink_to=2 * preprocessing.resize_size)
+    shrink_to = 2 * preprocessing.resize_size
+    return Transform(v2.Compose([v2.PILToTensor(), *steps]), shrink_to=shrink_to, fixed=fixed)
 
 
 def resize_and_crop(preprocessing: Preprocessing) -> list[nn.Module]:

@@ -1,8 +1,11 @@
 """The processes that load images: how many, how they start, and what their failures mean."""
 
+import multiprocessing
 import re
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +68,20 @@ def workers_with_room(workers: int, batch_bytes: int, *, shared_memory: Path = P
     return max(0, min(workers, (free // batch_bytes - 1) // _UNDER_WAY))
 
 
+def memory_to_hand_over(shared_memory: Path = Path("/dev/shm")) -> int | None:
+    """Return how much that this process holds its workers can have; None where there is no bound.
+
+    Forked ones see all of it. Where processes are started anew, it is moved into memory that they share.
+    """
+    usual = multiprocessing.get_all_start_methods()[0]
+    if (multiprocessing.get_start_method(allow_none=True) or usual) == "fork":
+        return None
+    try:
+        return shutil.disk_usage(shared_memory).free // 2
+    except OSError:
+        return None
+
+
 def worker_failure(error: RuntimeError) -> ResourceError | None:
     """Translate torch's complaint about a worker, `None` if the error is about something else.
 
@@ -90,3 +107,17 @@ def start_worker(worker: int) -> None:
     torch.set_num_threads(1)
     for number in ASKING:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute as a worker does: the same sums in the same order.
+
+    For a single image more threads only cost time, up to a thousand times more where other programs are busy.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
