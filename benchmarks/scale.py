@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py                # 10,000 and 100,000 tiny images
     python benchmarks/scale.py 1000000        # these many
-    python benchmarks/scale.py 100000 --folder /tmp/tiny    # drawn once, and kept
+    python benchmarks/scale.py 100000 --folder /tmp/tiny    # drawn once, and kept in /tmp/tiny/100000
 
 Tiny PNG files in ten class folders are listed, indexed, split and looked at, all of which a first pass has
 done before: the system knows the folders, and the cache of scans knows the files. Seconds are those of the
@@ -37,30 +37,30 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("numbers", nargs="*", type=int, default=[10_000, 100_000])
-    parser.add_argument("--folder", type=Path, help="where images are kept, for one number")
+    parser.add_argument("--folder", type=Path, help="where images are kept, in a folder for each number")
     options = parser.parse_args()
     print(f"{'images':>9} {'list':>7} {'index':>7} {'split':>7} {'look':>7} {'all':>7}  seconds of CPU")
     for number in options.numbers:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-            images = options.folder or Path(folder) / "images"
+            images = (options.folder or Path(folder)) / str(number)
             draw(images, number)
             print(f"{number:9,} " + " ".join(f"{seconds:7.3f}" for seconds in measure(images)), flush=True)
 
 
 def draw(folder: Path, number: int) -> None:
     """Write tiny images that all differ, unless they are there."""
+    if folder.exists():
+        return
+    unfinished = folder.with_suffix(".unfinished")
+    for position in range(CLASSES):
+        (unfinished / f"class_{position}").mkdir(parents=True, exist_ok=True)
     for position in range(number):
-        file = folder / f"class_{position % CLASSES}" / f"{position:07}.png"
-        if position < CLASSES:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        if position == 0 and file.exists():
-            return
         content = io.BytesIO()
-        Image.new("RGB", (2, 2), (position % 256, position // 256 % 256, position // 65536)).save(
-            content, "PNG"
-        )
-        file.write_bytes(content.getvalue())
+        colour = (position % 256, position // 256 % 256, position // 65536)
+        Image.new("RGB", (2, 2), colour).save(content, "PNG")
+        (unfinished / f"class_{position % CLASSES}" / f"{position:07}.png").write_bytes(content.getvalue())
+    unfinished.rename(folder)
 
 
 def measure(folder: Path) -> list[float]:

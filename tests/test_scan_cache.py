@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,14 @@ def image(tmp_path):
 
 def remembered(image):
     memory = ScanMemory(image.parent, ImageLimits())
-    memory.remember("x.png", image, ImageInfo(8, 9, False))
+    memory.remember("x.png", ImageInfo(8, 9, False))
     memory.save()
-    return ScanMemory(image.parent, ImageLimits()).recall("x.png", image)
+    return recalled(image)
+
+
+def recalled(image):
+    portions = list(ScanMemory(image.parent, ImageLimits()).recall(["x.png"]))
+    return portions[0].get("x.png") if portions else None
 
 
 def test_what_was_good_is_remembered_in_the_cache_folder_of_the_user(image, tmp_path, monkeypatch):
@@ -39,3 +45,14 @@ def test_a_relative_cache_folder_is_none(image, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert remembered(image) == ImageInfo(8, 9, False)
     assert not Path("relative").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"width": ["8"]}, {"size": None}, {"name": []}, {"modified": [1]}], ids=str
+)
+def test_a_damaged_cache_and_a_changed_file_are_ignored(image, tmp_path, monkeypatch, change):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert remembered(image) is not None
+    (file,) = tmp_path.glob("cache/**/scans/*.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    assert recalled(image) is None

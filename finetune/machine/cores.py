@@ -17,8 +17,7 @@ _AHEAD = 4  # portions that wait for each thread, so that a slow item holds up n
 
 # Threads that ask a local disk for the times of files take twice the time of one, because at each answer they
 # wait for each other. So they begin once items have taken so many seconds more than quick ones do.
-_QUICK = 50e-6
-_PATIENCE = 0.03
+_QUICK, _PATIENCE = 50e-6, 0.03
 
 
 def usable_cores() -> int:
@@ -26,16 +25,19 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
+def in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], *, quick: float = _QUICK
+) -> Iterator[tuple[Item, Result]]:
     """Return each item with what the function makes of it, in order.
 
-    Quick items are done by the caller; once some are not, threads do the rest.
+    Quick items, which take no more than so many seconds, are done by the caller; once some are not, threads
+    do the rest.
     """
     patience, clock = _PATIENCE, time.perf_counter
     for number, item in enumerate(items, start=1):
         began = clock()
         result = function(item)
-        patience = min(_PATIENCE, patience + _QUICK - (clock() - began))
+        patience = min(_PATIENCE, patience + quick - (clock() - began))
         yield item, result
         if patience < 0:
             yield from _in_portions(function, items[number:])

@@ -125,12 +125,12 @@ def look_at_all(
     memory = ScanMemory(index.root, limits)
     paths = [index.root / sample.name for sample in index.samples]
     with new_bar("looking at images", len(paths)) as bar:
-        for sample, path, look in zip(index.samples, paths, look_at_images(paths, limits), strict=True):
+        for sample, look in zip(index.samples, look_at_images(paths, limits), strict=True):
             if isinstance(look, str):
                 reasons[sample] = look
             else:
                 looks[sample.name] = look
-                memory.remember(sample.name, path, look.info)
+                memory.remember(sample.name, look.info)
             bar.advance_by(1)
     memory.save()
     return looks, reasons

@@ -2,9 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -57,43 +56,47 @@ def check_images(
     """
     if index.root is None:
         return index
-    infos: dict[str, ImageInfo] = {}
-    bad: dict[Sample, str] = {}
-    for done, (sample, result) in enumerate(_scan(index, limits), start=1):
-        if isinstance(result, ImageInfo):
-            infos[sample.name] = result
-        else:
-            bad[sample] = result
-        if progress is not None:
-            progress(done, len(index.samples))
+    infos, bad = _scan(index, limits, progress or (lambda done, total: None))
     if bad:
         index = leave_out_bad(index, bad, on_bad, max_bad_fraction)
     remarks = [f"{odd.what}: {len(odd.names)}, first {printable(odd.names[0])}" for odd in odd_images(infos)]
     return replace(index, warnings=(*index.warnings, *remarks))
 
 
-def _scan(index: ImageIndex, limits: ImageLimits) -> Iterator[tuple[Sample, ImageInfo | str]]:
-    """Return what is known of each sample or the reason against it, read in threads."""
-    root = index.root
+def _scan(
+    index: ImageIndex, limits: ImageLimits, progress: Progress
+) -> tuple[dict[str, ImageInfo], dict[Sample, str]]:
+    """Return what is known of the good images, and the reason against each of the others; both in order."""
+    root, samples = index.root, index.samples
     assert root is not None
     memory, folder = ScanMemory(root, limits), str(root)
+    infos: dict[str, ImageInfo] = {}
+    for known in memory.recall([sample.name for sample in samples]):
+        infos |= known
+        progress(len(infos), len(samples))
+    unknown = [sample for sample in samples if sample.name not in infos]
 
     def look(sample: Sample) -> ImageInfo | str:
-        path = os.path.join(folder, sample.name)  # a Path takes as long as to ask for its time
-        known = memory.recall(sample.name, path)
-        if known is not None:
-            return known
         try:
-            info = inspect_image(path, limits)
+            info = inspect_image(os.path.join(folder, sample.name), limits)
         except ImageError as error:
             return error.reason
-        memory.remember(sample.name, path, info)
+        memory.remember(sample.name, info)
         return info
 
+    bad: dict[Sample, str] = {}
+    if not unknown:
+        return infos, bad
     try:
-        yield from in_threads(look, index.samples)
+        for sample, result in in_threads(look, unknown):
+            if isinstance(result, ImageInfo):
+                infos[sample.name] = result
+            else:
+                bad[sample] = result
+            progress(len(infos) + len(bad), len(samples))
     finally:
         memory.save()
+    return {sample.name: infos[sample.name] for sample in samples if sample.name in infos}, bad
 
 
 def leave_out_bad(
@@ -155,13 +158,13 @@ _ODD = {
 def odd_images(infos: Mapping[str, ImageInfo]) -> list[OddImages]:
     """Find images that can be read and are odd, by the way in which they are."""
     names: dict[str, list[str]] = {kind: [] for kind in _ODD}
-    for name, info in infos.items():
-        for kind in _ways_to_be_odd(info):
+    odd_sizes = {info: ways for info in set(infos.values()) if (ways := _ways_to_be_odd(info))}
+    for name, info in infos.items() if odd_sizes else ():
+        for kind in odd_sizes.get(info, ()):
             names[kind].append(name)
     return [OddImages(kind, f"images that {_ODD[kind]}", tuple(odd)) for kind, odd in names.items() if odd]
 
 
-@lru_cache(maxsize=10_000)  # images are many, and their sizes few
 def _ways_to_be_odd(info: ImageInfo) -> tuple[str, ...]:
     shorter, longer = sorted((info.width, info.height))
     ways = {"animated": info.animated, "tiny": shorter < _SMALL, "slim": longer > _SLIM * shorter}
