@@ -9,7 +9,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms._presets import ImageClassification
 
 from finetune.choices import Augment
-from finetune.data.loading.transforms import RandomNudge, eval_transform, train_transform
+from finetune.data.loading.transforms import LightAndColour, RandomNudge, eval_transform, train_transform
 from finetune.model.preprocessing import Preprocessing
 
 LEVELS = get_args(Augment)
@@ -70,6 +70,18 @@ def test_seeds_give_different_pictures(level):
     transform, image = train_transform(level, preprocessing()), photo()
     first = drawn(transform, image, 0)
     assert all(not torch.equal(first, drawn(transform, image, seed)) for seed in range(1, 6))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 7), (1, 1), (97, 131)])
+def test_light_and_colour_vary_as_torchvision_varies_them(size):
+    ours, theirs = LightAndColour(0.2), v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        image = torch.randint(0, 256, (*size, 3), dtype=torch.uint8, generator=generator).permute(2, 0, 1)
+        image = image if seed % 2 else image.contiguous()
+        before = image.clone()
+        assert torch.equal(drawn(ours, image, seed), drawn(theirs, image, seed))
+        assert torch.equal(image, before)
 
 
 def test_no_augmentation_is_the_evaluation_transform():

@@ -16,6 +16,7 @@ from finetune.model.depthwise import DepthwiseInFloat32
 from finetune.model.download import Say
 from finetune.model.head import Head
 from finetune.model.layer_groups import LayerGroup, build_groups, learning_parameters, statistics_stand_still
+from finetune.model.normalise import normalise_bytes
 from finetune.model.origin import Origin
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import ModelSpec
@@ -77,8 +78,12 @@ class ImageClassifier(nn.Module):
 
     def normalised(self, images: Tensor) -> Tensor:
         """Turn images (N, 3, H, W), uint8 or float in 0–255, into what the backbone was trained on."""
+        channels_last = self.spec.memory_format == "channels_last"
+        exported = torch.compiler.is_compiling()  # with the formula itself
+        if images.dtype == torch.uint8 and images.device.type == "cpu" and not exported:
+            return normalise_bytes(images, self.mean, self.std, channels_last=channels_last)
         normalised = (images.to(torch.float32) / 255 - self.mean) / self.std
-        if self.spec.memory_format == "channels_last":
+        if channels_last:
             normalised = normalised.contiguous(memory_format=torch.channels_last)
         return normalised
 
