@@ -100,3 +100,15 @@ def test_a_run_reports_its_calibration_and_predicts_with_it(small_run):
     assert report["loss"]["after"] <= report["loss"]["before"]
     assert set(report["expected_calibration_error"]) == {"before", "after"}
     assert report["coverage"][-1]["coverage"] == 1.0
+
+
+@pytest.mark.parametrize(("classes", "fitted"), [(2, 1_500), (10_000, 1_000)])
+def test_a_temperature_looks_at_fewer_images_where_there_are_very_many_classes(classes, fitted):
+    seen = set()
+
+    def losses(logits, targets):
+        seen.add(len(logits))
+        return torch.zeros(len(logits), dtype=torch.float64)
+
+    fit_temperature(torch.zeros(1_500, classes), torch.zeros(1_500, dtype=torch.long), losses)
+    assert seen == {fitted}

@@ -18,7 +18,8 @@ from finetune.seed import derive, permutation
 Losses = Callable[[Tensor, Tensor], Tensor]
 """From logits (N, C) and targets (N, …) to their losses (N,), in nats."""
 
-_MOST_FITTED = 10_000  # images; one number needs no more
+_MOST_FITTED, _LEAST_FITTED = 10_000, 1_000  # images; one number needs no more
+_MOST_LOGITS = 10_000_000  # above the least of images, so that ten thousand classes do not take minutes
 _SPREAD = 0.5  # standard deviation of the logarithm of temperatures, before anything is seen
 _FOLDS = 10
 _BINS = 15
@@ -33,7 +34,8 @@ def fit_temperature(logits: Tensor, targets: Tensor, losses: Losses) -> float:
     """
     from scipy.optimize import minimize_scalar  # a third of a second of import
 
-    spread = torch.linspace(0, len(logits) - 1, min(len(logits), _MOST_FITTED)).long()
+    most = max(_LEAST_FITTED, min(_MOST_FITTED, _MOST_LOGITS // logits.shape[1]))
+    spread = torch.linspace(0, len(logits) - 1, min(len(logits), most)).long()
     logits, targets = logits[spread].double(), targets[spread]
     found = minimize_scalar(
         lambda power: float(losses(logits / math.exp(power), targets).sum()) + power**2 / (2 * _SPREAD**2),
