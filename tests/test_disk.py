@@ -87,6 +87,25 @@ def test_a_cache_on_a_disk_that_is_full_or_read_only_costs_a_training_nothing(
     assert not list(disk.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
+def test_decoded_images_on_a_disk_that_fills_up_cost_a_training_nothing(
+    config, small_disk, tmp_path, monkeypatch
+):
+    """There is room for some blocks of two images, and not for all."""
+    disk = small_disk(512 * 2**10)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
+    monkeypatch.setenv("FINETUNE_DECODED_SIZE", "1GB")
+    monkeypatch.setattr("finetune.data.loading.decoded.SETTLED", 0)
+    monkeypatch.setattr("finetune.data.loading.decode_once._BLOCK", 6000)
+    monkeypatch.setattr("finetune.experiment.decoded_images._free", lambda folder: 10**9)
+    (disk / "other").write_bytes(bytes(350 * 2**10))
+    result = run_finetune("train", config, "--run-dir", tmp_path / "run", "data.cache=disk")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("cannot be written, or its disk is full") == 1
+    assert "images: decoded once and kept on disk: " in result.stdout
+    assert not list(disk.rglob("*.tmp"))
+
+
 def test_a_file_survives_a_write_that_the_disk_refuses(small_disk):
     file = small_disk(MIB) / "file"
     write_bytes(file, b"before")

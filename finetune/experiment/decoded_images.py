@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from weakref import WeakSet
 
 from PIL import features as pillow
 
@@ -57,6 +58,8 @@ class DecodedCache:
         """
         self._experiment, self._setting = experiment, experiment.config.data.cache
         in_memory = self._setting == "memory"
+        self._decided = WeakSet[Images]()
+        self._failed = False
         self._room: _Disk | _Memory = _Memory(experiment) if in_memory else _Disk(self._setting)
 
     def of_stage(self, number: int, epoch: int, loaders: Loaders, new_bar: NewBar = no_bar) -> list[Note]:
@@ -68,45 +71,57 @@ class DecodedCache:
             loaders: of its images; no worker of theirs has started, if it did not find any before.
             new_bar: shows how far it is.
         """
-        if self._setting == "off" or self._experiment.index.root is None:
+        nowhere = self._setting == "auto" and self._room.bytes_for_auto == 0
+        if self._setting == "off" or nowhere or self._experiment.index.root is None:
             return []
         kept, notes = list[str](), list[Note]()
-        datasets: dict[Split, object] = {"train": loaders.train.dataset, "val": loaders.val.dataset}
-        for split, dataset in datasets.items():
-            assert isinstance(dataset, TrainImages | EvalImages)
+        # Those for validation first: they take less room, and once decoded nothing else is left to do.
+        datasets: dict[Split, object] = {"val": loaders.val.dataset, "train": loaders.train.dataset}
+        for split, images in datasets.items():
+            assert isinstance(images, TrainImages | EvalImages)
             passes = self._passes(split, number, epoch)
-            if passes == 0 or dataset.decoded is not None:
+            if passes == 0 or images in self._decided:
                 continue
-            decoded = DecodedImages(self._experiment.index.root, dataset.samples)
-            before = self._room.find(dataset, decoded)
-            notes += self._decode(split, dataset, decoded, passes, new_bar)
-            dataset.decoded = decoded
+            self._decided.add(images)
+            if self._setting == "auto" and not self._room.has(images):  # not even to ask for times of files
+                refusal = [] if passes < _WORTH else self._too_large(split, images, range(len(images)))
+                if passes < _WORTH or refusal:
+                    notes += refusal
+                    continue
+            decoded = images.decoded = DecodedImages(self._experiment.index.root, images.samples)
+            before = self._room.find(images, decoded)
+            notes += self._decode(split, images, passes, new_bar)
             if decoded.count:
                 reused = f", {before:,} of them before" if before else ""
                 kept.append(f"{decoded.count:,} {split} ({shown_size(decoded.bytes)}{reused})")
-        line = f"images: decoded once and kept {self._room.place}: {', '.join(kept)}"
+        line = f"images: decoded once and kept {self._room.place}: {', '.join(reversed(kept))}"
         return [Note(line), *notes] if kept else notes
 
-    def _decode(
-        self, split: Split, images: Images, decoded: DecodedImages, passes: int, new_bar: NewBar
-    ) -> Iterator[Note]:
+    def _decode(self, split: Split, images: Images, passes: int, new_bar: NewBar) -> list[Note]:
         """Decode what is missing, if it is worth it and fits; say why not all of it is kept."""
-        missing, auto = decoded.missing(), self._setting == "auto"
-        if not missing or (auto and passes < _WORTH):
-            return
-        if auto:
-            sizes = sizes_of(images, missing[:: max(1, len(missing) // _LOOKED_AT)])
-            needed = sum(sizes) * len(missing) // max(1, len(sizes))
-            if needed > (room := self._room.bytes_for_auto):
-                what = f"images: {len(missing):,} {split} would take {shown_size(needed)} decoded"
-                if room:
-                    yield Note(f"{what}, more than {shown_size(room)}; each pass decodes them (data.cache)")
-                return
+        decoded, auto = images.decoded, self._setting == "auto"
+        assert decoded is not None
+        missing = decoded.missing()
+        if not missing or self._failed or (auto and passes < _WORTH):
+            return []
+        if auto and (refusal := self._too_large(split, images, missing)):
+            return refusal
         with new_bar(f"decoding {split}", len(missing)) as bar:
-            everything = decode_missing(images, decoded, self._room.keeper(images), bar)
-        if not everything:
-            left = f"{len(decoded.missing()):,} of {len(images):,} {split} are decoded in each pass"
-            yield Note(f"images: {self._room.why_not()}; {left}", warning=not auto)
+            if decode_missing(images, decoded, self._room.keeper(images), bar):
+                return []
+        self._failed = True
+        left = f"each pass decodes {len(decoded.missing()):,} of {len(images):,} {split}"
+        more = ", and those of later stages" if split == "train" else ", and all that train"
+        return [Note(f"images: {self._room.why_not()}; {left}{more}", warning=not auto)]
+
+    def _too_large(self, split: Split, images: Images, missing: Sequence[int]) -> list[Note]:
+        """Say that some images would take more room than `auto` takes; nothing if they do not."""
+        sizes = sizes_of(images, missing[:: max(1, len(missing) // _LOOKED_AT)])
+        needed = sum(sizes) * len(missing) // max(1, len(sizes))
+        if needed <= (room := self._room.bytes_for_auto):
+            return []
+        what = f"images: {len(missing):,} {split} would take {shown_size(needed)} decoded"
+        return [Note(f"{what}, more than {shown_size(room)}; each pass decodes them (data.cache)")]
 
     def _passes(self, split: Split, number: int, epoch: int) -> int:
         """Count how often the images of a stage are gone through, in it and in later ones; 0 if not in it."""
@@ -139,6 +154,10 @@ class _Disk:
         memory = usable_memory()
         room = max(0, self._store.room)
         return room if memory is None else min(room, memory // _PART_FOR_AUTO)
+
+    def has(self, images: Images) -> bool:
+        """Tell whether there is something to find."""
+        return (self._store.folder / _namespace(images)).exists()
 
     def find(self, images: Images, decoded: DecodedImages) -> int:
         """Find what earlier runs have decoded; return how many images."""
@@ -180,7 +199,7 @@ class _Memory:
     """The memory of this process as a place for decoded images."""
 
     place = "in memory"
-    bytes_for_auto = 0
+    bytes_for_auto = 0  # it never takes memory
 
     def __init__(self, experiment: Experiment) -> None:
         usable = usable_memory()
@@ -189,8 +208,12 @@ class _Memory:
             self._most = shared if self._most is None else min(self._most, shared)
         self._bytes = 0
 
+    def has(self, images: Images) -> bool:
+        """Tell that there is nothing to find: no other run has this memory."""
+        return False
+
     def find(self, images: Images, decoded: DecodedImages) -> int:
-        """Find nothing: no other run has this memory."""
+        """Find nothing."""
         return 0
 
     def keeper(self, images: Images) -> "_Memory":
