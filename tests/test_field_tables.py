@@ -78,6 +78,36 @@ SHAPES = {
     "by-class.json": json.dumps({name: [f for f, label in ROWS if label == name] for name in CLASSES}),
     "columns.json": json.dumps({"image": list(TRUTH), "label": list(TRUTH.values())}),
     "frame.json": json.dumps({"image": dict(enumerate(TRUTH)), "label": dict(enumerate(TRUTH.values()))}),
+    "by-number.json": json.dumps({
+        f"{n}": {"filename": file, "size": n, "regions": [], "file_attributes": {"kind": label}}
+        for n, (file, label) in enumerate(ROWS)
+    }),
+    "via-project.json": json.dumps({
+        "_via_settings": {"ui": {}},
+        "_via_img_metadata": {f"{file}{n}": {"filename": file, "size": n, "regions": [{"region_attributes":
+            {"kind": label}}] * 2} for n, (file, label) in enumerate(ROWS)},
+    }),
+    "via.csv": lines(
+        '{base},"{{}}",1,0,"{{""name"":""rect"",""x"":{n}}}","{{""kind"":""{label}""}}"',
+        "filename,file_attributes,region_count,region_id,region_shape_attributes,region_attributes",
+    ),
+    "fiftyone.json": json.dumps({
+        "classes": CLASSES, "labels": {Path(file).stem: CLASSES.index(label) for file, label in ROWS},
+    }),
+    "fiftyone-confidence.json": json.dumps({
+        "classes": None, "labels": {file: {"label": label, "confidence": 0.5} for file, label in ROWS},
+    }),
+    "create-ml.json": json.dumps([
+        {"image": f, "annotations": [{"label": label, "coordinates": {"x": x}} for x in range(1 + n % 3)]}
+        for n, (f, label) in enumerate(ROWS)
+    ]),
+    "two-annotators.json": json.dumps([
+        {"image": f, "annotations": [{"completed_by": n, "choice": label, "lead_time": n} for n in range(2)]}
+        for f, label in ROWS
+    ]),
+    "asked-of-a-server.csv": lines("https://example.org/a/{base}?w=300&sig=a/b.c,{label}", "url,label"),
+    "attributes.csv": marks(",").replace(",0", ",-1"),
+    "comments.txt": "#Image BREED\n# 1:cat 2:dog\n" + lines("{stem} {label}"),
     "nested.json": json.dumps([
         {
             "id": n,
@@ -130,6 +160,35 @@ def test_a_model_is_evaluated_on_and_predicts_the_images_of_each(small_run, pict
     assert result.exit_code == 0, result.output
     named = [str(Path(answer["image"]).relative_to(pictures)) for answer in json.loads(result.stdout)]
     assert named == list(TRUTH) * (2 if name == "rows-twice.csv" else 1)
+
+
+def test_marks_of_several_classes_are_several_and_people_have_to_agree(pictures):
+    def written(**more):
+        two = [("cat", "dog")[: 1 + n % 2] for n in range(len(ROWS))]
+        said = [[{"label": name, **more} for name in names] for names in two]
+        rows = [{"image": file, "marks": marks} for (file, _), marks in zip(ROWS, said, strict=True)]
+        (pictures / "marks.json").write_text(json.dumps(rows))
+        return pictures / "marks.json"
+
+    index = index_images(written(), seed=1)
+    assert index.task.multilabel
+    assert {index.label_text(sample) for sample in index.samples} == {"cat", "cat|dog"}
+    with pytest.raises(DataError, match="entry 2: the label is empty"):
+        index_images(written(annotator="me"), seed=1, columns=Columns(label="marks.label"))
+
+
+def test_a_column_of_names_of_splits_says_the_splits(pictures, tmp_path):
+    splits = ("TRAIN", "Training", "VALIDATION", "test")
+    for name, header in (("automl.csv", ""), ("partition.csv", "what,image,label")):
+        rows = "".join(
+            f"{splits[n % 4]},gs://bucket/{file},{label}\n" for n, (file, label) in enumerate(ROWS)
+        )
+        (pictures / name).write_text(f"{header}\n{rows}" if header else rows)
+        index = index_images(pictures / name, seed=1)
+        assert [index.count(split) for split in ("train", "val", "test")] == [6, 3, 3]
+        write_config(pictures / name, tmp_path / "new.yaml")
+        assert read_index(load_config(tmp_path / "new.yaml")).samples == index.samples
+        (tmp_path / "new.yaml").unlink()
 
 
 def test_what_was_done_is_said(pictures):
@@ -194,9 +253,10 @@ def ask(folder, text, name="asked.csv"):
         ("image,breed,sex", "{file},{label},{odd}", "data.columns.label: breed or data.columns.label: sex"),
         ("image,breed,when", "{file},{label},2026-01-0{odd} 10:00", ""),
         ("image,breed,size", "{file},{label},{odd}.5", ""),
+        ("image,breed,regions,project,cancelled", "{file},{label},0,1,false", ""),
         (
             "image,breed,a,b",
-            "{file},{label},{odd},1",
+            "{file},{label},{odd},{odd}",
             "data.columns.label: breed or data.columns.label: [a, b]",
         ),
         ("a,b,label", "{file},{other},{label}", "data.columns.image: a or data.columns.image: b"),

@@ -193,7 +193,7 @@ def found_columns(columns: Columns) -> dict[str, str | list[str]]:
     Not those of 0 and 1 with one 1 in each row: named, they would be those of several classes an image.
     """
     label = list(columns.label) if isinstance(columns.label, tuple) else columns.label
-    values = {"image": columns.image, "label": None if columns.one_class else label}
+    values = {"image": columns.image, "label": None if columns.one_class else label, "split": columns.split}
     return {role: value for role, value in values.items() if role in columns.found and value}
 
 

@@ -51,7 +51,8 @@ class Columns:
         found = self if self._has_label(header) or "label" not in self.found else self.named
         image = found.image if found.image in header else None
         label = found.label if isinstance(found.label, tuple) or found.label in header else None
-        return replace(found, image=image, label=label)
+        split = None if "split" in found.found and found.split not in header else found.split
+        return replace(found, image=image, label=label, split=split)
 
     def _has_label(self, header: Sequence[str]) -> bool:
         return {*self.label} <= {*header} if isinstance(self.label, tuple) else self.label in header

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
+from finetune.choices import split_of
 from finetune.data.table.columns import GROUP_WORDS, Columns, find_column, words_of
 from finetune.data.table.files import ImageFiles
 from finetune.data.table.json_tables import LIST_SEPARATOR
-from finetune.data.table.labels import NO, YES, mark_of
+from finetune.data.table.labels import MINUS, NO, YES, are_marks, mark_of
 from finetune.data.table.path_names import looks_like_image
 from finetune.data.table.reader import Table
 from finetune.data.table.usual_names import ROLES, Role, plain_name
@@ -56,6 +57,7 @@ def guess_columns(
         if position is not None:
             columns = _found(columns, "image", table.header[position])
     if "label" in wanted:
+        columns = _guess_split(table, columns)
         if find_label(table, columns) is None:
             columns, lines = _guess_label(table, columns)
             notes += lines
@@ -139,6 +141,22 @@ def _share(table: Table, position: int, is_so: Callable[[str], bool]) -> float:
     return sum(map(is_so, cells)) / len(cells)
 
 
+# Splits
+
+
+def _guess_split(table: Table, columns: Columns) -> Columns:
+    """Return the columns with the one whose cells are all names of splits, where there is one."""
+    if find_column(table, "split", columns, required=False) is not None:
+        return columns
+    naming = [n for n in _free(table, columns, (), but=()) if _names_splits(table.column(n))]
+    return _found(columns, "split", table.header[naming[0]]) if len(naming) == 1 else columns
+
+
+def _names_splits(cells: Sequence[str]) -> bool:
+    splits = {split_of(cell) for cell in set(cells)}
+    return "train" in splits and len(splits) > 1 and None not in splits
+
+
 # Labels
 
 
@@ -148,7 +166,7 @@ def _guess_label(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     free = _free(table, columns, () if image is None else (image,), but=())
     telling = [n for n in free if not words_of(table.header[n].split(".")[-1]) & _BOOKKEEPING]
     telling = telling if _candidates(table, telling) else free
-    marks = [n for n in telling if {mark_of(cell) for cell in table.column(n)} <= set(YES + NO)]
+    marks = _marks(table, telling)
     several = len(marks) > 1
     texts = _distinct(table, [n for n in _candidates(table, telling) if not (several and n in marks)])
     if several and _is_one_of(table, marks, texts):
@@ -165,6 +183,15 @@ def _guess_label(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     if not texts:
         return columns, []
     return _found(columns, "label", table.header[texts[0]]), []
+
+
+def _marks(table: Table, positions: Sequence[int]) -> list[int]:
+    """Return the columns of 0 and 1, or of -1 and 1, if two of them or more hold both."""
+    for no in (NO, MINUS):
+        marks = [n for n in positions if are_marks(table.column(n), no)]
+        if sum(len(set(map(mark_of, table.column(n)))) > 1 for n in marks) > 1:
+            return marks
+    return []
 
 
 def _candidates(table: Table, positions: Sequence[int]) -> list[int]:

@@ -1,6 +1,7 @@
 """Tables in JSON: a list of objects, an object by file or by class, columns, or an object on each line."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from finetune.text import printable, shortened
 
 LIST_SEPARATOR = "|"
 """stands between the texts of a list in the cell that it becomes"""
+_PEOPLE = frozenset(("completed_by", "annotator", "annotator_id", "worker_id", "created_by", "lead_time"))
+"""keys of objects that are each what one person said"""
+_NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")
 _DEEPEST = 8
 _MOST_COLUMNS = 10_000
 
@@ -51,17 +55,39 @@ class JsonRows:
     def _flatten(self, values: Mapping[str, Any], prefix: str, row: dict[str, str], depth: int) -> None:
         for key, value in values.items():
             name = f"{prefix}{key}".strip()
-            while isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-                value = value[0]
             if isinstance(value, dict):
                 if depth < _DEEPEST:
                     self._flatten(value, f"{name}.", row, depth + 1)
+            elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+                if depth < _DEEPEST:
+                    self._join(value, f"{name}.", row, depth + 1)
             elif isinstance(value, list):
                 if all(isinstance(one, str | int) for one in value):
                     self.lists.add(name)
                     row[name] = LIST_SEPARATOR.join(map(as_text, value))
             else:
                 row[name] = as_text(value)
+
+    def _join(
+        self, values: Sequence[Mapping[str, Any]], prefix: str, row: dict[str, str], depth: int
+    ) -> None:
+        """Add what several objects say of an image: all marks in a picture, or what several people said.
+
+        Of people, who are known by their keys, only what they agree in counts.
+        """
+        found: dict[str, dict[str, None]] = {}
+        for value in values:
+            one: dict[str, str] = {}
+            self._flatten(value, prefix, one, depth)
+            for name, text in one.items():
+                found.setdefault(name, {})[text] = None
+        people = any(_PEOPLE & value.keys() for value in values)
+        for name, texts in found.items():
+            if len(texts) == 1:
+                row[name] = next(iter(texts))
+            elif not people and not all(map(_NUMBER.fullmatch, texts)):  # numbers are where the marks are
+                self.lists.add(name)
+                row[name] = LIST_SEPARATOR.join(texts)
 
 
 def as_text(value: object) -> str:
@@ -120,6 +146,32 @@ def read_json_lines(path: Path, text: str) -> JsonRows:
     return _from_objects(path, found)
 
 
+def spread_objects(path: Path, header: Sequence[str], records: Sequence[tuple[int, list[str]]]) -> JsonRows:
+    """Return the rows of a table with what is nested in cells of JSON objects as columns, as of JSON.
+
+    A column is spread if all of its cells are objects: `{"kind": "cat"}`.
+    """
+    rows = JsonRows(path)
+    objects = {
+        n: found for n in range(len(header)) if (found := _objects([cells[n] for _, cells in records]))
+    }
+    for position, (number, cells) in enumerate(records):
+        values = {name: objects[n][position] if n in objects else cells[n] for n, name in enumerate(header)}
+        rows.add(number, values)
+    return rows
+
+
+def _objects(cells: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the objects that cells hold; nothing if one holds something else."""
+    if not all(cell.startswith("{") for cell in cells):
+        return []
+    try:
+        found = [_parse(cell) for cell in cells]
+    except (ValueError, RecursionError):
+        return []
+    return found if all(isinstance(one, dict) for one in found) else []
+
+
 def _parse(text: str) -> Any:
     """Read JSON with its numbers as they are written, as in other tables."""
     return json.loads(
@@ -164,6 +216,10 @@ def _from_object(path: Path, value: Mapping[str, Any], names_file: Callable[[str
     parts = list(value.values())
     if is_coco(value):
         return _from_coco(path, value)
+    if isinstance(inner := value.get("_via_img_metadata"), dict) and inner:
+        return _from_object(path, inner, names_file)
+    if value.keys() == {"classes", "labels"} and isinstance(value["labels"], dict):
+        return _from_objects(path, enumerate(_with_classes(value["classes"], value["labels"]), start=1))
     if len(value) == 1 and isinstance(parts[0], list) and all(isinstance(one, dict) for one in parts[0]):
         return _from_objects(path, enumerate(parts[0], start=1))
     by_file = sum(map(names_file, value))
@@ -172,6 +228,9 @@ def _from_object(path: Path, value: Mapping[str, Any], names_file: Callable[[str
     if all(isinstance(part, list) and _are_files(part, names_file) for part in parts):
         pairs = ({"image": one, "label": name} for name, part in value.items() for one in part)
         return _from_objects(path, enumerate(pairs, start=1))
+    naming = [_are_files(cells, names_file) for cells in _cells_by_key(parts)]
+    if any(naming) and not all(naming):  # an object for each image, by numbers or the like
+        return _from_objects(path, enumerate(parts, start=1))
     if (columns := _as_columns(value)) is not None:
         return _from_objects(path, enumerate(columns, start=1))
     if all(not isinstance(part, dict | list) for part in parts):
@@ -192,6 +251,31 @@ def _from_coco(path: Path, value: Mapping[str, Any]) -> JsonRows:
 
 def _of_file(name: str, value: Any) -> dict[str, Any]:
     return {"image": name} | value if isinstance(value, dict) else {"image": name, "label": value}
+
+
+def _with_classes(classes: Any, labels: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of an object of labels by file, of which numbers are positions in a list of classes."""
+    names = list(classes) if isinstance(classes, list) else []
+
+    def named(label: Any) -> Any:
+        if isinstance(label, list):
+            return [named(one) for one in label]
+        if isinstance(label, dict):
+            return named(label.get("label"))
+        number = (
+            int(label) if isinstance(label, str) and label.isdecimal() and len(label) < 10 else len(names)
+        )
+        return names[number] if number < len(names) else label
+
+    return [{"image": file, "label": named(label)} for file, label in labels.items()]
+
+
+def _cells_by_key(parts: Sequence[Any]) -> list[list[Any]]:
+    """Return the values of each key of some objects; nothing if they are no objects with keys in common."""
+    if not all(isinstance(part, dict) for part in parts):
+        return []
+    common = set(parts[0]).intersection(*parts)
+    return [[part[key] for part in parts] for key in sorted(common)]
 
 
 def _are_files(values: Sequence[Any], names_file: Callable[[str], bool]) -> bool:

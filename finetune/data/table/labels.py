@@ -10,6 +10,8 @@ from finetune.data.table.reader import Table
 _SEPARATORS = (";", "|", ",", "/", "+", "&", " ")
 YES, NO = ("1", "1.0", "true"), ("0", "0.0", "false")
 """what a cell says of the class of its column, as `mark_of` reads it"""
+MINUS = ("-1", "-1.0")
+"""what stands for 0 in lists of attributes, where nothing is 0; beside 0 it says something else"""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class LabelCells:
     """what stands between names in the cell"""
     exactly_one: bool = False
     """whether one of the columns is 1 in each row"""
+    no: tuple[str, ...] = NO
+    """what says that an image has not the class of a column"""
 
     def fault(self, cells: Sequence[str]) -> str | None:
         """Say what is wrong with the labels of a row, if anything is."""
@@ -49,7 +53,7 @@ class LabelCells:
 
     def _fault_of_marks(self, cells: Sequence[str]) -> str | None:
         for name, position in zip(self.class_names, self.positions, strict=True):
-            if mark_of(cells[position]) not in YES + NO:
+            if mark_of(cells[position]) not in YES + self.no:
                 return f"column {name!r} holds {cells[position]!r}; expected 1 or 0"
         number = len(self.names(cells))
         if self.exactly_one and number != 1:
@@ -66,7 +70,8 @@ def find_label_cells(table: Table, columns: Columns) -> LabelCells:
     """
     if isinstance(columns.label, tuple):
         positions = tuple(find_named(table, "label", name) for name in columns.label)
-        return LabelCells(positions, class_names=columns.label, exactly_one=columns.one_class)
+        no = MINUS if all(are_marks(table.column(position), MINUS) for position in positions) else NO
+        return LabelCells(positions, columns.label, exactly_one=columns.one_class, no=no)
     position = find_column(table, "label", columns, required=True)
     assert position is not None
     return LabelCells((position,), separator=columns.label_separator or "")
@@ -83,6 +88,11 @@ def guess_separator(cells: Iterable[str]) -> tuple[str, str] | None:
             if separator in cell and {part.strip() for part in cell.split(separator)} <= known:
                 return separator, cell
     return None
+
+
+def are_marks(cells: Iterable[str], no: Sequence[str] = NO) -> bool:
+    """Tell whether cells say of one class each whether an image has it."""
+    return {mark_of(cell) for cell in cells} <= {*YES, *no}
 
 
 def mark_of(cell: str) -> str:

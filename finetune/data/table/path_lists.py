@@ -1,6 +1,7 @@
 """Lists of images as training scripts read them: a path, a blank and a label on each line."""
 
 from collections.abc import Callable, Sequence
+from itertools import dropwhile
 from pathlib import Path
 from statistics import median_low
 
@@ -22,7 +23,8 @@ def read_path_list(path: Path, text: str, tests: Sequence[NamesFile]) -> list[Re
     """Return the cells of each line of a `.txt` file.
 
     A line is a path; a path and a label, or a label and a path, with blanks between them, of which a path or
-    a label may hold some itself; or cells between separators, as in a `.csv` file.
+    a label may hold some itself; or cells between separators, as in a `.csv` file. Lines before the first
+    that begin with `#` are about the list.
 
     Args:
         path: the file, for messages.
@@ -33,6 +35,7 @@ def read_path_list(path: Path, text: str, tests: Sequence[NamesFile]) -> list[Re
         DataError: its lines are none of these.
     """
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = list(dropwhile(lambda line: line[1].startswith("#"), lines)) or lines
     sample = [line.strip() for _, line in lines[1 : _LOOKED_AT + 1]] or [lines[0][1].strip()]
     cut: Cut | None = None
     for names_file in tests:

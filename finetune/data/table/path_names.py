@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 from finetune.choices import SUFFIXES
 
+_ASKED = re.compile(r"^(\w+://[^?#]*)[?#].*")
+"""an address: what names the file in it, and what a server is asked to do with that"""
 _DETOUR = re.compile(r"/[./]|/$|^$")
 """what a path may have that leads another way to the same file; names of hidden files as well"""
 
@@ -22,11 +24,13 @@ def looks_like_image(cell: str) -> bool:
 def variants(cell: str) -> list[str]:
     """Return what a cell may mean as a path, in the order in which that is tried.
 
-    As it is; without blanks around it; with `%20` read as in addresses; with slashes for back slashes.
+    As it is; without blanks around it; as an address, without `?width=300`; with `%20` read as in
+    addresses; with slashes for back slashes.
     """
     stripped = cell.strip()
     read = unquote(stripped)
-    texts = (cell, stripped, read, read.replace("\\", "/"), stripped.replace("\\", "/"))
+    address = unquote(_ASKED.sub(r"\1", stripped))
+    texts = (cell, stripped, address, read, read.replace("\\", "/"), stripped.replace("\\", "/"))
     return list(dict.fromkeys(texts))
 
 

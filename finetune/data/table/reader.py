@@ -6,7 +6,7 @@ knows the line of each row, also after a line end in quotes. Parquet, which has 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import isdir
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -17,7 +17,7 @@ from finetune.data.image_files import archive_of, file_exists, file_status, open
 from finetune.data.table.delimited import Record, read_delimited
 from finetune.data.table.encoding import Errors, decode_text
 from finetune.data.table.files import ImageFiles
-from finetune.data.table.json_tables import JsonRows, read_json, read_json_lines
+from finetune.data.table.json_tables import JsonRows, read_json, read_json_lines, spread_objects
 from finetune.data.table.parquet import read_parquet
 from finetune.data.table.path_lists import read_path_list
 from finetune.data.table.path_names import looks_like_image
@@ -234,6 +234,9 @@ def _with_header(path: Path, records: Sequence[Record], encoding: str, headed: b
     )
     if wrong:
         table.refuse(wrong)
+    if len(set(table.header)) == len(header) and any(cell.startswith("{") for cell in records[-1][1]):
+        found = spread_objects(path, table.header, body)
+        return replace(table, header=tuple(found.columns), rows=found.cells(), lists=frozenset(found.lists))
     return table
 
 
