@@ -22,7 +22,7 @@ class DecodedImages:
 
     def __init__(self, root: Path, samples: Sequence[Sample]) -> None:
         """Look at the files; what changes from now on is not taken from here."""
-        self._root, self._samples = os.path.realpath(root), samples
+        self._root, self._samples = str(root), samples
         self._stamps = np.zeros((len(samples), 3), np.int64)
         before = time.time_ns() - SETTLED  # a file that is younger may change and not show it
         for position, stamp in in_threads(self._look, range(len(samples))):
@@ -54,10 +54,10 @@ class DecodedImages:
 
     def keys(self) -> dict[bytes, int]:
         """Return the positions of the images by what tells these files, as they are now, from all others."""
-        known = {}
+        known, root = {}, os.path.realpath(self._root)
         for position, stamp in enumerate(self._stamps.tolist()):
             if any(stamp):
-                text = "\0".join(map(str, (self._path(position), *stamp)))
+                text = "\0".join(map(str, (root, self._samples[position].name, *stamp)))
                 known[hashlib.blake2b(os.fsencode(text), digest_size=KEY).digest()] = position
         return known
 
