@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from run_result import result_of
 
-from finetune.cli import app
+from finetune.cli import load_app
 
 CONFIG = """
 precision: float32
@@ -56,7 +56,7 @@ def train(config: str, run: str, workers: int) -> None:
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (to the end of the process)
     sys.stderr = open(f"{run}.errors", "w", encoding="utf-8")  # noqa: SIM115
     try:
-        app(["train", config, "--run-dir", run, "--resume", f"data.workers={workers}"])
+        load_app("train")(["train", config, "--run-dir", run, "--resume", f"data.workers={workers}"])
     finally:
         atexit._run_exitfuncs()  # a process of multiprocessing passes over what is to be done at exit
 
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
     arguments = parser.parse_args()
-    multiprocessing.set_forkserver_preload(["finetune.commands.train.train", "finetune.cli"])
+    multiprocessing.set_forkserver_preload(["finetune.commands.train.train", "finetune.cli.training"])
     chance, number = random.Random(arguments.seed), signal.Signals[f"SIG{arguments.signal}"]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "kill.yaml")

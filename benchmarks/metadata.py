@@ -24,7 +24,7 @@ from pathlib import Path
 
 from seeds import FIRST, parser_with_seeds, print_head, print_row
 
-from finetune.cli import app
+from finetune.cli import load_app
 from finetune.data.builtin import turned_digits
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -82,7 +82,7 @@ def run_command(*arguments: str) -> str:
     """Run a command of finetune; give what it prints on stdout."""
     out = StringIO()
     with redirect_stdout(out), redirect_stderr(StringIO()):
-        app(list(arguments), standalone_mode=False)
+        load_app()(list(arguments), standalone_mode=False)
     return out.getvalue()
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from seeds import FIRST, parser_with_seeds, print_head, print_row
 
-from finetune.cli import app
+from finetune.cli import load_app
 from finetune.data.builtin import digits
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -58,7 +58,7 @@ def train(overrides: tuple[str, ...], seed: int) -> tuple[float, ...]:
         command = ["train", str(CONFIG), "--run-dir", str(run)]
         command += [f"seed={seed}", f"data.val={split}", "monitor=val_macro_f1", *overrides]
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            app(command, standalone_mode=False)
+            load_app()(command, standalone_mode=False)
         scores = json.loads((run / "report.json").read_text(encoding="utf-8"))["val"]
     rare = statistics.mean(scores["per_class"][digit]["recall"] for digit in range(5, 10))
     return tuple(100 * share for share in (scores["accuracy"], rare, scores["macro_f1"]))

@@ -1,6 +1,5 @@
 """What a person sees while a command runs: live bars on a terminal or in a notebook, plain lines in a log."""
 
-import html
 import io
 import os
 import time
@@ -9,7 +8,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from finetune.layout import table_lines, wrap_text
 from finetune.notes import Note
 from finetune.progress import Bar, amount
 from finetune.text import printable
@@ -147,6 +145,8 @@ class Display:
         """
         if self._quiet:
             return
+        from finetune.layout import table_lines
+
         if title:
             self._print(printable(title), bold=True)
         head, body, left_out = table_lines(
@@ -168,6 +168,8 @@ class Display:
     def _print(self, text: str, *, bold: bool = False, yellow: int = 0) -> None:
         """Print lines, on a terminal wrapped at blanks; the first `yellow` characters in that colour."""
         if self._console.is_terminal:
+            from finetune.layout import wrap_text
+
             text = wrap_text(text, self._console.width)
         from rich.text import Text
 
@@ -267,13 +269,15 @@ class _NotebookBar(Bar):
         self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
 
     def _content(self, note: str) -> dict[str, str]:
+        from html import escape
+
         rate = self.rate(self._done)
         left = _left(self._done, self._total, rate) if self._done else ""
         done_of = amount(self._done, self._total, self._unit)
         text = f"{self._label} {done_of}, {rate:.0f}/s{left}  {note}".rstrip()
         known = "" if self._total is None else f' value="{self._done}" max="{self._total}"'
         bar = f"<progress{known}></progress>"
-        return {"text/plain": text, "text/html": f"{bar} <code>{html.escape(printable(text))}</code>"}
+        return {"text/plain": text, "text/html": f"{bar} <code>{escape(printable(text))}</code>"}
 
 
 def _left(done: int, total: int | None, rate: float) -> str:

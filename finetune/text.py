@@ -51,6 +51,14 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def shown_size(size: int) -> str:
+    """Write a number of bytes as a person would: `12.4 MB`."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
+
+
 def protect_cell(cell: str) -> str:
     """Keep a spreadsheet from reading a name as a formula."""
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell

@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from finetune.choices import CaseVariants
-from finetune.cli import app
+from finetune.cli import load_app
 from finetune.data.index import ImageIndex
 from finetune.data.indexing.build import list_images, split_images
 from finetune.data.split import Validation
@@ -183,7 +183,7 @@ def write_small_config(folder: Path, path: Path | str) -> Path:
 
 def run_finetune(*arguments: object) -> Result:
     """Run the command line in this process, as a shell would."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(load_app(), [str(argument) for argument in arguments])
 
 
 def rewrite(run: Path, name: str, change: Callable[[Any], None]) -> None:

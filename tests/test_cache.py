@@ -15,7 +15,6 @@ from finetune.machine.cache import (
     cached_files,
     most_feature_bytes,
     parse_size,
-    shown_size,
     trim,
     write_cached,
 )
@@ -57,16 +56,6 @@ def test_sizes_are_read(written, size):
 def test_what_is_no_size_is_refused(written):
     with pytest.raises(ValueError, match="expected a size such as 5GB, 500MB or 0, not"):
         parse_size(written)
-
-
-def test_sizes_are_shown():
-    assert [shown_size(size) for size in (0, 999, 12_345, 12_345_678, 5 * 10**9)] == [
-        "0 B",
-        "999 B",
-        "12.3 kB",
-        "12.3 MB",
-        "5.0 GB",
-    ]
 
 
 def test_the_bound_is_that_of_the_environment(monkeypatch):

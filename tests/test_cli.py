@@ -12,7 +12,7 @@ import pytest
 from conftest import run_finetune, write_small_config
 from typer.testing import CliRunner
 
-from finetune.cli import app
+from finetune.cli import MODULES, load_app
 from finetune.machine.signals import StopSignals
 from finetune.version import VERSION
 
@@ -59,15 +59,24 @@ def test_every_file_of_a_run_is_in_the_readme(small_run):
 
 
 def test_every_command_is_tested_and_has_help():
-    assert {command.name or command.callback.__name__ for command in app.registered_commands} == set(COMMANDS)
-    for command in app.registered_commands:
+    commands = load_app().registered_commands
+    assert {command.name or command.callback.__name__ for command in commands} == set(COMMANDS)
+    for command in commands:
         assert command.callback.__doc__
+
+
+def test_every_command_is_in_the_module_where_it_is_looked_for():
+    found = {}
+    for command in load_app().registered_commands:
+        module = command.callback.__module__.removeprefix("finetune.cli.")
+        found.setdefault(module, []).append(command.name or command.callback.__name__)
+    assert {module: tuple(commands) for module, commands in found.items()} == MODULES
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("width", [60, 200])
 def test_help_fits_narrow_and_wide_terminals(command, width):
-    result = CliRunner().invoke(app, [command, "--help"], terminal_width=width)
+    result = CliRunner().invoke(load_app(), [command, "--help"], terminal_width=width)
     assert result.exit_code == 0
     assert "Usage: " in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= width
@@ -133,14 +142,14 @@ def test_the_first_line_comes_before_pytorch_is_loaded(command, images, tmp_path
     program = (
         "import sys\n"
         "from finetune.display import Display\n"
-        "from finetune.cli import app\n"
+        "from finetune.cli import load_app\n"
         "said = Display.say\n"
         "def say(self, text):\n"
         "    said(self, f'{text}, {\"torch\" in sys.modules}')\n"
         "    sys.stdout.flush()\n"
         "    raise SystemExit\n"
         "Display.say = say\n"
-        f"app([{command!r}, {str(config)!r}])\n"
+        f"load_app()([{command!r}, {str(config)!r}])\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout.splitlines() == [f"{command:<7} {config} (loading PyTorch), False"]
@@ -404,7 +413,7 @@ def test_a_shell_completes(line, completed, tmp_path):
     (tmp_path / "runs" / "one").mkdir(parents=True)
     (tmp_path / "runs" / "one" / "status.json").touch()
     (tmp_path / "elsewhere").mkdir()
-    asked = CliRunner().invoke(app, prog_name="finetune", env=completions(line))
+    asked = CliRunner().invoke(load_app(), prog_name="finetune", env=completions(line))
     assert (asked.stdout.split(), asked.stderr) == (completed, "")
 
 

@@ -12,7 +12,8 @@ from conftest import draw_images, some_quick, write_small_config
 from rich.text import Text
 from typer.main import get_command
 
-from finetune.cli.app import app, reported_errors
+from finetune.cli import load_app
+from finetune.cli.app import reported_errors
 from finetune.display import Display
 from finetune.errors import ConfigError
 from finetune.layout import table_lines, text_width, wrap_sentence
@@ -48,7 +49,7 @@ def shown(monkeypatch):
         stream = io.StringIO() if width is None else Terminal()
         monkeypatch.setenv("COLUMNS", str(width or 80))
         monkeypatch.setattr(sys, "stdout", stream)
-        get_command(app)([str(argument) for argument in arguments], standalone_mode=False)
+        get_command(load_app())([str(argument) for argument in arguments], standalone_mode=False)
         return Text.from_ansi(stream.getvalue()).plain.splitlines()
 
     return run

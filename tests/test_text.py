@@ -1,6 +1,6 @@
 import os
 
-from finetune.text import counted, in_byte_order, printable, where_paths_begin
+from finetune.text import counted, in_byte_order, printable, shown_size, where_paths_begin
 
 
 def test_printable_text_has_no_control_characters():
@@ -32,3 +32,13 @@ def test_names_are_sorted_by_their_bytes():
     names = ["b", "a", "\U0001f41c", "\ud7ff", "\udcff", "ä", "B"]
     for some in (names, [name for name in names if name != "\udcff"]):
         assert in_byte_order(some) == sorted(some, key=os.fsencode)
+
+
+def test_sizes_are_shown():
+    assert [shown_size(size) for size in (0, 999, 12_345, 12_345_678, 5 * 10**9)] == [
+        "0 B",
+        "999 B",
+        "12.3 kB",
+        "12.3 MB",
+        "5.0 GB",
+    ]

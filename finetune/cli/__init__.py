@@ -5,12 +5,35 @@ torch takes seconds to import, so each command imports its story itself; help an
 
 import os
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-# In the order in which `finetune --help` lists them.
-from finetune.cli import training, asking, choosing, using, serving, starting, upkeep  # isort: skip
-from finetune.cli.app import app
+if TYPE_CHECKING:  # a Ctrl-C is heeded before typer is there
+    from typer import Typer
 
-__all__ = ["app", "asking", "choosing", "main", "serving", "starting", "training", "upkeep", "using"]
+MODULES = {
+    "training": ("train", "lr-find", "groups", "check"),
+    "asking": ("labels", "curve"),
+    "choosing": ("rank", "auto"),
+    "using": ("evaluate", "report", "predict", "export"),
+    "serving": ("serve",),
+    "starting": ("models", "optimizers", "init", "schema"),
+    "upkeep": ("cache", "runs", "compare"),
+}
+"""The commands by the module that has them, in the order in which `finetune --help` lists them."""
+
+
+def load_app(command: str = "") -> "Typer":
+    """Return the application with one command and those of its module; with all, for what is no command.
+
+    To make every command from its signature would take a third of the time in which a mistake in a config
+    is found.
+    """
+    for module in [name for name, commands in MODULES.items() if command in commands] or MODULES:
+        import_module(f"finetune.cli.{module}")
+    from finetune.cli.app import app
+
+    return app
 
 
 def main() -> None:
@@ -26,4 +49,4 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     # pydantic would read what every installed package says of itself, to look for plugins; we use none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    app()
+    load_app(*sys.argv[1:2])()

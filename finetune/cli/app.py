@@ -19,7 +19,6 @@ from finetune.errors import (
     ResourceError,
     Stopped,
 )
-from finetune.layout import wrap_text
 from finetune.machine.files import try_writing
 from finetune.machine.hardware import whole_process
 from finetune.machine.memory import reported_memory_errors
@@ -62,6 +61,8 @@ def reported_errors() -> Iterator[None]:
         text = text.replace("\n", "\nerror: ") if isinstance(error, InvalidConfigError) else text
         text = text if wanted else f"error: {text}"
         if sys.stderr is not None and sys.stderr.isatty():
+            from finetune.layout import wrap_text
+
             text = wrap_text(text, get_terminal_size().columns)
         print(text, file=sys.stderr)
         raise typer.Exit(error.exit_code) from None

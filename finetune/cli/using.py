@@ -33,10 +33,9 @@ from finetune.cli.options import (
     WithFeatures,
 )
 from finetune.errors import ConfigError
-from finetune.machine.cache import shown_size
 from finetune.machine.files import write_file
 from finetune.notes import Note
-from finetune.text import counted
+from finetune.text import counted, shown_size
 
 
 @app.command()

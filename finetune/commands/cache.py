@@ -21,10 +21,9 @@ from finetune.machine.cache import (
     most_decoded_bytes,
     most_feature_bytes,
     remove,
-    shown_size,
     trim,
 )
-from finetune.text import counted
+from finetune.text import counted, shown_size
 
 _WHAT = {
     SCANS: "which images are good",

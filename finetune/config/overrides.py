@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from finetune.config.config import Config, default_stages
@@ -16,7 +17,11 @@ from finetune.text import shortened
 
 _SHOWN = 20  # names of stages in a message
 
-_DEFAULTS = Config(data=DataConfig(path=".")).model_dump()
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """Return the values of a config that sets nothing, made only where there is an override."""
+    return Config(data=DataConfig(path=".")).model_dump()
 
 
 def apply_override(document: Document, argument: str) -> None:
@@ -58,7 +63,7 @@ def set_value(document: Document, parts: Sequence[str], new: Document, source: s
     """
     path: Path = ()
     node: Any = document.value
-    default: Any = {**_DEFAULTS, "stages": tuple(stage.model_dump() for stage in unnamed_stages(node))}
+    default: Any = {**_defaults(), "stages": tuple(stage.model_dump() for stage in unnamed_stages(node))}
     for part in parts[:-1]:
         step = _step(node, part, path, source)
         default = _child(default, step)

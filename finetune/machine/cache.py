@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from platformdirs import user_cache_path
 
 from finetune.errors import ConfigError
+from finetune.text import shown_size
 
 SCANS, DIGESTS, FEATURES, DECODED = "scans", "digests", "features", "decoded"
 """Its folders: which images were good; digests of files; features of images; decoded images."""
@@ -93,14 +94,6 @@ def parse_size(written: str) -> int:
         raise ValueError(f"expected a size such as 5GB, 500MB or 0, not {written!r}.")
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
-
-
-def shown_size(size: int) -> str:
-    """Write a number of bytes as a person would: `12.4 MB`."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} B"
 
 
 def write_cached(path: Path, content: bytes) -> bool:

@@ -1,7 +1,6 @@
 """Write files so that one that is there is whole: temporary name, flush, rename, flush the folder."""
 
 import contextlib
-import csv
 import errno
 import io
 import json
@@ -35,6 +34,8 @@ def json_bytes(value: object) -> bytes:
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     """Return the content of a CSV file."""
+    import csv
+
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -16,8 +16,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from finetune.commands.serve.limits import RefusedError, ServeLimits
-from finetune.machine.cache import shown_size
-from finetune.text import printable, shortened
+from finetune.text import printable, shortened, shown_size
 
 ACCEPTED = "multipart/form-data, application/json, or one image as image/* or application/octet-stream"
 

@@ -10,10 +10,9 @@ from finetune.commands.evaluate.evaluate import views_line
 from finetune.commands.serve.limits import ServeOptions
 from finetune.display import Display
 from finetune.errors import ConfigError, MachineError
-from finetune.machine.cache import shown_size
 from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.runs.trained_model import TrainedModel, load_trained, unfinished_warning
-from finetune.text import counted, printable
+from finetune.text import counted, printable, shown_size
 
 INSTALL = "pip install 'finetune-vision[serve]'"
 
