@@ -1,5 +1,6 @@
 """What a person sees while a command runs: live bars on a terminal or in a notebook, plain lines in a log."""
 
+import html
 import io
 import os
 import time
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _WIDE = 10_000
-
 _LOG_INTERVAL = 30.0  # seconds: so often a long epoch says in a log that it is alive
 # A notebook's output has no width that could be asked for; more than this and its lines wrap.
 _NOTEBOOK_COLUMNS = 110
@@ -137,8 +137,7 @@ class Display:
         """Print a table; columns whose first cell is a number are aligned to the right.
 
         Args:
-            columns: their headings.
-            rows: their cells.
+            columns, rows: their headings, and their cells.
             title: a line above the table.
             paths: headings of columns that hold paths, which are shortened from the left.
             least_important: headings in the order in which columns go if there is no room for all.
@@ -153,7 +152,9 @@ class Display:
             [printable(name) for name in columns],
             [[printable(_cell(value)) for value in row] for row in rows],
             self._console.width,
-            right=[number for number in range(len(columns)) if rows and _is_number(rows[0][number])],
+            right=[
+                number for number in range(len(columns)) if rows and isinstance(rows[0][number], int | float)
+            ],
             paths=paths,
             least_important=least_important,
         )
@@ -195,8 +196,8 @@ class Display:
             from rich.markup import escape
 
             with _live_progress(self._console) as progress:
-                none = amount(0, total, unit)
-                task = progress.add_task(escape(label), total=total, amount=none, rate="", note="")
+                done = amount(0, total, unit)
+                task = progress.add_task(escape(label), total=total, amount=done, rate="", note="")
                 yield _LiveBar(progress, task, total, unit)
         else:
             yield _LogBar(self, label, total, unit)
@@ -244,8 +245,8 @@ class _LogBar(Bar):
             return
         self._spoken = now
         rate, done_of = self.rate(done), amount(done, self._total, self._unit)
-        line = f"{self._label}: {done_of}, {rate:.0f}/s{_left(done, self._total, rate)}  {note}"
-        self._display.say(line.rstrip())
+        left = _left(done, self._total, rate)
+        self._display.say(f"{self._label}: {done_of}, {rate:.0f}/s{left}  {note}".rstrip())
 
 
 class _NotebookBar(Bar):
@@ -269,15 +270,13 @@ class _NotebookBar(Bar):
         self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
 
     def _content(self, note: str) -> dict[str, str]:
-        from html import escape
-
         rate = self.rate(self._done)
         left = _left(self._done, self._total, rate) if self._done else ""
         done_of = amount(self._done, self._total, self._unit)
         text = f"{self._label} {done_of}, {rate:.0f}/s{left}  {note}".rstrip()
         known = "" if self._total is None else f' value="{self._done}" max="{self._total}"'
-        bar = f"<progress{known}></progress>"
-        return {"text/plain": text, "text/html": f"{bar} <code>{escape(printable(text))}</code>"}
+        bar = f"<progress{known}></progress> <code>{html.escape(printable(text))}</code>"
+        return {"text/plain": text, "text/html": bar}
 
 
 def _left(done: int, total: int | None, rate: float) -> str:
@@ -298,7 +297,3 @@ def duration(seconds: float) -> str:
 
 def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)

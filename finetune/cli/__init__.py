@@ -8,6 +8,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from finetune.machine.quick_imports import quick_imports
+
 if TYPE_CHECKING:  # a Ctrl-C is heeded before typer is there
     from typer import Typer
 
@@ -29,9 +31,10 @@ def load_app(command: str = "") -> "Typer":
     To make every command from its signature would take a third of the time in which a mistake in a config
     is found.
     """
-    for module in [name for name, commands in MODULES.items() if command in commands] or MODULES:
-        import_module(f"finetune.cli.{module}")
-    from finetune.cli.app import app
+    with quick_imports():
+        for module in [name for name, commands in MODULES.items() if command in commands] or MODULES:
+            import_module(f"finetune.cli.{module}")
+        from finetune.cli.app import app
 
     return app
 

@@ -20,6 +20,7 @@ from finetune.cli.options import (
 )
 from finetune.cli.training import announce, check_has_file, defaults_notes
 from finetune.commands.settings import read_settings, require_data
+from finetune.machine.quick_imports import quick_imports
 from finetune.text import printable
 
 
@@ -46,8 +47,9 @@ def rank(
             check_model(config)
         announce("rank", config, display, as_json=as_json)
         display.show(defaults_notes(config))
-        from finetune.commands.rank import rank as story
-        from finetune.commands.rank.ranking import show
+        with quick_imports():
+            from finetune.commands.rank import rank as story
+            from finetune.commands.rank.ranking import show
 
         ranking = story.rank(settings, names, download=download, on_val=val, display=display)
         show(ranking, display)
@@ -79,8 +81,9 @@ def auto(
         require_data(data)
         display = display_for(as_json, quiet=quiet)
         announce("auto", data, display, as_json=as_json)
-        from finetune.commands.auto.train import AutoOptions
-        from finetune.commands.auto.train import auto as story
+        with quick_imports():
+            from finetune.commands.auto.train import AutoOptions
+            from finetune.commands.auto.train import auto as story
 
         options = AutoOptions(output, run_dir, minutes, download=download)
         found = story(data, options, display, overrides or [])

@@ -20,6 +20,7 @@ from finetune.cli.serve_options import (
     ServePort,
 )
 from finetune.errors import ConfigError
+from finetune.machine.quick_imports import quick_imports
 
 
 @app.command()
@@ -41,9 +42,10 @@ def serve(
 ) -> None:
     """Serve a page to drop pictures on, and answers as JSON."""
     with reported_errors():
-        from finetune.commands.serve.limits import ServeLimits, ServeOptions
-        from finetune.commands.serve.serve import serve as story
-        from finetune.machine.cache import parse_size
+        with quick_imports():
+            from finetune.commands.serve.limits import ServeLimits, ServeOptions
+            from finetune.commands.serve.serve import serve as story
+            from finetune.machine.cache import parse_size
 
         try:
             size = parse_size(max_bytes)

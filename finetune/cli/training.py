@@ -47,6 +47,7 @@ from finetune.commands.settings import (
 )
 from finetune.display import Display
 from finetune.errors import ConfigError
+from finetune.machine.quick_imports import quick_imports
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note
 from finetune.text import printable
@@ -79,7 +80,8 @@ def train(
         if not isdir(config):
             announce("train", config, display, as_json=as_json)
         display.show(defaults_notes(config))
-        from finetune.commands.train import train as story
+        with quick_imports():
+            from finetune.commands.train import train as story
 
         if dry_run:
             story.show_plan(settings, display_for(as_json))
@@ -142,7 +144,8 @@ def lr_find(
             check_stage_lr(config, stage)
         announce("lr-find", config, display, as_json=as_json)
         display.show(defaults_notes(config))
-        from finetune.commands import lr_find as story
+        with quick_imports():
+            from finetune.commands import lr_find as story
 
         answer = story.lr_find(settings, stage, run_dir=run, display=display)
         story.show_answer(answer, display)
@@ -171,8 +174,9 @@ def groups(
     with reported_errors():
         display = display_for(as_json)
         settings = read_settings(config, overrides or [], display.bar)[0]
-        from finetune.commands.groups import describe_groups
-        from finetune.optim.param_groups import LEAST_IMPORTANT_COLUMNS, TABLE_COLUMNS
+        with quick_imports():
+            from finetune.commands.groups import describe_groups
+            from finetune.optim.param_groups import LEAST_IMPORTANT_COLUMNS, TABLE_COLUMNS
 
         plans, notes = describe_groups(settings, stage)
         display.show(notes)
@@ -204,9 +208,10 @@ def check(
         check_output_path("--html", html)
         check_output_path("--csv", csv)
         announce("check", config, display, as_json=as_json)
-        from finetune.commands.check import check as story
-        from finetune.commands.check.output import check_no_decisions
-        from finetune.commands.check.report import show
+        with quick_imports():
+            from finetune.commands.check import check as story
+            from finetune.commands.check.output import check_no_decisions
+            from finetune.commands.check.report import show
 
         check_no_decisions(csv)
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -32,10 +33,15 @@ from finetune.cli.options import (
     TopK,
     WithFeatures,
 )
+from finetune.display import Display
 from finetune.errors import ConfigError
 from finetune.machine.files import write_file
+from finetune.machine.quick_imports import quick_imports
 from finetune.notes import Note
 from finetune.text import counted, shown_size
+
+if TYPE_CHECKING:
+    from finetune.commands.predict.prediction import Prediction
 
 
 @app.command()
@@ -52,9 +58,10 @@ def evaluate(
     """Score a run on its own validation images, or on others."""
     with reported_errors():
         check_output_path("--html", html)
-        from finetune.commands.evaluate.confidence import show_confidence
-        from finetune.commands.evaluate.evaluate import evaluate as story
-        from finetune.report.scores import headline, show_scores
+        with quick_imports():
+            from finetune.commands.evaluate.confidence import show_confidence
+            from finetune.commands.evaluate.evaluate import evaluate as story
+            from finetune.report.scores import headline, show_scores
 
         display = display_for(as_json, quiet=quiet)
         found = story(run, data, split=split, device=device, display=display, tta=tta)
@@ -86,7 +93,8 @@ def report(
     """
     with reported_errors():
         check_output_path("--output", output)
-        from finetune.commands.report.report import write_report_page
+        with quick_imports():
+            from finetune.commands.report.report import write_report_page
 
         display = display_for(as_json)
         written = write_report_page(run, output=output, check=check, device=device, display=display)
@@ -121,9 +129,9 @@ def predict(
         if as_json and as_csv:
             raise ConfigError("--json and --csv cannot both go to stdout; choose one.")
         check_predictions_file(output, inputs=[*images, *map(Path, metadata or ())])
-        from finetune.commands.predict.output import csv_text, json_text, output_of, remarks_summary
-        from finetune.commands.predict.predict import predict as story
-
+        with quick_imports():
+            from finetune.commands.predict.output import csv_text, json_text, output_of, remarks_summary
+            from finetune.commands.predict.predict import predict as story
         display, progress = display_for(as_json or as_csv), display_for(as_json or as_csv, quiet=quiet)
         look = partial(story, metadata=metadata or (), top_k=top_k, device=device, tta=tta)
         answers = look(run, images, display=progress)
@@ -136,9 +144,15 @@ def predict(
             shown = output_of(answers, unsure)
             display.table(shown.table_header, list(map(shown.table_row, answers)), paths=("image",))
         progress.show(map(Note, remarks_summary(answers, unsure)))
-        if unread := sum(answer.error is not None for answer in answers):
-            display.warn(f"{unread:,} of {counted(len(answers), 'image')} could not be read")
+        unread = count_unread(answers, display)
         raise typer.Exit(3 if unread and not ignore_errors else 0)
+
+
+def count_unread(answers: "Sequence[Prediction]", display: Display) -> int:
+    """Return how many images could not be read, and warn of them."""
+    if unread := sum(answer.error is not None for answer in answers):
+        display.warn(f"{unread:,} of {counted(len(answers), 'image')} could not be read")
+    return unread
 
 
 def check_predictions_file(path: Path | None, *, inputs: Sequence[Path]) -> None:
@@ -170,8 +184,9 @@ def export(
     """Write a run's model as a file that runs without finetune."""
     with reported_errors():
         check_output_path("--output", output)
-        from finetune.commands.export.export import ExportOptions
-        from finetune.commands.export.export import export as story
+        with quick_imports():
+            from finetune.commands.export.export import ExportOptions
+            from finetune.commands.export.export import export as story
 
         display = display_for(as_json)
         options = ExportOptions(format, output, precision, features, most_loss)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from finetune.choices import ARCHIVE_SUFFIXES, PACKED_SUFFIXES, SPREADSHEET_SUFFIXES, TABLE_SUFFIXES
 from finetune.errors import ConfigError, DataError, RunError
+from finetune.machine.quick_imports import quick_imports
 from finetune.progress import NewBar, no_bar
 
 if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not have
@@ -55,7 +56,8 @@ def is_run(path: Path) -> bool:
     """Tell whether a path is a run directory, finished or not."""
     if not isdir(path):
         return False
-    from finetune.runs import STARTED  # torch comes with it, which errors of a config do not wait for
+    with quick_imports():
+        from finetune.runs import STARTED  # torch comes with it, which errors of a config do not wait for
 
     return isfile(path / STARTED)
 
@@ -74,7 +76,8 @@ def read_settings(
         ConfigError: it does not describe an experiment.
         DataError: a folder or table that is no data set.
     """
-    from finetune.config.load import load_config, parse_config
+    with quick_imports():
+        from finetune.config.load import load_config, parse_config
 
     if is_data(path):
         from finetune.commands.init import config_name, default_config  # it loads Pillow and NumPy
