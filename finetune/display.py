@@ -137,7 +137,8 @@ class Display:
         """Print a table; columns whose first cell is a number are aligned to the right.
 
         Args:
-            columns, rows: their headings, and their cells.
+            columns: their headings.
+            rows: their cells.
             title: a line above the table.
             paths: headings of columns that hold paths, which are shortened from the left.
             least_important: headings in the order in which columns go if there is no room for all.
@@ -160,9 +161,7 @@ class Display:
         )
         self._print("\n".join(head), bold=True)
         if body:
-            from rich.text import Text
-
-            self._console.print(Text("\n".join(body)))
+            self._console.print("\n".join(body), markup=False, emoji=False)
         if left_out:
             self._print(f"no room for: {', '.join(left_out)}")
 
