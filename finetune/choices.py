@@ -127,11 +127,30 @@ PACKED_SUFFIXES = (".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".ods")
 """Endings, in lower case, of spreadsheets that have to be saved as text first, which is said."""
 
+FOREIGN_SUFFIXES: Mapping[str, str] = {
+    ".tfrecord": "a file of records of TensorFlow",
+    ".tfrecords": "a file of records of TensorFlow",
+    ".npz": "a file of arrays of NumPy",
+    ".npy": "an array of NumPy",
+    ".h5": "an HDF5 file",
+    ".hdf5": "an HDF5 file",
+    ".mat": "a MATLAB file",
+    ".pkl": "a pickle",
+    ".pickle": "a pickle",
+    ".arrow": "a file of the library datasets",
+    ".lst": "a list of MXNet",
+    ".rec": "a file of records of MXNet",
+    ".mdb": "an LMDB database",
+    ".beton": "a file of FFCV",
+    ".manifest": "a manifest of SageMaker",
+}
+"""Endings, in lower case, of files in which other programs keep images and labels, and what these are."""
+
 SPLIT_NAMES: Mapping[str, Split] = {
-    **dict.fromkeys(("train", "training", "train_set", "training_set"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "val_set", "validation_set"), "val"),
+    **dict.fromkeys(("train", "training", "train_set", "training_set", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "val_set", "validation_set"), "val"),
     **dict.fromkeys(("dev", "eval", "evaluation"), "val"),
-    **dict.fromkeys(("test", "testing", "test_set", "testing_set"), "test"),
+    **dict.fromkeys(("test", "testing", "test_set", "testing_set", "tst"), "test"),
 }
 """What a folder or a cell of the split column may be called for each split, as `split_of` reads it."""
 

@@ -295,6 +295,7 @@ TESTED_IN = {
     "experiment/backbone_score.py": "test_rank.py",
     "experiment/build.py": "test_train.py",
     "data/indexing/shards.py": "test_parquet_members.py",
+    "data/indexing/foreign_formats.py": "test_field_folders.py",
     "experiment/data_options.py": "test_init.py",
     "experiment/features.py": "test_feature_views.py",
     "experiment/model.py": "test_trained_model.py",

@@ -436,6 +436,12 @@ def test_an_override_can_mend_the_file():
     assert parse_config("data:", "pets.yaml", ["data.path=y"]).data.path == "y"
 
 
+@pytest.mark.parametrize("mark", ["|", ">", "&", "-", ",", ";", "%"])
+def test_one_mark_alone_is_itself_in_an_override(mark: str):
+    config = parse_config("data: {path: labels.csv}", "pets.yaml", [f"data.label_separator={mark}"])
+    assert config.data.label_separator == mark
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -196,6 +196,84 @@ ASKED = {
 }
 
 
+def files(*names, images="images"):
+    """Return what draws images in one folder and writes empty files beside it."""
+
+    def draw(root):
+        draw_images(root, classes=(images,), each=4)
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text("a" if Path(name).suffix else "")
+        return root
+
+    return draw
+
+
+def file(name):
+    return lambda root: files(name)(root) / name
+
+
+def below(name):
+    """Return what draws images, and a folder that holds one other file, which is the data set."""
+    return lambda root: files(f"x/{name}")(root) / "x"
+
+
+def classes_below(root):
+    draw_images(root / "images", classes=CLASSES, each=1)
+    (root / "meta").mkdir()
+    return root
+
+
+def splits_below(root):
+    for name in CLASSES:
+        draw_images(root / name, classes=("train", "test"), each=1)
+    return root
+
+
+# What is refused, and the line that leads on.
+REFUSED = {
+    "list beside images": (files("labels.txt", "README.txt"), "the classes? data.path: {root}/labels.txt\n"),
+    "annotations": (
+        files("annotations/list.txt"), "{root}/annotations/list.txt with data.image_folder: {root}\n",
+    ),
+    "boxes": (files(*(f"labels/{n}.txt" for n in range(30))), "'labels'; add images, or remove what is n"),
+    "classes below": (classes_below, "Did you mean {root}/images?"),
+    "splits below": (splits_below, "(test/ants for ants/test), or write data.layout: classes"),
+    "holdout before train": (
+        split_folders("b_holdout", "of_train"), "data.layout: {{train: of_train, val: b_holdout}}",
+    ),
+    "archives": (below("train.zip"), "Archives in a folder are not read: unpack them there"),
+    "records": (below("a.tfrecord"), ".tfrecord is a file of records of TensorFlow. Write its images as"),
+    "MATLAB": (file("annos.mat"), "loadmat('\"'\"'annos.mat'\"'\"', squeeze_me=True))"),
+    "SageMaker": (file("output.manifest"), "cp output.manifest output.jsonl"),
+    "MXNet": (file("train.lst"), "cp train.lst train.tsv"),
+    "datasets": (below("data.arrow"), "{root}/x'\"'\"').to_parquet('\"'\"'train.parquet'\"'\"')"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", REFUSED)
+def test_what_is_refused_says_how_to_go_on(shape, tmp_path):
+    draw, line = REFUSED[shape]
+    result = run_finetune("init", draw(tmp_path / "data"), "--output", tmp_path / "x.yaml")
+    assert result.exit_code == 3
+    assert line.format(root=tmp_path / "data") in result.stderr
+
+
+def test_a_table_whose_images_are_beside_its_folder_names_that(tmp_path):
+    draw_images(tmp_path / "photos", classes=CLASSES, each=2)
+    rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in tmp_path.rglob("*.png")]
+    table = tmp_path / "lists" / "all.csv"
+    table.parent.mkdir()
+    table.write_text("\n".join(["image,label", *rows]))
+    written = run_finetune("init", table, "--output", tmp_path / "x.yaml")
+    assert f"data.image_folder: {tmp_path}/photos" in written.stderr + written.stdout
+    assert run_finetune("train", table, *SMALL, "--dry-run").exit_code == 3
+    assert (
+        run_finetune("train", table, f"data.image_folder={tmp_path}/photos", *SMALL, "--dry-run").exit_code
+        == 0
+    )
+
+
 @pytest.mark.parametrize("shape", ASKED)
 @pytest.mark.parametrize("command", ["init", "train"])
 def test_what_can_be_read_in_two_ways_is_asked_about(shape, command, tmp_path):

@@ -7,7 +7,13 @@ from os.path import isdir, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.choices import ARCHIVE_SUFFIXES, PACKED_SUFFIXES, SPREADSHEET_SUFFIXES, TABLE_SUFFIXES
+from finetune.choices import (
+    ARCHIVE_SUFFIXES,
+    FOREIGN_SUFFIXES,
+    PACKED_SUFFIXES,
+    SPREADSHEET_SUFFIXES,
+    TABLE_SUFFIXES,
+)
 from finetune.errors import ConfigError, DataError, RunError
 from finetune.machine.quick_imports import quick_imports
 from finetune.progress import NewBar, no_bar
@@ -17,7 +23,7 @@ if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not 
     from finetune.config.python_values import Override
 
 
-_READ_OR_REFUSED = ARCHIVE_SUFFIXES + PACKED_SUFFIXES + SPREADSHEET_SUFFIXES
+_READ_OR_REFUSED = ARCHIVE_SUFFIXES + PACKED_SUFFIXES + SPREADSHEET_SUFFIXES + tuple(FOREIGN_SUFFIXES)
 _CONFIG_LENGTH = 100_000  # characters of a JSON file in which a config names its data
 
 

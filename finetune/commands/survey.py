@@ -1,7 +1,7 @@
 """What a folder or table of images holds, by the names in it: what `init` and `auto` begin with."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from finetune.data.indexing.class_folders import (
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.folder_layout import folder_layout
 from finetune.data.indexing.label_pattern import propose_pattern
-from finetune.data.indexing.open_table import OpenTable, open_table
+from finetune.data.indexing.open_table import OpenTable, check_some_exist, open_table
 from finetune.data.indexing.split_names import refuse_classes_named_like_splits
 from finetune.data.indexing.table_layout import table_layout
 from finetune.data.table import (
     USUAL_COLUMNS,
     Columns,
+    ImageRow,
     Table,
     guess_columns,
     guess_group,
@@ -161,7 +162,17 @@ def survey_table(opened: OpenTable, columns: Columns) -> Survey:
         unused=tuple(name for name in unused if name != group),
         columns=columns,
         group=group,
+        warnings=_images_elsewhere(opened, rows),
     )
+
+
+def _images_elsewhere(opened: OpenTable, rows: Sequence[ImageRow]) -> tuple[str, ...]:
+    """Return a warning if none of the images is there: they may be copied there before a training."""
+    try:
+        check_some_exist(opened.table, opened.files, rows)
+    except DataError as error:
+        return (str(error),)
+    return ()
 
 
 def _with_separator(table: Table, columns: Columns) -> Columns:

@@ -15,6 +15,7 @@ from finetune.config.yaml_reader import MAX_DEPTH, Document, Mark, Path, read_ya
 from finetune.errors import ConfigError
 from finetune.text import shortened
 
+_INDICATORS = tuple("|>&*!%@`-?:,#")
 _SHOWN = 20  # names of stages in a message
 
 
@@ -27,7 +28,8 @@ def _defaults() -> dict[str, Any]:
 def apply_override(document: Document, argument: str) -> None:
     """Set one value in a document, as `seed=1`, `stages.0.lr=1e-3` or `stages.frozen.lr=1e-3` says.
 
-    The value is read as YAML. A part of the config that the file leaves out is there with its defaults, so
+    The value is read as YAML, but for one character alone that begins something in YAML: it is itself, as in
+    `data.label_separator=|`. A part of the config that the file leaves out is there with its defaults, so
     `stages.0.epochs=3` works without `stages` in the file. Unknown keys are left to the check of the whole.
 
     Raises:
@@ -42,7 +44,8 @@ def apply_override(document: Document, argument: str) -> None:
         raise ConfigError(f"{source}: the key holds bytes that are no text")
     if len(parts) > MAX_DEPTH:
         raise ConfigError(f"{source}: a key of {len(parts):,} parts; a config is at most 4 deep")
-    set_value(document, parts, read_yaml(text, source, lines=False), source)
+    written = f"'{text}'" if text in _INDICATORS else text
+    set_value(document, parts, read_yaml(written, source, lines=False), source)
 
 
 def source_of(override: str | Override) -> str:

@@ -11,10 +11,12 @@ from finetune.data.data_layout import ANYHOW, FolderOptions
 from finetune.data.image_files import file_exists, is_archive, is_folder, list_entries
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.find_images import is_image_name, list_folders
+from finetune.data.indexing.foreign_formats import foreign_hint, refuse_foreign
 from finetune.data.indexing.label_pattern import propose_pattern
 from finetune.data.indexing.nested_classes import refuse_nested_classes
 from finetune.data.indexing.part import Part, find_split_parts
 from finetune.data.indexing.split_folders import find_split_folders, refuse_splits_below, unwrapped
+from finetune.data.indexing.table_beside import holds_class_folders, tables_hint
 from finetune.data.split import Fold, Validation
 from finetune.data.table import is_table
 from finetune.data.table.spreadsheet import refuse_spreadsheet
@@ -41,6 +43,7 @@ def existing_folder(path: str | Path) -> Path:
     if not file_exists(root):
         raise DataError(f"no such directory: {shown}.{where_paths_begin(path)}")
     refuse_spreadsheet(root)
+    refuse_foreign(root)
     if (refusal := refuse_packed(root)) is not None:
         raise refusal
     raise DataError(
@@ -173,18 +176,27 @@ def check_not_empty(part: Part) -> None:
         raise DataError(
             f"no class folders in {part}: {_lie(len(images))} directly in it; "
             f"put the images of each class into a folder of its own.{_proposal(part)}"
+            + tables_hint(part.root / part.folder)
         )
     if not any(part.counts.values()):
         raise DataError(
             f"no images in {part} (looked for .bmp .gif .jpg .png .tiff .webp and the like in "
             f"folders, one for each class){_other_endings(part)}."
+            + foreign_hint(part.root / part.folder, part.found.ignored)
         )
     empty = [name for name, number in part.counts.items() if number == 0]
     if empty and part.split == "train":
         raise DataError(
             f"class folders of {part} without an image: {quoted(empty)}; "
-            "add images, or remove what is no class."
+            f"add images, or remove what is no class.{_below(part)}" + tables_hint(part.root / part.folder)
         )
+
+
+def _below(part: Part) -> str:
+    """Guess that the folder meant is the only one with images, if it holds class folders."""
+    full = [part.root / part.folder / name for name, number in part.counts.items() if number]
+    meant = len(full) == 1 and holds_class_folders(full[0])
+    return f" Did you mean {printable(str(full[0]))}?" if meant else ""
 
 
 def _lie(number: int) -> str:
@@ -211,7 +223,7 @@ def check_at_least_two(train: Part) -> None:
     if len(train.counts) < 2:
         raise DataError(
             f"need at least 2 classes; {train} has {len(train.counts)}: {with_counts(train.counts)}."
-            + _hint(train)
+            + (_hint(train) or tables_hint(train.root / train.folder))
         )
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from finetune.choices import CaseVariants, Split
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.class_names import check_class_names
+from finetune.data.indexing.open_table import check_some_exist
 from finetune.data.indexing.table_layout import table_layout
 from finetune.data.table import Columns, ImageFiles, ImageRow, Table, guess_separator, read_rows
 from finetune.errors import DataError
 from finetune.task import LABEL_JOINT, Task, task_of
-from finetune.text import printable, quoted, shortened, with_counts
+from finetune.text import quoted, with_counts
 
 
 def index_table(
@@ -63,20 +64,6 @@ def samples_of(
             split: Split = (row.split or "train") if keep_split else "test"
             samples.append(Sample(row.name, labels, split, row.group, row.place, row.metadata))
     return tuple(sorted(samples, key=lambda sample: os.fsencode(sample.name)))
-
-
-def check_some_exist(table: Table, files: ImageFiles, rows: Sequence[ImageRow]) -> None:
-    """Tell a folder that is the wrong one from single images that are missing, which the scan lists.
-
-    Raises:
-        DataError: not one of the images is there.
-    """
-    if files.root is not None and not any(files.has(row.name) for row in rows):
-        raise DataError(
-            f"none of the {len(rows):,} images of {table} is in {printable(str(files.root))}, for instance "
-            f"{printable(shortened(rows[0].name))}. Paths are relative to the table's folder, or "
-            "to data.image_folder."
-        )
 
 
 def _unused_line(table: Table, unused: Sequence[str], *, grouped: bool) -> str:

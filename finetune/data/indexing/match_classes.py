@@ -14,8 +14,8 @@ from finetune.data.indexing.class_folders import FoundParts, data_folder, part_w
 from finetune.data.indexing.find_images import list_folders
 from finetune.data.indexing.fit_metadata import apply_metadata
 from finetune.data.indexing.folder_layout import folder_layout
-from finetune.data.indexing.from_table import check_some_exist, samples_of
-from finetune.data.indexing.open_table import OpenTable, open_table
+from finetune.data.indexing.from_table import samples_of
+from finetune.data.indexing.open_table import OpenTable, check_some_exist, open_table
 from finetune.data.indexing.part import find_split_parts
 from finetune.data.indexing.split_folders import find_evaluated_folder
 from finetune.data.indexing.table_layout import table_layout

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 
+from finetune.choices import split_of
 from finetune.data.indexing.part import Part
 from finetune.errors import DataError
 from finetune.text import printable, quoted
@@ -27,7 +28,15 @@ def refuse_nested_classes(part: Part) -> None:
     shared = sorted(name for name, number in numbers.items() if number > 1)
     if len(inner) < 2 or len(shared) < 2 or not all(names & set(shared) for names in inner.values()):
         return
-    first, second, *_ = outer = sorted(inner)
+    outer = sorted(inner)
+    if all(map(split_of, shared)):
+        example = f"{outer[0]}/{shared[0]}"
+        raise DataError(
+            f"{part}: the folders {quoted(outer)} all hold {quoted(shared)}, which are names of splits.\n"
+            f"Put the splits above the classes ({shared[0]}/{outer[0]} for {example}), or write data.layout: "
+            "classes to take the images of all splits together."
+        )
+    first, second, *_ = sorted(outer, key=lambda name: "train" not in name.lower())
     splits = f"\ndata.layout: {{train: {printable(first)}, val: {printable(second)}}}      they are splits"
     splits = "" if part.folder else splits  # in a folder of training images there are none
     raise DataError(

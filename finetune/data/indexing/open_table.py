@@ -12,11 +12,11 @@ from finetune.data.indexing.find_images import find_images, is_image_name, list_
 from finetune.data.indexing.shards import find_shards
 from finetune.data.indexing.table_beside import table_beside, tables_in
 from finetune.data.indexing.two_readings import refuse_other_labels
-from finetune.data.table import Columns, ImageFiles, Table, image_names, is_table, read_table
+from finetune.data.table import Columns, ImageFiles, ImageRow, Table, image_names, is_table, read_table
 from finetune.data.table.columns import find_column
 from finetune.data.table.guess import guess_columns
 from finetune.errors import DataError
-from finetune.text import expanded, printable, quoted
+from finetune.text import expanded, printable, quoted, shortened
 
 _USUAL = ("_classes.csv",)
 
@@ -80,6 +80,29 @@ def table_root(path: str | Path, image_folder: str | Path | None) -> Path:
     if image_folder is None:
         return expanded(path).absolute().parent
     return existing_folder(image_folder)
+
+
+def check_some_exist(table: Table, files: ImageFiles, rows: Sequence[ImageRow]) -> None:
+    """Tell a folder that is the wrong one from single images that are missing, which the scan lists.
+
+    Raises:
+        DataError: not one of the images is there.
+    """
+    if files.root is not None and not any(files.has(row.name) for row in rows):
+        raise DataError(
+            f"none of the {len(rows):,} images of {table} is in {printable(str(files.root))}, for instance "
+            f"{printable(shortened(rows[0].name))}. Paths are relative to the table's folder, or "
+            f"to data.image_folder.{_found_above(files.root, rows[0].name)}"
+        )
+
+
+def _found_above(root: Path, name: str) -> str:
+    """Return the line that names the folder of an image, if that is above that of the table, or beside it."""
+    for above in list(root.parents)[:2]:
+        for folder in (above, *(above / inner for inner in list_folders(above))):
+            if ImageFiles(folder).has(name):
+                return f"\ndata.image_folder: {printable(str(folder))}"
+    return ""
 
 
 def _split_tables(root: Path) -> dict[str, Split]:

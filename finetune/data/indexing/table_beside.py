@@ -1,7 +1,9 @@
 """Find the table that says what the images in a folder are, where its folders do not."""
 
+import re
 from pathlib import Path
 
+from finetune.choices import TABLE_SUFFIXES
 from finetune.data.image_files import list_entries
 from finetune.data.indexing.find_images import holds_images, list_folders, suffix_of
 from finetune.data.indexing.split_folders import unwrapped
@@ -13,6 +15,10 @@ TABLE_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 """of tables that are looked for in folders, where `.txt` is more often a text about the data"""
 
 _DEEPEST = 10  # folders that are gone down
+_MOST = 20  # tables in a folder; more are each about one image
+_ABOUT = re.compile(
+    r"\.|readme|licen[cs]e|notes?\.|requirements|class(es|_names)\.|synsets|dataset_info", re.IGNORECASE
+)
 
 
 def tables_in(folder: Path) -> list[str]:
@@ -41,6 +47,32 @@ def table_beside(root: Path) -> Path | None:
             f"Which says what the images are?{lines}"
         )
     return root / tables[0]
+
+
+def tables_hint(root: Path) -> str:
+    """Name the first tables in a folder, or in others in it, that may say what its images are."""
+    found = [name for folder in _without_images(root) for name in _possible_tables(root, folder)]
+    if not found:
+        return ""
+    images = f" with data.image_folder: {printable(str(root))}" if "/" in found[0] else ""
+    more = f" (or {quoted(found[1:3])})" if found[1:] else ""
+    return f"\nOr does a table say the classes? data.path: {printable(str(root / found[0]))}{images}{more}"
+
+
+def _without_images(root: Path) -> list[str]:
+    """Return the folder itself, and those in it, and in these, that hold no images."""
+    folders = [""]
+    for folder in folders:
+        inside = [f"{folder}/{name}".lstrip("/") for name in list_folders(root / folder)]
+        folders += [name for name in inside if name.count("/") < 2 and not holds_images(root / name)]
+    return folders
+
+
+def _possible_tables(root: Path, folder: str) -> list[str]:
+    """Return the tables of a folder but for texts about the data, unless there are very many."""
+    names = [entry.name for entry in list_entries(root / folder) if not entry.is_folder]
+    tables = [n for n in sorted(names) if suffix_of(n) in TABLE_SUFFIXES and not _ABOUT.match(n)]
+    return [f"{folder}/{name}".lstrip("/") for name in tables] if len(tables) <= _MOST else []
 
 
 def _innermost(folder: Path) -> Path:

@@ -63,7 +63,7 @@ USUAL_COLUMNS = Columns()
 
 
 _CONTENT: Mapping[Role, str] = {
-    "image": ", or a column whose cells name files",
+    "image": ", or a column whose cells name files in its folder or in data.image_folder",
     "label": ", or a column with few different texts, each in two rows or more",
 }
 """by what else a column is found"""
