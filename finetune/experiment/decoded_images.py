@@ -27,13 +27,12 @@ from finetune.machine.cache import (
     cache_folder,
     cached_files,
     most_decoded_bytes,
-    shown_size,
 )
 from finetune.machine.hardware import usable_memory
 from finetune.machine.provenance import code_digest, library_versions, processor
 from finetune.notes import Note
 from finetune.progress import NewBar, no_bar
-from finetune.text import printable
+from finetune.text import printable, shown_size
 from finetune.training.events import Loaders
 
 _FORMAT = 1  # of the store
