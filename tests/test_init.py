@@ -65,13 +65,20 @@ def test_train_among_other_classes_is_a_class(tmp_path: Path):
     assert "9 images of 3 classes" in write_config(photos, tmp_path / "pets.yaml")
 
 
-@pytest.mark.parametrize(("number", "batch_size"), [(2, 2), (25, 4), (200, 32), (1000, 64)])
+@pytest.mark.parametrize(("number", "batch_size"), [(2, 8), (25, 8), (100, 16), (200, 32), (1000, 64)])
 def test_few_images_get_small_batches_and_an_epoch_has_several_steps(
     tmp_path: Path, number: int, batch_size: int
 ):
     photos = draw_classes(tmp_path / "photos", {"ants": number, "bees": number})
     write_config(photos, tmp_path / "pets.yaml")
     assert load_config(tmp_path / "pets.yaml").data.batch_size == batch_size
+
+
+@pytest.mark.parametrize(("number", "lr"), [(20, "3e-3"), (150, "auto")])
+def test_of_few_images_no_rate_is_searched(tmp_path: Path, number: int, lr: str):
+    """A race that a handful of validation images judge finds a rate by accident, or none."""
+    write_config(draw_classes(tmp_path / "photos", {"ants": number, "bees": number}), tmp_path / "pets.yaml")
+    assert str(load_config(tmp_path / "pets.yaml").stages[0].lr) == lr
 
 
 def test_few_images_are_seen_more_often(tmp_path: Path):

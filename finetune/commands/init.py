@@ -25,6 +25,8 @@ from finetune.text import printable
 SIZE_ON_CPU = 160
 """pixels; without a GPU, where time is what is short"""
 
+_ENOUGH_TO_SEARCH = 200  # training images, for a learning rate by a race
+
 READING = ("columns", "label_separator", "encoding", "image_folder", "layout", "label_pattern")
 """keys of `data` that say how it is to be read"""
 
@@ -143,7 +145,7 @@ data:
   layer_groups: 3             # parts with learning rates of their own
 optimizer: {{name: adam, weight_decay: 0.01}}
 stages:                       # first the new head alone, then everything, early layers slowest
-  - {{name: frozen, train: head, epochs: {frozen}, lr: auto}}    # found when training begins
+  - {{name: frozen, train: head, epochs: {frozen}, lr: {_head_rate(survey.n_train)}
   - {{name: unfrozen, train: all, epochs: {unfrozen}, lr: "slice(1e-5, 1e-3)"}}
 """
 
@@ -221,8 +223,11 @@ def batch_size_here(n_train: int) -> int:
 
 
 def batch_size_for(n_train: int) -> int:
-    """Choose at least eight steps per epoch; fewer make a schedule of a few big jumps."""
-    return next((size for size in (64, 32, 16, 8, 4) if n_train >= 8 * size), 2)
+    """Choose at least eight steps per epoch; fewer make a schedule of a few big jumps.
+
+    But no fewer than eight images: the batch norm of the head knows too little of two or four.
+    """
+    return next((size for size in (64, 32, 16) if n_train >= 8 * size), 8)
 
 
 def _epochs(n_train: int) -> tuple[int, int]:
@@ -230,3 +235,13 @@ def _epochs(n_train: int) -> tuple[int, int]:
     if n_train < 1_000:
         return 3, 10
     return (1, 5) if n_train < 20_000 else (1, 3)
+
+
+def _head_rate(n_train: int) -> str:
+    """Write the rate of the frozen stage; a few validation images cannot tell which of two is better.
+
+    Measured with 8 to 128 training images (docs/recipe.md, "Very few images").
+    """
+    if n_train < _ENOUGH_TO_SEARCH:
+        return "0.003}   # to have it found, auto needs more images"
+    return "auto}    # found when training begins"
