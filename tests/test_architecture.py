@@ -262,6 +262,7 @@ CLAIMS = {
     "configs",
     "diagnosis_advice",
     "diagnosis_thresholds",
+    "dispatch",
     "fuzz_paths",
     "fuzz_runs",
     "disk",

@@ -9,6 +9,7 @@ import torch
 from test_race import make_trial
 from torch import nn
 
+from finetune.lr_finder import trial as trial_module
 from finetune.lr_finder.heuristics import Curve
 from finetune.lr_finder.sweep import Range, mean_curve, range_test
 from finetune.lr_finder.trial import no_trace
@@ -109,3 +110,15 @@ def test_no_trace_puts_back_gradients_and_random_states():
     assert model.weight.grad is gradient
     assert torch.equal(model.weight.grad, value)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_losses_that_are_read_late_are_the_same_and_end_the_sweep_at_the_same_rate(monkeypatch):
+    """As on a GPU: who stops has had a few steps for nothing, and no trace of them stays."""
+    how = Range(start=1e-2, end=1e5, steps=60)
+    trial = make_trial()
+    before = [parameter.detach().clone() for parameter in trial.module.parameters()]
+    at_once = range_test(trial, how, momentum=None)
+    monkeypatch.setitem(trial_module._STEPS_AHEAD, "cpu", 2)
+    assert range_test(trial, how, momentum=None) == at_once
+    assert len(at_once[0].lrs) < how.steps
+    assert all(map(torch.equal, trial.module.parameters(), before))

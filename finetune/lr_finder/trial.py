@@ -1,6 +1,7 @@
 """A stage's training in miniature: any number of steps from the same start, of which nothing remains."""
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,9 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from finetune.machine.device import LateNumbers
 from finetune.training.events import Batches, EpochBatches
 from finetune.training.inference import compute_logits
 from finetune.training.step import StepOptions, TrainingStep
+
+# A GPU that is asked for each loss at once stands still meanwhile; a CPU would only take steps in vain.
+_STEPS_AHEAD = {"cuda": 2}
 
 Judge = Callable[[Tensor, Tensor], tuple[Tensor, float]]
 """From logits (N, C) and targets (N, …) to the loss of each image (N,), in nats, and the accuracy."""
@@ -56,15 +61,20 @@ class Trial:
         """Take one step for each (rate of the head, momentum); yield the loss of its batch before the step.
 
         A momentum of None leaves the optimizer without one. Order, augmentation and dropout are those of the
-        stage's epochs from `first_epoch` on.
+        stage's epochs from `first_epoch` on. On a GPU a loss is read while the next two steps
+        are taken; a caller that stops early sees the same losses, and these steps were in vain.
         """
-        step = self.new_step()
+        step, unread = self.new_step(), deque[LateNumbers]()
         steps = zip(schedule, self._batches(first_epoch), strict=False)
         for (rate, momentum), (epoch, number, batch) in steps:
             *inputs, targets = (part.to(self.device, non_blocking=True) for part in batch)
             rates = [rate * multiple for multiple in step.group_rates]
             outcome = step(inputs, targets, epoch=epoch, batch=number, rates=rates, momentum=momentum)
-            yield float(outcome.loss)
+            unread.append(LateNumbers(outcome.loss[None]))
+            if len(unread) > _STEPS_AHEAD.get(self.device.type, 0):
+                yield unread.popleft().read()[0]
+        for late in unread:
+            yield late.read()[0]
 
     def validate(self) -> tuple[Tensor, Tensor]:
         """Return the logits (N, C) and targets of the validation images, on the CPU."""

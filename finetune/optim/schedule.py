@@ -29,6 +29,11 @@ class OneCycle:
         rates = (peak / self.div, peak, peak / self.div_final)
         return combined_cos(where, rates, pct_start=self.pct_start)
 
+    def rates(self, where: float, peaks: Sequence[float]) -> tuple[float, ...]:
+        """Return the learning rate for each of some peak rates; those of many groups are few."""
+        rates = {peak: self.rate(where, peak) for peak in set(peaks)}
+        return tuple(rates[peak] for peak in peaks)
+
     def momentum(self, where: float) -> float | None:
         """Return the momentum at a fraction of the steps (0–1); None for an optimizer that has none."""
         return None if self.moms is None else combined_cos(where, self.moms, pct_start=self.pct_start)

@@ -64,10 +64,21 @@ def fit_one_cycle(
     _learner(step, loaders, stage).fit(epochs)
 
 
-def _learner(step: TrainingStep, loaders: Loaders, stage: "_Stage") -> Learner:
+class _Learner(Learner):  # type: ignore[misc]
+    """fastai's loop, for which batches are copied to the device without waiting."""
+
+    def _set_device(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Put a batch where the loaders are; most are there already.
+
+        fastai's own version lets a GPU wait for each copy, and walks through whatever a batch may hold.
+        """
+        return tuple(part.to(self.dls.device, non_blocking=True) for part in batch)
+
+
+def _learner(step: TrainingStep, loaders: Loaders, stage: "_Stage") -> _Learner:
     # `wd=None` and `wd_bn_bias=True` leave the optimizer's own weight decay per group alone;
     # `train_bn=False` leaves frozen batch norm alone: the model itself knows what is frozen.
-    return Learner(
+    return _Learner(
         loaders,
         step.module,
         loss_func=step.loss,
@@ -209,7 +220,7 @@ class _Stage:
         number = epoch * self._batches + batch
         # fastai adds up what each batch is of the whole; a sum would depend on where it began.
         where = number / (self._epochs * self._batches)
-        rates = tuple(self._cycle.rate(where, peak) for peak in self._step.group_rates)
+        rates = self._cycle.rates(where, self._step.group_rates)
         momentum = self._cycle.momentum(where)
         weights = tensor_norms(self._step.tensors.moving)
         outcome = self._step(inputs, targets, epoch=epoch, batch=batch, rates=rates, momentum=momentum)
