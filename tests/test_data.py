@@ -141,7 +141,7 @@ def test_other_files_are_ignored_and_counted(tmp_path):
     for name in ("a/x.png.bak", "a/x.jpg_large", "a/.hidden.png", "b/Makefile", "b/x.svg", "b/notes.txt"):
         (root / name).touch()
     (root / "a" / "folder.png").mkdir()  # a folder like any other
-    draw(root, "a/folder.png/x.png", ".hidden/x.png", "__MACOSX/x.png")
+    draw(root, "a/folder.png/x.png", ".hidden/x.png", "__MACOSX/x.png", "@eaDir/x.png")
     index = index_images(root, seed=1)
     assert index.counts("train")["a"] + index.counts("val")["a"] == 4
     assert index.ignored == {

@@ -107,6 +107,9 @@ SHAPES = {
     ]),
     "asked-of-a-server.csv": lines("https://example.org/a/{base}?w=300&sig=a/b.c,{label}", "url,label"),
     "attributes.csv": marks(",").replace(",0", ",-1"),
+    "excel.csv": "sep=;\n" + lines("{file};{label}", "image;label"),
+    "remarks.csv": "# by me\n# in May\n" + lines("{file},{label}", "#image,label"),
+    "yes-and-no.csv": marks(",").replace(",0", ",no").replace(",1", ",Yes"),
     "comments.txt": "#Image BREED\n# 1:cat 2:dog\n" + lines("{stem} {label}"),
     "nested.json": json.dumps([
         {
@@ -175,6 +178,13 @@ def test_marks_of_several_classes_are_several_and_people_have_to_agree(pictures)
     assert {index.label_text(sample) for sample in index.samples} == {"cat", "cat|dog"}
     with pytest.raises(DataError, match="entry 2: the label is empty"):
         index_images(written(annotator="me"), seed=1, columns=Columns(label="marks.label"))
+
+
+def test_a_number_outside_of_its_list_of_classes_is_a_fault(pictures):
+    labels = {Path(file).stem: CLASSES.index(label) for file, label in ROWS}
+    (pictures / "short.json").write_text(json.dumps({"classes": CLASSES[:2], "labels": labels}))
+    with pytest.raises(DataError, match=r"4 faults .*\n  entry 9: the label is empty"):
+        index_images(pictures / "short.json", seed=1)
 
 
 def test_a_column_of_names_of_splits_says_the_splits(pictures, tmp_path):
@@ -259,13 +269,24 @@ def ask(folder, text, name="asked.csv"):
             "{file},{label},{odd},{odd}",
             "data.columns.label: breed or data.columns.label: [a, b]",
         ),
+        (
+            "a,b,image,label",
+            "{half},{half},{file},{label}",
+            "data.columns.split: a or data.columns.split: b",
+        ),
         ("a,b,label", "{file},{other},{label}", "data.columns.image: a or data.columns.image: b"),
     ],
 )
 def test_two_columns_that_may_hold_the_same_are_asked_about(pictures, header, row, key):
     files = list(TRUTH)
     rows = [
-        row.format(file=file, label=label, odd="fm"[n % 2] if "sex" in header else n % 2, other=files[n - 1])
+        row.format(
+            file=file,
+            label=label,
+            odd="fm"[n % 2] if "sex" in header else n % 2,
+            other=files[n - 1],
+            half=("train", "test")[n % 2],
+        )
         for n, (file, label) in enumerate(ROWS)
     ]
     if not key:

@@ -89,7 +89,6 @@ def test_images_directly_in_a_folder_called_like_training_are_a_class(tmp_path, 
             "'test', 'train', named like a split, beside",
         ),
         ({"train__a": 4, "train__b": 4, "val": 4}, r"no class folders in .*val: 4 images lie directly in it"),
-        ({"train__a": 4, "train__b": 4, "test": 4}, r"no class folders in .*test: 4 images lie directly"),
         ({"seg_train__a": 4, "seg_test__a": 4}, "need at least 2 classes; .*seg_train has 1: 'a'"),
         (
             {"old_train__a": 4, "test_b__a": 4},
@@ -109,6 +108,15 @@ def test_images_directly_in_a_folder_called_like_training_are_a_class(tmp_path, 
 def test_what_can_be_read_in_two_ways_is_refused(tmp_path, counts, message):
     with pytest.raises(DataError, match=message):
         index_images(classes(tmp_path, **counts), seed=1)
+
+
+def test_test_images_without_class_folders_are_not_used_and_that_is_said(tmp_path):
+    index = index_images(classes(tmp_path, train__a=4, train__b=4, test=4), seed=1)
+    assert (index.count("train"), index.count("test")) == (6, 0)
+    assert any("that are not used: 'test'" in line for line in index.warnings)
+    assert [(one.what, one.why) for one in index.layout.left_out] == [
+        ("folder test", "holds images without class folders")
+    ]
 
 
 @pytest.mark.parametrize("val", ["train", "./train", "train/", "Test", "test"])

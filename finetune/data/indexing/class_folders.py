@@ -116,6 +116,8 @@ def find_parts(root: Path, val: Validation, options: FolderOptions = ANYHOW) -> 
     for part in others:
         if part.pattern is not None and not part.labels:  # such as the test images of a competition
             unused[part.folder] = f"holds no image with a class in its name, by {part.pattern}"
+        elif part.split == "test" and part.found.images and not part.counts:
+            unused[part.folder] = "holds images without class folders"
         else:
             parts += (part,)
     if unused:
@@ -152,7 +154,10 @@ def check_parts(found: FoundParts, case_variants: CaseVariants) -> tuple[str, ..
     for part in parts[1:]:
         extra = {name: n for name, n in part.counts.items() if n and name not in train.counts}
         if extra:
-            raise DataError(f"{part} has classes that {train} has not: {with_counts(extra)}.")
+            raise DataError(
+                f"{part} has classes that {train} has not: {with_counts(extra)}.\n"
+                "Rename them as they are there, or move them out of the data set."
+            )
         absent = {name: n for name, n in train.counts.items() if not part.counts.get(name)}
         if absent:
             lines.append(f"classes of {train} without an image in {part}: {with_counts(absent)}")

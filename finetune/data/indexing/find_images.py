@@ -20,7 +20,7 @@ from finetune.errors import DataError
 from finetune.progress import Bar, NewBar
 from finetune.text import in_byte_order, printable
 
-_NEVER_CLASSES = ("__MACOSX", "__pycache__")
+_NEVER_CLASSES = ("__MACOSX", "__pycache__", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found")
 
 _report_files: ContextVar[Callable[[int], None]] = ContextVar("report_files", default=lambda number: None)
 _BAR_AFTER = 0.5  # seconds of listing

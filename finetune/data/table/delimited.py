@@ -2,8 +2,9 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
 
 from finetune.errors import DataError
@@ -13,13 +14,14 @@ Record = tuple[int, list[str]]
 """the line that a record begins on, and its cells"""
 
 SEPARATORS = (",", ";", "\t", "|")
+_SAID = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _MOST_COLUMNS = 10_000
 _LOOKED_AT = 50
 """lines by which the separator is told"""
 
 
 def read_delimited(path: Path, text: str, separator: str | None = None) -> list[Record]:
-    """Return the records of a text; those without text are left out.
+    """Return the records of a text; those without text are left out, as are lines about it before the first.
 
     Args:
         path: the file, for messages.
@@ -29,9 +31,10 @@ def read_delimited(path: Path, text: str, separator: str | None = None) -> list[
     Raises:
         DataError: it is no table, for instance because of a quote that is not closed.
     """
+    text, said = _without_preface(text)
     lines = first_lines(text)
     first = lines[0] if lines else ""
-    separator = separator or find_separator(lines)
+    separator = separator or said or find_separator(lines)
     if first.count(separator) >= _MOST_COLUMNS:
         raise DataError(
             f"{printable(str(path))} has {counted(first.count(separator) + 1, 'column')}, more than "
@@ -52,6 +55,20 @@ def read_delimited(path: Path, text: str, separator: str | None = None) -> list[
     except csv.Error as error:
         raise DataError(f"{printable(str(path))}:{line}: {_explain(error)}.") from None
     return records
+
+
+def _without_preface(text: str) -> tuple[str, str | None]:
+    """Return a text with empty lines for those about it at its beginning, and the separator that one names.
+
+    `sep=;` is what spreadsheets write and heed; lines with `#` are remarks unless they hold the separator.
+    """
+    if (said := _SAID.match(text)) is not None:
+        return "\n" + text[said.end() :], said[1]
+    lines = list(dropwhile(lambda line: line.startswith("#"), first_lines(text)))
+    remarks = re.match(rf"(#[^\n{re.escape(find_separator(lines))}]*\n)+", text) if lines else None
+    if remarks is None:
+        return text, None
+    return "\n" * remarks[0].count("\n") + text[remarks.end() :], None
 
 
 def first_lines(text: str) -> list[str]:

@@ -270,7 +270,7 @@ def _walk(root: Path) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX", "@eaDir")))
         below = Path(folder).relative_to(root).as_posix()
         for name in sorted(files):
             if not name.startswith(".") and splitext(name)[1].lower() in SUFFIXES:

@@ -145,11 +145,19 @@ def _share(table: Table, position: int, is_so: Callable[[str], bool]) -> float:
 
 
 def _guess_split(table: Table, columns: Columns) -> Columns:
-    """Return the columns with the one whose cells are all names of splits, where there is one."""
+    """Return the columns with the one whose cells are all names of splits, where there is one.
+
+    Raises:
+        DataError: there are several.
+    """
     if find_column(table, "split", columns, required=False) is not None:
         return columns
     naming = [n for n in _free(table, columns, (), but=()) if _names_splits(table.column(n))]
-    return _found(columns, "split", table.header[naming[0]]) if len(naming) == 1 else columns
+    if len(naming) > 1:
+        raise _doubt(
+            table, "split", [_described(table, n) for n in naming], [table.header[n] for n in naming]
+        )
+    return _found(columns, "split", table.header[naming[0]]) if naming else columns
 
 
 def _names_splits(cells: Sequence[str]) -> bool:

@@ -262,10 +262,11 @@ def _with_classes(classes: Any, labels: Mapping[str, Any]) -> list[dict[str, Any
             return [named(one) for one in label]
         if isinstance(label, dict):
             return named(label.get("label"))
-        number = (
-            int(label) if isinstance(label, str) and label.isdecimal() and len(label) < 10 else len(names)
+        if not names or not isinstance(label, str) or not _NUMBER.fullmatch(label):
+            return label
+        return (
+            names[int(label)] if label.isdecimal() and len(label) < 10 and int(label) < len(names) else None
         )
-        return names[number] if number < len(names) else label
 
     return [{"image": file, "label": named(label)} for file, label in labels.items()]
 

@@ -8,7 +8,7 @@ from finetune.data.table.columns import Columns, find_column, find_named
 from finetune.data.table.reader import Table
 
 _SEPARATORS = (";", "|", ",", "/", "+", "&", " ")
-YES, NO = ("1", "1.0", "true"), ("0", "0.0", "false")
+YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 """what a cell says of the class of its column, as `mark_of` reads it"""
 MINUS = ("-1", "-1.0")
 """what stands for 0 in lists of attributes, where nothing is 0; beside 0 it says something else"""
