@@ -269,6 +269,7 @@ def ask(folder, text, name="asked.csv"):
             "{file},{label},{odd},{odd}",
             "data.columns.label: breed or data.columns.label: [a, b]",
         ),
+        ("image,ill,seen", "{file},{yes},{yes2}", "data.columns.label: ill or data.columns.label: seen"),
         (
             "a,b,image,label",
             "{half},{half},{file},{label}",
@@ -286,6 +287,8 @@ def test_two_columns_that_may_hold_the_same_are_asked_about(pictures, header, ro
             odd="fm"[n % 2] if "sex" in header else n % 2,
             other=files[n - 1],
             half=("train", "test")[n % 2],
+            yes=("yes", "no")[n % 2],
+            yes2=("yes", "no")[n % 3 == 0],
         )
         for n, (file, label) in enumerate(ROWS)
     ]

@@ -31,6 +31,8 @@ def foreign_hint(folder: Path, endings: Mapping[str, int]) -> str:
         if in_archive(folder):
             return "\nArchives in an archive are not read: unpack it, and set data.path to what is in it."
         return "\nArchives in a folder are not read: unpack them there, or set data.path to one of them."
+    if endings.get(".parquet"):
+        return "\nParquet is read where it lies: set data.path to the folder of the files, or to one of them."
     ending = next((ending for ending in FOREIGN_SUFFIXES if endings.get(ending)), None)
     if ending is None:
         return ""

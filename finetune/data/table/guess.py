@@ -194,11 +194,16 @@ def _guess_label(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
 
 
 def _marks(table: Table, positions: Sequence[int]) -> list[int]:
-    """Return the columns of 0 and 1, or of -1 and 1, if two of them or more hold both."""
+    """Return the columns of 0 and 1, or of -1 and 1, if two of them or more hold both.
+
+    Columns of yes and no may answer different questions: they count if each row has one yes.
+    """
     for no in (NO, MINUS):
         marks = [n for n in positions if are_marks(table.column(n), no)]
         if sum(len(set(map(mark_of, table.column(n)))) > 1 for n in marks) > 1:
-            return marks
+            rows = [[mark_of(row[n]) for n in marks] for row in table.rows]
+            asked = any("yes" in row or "no" in row for row in rows)
+            return [] if asked and not all(sum(m in YES for m in row) == 1 for row in rows) else marks
     return []
 
 
