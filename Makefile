@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-anywhere test-oldest mutants lint types check glyphs benchmark clean
+.PHONY: help train test test-slow test-gpu test-anywhere test-oldest mutants lint types check glyphs benchmark clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -27,6 +27,9 @@ test: $(READY)  ## run the tests, but for the slow ones
 
 test-slow: $(READY)  ## run the slow tests: all 80 architectures, whole trainings
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10 -m slow
+
+test-gpu: $(READY)  ## run what can only be seen on a GPU; skipped where there is none
+	$(BIN)/python -m pytest -m gpu -rs --durations=10
 
 # HOME is a file, so that nothing can be written below it.
 test-anywhere: $(READY)  ## run the tests in random order, from another folder, with LANG=C and no HOME

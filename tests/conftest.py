@@ -34,6 +34,18 @@ _OF_THE_CALLER = (
 )  # fmt: skip
 
 
+# What the caller lets torch see of its GPUs; None for all of them.
+_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests of a GPU back what all others must not see."""
+    if config.option.markexpr == "gpu":
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        if _GPUS is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = _GPUS
+
+
 def _leave_the_machine_outside() -> None:
     """Give this process, and those that tests start, an environment of their own.
 

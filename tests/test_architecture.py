@@ -271,6 +271,7 @@ CLAIMS = {
     "fuzz_config",
     "fuzz_folders",
     "fuzz_tables",
+    "gpu",
     "oldest",
     "sample_mutants",
     "payload",
