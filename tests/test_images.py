@@ -444,6 +444,14 @@ def test_a_damaged_second_picture_keeps_nobody_from_the_first(tmp_path):
 # Files that are small and take much time, memory or room on the screen
 
 
+def test_a_camera_is_what_stands_before_the_end_of_the_text(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Nokia\x002", "N9 "
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.jpg", exif=exif)
+    (look,) = look_at_images([tmp_path / "a.jpg"], LIMITS)
+    assert look.camera == "Nokia N9"
+
+
 def scans_repeated(content, times):
     """Return a progressive JPEG whose last scan is there so many times."""
     last = content.rindex(b"\xff\xda")

@@ -67,4 +67,5 @@ def _camera(image: Image.Image) -> str:
         exif = image.getexif()
     except DECODER_ERRORS:
         return ""
-    return " ".join(" ".join(str(exif.get(tag, "")) for tag in _CAMERA_TAGS).split())
+    texts = (str(exif.get(tag, "")).partition("\0")[0] for tag in _CAMERA_TAGS)  # some end before they end
+    return " ".join(" ".join(texts).split())
