@@ -5,6 +5,7 @@ a second, Python itself starts: a Ctrl-C then ends the process with what Python 
 nothing. No code of a package can run earlier; nothing has been read or written by then.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -31,6 +32,8 @@ def main() -> None:
             sys.stdout.flush()
             os._exit(INTERRUPTED)
         raise
+    finally:
+        gc.freeze()  # Python looks for garbage once more as it ends, which with torch takes half a second
 
 
 def leave(number: int, frame: FrameType | None) -> None:

@@ -11,6 +11,7 @@ from finetune.model.surgery import (
     cut,
     feature_shape,
     fit_positions,
+    small_feature_shape,
     torchvision_names,
 )
 
@@ -83,6 +84,8 @@ def test_the_backbone_computes_torchvisions_own_features(name):
     assert (reference[0] - reference[1]).abs().max() > 1e-4
     torch.testing.assert_close(pooled_like(features, reference, arch.family), reference, rtol=1e-5, atol=1e-6)
     assert tuple(features.shape[1:]) == feature_shape(backbone, size)
+    small = small_feature_shape(arch, backbone, size)
+    assert (small[0], len(small)) == (features.shape[1], features.ndim - 1)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "regnet_y_400mf"])
@@ -213,5 +216,7 @@ def test_the_shape_of_features_is_told_without_computing_them():
     backbone = cut(build_network(find_architecture("resnet18"), 64)).train()
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     assert feature_shape(backbone, 224) == (512, 7, 7)
+    assert small_feature_shape(find_architecture("resnet18"), backbone, 224) == (512, 1, 1)
+    assert all(part.training for part in backbone.modules())
     assert all(torch.equal(before[name], tensor) for name, tensor in backbone.state_dict().items())
     assert all(module.training for module in backbone.modules())

@@ -14,7 +14,7 @@ from finetune.cli.keys import ConfigCommand
 from finetune.cli.options import AsJson, ConfigFile, CurvePlot, DecisionsFile, LabelsPage, Overrides
 from finetune.cli.training import announce
 from finetune.commands.settings import read_settings
-from finetune.machine.quick_imports import quick_imports
+from finetune.machine.quick_imports import quick_torch_imports
 
 
 @app.command(cls=ConfigCommand)
@@ -32,7 +32,7 @@ def labels(
         check_output_path("--html", html)
         check_output_path("--csv", csv)
         announce("labels", config, display, as_json=as_json)
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.analysis.label_flags import require_cleanlab
             from finetune.commands.labels import output
             from finetune.commands.labels.find import find_doubtful
@@ -66,7 +66,7 @@ def curve(
         settings = read_settings(config, overrides or [], display.bar)[0]
         check_plot_path(plot)
         announce("curve", config, display, as_json=as_json)
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands import curve as story
 
         answer = story.curve(settings, display)

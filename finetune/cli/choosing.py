@@ -20,7 +20,7 @@ from finetune.cli.options import (
 )
 from finetune.cli.training import announce, check_has_file, defaults_notes
 from finetune.commands.settings import read_settings, require_data
-from finetune.machine.quick_imports import quick_imports
+from finetune.machine.quick_imports import quick_torch_imports
 from finetune.text import printable
 
 
@@ -47,7 +47,7 @@ def rank(
             check_model(config)
         announce("rank", config, display, as_json=as_json)
         display.show(defaults_notes(config))
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands.rank import rank as story
             from finetune.commands.rank.ranking import show
 
@@ -81,7 +81,7 @@ def auto(
         require_data(data)
         display = display_for(as_json, quiet=quiet)
         announce("auto", data, display, as_json=as_json)
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands.auto.train import AutoOptions
             from finetune.commands.auto.train import auto as story
 

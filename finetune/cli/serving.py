@@ -20,7 +20,7 @@ from finetune.cli.serve_options import (
     ServePort,
 )
 from finetune.errors import ConfigError
-from finetune.machine.quick_imports import quick_imports
+from finetune.machine.quick_imports import quick_torch_imports
 
 
 @app.command()
@@ -42,7 +42,7 @@ def serve(
 ) -> None:
     """Serve a page to drop pictures on, and answers as JSON."""
     with reported_errors():
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands.serve.limits import ServeLimits, ServeOptions
             from finetune.commands.serve.serve import serve as story
             from finetune.machine.cache import parse_size

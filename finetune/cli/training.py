@@ -47,7 +47,7 @@ from finetune.commands.settings import (
 )
 from finetune.display import Display
 from finetune.errors import ConfigError
-from finetune.machine.quick_imports import quick_imports
+from finetune.machine.quick_imports import quick_torch_imports
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note
 from finetune.text import printable
@@ -80,7 +80,7 @@ def train(
         if not isdir(config):
             announce("train", config, display, as_json=as_json)
         display.show(defaults_notes(config))
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands.train import train as story
 
         if dry_run:
@@ -144,7 +144,7 @@ def lr_find(
             check_stage_lr(config, stage)
         announce("lr-find", config, display, as_json=as_json)
         display.show(defaults_notes(config))
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands import lr_find as story
 
         answer = story.lr_find(settings, stage, run_dir=run, display=display)
@@ -174,7 +174,7 @@ def groups(
     with reported_errors():
         display = display_for(as_json)
         settings = read_settings(config, overrides or [], display.bar)[0]
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands.groups import describe_groups
             from finetune.optim.param_groups import LEAST_IMPORTANT_COLUMNS, TABLE_COLUMNS
 
@@ -208,7 +208,7 @@ def check(
         check_output_path("--html", html)
         check_output_path("--csv", csv)
         announce("check", config, display, as_json=as_json)
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands.check import check as story
             from finetune.commands.check.output import check_no_decisions
             from finetune.commands.check.report import show

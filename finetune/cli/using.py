@@ -36,7 +36,7 @@ from finetune.cli.options import (
 from finetune.display import Display
 from finetune.errors import ConfigError
 from finetune.machine.files import write_file
-from finetune.machine.quick_imports import quick_imports
+from finetune.machine.quick_imports import quick_torch_imports
 from finetune.notes import Note
 from finetune.text import counted, shown_size
 
@@ -58,7 +58,7 @@ def evaluate(
     """Score a run on its own validation images, or on others."""
     with reported_errors():
         check_output_path("--html", html)
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands.evaluate.confidence import show_confidence
             from finetune.commands.evaluate.evaluate import evaluate as story
             from finetune.report.scores import headline, show_scores
@@ -93,7 +93,7 @@ def report(
     """
     with reported_errors():
         check_output_path("--output", output)
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands.report.report import write_report_page
 
         display = display_for(as_json)
@@ -129,7 +129,7 @@ def predict(
         if as_json and as_csv:
             raise ConfigError("--json and --csv cannot both go to stdout; choose one.")
         check_predictions_file(output, inputs=[*images, *map(Path, metadata or ())])
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands.predict.output import csv_text, json_text, output_of, remarks_summary
             from finetune.commands.predict.predict import predict as story
         display, progress = display_for(as_json or as_csv), display_for(as_json or as_csv, quiet=quiet)
@@ -184,7 +184,7 @@ def export(
     """Write a run's model as a file that runs without finetune."""
     with reported_errors():
         check_output_path("--output", output)
-        with quick_imports():
+        with quick_torch_imports():
             from finetune.commands.export.export import ExportOptions
             from finetune.commands.export.export import export as story
 

@@ -15,7 +15,7 @@ from finetune.choices import (
     TABLE_SUFFIXES,
 )
 from finetune.errors import ConfigError, DataError, RunError
-from finetune.machine.quick_imports import quick_imports
+from finetune.machine.quick_imports import quick_imports, quick_torch_imports
 from finetune.progress import NewBar, no_bar
 
 if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not have
@@ -62,7 +62,7 @@ def is_run(path: Path) -> bool:
     """Tell whether a path is a run directory, finished or not."""
     if not isdir(path):
         return False
-    with quick_imports():
+    with quick_torch_imports():
         from finetune.runs import STARTED  # torch comes with it, which errors of a config do not wait for
 
     return isfile(path / STARTED)

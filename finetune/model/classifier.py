@@ -20,7 +20,7 @@ from finetune.model.normalise import normalise_bytes
 from finetune.model.origin import Origin
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import ModelSpec
-from finetune.model.surgery import feature_shape
+from finetune.model.surgery import small_feature_shape
 from finetune.model.units import has_statistics, is_norm
 from finetune.model.weights import Weights, load_weights
 from finetune.seed import derive
@@ -207,7 +207,7 @@ def _assemble(spec: ModelSpec, seed: int, weights: Weights | None, say: Say | No
         backbone = build_backbone(
             arch, spec.image_size, weights, transform_input=spec.transform_input, say=say
         )
-        channels, *area = _feature_shape(arch.name, backbone, spec.image_size)
+        channels, *area = small_feature_shape(arch, backbone, spec.image_size)
         torch.default_generator.manual_seed(derive(seed, "init", "head"))
         head = Head(
             channels,
@@ -219,19 +219,6 @@ def _assemble(spec: ModelSpec, seed: int, weights: Weights | None, say: Say | No
         )
     pretrained = weights is not None and weights.tensors is not None
     return ImageClassifier(backbone, head, spec, pretrained=pretrained)
-
-
-_SHAPES: dict[tuple[str, int], tuple[int, ...]] = {}
-
-
-def _feature_shape(arch: str, backbone: nn.Module, image_size: int) -> tuple[int, ...]:
-    """Return the shape of one image's features, asked of each architecture and image size once.
-
-    To ask takes half as long as all the rest of building a model.
-    """
-    if (arch, image_size) not in _SHAPES:
-        _SHAPES[arch, image_size] = feature_shape(backbone, image_size)
-    return _SHAPES[arch, image_size]
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

@@ -1,6 +1,7 @@
 """Call a network on the meta device: shapes and dependences without memory or computing."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -66,13 +67,20 @@ def call_on_meta(module: nn.Module, tensors: dict[str, Tensor], images: int, ima
 
     The module is afterwards as it was.
     """
-    was_training = {part: part.training for part in module.modules()}
     batch = torch.empty(images, 3, image_size, image_size, device="meta")
-    module.eval()
-    try:
+    with evaluating(module):
         # torch would tie weights by name: a module in two places would then keep its stand-ins.
         output: Tensor = torch.func.functional_call(module, tensors, (batch,), tie_weights=False)
+    return output
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into eval mode, and each of its parts afterwards into the mode that it was in."""
+    was_training = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
     finally:
         for part, training in was_training.items():
             part.training = training
-    return output

@@ -18,7 +18,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from finetune.errors import ConfigError
 from finetune.model.architecture import Architecture
-from finetune.model.meta import call_on_meta, meta_tensors
+from finetune.model.meta import call_on_meta, evaluating, meta_tensors
 
 # Smallest side in pixels of which the network's strides and pooling leave anything; 1 where none is named.
 SMALLEST = {
@@ -32,6 +32,8 @@ SMALLEST = {
     "swin_transformer": 4,
     "vgg": 32,
 }
+
+_SMALL = 32  # pixels
 
 # Stages halve the resolution five times and partition what is left into windows of 7 × 7.
 _MAXVIT_STEP = 224
@@ -179,6 +181,19 @@ def feature_shape(backbone: nn.Module, image_size: int) -> tuple[int, ...]:
     with torch.no_grad():
         features = call_on_meta(backbone, meta_tensors(backbone), 1, image_size)
     return tuple(features.shape[1:])
+
+
+def small_feature_shape(arch: Architecture, backbone: nn.Module, image_size: int) -> tuple[int, ...]:
+    """Return the shape of the features of a small image: as many channels as for any other, in fewer places.
+
+    Computing them takes milliseconds. To find shapes without computing, torch imports its compiler, which
+    takes a second; that is left to networks which take images of one size alone.
+    """
+    if arch.of_timm or arch.family in _BUILT_FOR_ONE_SIZE:
+        return feature_shape(backbone, image_size)
+    side = min(image_size, max(_SMALL, SMALLEST.get(arch.name, SMALLEST.get(arch.family, 1))))
+    with torch.no_grad(), evaluating(backbone):
+        return tuple(backbone(torch.zeros(1, 3, side, side)).shape[1:])
 
 
 def _size_step(arch: Architecture) -> int:
