@@ -160,7 +160,7 @@ def test_a_folder_or_a_table_trains_with_the_defaults_of_init(tmp_path, table):
     )
     assert run.directory.parent == Path("runs")
     assert run.directory.name.startswith(f"{source.stem}-")
-    assert run.config.data.batch_size == 2  # what `finetune init` chooses for so few images
+    assert run.config.data.batch_size == 8  # what `finetune init` chooses for so few images
 
 
 def test_quiet_prints_nothing_and_otherwise_the_epochs_are_printed(images, tmp_path, capsys):
