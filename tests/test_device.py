@@ -133,6 +133,25 @@ def test_a_gpu_that_is_not_used_is_a_warning_with_its_reason(images, tmp_path, m
     assert "a GPU seems" not in silent.stdout + silent.stderr
 
 
+def test_a_gpu_that_emulates_bfloat16_is_not_given_it_and_warned_of(images, tmp_path, monkeypatch):
+    gpu, asked = torch.device("cuda", 0), []
+
+    def supported(including_emulation=True):
+        asked.append(including_emulation)
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert choose_precision("auto", gpu) == "float32"
+    assert asked == [False]
+    monkeypatch.setattr("finetune.experiment.build.emulates_bfloat16", lambda device: True)
+    config, keys = write_small_config(tmp_path, images), ("lr_finder.steps=20", "data.images_per_class=5")
+    warned = run_finetune("lr-find", config, *keys, "precision=bfloat16")
+    said = "warning: precision: CPU, 1 thread emulates bfloat16, which is slower than float32"
+    assert said in (warned.stdout + warned.stderr).replace("\n", " ")
+    silent = run_finetune("lr-find", config, *keys)
+    assert "emulates bfloat16" not in silent.stdout + silent.stderr
+
+
 def test_a_named_precision_is_taken_as_it_is():
     cpu = torch.device("cpu")
     for name in get_args(Precision):

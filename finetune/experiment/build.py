@@ -16,7 +16,13 @@ from finetune.experiment.capacity import check_batch
 from finetune.experiment.model import build_model
 from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto, resolved_monitor
 from finetune.experiment.recipe import recipe_lines, step_options
-from finetune.machine.device import choose_precision, describe, set_arithmetic, unused_gpu
+from finetune.machine.device import (
+    choose_precision,
+    describe,
+    emulates_bfloat16,
+    set_arithmetic,
+    unused_gpu,
+)
 from finetune.model import ImageClassifier
 from finetune.model.download import Say
 from finetune.model.layer_groups import statistics_stand_still
@@ -95,6 +101,9 @@ def _notes(asked: Config, experiment: Experiment) -> Iterator[Note]:
         yield Note(balance_line(config.data.balance, index.class_names, weights, index.task.weighed))
     if config.device == "auto" and (unused := unused_gpu(experiment.device)):
         yield Note(unused, warning=True)
+    if config.precision == "bfloat16" and emulates_bfloat16(experiment.device):
+        what = f"precision: {describe(experiment.device)} emulates bfloat16, which is slower than float32"
+        yield Note(f"{what}\nprecision=auto takes what the GPU computes in.", warning=True)
     yield from map(Note, recipe_lines(config))
     yield Note(model_line(experiment))
 

@@ -131,8 +131,13 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     claim alone promises too much.
     """
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return not emulates_bfloat16(device)
     return device.type == "cpu" and _cpu_claims_bfloat16() and _bfloat16_speedup() > _LEAST_SPEEDUP
+
+
+def emulates_bfloat16(device: torch.device) -> bool:
+    """Tell whether a GPU has no bfloat16 of its own, and computes in it slower than in float32."""
+    return device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _cpu_claims_bfloat16() -> bool:
