@@ -16,6 +16,7 @@ from finetune.cli.options import (
     RaceThem,
 )
 from finetune.errors import ConfigError
+from finetune.machine.quick_imports import quick_torch_imports
 
 
 @app.command()
@@ -25,7 +26,8 @@ def models(
 ) -> None:
     """List the architectures and their pretrained weights."""
     with reported_errors():
-        from finetune.model.catalogue import architectures
+        with quick_torch_imports():
+            from finetune.model.catalogue import architectures
 
         found = architectures(pattern)
         if not found:

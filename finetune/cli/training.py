@@ -81,6 +81,7 @@ def train(
             announce("train", config, display, as_json=as_json)
         display.show(defaults_notes(config))
         with quick_torch_imports():
+            import finetune.training.loop  # noqa: F401  fastai, whose import is no part of a stage's time
             from finetune.commands.train import train as story
 
         if dry_run:

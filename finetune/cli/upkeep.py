@@ -18,6 +18,7 @@ from finetune.cli.options import (
 )
 from finetune.errors import ConfigError
 from finetune.machine.files import write_file
+from finetune.machine.quick_imports import quick_torch_imports
 
 
 @app.command()
@@ -78,8 +79,9 @@ def compare(
     """Say what differs between runs, and whether it is chance."""
     with reported_errors():
         check_output_path("--html", html)
-        from finetune.commands.compare.compare import compare_runs
-        from finetune.commands.compare.show import show_comparison
+        with quick_torch_imports():
+            from finetune.commands.compare.compare import compare_runs
+            from finetune.commands.compare.show import show_comparison
 
         display = display_for(as_json)
         compared = compare_runs(runs, device=device, display=display, pictures=html is not None)

@@ -34,7 +34,6 @@ from finetune.task.balance import balance_line
 from finetune.training.averaging import WeightAverage
 from finetune.training.early_stopping import EarlyStopping
 from finetune.training.events import START, Hooks, Loaders, Reached
-from finetune.training.loop import fit_one_cycle
 from finetune.training.step import TrainingStep
 
 
@@ -226,6 +225,8 @@ def fit_stage(
     Raises:
         DivergenceError: a loss that is negative, or a loss, gradient or weight that is not finite.
     """
+    from finetune.training.loop import fit_one_cycle  # seconds of fastai, which many commands do without
+
     cycle = stage_cycle(experiment.config, step.optimizer)
     fit_one_cycle(step, loaders, epochs=epochs, cycle=cycle, hooks=hooks, reached=reached, average=average)
 
