@@ -1,48 +1,112 @@
-"""Measure how long a command takes to answer, in times of importing what it cannot do without.
+"""Measure how long commands take before they do something, and their memory.
 
     python benchmarks/startup.py [--rounds 15]
 
-Each round starts one process of each kind, in turn; the least time of each counts, because other work on the
-machine only adds. The yardstick is a Python that imports typer, rich and pydantic and stops.
+The yardstick of commands without torch is a Python that imports typer, rich and pydantic and stops; that of
+the others is a Python that imports torch and reads the weights of the same run. Each round starts one process
+of each kind, in turn. What counts is the least CPU time of the process with all its threads, because other
+work on the machine only adds; memory is the most that the process ever had, for torch while it ends. `train`
+is a whole run of one step on 1,000 small pictures: the start, that step and the report.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from finetune.config.yaml_writer import write_value
 
+FINETUNE = [sys.executable, "-m", "finetune"]
 YARDSTICK = "import typer, rich.console; from pydantic import BaseModel"
+TORCH = "import torch; from safetensors.torch import load_file; load_file({weights!r})"
+IMAGES = 1000
+CONFIG = """\
+precision: float32
+data: {{path: {path}, image_size: 32, batch_size: 512, workers: 0, augment: none}}
+model: {{arch: resnet18, weights: none}}
+stages: [{{name: frozen, train: head, epochs: 1, lr: 0.003}}]
+"""
 
 
 def main() -> None:
-    """Print one ratio for each command."""
+    """Print CPU time and memory of each command, and its time as a multiple of its yardstick's."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory() as folder:
-        wrong = Path(folder) / "wrong.yaml"
-        wrong.write_text(f"data: {{path: {write_value(folder)}}}\nmodle: {{}}\n", encoding="utf-8")
-        finetune = [sys.executable, "-m", "finetune"]
-        commands = {
-            "typer, rich and pydantic": [sys.executable, "-c", YARDSTICK],
-            "finetune --help": [*finetune, "--help"],
-            "finetune train --help": [*finetune, "train", "--help"],
-            "an error in a config": [*finetune, "train", str(wrong)],
-            "finetune init --help": [*finetune, "init", "--help"],
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(rounds):
-            for name, command in commands.items():
-                began = time.perf_counter()
-                subprocess.run(command, capture_output=True, check=False)
-                seconds[name].append(time.perf_counter() - began)
-    base = min(seconds["typer, rich and pydantic"])
-    for name, times in seconds.items():
-        print(f"{name:26} {min(times):.3f} s  {min(times) / base:.2f}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        report(light_commands(folder), rounds)
+        print()
+        report(torch_commands(folder), rounds)
+
+
+def light_commands(folder: Path) -> dict[str, list[str]]:
+    """Return commands that answer without torch, their yardstick first."""
+    wrong = folder / "wrong.yaml"
+    wrong.write_text(f"data: {{path: {write_value(str(folder))}}}\nmodle: {{}}\n", encoding="utf-8")
+    return {
+        "typer, rich and pydantic": [sys.executable, "-c", YARDSTICK],
+        "finetune --help": [*FINETUNE, "--help"],
+        "finetune train --help": [*FINETUNE, "train", "--help"],
+        "an error in a config": [*FINETUNE, "train", str(wrong)],
+        "finetune init --help": [*FINETUNE, "init", "--help"],
+    }
+
+
+def torch_commands(folder: Path) -> dict[str, list[str]]:
+    """Train a model and return commands that use torch, their yardstick first."""
+    images, run, config = folder / "images", folder / "run", folder / "config.yaml"
+    draw_pictures(images)
+    config.write_text(CONFIG.format(path=write_value(str(images))), encoding="utf-8")
+    train = [*FINETUNE, "train", str(config), "--overwrite", "--run-dir"]
+    subprocess.run([*train, str(run)], check=True, capture_output=True)
+    picture = str(images / "0" / "0.png")
+    return {
+        "torch, and the weights": [
+            sys.executable,
+            "-c",
+            TORCH.format(weights=str(run / "model.safetensors")),
+        ],
+        "finetune predict": [*FINETUNE, "predict", str(run), picture],
+        "finetune evaluate": [*FINETUNE, "evaluate", str(run)],
+        "finetune train": [*train, str(folder / "again")],
+    }
+
+
+def draw_pictures(folder: Path) -> None:
+    """Draw pictures of two classes."""
+    # Not before: the memory of a new process is at first that of the one that started it.
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for number in range(IMAGES):
+        path = folder / str(number % 2) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(path)
+
+
+def report(commands: dict[str, list[str]], rounds: int) -> None:
+    """Run each command so many times, in turn, and print the least that it took."""
+    used: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            used[name].append(cpu_and_memory(command))
+    least = {name: tuple(map(min, zip(*found, strict=True))) for name, found in used.items()}
+    base = next(iter(least.values()))[0]
+    for name, (seconds, megabytes) in least.items():
+        print(f"{name:26} {seconds:6.3f} s of CPU  {seconds / base:5.2f}  {megabytes:5.0f} MB")
+
+
+def cpu_and_memory(command: list[str]) -> tuple[float, float]:
+    """Return the CPU time in seconds and the largest resident memory in MB of a process."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    per_megabyte = 1e6 if sys.platform == "darwin" else 1e3
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / per_megabyte
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import write_small_config
 
 from finetune.machine.quick_imports import quick_imports
 
@@ -48,6 +49,10 @@ def modules_after(*arguments, then="pass"):
 
 def test_predict_imports_nothing_that_it_has_no_use_for(small_run, images):
     assert modules_after("predict", small_run, images / "cat" / "cat00.png")[-1] == "[]"
+
+
+def test_groups_are_shown_without_what_trains_them(images, tmp_path):
+    assert modules_after("groups", write_small_config(tmp_path, images))[-1] == "[]"
 
 
 @pytest.mark.slow
