@@ -379,6 +379,22 @@ def test_an_old_torch_is_refused(small_run, monkeypatch, kind):
 
 
 @exports
+def test_a_file_that_onnx_finds_wrong_is_not_left_behind(small_run, tmp_path, monkeypatch):
+    """What the exporter wrote of timm's gemma4_vit_167m had its nodes in no order."""
+    import onnx
+
+    def refuse(_):
+        raise onnx.checker.ValidationError("Nodes in a graph must be topologically sorted\n\nnode 5093")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    result = run_finetune("export", small_run, "-o", tmp_path / "small.onnx")
+    assert result.exit_code == 7
+    assert "as ONNX: Nodes in a graph must be topologically sorted\n" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 2
+    assert not list(tmp_path.iterdir())
+
+
+@exports
 def test_a_network_that_no_file_can_hold_is_refused_before_the_work(small_run, tmp_path, monkeypatch):
     """Protobuf ends at 2 GiB; of torchvision's networks regnet_y_128gf has more."""
     monkeypatch.setattr("finetune.model.onnx_export.LARGEST", 10**6)

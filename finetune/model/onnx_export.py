@@ -110,7 +110,10 @@ def write_onnx(
     proto = _exported(module, columns, [PROBABILITIES, FEATURES] if features else [PROBABILITIES])
     _name_free_sides(proto)
     onnx.helper.set_model_props(proto, dict(properties))
-    onnx.checker.check_model(proto)
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        raise _cannot_write(error) from error
     onnx.save(proto, str(path))
 
 
@@ -130,10 +133,14 @@ def _exported(module: DeployedClassifier, columns: Mapping[str, torch.dtype], ou
             )
             return program.model_proto
     except torch.onnx.OnnxExporterError as error:
-        raise MachineError(
-            f"export: torch {torch.__version__} cannot write this network as ONNX: {_cause(error)}\n"
-            "Use --format torch, --format timm for one of timm's, or another release of torch."
-        ) from error
+        raise _cannot_write(error) from error
+
+
+def _cannot_write(error: Exception) -> MachineError:
+    return MachineError(
+        f"export: torch {torch.__version__} cannot write this network as ONNX: {_cause(error)}\n"
+        "Use --format torch, --format timm for one of timm's, or another release of torch."
+    )
 
 
 def _cause(error: BaseException) -> str:
