@@ -71,7 +71,8 @@ def in_process(name: str, seconds: float) -> str:
     lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
     if done.returncode == 0:
         return lines[-1]
-    reason = next((line for line in reversed(lines) if line.strip()), "no reason")[:120]
+    reason = next((line for line in reversed(lines) if "Error: " in line), "no reason")
+    reason = reason.rpartition("Error: ")[2].rpartition(" as ONNX: ")[2][:120]
     return f"– | – | – | not exported: {reason.replace('|', '/')}"
 
 
