@@ -51,6 +51,7 @@ def digest(run):
     return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_config_that_is_written_repeats_the_training(images, tmp_path, short):
     result = run_finetune("auto", images, "--minutes", "5", "--run-dir", tmp_path / "a", "--json")
     assert result.exit_code == 0, result.stderr

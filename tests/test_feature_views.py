@@ -166,7 +166,7 @@ def without_mention(run):
 
 @pytest.mark.parametrize(
     "kind",
-    some_quick(KINDS, "one label", "bfloat16", "after a search"),
+    some_quick(KINDS, "one label", "after a search"),
 )
 def test_cached_is_live_to_the_last_bit(kind, images, tmp_path):
     config = write_small_config(tmp_path, images)

@@ -583,9 +583,7 @@ def _stopped_at(moment, monkeypatch, *arguments):
     return stopped
 
 
-@pytest.mark.parametrize(
-    "moment", some_quick(MOMENTS, "beginning", "step", "write of a checkpoint", "report")
-)
+@pytest.mark.parametrize("moment", some_quick(MOMENTS, "beginning", "step", "write of a checkpoint"))
 def test_a_signal_at_any_moment_is_heeded_and_made_good(
     moment, train_with_a_signal, uninterrupted_with_given_rates
 ):
