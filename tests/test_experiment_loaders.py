@@ -118,6 +118,7 @@ def test_the_finder_of_a_stage_trains_at_its_size_and_judges_at_the_models(image
     assert seen >= {(training, size), (False, 32)} if training else {one for _, one in seen} == {size, 32}
 
 
+@pytest.mark.slow
 def test_lr_find_sweeps_a_stage_at_its_size(images, tmp_path):
     config = write_small_config(tmp_path, images)
     curves = []

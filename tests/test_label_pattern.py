@@ -53,6 +53,7 @@ def test_a_pattern_that_runs_for_ever_is_stopped(pattern):
     assert time.monotonic() - started < 8
 
 
+@pytest.mark.slow
 def test_the_message_of_a_stopped_pattern_says_how_to_write_it():
     with pytest.raises(ConfigError, match=r"was stopped after 2 s on 1 name, such as 'a.*\nWrite it without"):
         labels_by_pattern(r"^(a+)+$", ["a" * 60 + "!"])

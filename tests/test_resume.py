@@ -591,7 +591,8 @@ def test_a_signal_at_any_moment_is_heeded_and_made_good(
     assert result_of(run) == result_of(uninterrupted_with_given_rates)
 
 
-@pytest.mark.parametrize("moment", some_quick(MOMENTS_OF_A_SEARCH, "range test"))
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS_OF_A_SEARCH)
 def test_a_signal_while_a_rate_is_found_is_heeded_and_made_good(moment, train_with_a_signal, uninterrupted):
     run = train_with_a_signal(MOMENTS_OF_A_SEARCH[moment])
     assert result_of(run) == result_of(uninterrupted)
