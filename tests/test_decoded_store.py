@@ -10,10 +10,10 @@ import torch
 from finetune.data.loading.decoded_store import (
     KEY,
     DecodedStore,
-    block_contents,
     make_block,
     open_block,
 )
+from finetune.machine.cache import cached_rows
 
 
 def picture(seed, height=5, width=7, *, last=True):
@@ -47,7 +47,7 @@ def test_images_are_read_as_they_were_written_and_lie_in_memory_in_the_same_orde
             assert block.key(number) == key(number)
             if number < 2:
                 assert block.image(number).stride() == image.stride()
-    assert block_contents(found.path) == ("photos", 4)
+    assert cached_rows(found.path) == ("photos", 4)
     assert store.open("b") == []
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.machine.cache import cached_files
-from finetune.training.feature_store import FeatureStore, row_key, segment_contents
+from finetune.machine.cache import cached_files, cached_rows
+from finetune.training.feature_store import FeatureStore, row_key
 
 KEYS = [row_key("image", number) for number in range(20)]
 ROWS = torch.randn(20, 7, generator=torch.Generator().manual_seed(0))
@@ -79,9 +79,9 @@ def test_keys_differ_where_their_parts_do():
 def test_a_segment_says_what_it_holds(tmp_path):
     fill(tmp_path)
     (segment,) = segments(tmp_path)
-    assert segment_contents(segment) == ("a network", 20)
+    assert cached_rows(segment) == ("a network", 20)
     segment.write_bytes(b"no segment")
-    assert segment_contents(segment) is None
+    assert cached_rows(segment) is None
 
 
 def test_a_segment_that_was_cut_short_is_never_read(tmp_path):

@@ -1,7 +1,7 @@
 """The story of `finetune cache`: what is in the cache folder, and how to empty it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from finetune.machine.cache import (
     CachedFile,
     cache_folder,
     cached_files,
+    cached_rows,
     most_decoded_bytes,
     most_feature_bytes,
     remove,
@@ -110,14 +111,8 @@ def look_at_cache(removed: int = 0) -> CacheReport:
     Raises:
         ConfigError: the environment variable of a bound holds no size.
     """
-    from finetune.data.loading.decoded_store import block_contents  # they take torch
-    from finetune.training.feature_store import segment_contents
-
     folder, most_bytes = cache_folder(), most_feature_bytes()
-    entries = [
-        *_entries(FEATURES, folder / FEATURES, segment_contents),
-        *_entries(DECODED, folder / DECODED, block_contents),
-    ]
+    entries = [entry for kind in _OF for entry in _entries(kind, folder / kind)]
     for kind, about in _WHAT.items():
         if files := cached_files(folder / kind):
             entries.append(_entry(kind, about, None, files))
@@ -161,14 +156,14 @@ def show_cache(report: CacheReport, display: Display, *, changed: bool) -> None:
         display.say(f"{what} {shown_size(size)}, {bound} ({variable})")
 
 
-def _entries(kind: str, folder: Path, contents: Callable[[Path], tuple[str, int] | None]) -> list[Entry]:
-    """Return an entry for each namespace of a store; `contents` tells what a file of it holds."""
+def _entries(kind: str, folder: Path) -> list[Entry]:
+    """Return an entry for each namespace of a store of features or of decoded images."""
     by_namespace: dict[Path, list[CachedFile]] = {}
     for file in cached_files(folder):
         by_namespace.setdefault(file.path.parent, []).append(file)
     entries = []
     for files in by_namespace.values():
-        known = [found for file in files if (found := contents(file.path)) is not None]
+        known = [found for file in files if (found := cached_rows(file.path)) is not None]
         about = known[-1][0] if known else "damaged or half written"
         entries.append(_entry(kind, about, sum(images for _, images in known), files))
     return entries

@@ -123,6 +123,20 @@ def read_cached_object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def cached_rows(path: Path) -> tuple[str, int] | None:
+    """Return what a safetensors file of the cache is about, and the length of its `rows`, one for each image.
+
+    None if it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return (file.metadata() or {}).get("about", ""), file.get_slice("rows").get_shape()[0]
+    except (SafetensorError, OSError):
+        return None
+
+
 def mark_used(path: Path) -> None:
     """Note that a file is of use, so that others are removed before it."""
     with suppress(OSError):

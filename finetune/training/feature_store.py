@@ -129,15 +129,6 @@ def row_key(*parts: object) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=_DIGEST).digest()
 
 
-def segment_contents(path: Path) -> tuple[str, int] | None:
-    """Return what a segment is about and its number of rows; None if it cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("about", ""), file.get_slice("rows").get_shape()[0]
-    except (SafetensorError, *_GONE):
-        return None
-
-
 def _segment(keys: Sequence[bytes], rows: Tensor, about: str) -> bytes:
     """Return the content of a segment."""
     narrow = rows.to(torch.bfloat16)

@@ -106,15 +106,6 @@ def open_block(path: Path) -> Block | None:
     return block
 
 
-def block_contents(path: Path) -> tuple[str, int] | None:
-    """Return what a file is about and its number of images; None if it cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("about", ""), file.get_slice("rows").get_shape()[0]
-    except (SafetensorError, *_GONE):
-        return None
-
-
 class DecodedStore:
     """A folder of decoded images of at most so many bytes; those that were not used for longest go first."""
 
