@@ -11,24 +11,19 @@ to the end on cached features. Printed is the accuracy: the mean over the seeds,
 """
 
 import argparse
-import os
 import random
-import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from photographs import HEAD_EPOCHS, value_of
+from photographs import HEAD_ALONE, HEAD_EPOCHS, spread, value_of
 
 import finetune
 from finetune.errors import FinetuneError
 
-os.environ.setdefault("FINETUNE_CACHE_SIZE", "0")
-
-HEAD = f"head alone, {HEAD_EPOCHS} epochs"
 RECIPES: dict[str, list[str]] = {
     "as init writes it": [],
-    HEAD: [f"stages=[{{name: frozen, train: head, epochs: {HEAD_EPOCHS}, lr: 0.003, views: eval}}]"],
+    f"head alone, {HEAD_EPOCHS} epochs": [HEAD_ALONE],
 }
 
 
@@ -91,12 +86,12 @@ def draw(folder: Path, each: int, seed: int, into: Path) -> tuple[Path, Path]:
 
 
 def cell(values: Sequence[float | None]) -> str:
-    """Write mean, lowest and highest in percent, and how many trainings failed."""
+    """Write the accuracies, and how many trainings failed."""
     scores = [100 * value for value in values if value is not None]
     if not scores:
         return "failed"
     failed = f", {len(values) - len(scores)} failed" if len(scores) < len(values) else ""
-    return f"{statistics.mean(scores):.1f} ({min(scores):.1f} – {max(scores):.1f}){failed}"
+    return spread(scores) + failed
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ os.environ["FINETUNE_CACHE_SIZE"] = "0"  # what is timed is a first training
 
 FASTAI = "fastai fine_tune"
 HEAD_EPOCHS = 30
+HEAD_ALONE = f"stages=[{{name: frozen, train: head, epochs: {HEAD_EPOCHS}, lr: 0.003, views: eval}}]"
 
 Outcome = dict[str, Any]
 
@@ -324,9 +325,7 @@ RECIPES: dict[str, Trainer] = {
     "statistics of batch norm move": finetune_with(
         "stages.frozen.batch_norm=train", "stages.unfrozen.batch_norm=train"
     ),
-    f"head alone, {HEAD_EPOCHS} epochs of the evaluation view": finetune_with(
-        f"stages=[{{name: frozen, train: head, epochs: {HEAD_EPOCHS}, lr: 0.003, views: eval}}]"
-    ),
+    f"head alone, {HEAD_EPOCHS} epochs of the evaluation view": finetune_with(HEAD_ALONE),
     FASTAI: train_fastai,
 }
 

@@ -145,7 +145,7 @@ data:
   layer_groups: 3             # parts with learning rates of their own
 optimizer: {{name: adam, weight_decay: 0.01}}
 stages:                       # first the new head alone, then everything, early layers slowest
-  - {{name: frozen, train: head, epochs: {frozen}, lr: {_head_rate(survey.n_train)}
+{_frozen_stage(survey.n_train, frozen)}
   - {{name: unfrozen, train: all, epochs: {unfrozen}, lr: "slice(1e-5, 1e-3)"}}
 """
 
@@ -237,11 +237,12 @@ def _epochs(n_train: int) -> tuple[int, int]:
     return (1, 5) if n_train < 20_000 else (1, 3)
 
 
-def _head_rate(n_train: int) -> str:
-    """Write the rate of the frozen stage; a few validation images cannot tell which of two is better.
+def _frozen_stage(n_train: int, epochs: int) -> str:
+    """Write the frozen stage; a few validation images cannot tell which of two rates is better.
 
     Measured with 8 to 128 training images (docs/recipe.md, "Very few images").
     """
+    rate, why = "auto", "found when training begins"
     if n_train < _ENOUGH_TO_SEARCH:
-        return "0.003}   # to have it found, auto needs more images"
-    return "auto}    # found when training begins"
+        rate, why = "0.003", "to have it found, auto needs more images"
+    return f"{f'  - {{name: frozen, train: head, epochs: {epochs}, lr: {rate}}}':<55} # {why}"
