@@ -11,18 +11,31 @@ from torch import Tensor
 
 # Classes are looked at in blocks of about this many numbers, so that memory does not grow with their number.
 _BLOCK = 4_000_000
+_FEW = 32  # thresholds
 
 
 def average_precisions(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Return the average precision of each class (C,), as scikit-learn defines it; NaN without a positive.
+    """Return the average precision of each class (C,), as scikit-learn defines it; NaN without a positive."""
+    classes = zip(probabilities.T, targets.bool().T, strict=True)
+    return torch.stack([average_precision(of_class, has) for of_class, has in classes])
 
-    It is the sum of the precisions at each threshold, weighted by the rise in recall there. Images of equal
-    probability share a threshold.
+
+def average_precision(probabilities: Tensor, has: Tensor) -> Tensor:
+    """Return the average precision of one class by the probabilities (N,) and which images have it (N,).
+
+    It is the sum of the precisions at each threshold, weighted by the rise in recall there, and so the mean
+    of the precisions at the images that have the class. Images of equal probability share a threshold.
     """
-    parts = [
-        _average_precisions(_Ranking(block, of_block)) for block, of_block in _blocks(probabilities, targets)
-    ]
-    return torch.cat(parts)
+    own = probabilities[has].sort().values
+    right = len(own) - torch.searchsorted(own, own)
+    return (right.double() / _at_or_above(probabilities, own)).mean()
+
+
+def _at_or_above(values: Tensor, thresholds: Tensor) -> Tensor:
+    """Count the values (N,) at or above each threshold (K,): without sorting them where there are few."""
+    if len(thresholds) <= _FEW:
+        return (values >= thresholds[:, None]).sum(1)
+    return len(values) - torch.searchsorted(values.sort().values, thresholds)
 
 
 def best_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
@@ -66,17 +79,6 @@ def _blocks(probabilities: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Te
     size = max(1, _BLOCK // len(probabilities))
     for start in range(0, probabilities.shape[1], size):
         yield probabilities[:, start : start + size], targets[:, start : start + size].double()
-
-
-def _average_precisions(ranking: _Ranking) -> Tensor:
-    precision = ranking.true_positives / ranking.given
-    # Among equal probabilities the precision that counts is that of the last one. Behind it recall does not
-    # fall, so that the number of true positives at the threshold before is the largest one seen before.
-    at_threshold = torch.where(ranking.last, ranking.true_positives, 0.0)
-    before = torch.zeros_like(at_threshold)
-    before[1:] = at_threshold[:-1].cummax(0).values
-    rise = torch.where(ranking.last, ranking.true_positives - before, 0.0)
-    return (rise * precision).sum(0) / ranking.positives  # 0 / 0 is NaN
 
 
 def _best_thresholds(ranking: _Ranking) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from finetune.metrics.ranking import average_precisions
+
 _BLOCK = 256  # images or classes that are looked at together, so that memory does not grow with their number
-_FEW = 32
 
 MOST_IN_MATRIX = 1000
 """classes of which JSON holds a whole confusion matrix"""
@@ -145,27 +146,14 @@ def class_losses(logits: Tensor, targets: Tensor) -> Tensor:
 def mean_average_precision(logits: Tensor, targets: Tensor) -> float:
     """Return the mean average precision of the softmax, each class that has images against the rest.
 
-    That of a class is the mean over its images of the precision at their probability, equal ones included.
-    One class after the other: of ten thousand, the sorted probabilities of all would take minutes.
+    Only some classes at a time: the probabilities of ten thousand would fill the memory.
     """
     log_sums = torch.cat([block.double().logsumexp(1) for block in torch.split(logits, _BLOCK)])
     precisions = []
     for classes in torch.split(torch.bincount(targets).nonzero()[:, 0], _BLOCK):
-        log_probabilities = logits[:, classes].double() - log_sums[:, None]
-        for number, probabilities in zip(
-            classes.tolist(), log_probabilities.exp().T.contiguous(), strict=True
-        ):
-            own = probabilities[targets == number].sort().values
-            right = len(own) - torch.searchsorted(own, own)
-            precisions.append((right.double() / _at_or_above(probabilities, own)).mean())
-    return float(torch.stack(precisions).mean())
-
-
-def _at_or_above(values: Tensor, thresholds: Tensor) -> Tensor:
-    """Count the values (N,) at or above each threshold (K,): without sorting them where there are few."""
-    if len(thresholds) <= _FEW:
-        return (values >= thresholds[:, None]).sum(1)
-    return len(values) - torch.searchsorted(values.sort().values, thresholds)
+        probabilities = (logits[:, classes].double() - log_sums[:, None]).exp()
+        precisions.append(average_precisions(probabilities, targets[:, None] == classes))
+    return float(torch.cat(precisions).mean())
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> float:
