@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from one_batch import OneBatch
 from photos import draw_photo
 from torch import nn
 
@@ -92,23 +93,10 @@ class Case(NamedTuple):
         return self._asdict()
 
 
-class OneBatch:
-    """Shows one batch, which lies on the device, as often as it is told."""
-
-    def __init__(self, case: Case, scale: Scale, device: torch.device) -> None:
-        shape = (case.batch, 3, scale.size, scale.size)
-        self.images = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
-        self.targets = (torch.arange(case.batch) % CLASSES).to(device)
-        self.steps, self.sampler = scale.steps, self
-
-    def start_epoch(self, stage: int, epoch: int, first_batch: int = 0) -> None:
-        """Do nothing: every epoch is the same."""
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
-        return iter([(self.images, self.targets)] * self.steps)
+def one_batch(case: Case, scale: Scale, device: torch.device) -> OneBatch:
+    """Return random images of a case on the device, for a pass."""
+    images = torch.randint(0, 256, (case.batch, 3, scale.size, scale.size), dtype=torch.uint8)
+    return OneBatch(images.to(device), (torch.arange(case.batch) % CLASSES).to(device), scale.steps)
 
 
 def build(case: Case, scale: Scale, device: torch.device) -> tuple[ImageClassifier, TrainingStep]:
@@ -152,7 +140,7 @@ def rate(run: Callable[[], object], images: int, device: torch.device) -> float:
 def bare_rate(case: Case, scale: Scale, device: torch.device, *, validates: bool = False) -> float:
     """Return the rate of the same step without anything around it, but perhaps a validation of one batch."""
     model, step = build(case, scale, device)
-    batches = OneBatch(case, scale, device)
+    batches = one_batch(case, scale, device)
 
     def run() -> None:
         for images, targets in batches:
@@ -170,7 +158,7 @@ def bare_rate(case: Case, scale: Scale, device: torch.device, *, validates: bool
 def loop_rate(case: Case, scale: Scale, device: torch.device) -> float:
     """Return the rate of our whole loop: seeds, norms, schedule, checks, and one validation of one batch."""
     _, step = build(case, scale, device)
-    batches = OneBatch(case, scale, device)
+    batches = one_batch(case, scale, device)
     loaders: Any = Loaders(batches, list(batches)[:1], device)  # type: ignore[arg-type]
 
     def run() -> None:
@@ -186,7 +174,7 @@ def fastai_rate(case: Case, scale: Scale, device: torch.device) -> float:
     from fastai.data.core import DataLoaders
     from fastai.vision.learner import vision_learner
 
-    batches = OneBatch(case, scale, device)
+    batches = one_batch(case, scale, device)
     shown = [(batches.images.float() / 255, batches.targets)] * scale.steps
     loaders = DataLoaders(shown, shown[:1], device=device)
     learner = vision_learner(

@@ -11,6 +11,7 @@ from copy import deepcopy
 import pytest
 import torch
 from conftest import some_quick
+from one_batch import OneBatch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -90,23 +91,11 @@ def per_step(run):
     return (many.operations - few.operations).total(), dict(many.waits - few.waits)
 
 
-class Batches:
-    """Shows one batch as often as it is told."""
-
-    def __init__(self, number, device=CPU):
-        self.number, self.sampler = number, self
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=generator)
-        self.images, self.targets = images.to(device), (torch.arange(4) % CLASSES).to(device)
-
-    def start_epoch(self, stage, epoch, first_batch=0):
-        pass
-
-    def __len__(self):
-        return self.number
-
-    def __iter__(self):
-        return iter([(self.images, self.targets)] * self.number)
+def repeated(number, device=CPU):
+    """Return one small batch that is shown so often."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return OneBatch(images.to(device), (torch.arange(4) % CLASSES).to(device), number)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +123,7 @@ def stage_of(step, average=None):
     """Return what trains a stage of any number of steps."""
 
     def run(steps):
-        loaders = Loaders(Batches(steps), Batches(1), CPU)
+        loaders = Loaders(repeated(steps), repeated(1), CPU)
         options = {"epochs": 1, "cycle": OneCycle(), "hooks": SILENT, "reached": START, "average": average}
         fit_one_cycle(step, loaders, **options)
 
@@ -147,7 +136,7 @@ MORE = 12
 
 def bare(step):
     """Return what takes steps without anything around them."""
-    images, targets = next(iter(Batches(1)))
+    images, targets = next(iter(repeated(1)))
 
     def run(steps):
         step.module.train()
@@ -178,8 +167,8 @@ def make_trial(model, trainable):
     optimizer = stage_optimizer(model, trainable)
     return Trial(
         module=model,
-        train=Batches(100),
-        val=Batches(1),
+        train=repeated(100),
+        val=repeated(1),
         new_optimizer=lambda: optimizer,
         loss=nn.CrossEntropyLoss(),
         judge=SingleLabel().judge,
@@ -207,11 +196,11 @@ def test_a_step_of_a_range_test_or_a_race_waits_for_nothing_but_a_loss(model, tr
 def test_a_batch_of_inference_waits_for_nothing(model):
     def bare_inference(batches):
         with torch.inference_mode():
-            for images, _ in Batches(batches):
+            for images, _ in repeated(batches):
                 model.eval()(images)
 
     least, _ = per_step(bare_inference)
-    operations, waits = per_step(lambda batches: compute_logits(model, Batches(batches), device=CPU))
+    operations, waits = per_step(lambda batches: compute_logits(model, repeated(batches), device=CPU))
     assert not waits
     assert operations <= least + 2
 
@@ -236,7 +225,7 @@ def on_meta(model, monkeypatch):
 
 def take(step):
     """Take a step on the device without values."""
-    batch = Batches(1, META)
+    batch = repeated(1, META)
     rates = step.group_rates
     return step([batch.images], batch.targets, epoch=0, batch=0, rates=rates, momentum=0.9)
 
@@ -277,6 +266,6 @@ def test_nothing_of_a_loss_or_a_mixture_lies_on_another_device_than_the_model(on
 
 
 def test_targets_that_were_left_on_the_cpu_are_noticed(on_meta):
-    step, batch = stage_step(on_meta, 1, "lamb"), Batches(1, META)
+    step, batch = stage_step(on_meta, 1, "lamb"), repeated(1, META)
     with pytest.raises(RuntimeError):
-        step([batch.images], Batches(1).targets, epoch=0, batch=0, rates=step.group_rates, momentum=0.9)
+        step([batch.images], repeated(1).targets, epoch=0, batch=0, rates=step.group_rates, momentum=0.9)

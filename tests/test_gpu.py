@@ -13,6 +13,7 @@ from typing import get_args
 import pytest
 import torch
 from conftest import ROOT, run_finetune, write_small_config
+from one_batch import OneBatch
 from run_result import result_of
 from test_resume import as_if_killed_at
 from torch import nn
@@ -131,22 +132,10 @@ def test_an_optimizer_takes_the_steps_that_it_takes_on_a_cpu(device, name):
     torch.testing.assert_close(after_steps(name, device), after_steps(name, "cpu"), rtol=1e-4, atol=1e-5)
 
 
-class Again:
-    """Shows one batch of the device as often as it is told."""
-
-    def __init__(self, number, device):
-        self.number, self.sampler = number, self
-        self.images = torch.randn(8, 3, 16, 16).to(device)
-        self.targets = torch.arange(8).to(device) % 2
-
-    def start_epoch(self, stage, epoch, first_batch=0):
-        pass
-
-    def __len__(self):
-        return self.number
-
-    def __iter__(self):
-        return iter([(self.images, self.targets)] * self.number)
+def repeated(number, device):
+    """Return one small batch that is shown so often."""
+    images, targets = torch.randn(8, 3, 16, 16), torch.arange(8) % 2
+    return OneBatch(images.to(device), targets.to(device), number)
 
 
 def test_no_step_waits_for_the_device(device):
@@ -164,7 +153,7 @@ def test_no_step_waits_for_the_device(device):
         watched.append(done.step)
 
     hooks = Hooks(step=after, epoch=lambda epoch: None, val_batch=lambda done, total: None)
-    loaders = Loaders(Again(steps, device), Again(1, device), torch.device(device))
+    loaders = Loaders(repeated(steps, device), repeated(1, device), torch.device(device))
     try:
         fit_one_cycle(step, loaders, epochs=1, cycle=OneCycle(), hooks=hooks, reached=START)
     finally:
