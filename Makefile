@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu test-anywhere test-oldest mutants lint types check glyphs benchmark clean
+.PHONY: help train test test-slow test-gpu test-anywhere test-oldest mutants lint types check docs glyphs benchmark clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -64,6 +64,10 @@ types: $(READY)  ## check types
 	$(BIN)/mypy
 
 check: lint types test test-slow  ## everything that a change must pass
+
+docs: $(READY)  ## build the documentation, strictly: build/site/index.html, and the manual page build/man/finetune.1
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs build/site
+	$(BIN)/sphinx-build --fail-on-warning --quiet -b man docs build/man
 
 glyphs: $(READY)  ## train the built-in weights anew (minutes)
 	$(BIN)/python scripts/pretrain_glyphs.py

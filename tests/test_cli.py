@@ -52,12 +52,6 @@ def test_every_command_is_in_the_readme(command):
     assert f"`finetune {command}" in README
 
 
-def test_every_file_of_a_run_is_in_the_readme(small_run):
-    for path in small_run.iterdir():
-        name = f"{path.name}/" if path.is_dir() else path.name
-        assert name.startswith(".") or f"`{name}`" in README, name
-
-
 def test_every_command_is_tested_and_has_help():
     commands = load_app().registered_commands
     assert {command.name or command.callback.__name__ for command in commands} == set(COMMANDS)

@@ -1,0 +1,150 @@
+"""Run the tutorials of the documentation, and write what their commands print into them.
+
+python scripts/tutorials.py PHOTOGRAPHS             # all pages; PHOTOGRAPHS has clothes/ and hymenoptera/
+python scripts/tutorials.py PHOTOGRAPHS docs/start.md
+
+A page names the images that it starts with, `<!-- images: photos -->`, and has its commands in blocks of
+`console`, after a `$`. Before such a block `<!-- show 5 … 12 -->` keeps the first 5 and the last 12 lines of
+what it prints.
+"""
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "docs" / "start.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md")))
+
+_IMAGES = re.compile(r"<!-- images: (\w+) -->")
+_BLOCK = re.compile(
+    r"(?:<!-- show (?P<first>\d+) … (?P<last>\d+) -->\n)?^```console\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+_WIDTH = "110"
+
+
+def class_folders(photographs: Path, folder: Path) -> None:
+    """Give each of eight kinds of clothes a folder in train/ and val/; leave six out as new ones."""
+    shutil.copytree(photographs / "clothes", folder / "photos")
+    (folder / "new").mkdir()
+    for kind in sorted((folder / "photos" / "val").iterdir())[:6]:
+        image = min(kind.iterdir())
+        image.rename(folder / "new" / f"{kind.name}{image.suffix}")
+
+
+def named_files(photographs: Path, folder: Path) -> None:
+    """Put all images into one folder, each named after what it shows: `Ants_12.jpg`."""
+    (folder / "insects").mkdir()
+    for kind in ("ants", "bees"):
+        images = sorted(photographs.glob(f"hymenoptera/*/{kind}/*"))
+        for number, image in enumerate(images, 1):
+            shutil.copy(image, folder / "insects" / f"{kind.title()}_{number}{image.suffix}")
+
+
+def uneven_table(photographs: Path, folder: Path) -> None:
+    """Write a table of images of few rare and many frequent classes, up to four of one wearer each."""
+    (folder / "scans").mkdir()
+    rows, drawn = ["file,finding,patient"], random.Random(0)
+    for kind, share in (("t-shirt", 1.0), ("longsleeve", 0.5), ("shirt", 0.25)):
+        images = sorted(photographs.glob(f"clothes/*/{kind}/*"))
+        for number, image in enumerate(images[: max(6, int(share * len(images)))]):
+            name = f"{len(rows):04}{image.suffix}"
+            shutil.copy(image, folder / "scans" / name)
+            rows.append(f"{name},{kind},{kind[0]}{number // drawn.choice((2, 3, 4)):03}")
+    (folder / "scans.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def spoiled_labels(photographs: Path, folder: Path) -> None:
+    """Put every eighth image of clothes into the folder of another class."""
+    class_folders(photographs, folder)
+    kinds, drawn = sorted(path.name for path in (folder / "photos" / "train").iterdir()), random.Random(0)
+    for image in sorted((folder / "photos" / "train").glob("*/*"))[::8]:
+        other = drawn.choice([kind for kind in kinds if kind != image.parent.name])
+        image.rename(folder / "photos" / "train" / other / image.name)
+
+
+PREPARED: dict[str, Callable[[Path, Path], None]] = {
+    "photos": class_folders,
+    "insects": named_files,
+    "scans": uneven_table,
+    "spoiled": spoiled_labels,
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command of a page, and what came of it."""
+
+    command: str
+    output: str
+    exit_code: int
+
+
+def in_shell(command: str, folder: Path) -> Ran:
+    """Run a command as a reader of the page would."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"COLUMNS": _WIDTH, "PATH": programs, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return Ran(command, done.stdout, done.returncode)
+
+
+def run_page(
+    page: Path, photographs: Path, run: Callable[[str, Path], Ran] = in_shell
+) -> Iterator[list[Ran]]:
+    """Run the commands of a page in a folder of its own, and return what came of each block."""
+    text = page.read_text(encoding="utf-8")
+    named = _IMAGES.search(text)
+    with tempfile.TemporaryDirectory(prefix="tutorial-") as name:
+        if named:
+            PREPARED[named[1]](photographs, Path(name))
+        for block in _BLOCK.finditer(text):
+            commands = [line[2:] for line in block["text"].splitlines() if line.startswith("$ ")]
+            yield [run(command, Path(name)) for command in commands]
+
+
+def filled(page: str, blocks: list[list[Ran]]) -> str:
+    """Return the text of a page with what its commands printed."""
+    rest = iter(blocks)
+
+    def fill(block: re.Match[str]) -> str:
+        first, last = (int(block[end] or 1000) for end in ("first", "last"))
+        shown = "".join(f"$ {ran.command}\n{_shortened(ran.output, first, last)}" for ran in next(rest))
+        return block[0].replace(block["text"], shown)
+
+    return _BLOCK.sub(fill, page)
+
+
+def _shortened(output: str, first: int, last: int) -> str:
+    lines = [line.rstrip() for line in output.splitlines()]
+    if len(lines) > first + last:
+        lines = [*lines[:first], "…", *lines[len(lines) - last :]]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def main() -> None:
+    """Run the pages that are named, or all."""
+    photographs, pages = Path(sys.argv[1]).resolve(), [Path(page) for page in sys.argv[2:]] or PAGES
+    for page in pages:
+        blocks = list(run_page(page, photographs))
+        for ran in (ran for block in blocks for ran in block if ran.exit_code):
+            print(f"{page}: exit code {ran.exit_code}: {ran.command}\n{ran.output}", file=sys.stderr)
+        page.write_text(filled(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
+        print(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The documentation: nothing that programs rely on is missing, links lead somewhere, tutorials run."""
+
+import contextlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_finetune
+from photos import draw_photo
+from typer.main import get_group
+
+import finetune
+from finetune.cli import load_app
+from finetune.config.load import parse_config
+from finetune.errors import FinetuneError
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from tutorials import PAGES, Ran, in_shell, run_page  # noqa: E402
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def test_every_file_of_a_run_is_described(small_run):
+    for path in small_run.iterdir():
+        name = f"{path.name}/" if path.is_dir() else path.name
+        assert name.startswith(".") or f"`{name}`" in page("run-directory.md"), name
+
+
+def test_every_event_and_what_it_holds_is_described(small_run):
+    text = page("programs.md")
+    for line in (small_run / "events.jsonl").read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        assert f"\n| `{event['event']}` |" in text
+        missing = {key for key in event if f"`{key}`" not in text}
+        assert not missing, event["event"]
+
+
+def test_every_exit_code_is_described():
+    def all_below(kind):
+        return [kind, *(found for below in kind.__subclasses__() for found in all_below(below))]
+
+    codes = set(map(int, re.findall(r"^\| (\d+) \|", page("programs.md"), re.MULTILINE)))
+    assert codes == {0, 1, 2, *(error.exit_code for error in all_below(FinetuneError))}
+
+
+def test_every_command_that_prints_json_is_described():
+    text = page("programs.md")
+    for name, command in get_group(load_app()).commands.items():
+        if any("--json" in getattr(parameter, "opts", ()) for parameter in command.params):
+            assert f"`{name} --json`" in text, name
+
+
+def test_every_name_of_the_package_is_in_the_reference():
+    assert [name for name in finetune.__all__ if name not in page("api.md")] == ["__version__"]
+
+
+@pytest.mark.parametrize("name", ["from-fastai", "from-keras", "from-ultralytics"])
+def test_configs_of_the_guides_are_valid(name):
+    (config,) = re.findall(r"^```yaml\n(.*?)^```", page(f"tutorials/{name}.md"), re.DOTALL | re.MULTILINE)
+    assert parse_config(config, name).data.path == "photos"
+
+
+@pytest.mark.slow
+def test_the_site_and_the_manual_page_are_built_without_a_warning(tmp_path):
+    pytest.importorskip("furo")
+    for builder in ("html", "man"):
+        command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet", "-b", builder, str(DOCS)]
+        done = subprocess.run([*command, str(tmp_path / builder)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "finetune train" in (tmp_path / "html" / "commands.html").read_text(encoding="utf-8")
+    assert "lr\\-find" in (tmp_path / "man" / "finetune.1").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """A few drawn photographs, in the folders that the tutorials begin with."""
+    root, generator = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    kinds = ("dress", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "t-shirt")
+    for data, classes in (("clothes", kinds), ("hymenoptera", ("ants", "bees"))):
+        for split, each in (("train", 10), ("val", 3)):
+            for name in classes:
+                folder = root / data / split / name
+                folder.mkdir(parents=True)
+                for number in range(each):
+                    draw_photo(generator, 120, 90).save(folder / f"{name}-{number:03}.jpg")
+    return root
+
+
+def sooner(command, folder):
+    """Run a command for few epochs on small images, in this process where it is one of the program alone."""
+    if command.startswith("finetune train"):
+        command += " data.image_size=64 stages.frozen.epochs=1 stages.frozen.lr=3e-3 stages.unfrozen.epochs=1"
+    words = shlex.split(command)
+    if words[0] != "finetune" or not {"|", ";", ">"}.isdisjoint(words):
+        return in_shell(command, folder)
+    with contextlib.chdir(folder):
+        result = run_finetune(*words[1:])
+    return Ran(command, result.output, result.exit_code)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_the_commands_of_the_tutorials_run(path, photographs):
+    pytest.importorskip("timm")
+    for block in run_page(path, photographs, sooner):
+        assert [(ran.command, ran.output) for ran in block if ran.exit_code] == []
