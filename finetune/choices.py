@@ -22,7 +22,7 @@ SixteenBit = Literal["scale", "stop"]
 Cache = Literal["auto", "off", "memory", "disk"]
 """Where images are kept that are decoded once."""
 CaseVariants = Literal["stop", "allow"]
-FolderLayout = Literal["auto", "classes", "groups"]
+FolderLayout = Literal["auto", "classes", "groups", "innermost"]
 """What the folders directly in a data set are, where their names and contents do not settle it."""
 
 # Model

@@ -8,10 +8,11 @@ import pytest
 from conftest import draw_images, index_images, run_finetune, write_small_config
 from test_data import classes, draw
 
+from finetune.commands.survey import survey_data
 from finetune.config.load import load_config
 from finetune.data.data_layout import FolderOptions
 from finetune.data.indexing.build import list_images
-from finetune.data.indexing.label_pattern import labels_by_pattern, propose_pattern
+from finetune.data.indexing.label_pattern import Proposal, labels_by_pattern, propose_pattern
 from finetune.errors import ConfigError, DataError
 
 
@@ -77,7 +78,7 @@ def test_names_are_data(tmp_path):
     ],
 )
 def test_a_pattern_is_proposed_where_one_explains_all_names(names, pattern, found):
-    assert propose_pattern(names) == pattern
+    assert propose_pattern(names * 2) == Proposal(pattern, "")
     assert set(labels_by_pattern(pattern, names).values()) == found
 
 
@@ -86,6 +87,23 @@ def test_a_pattern_is_proposed_where_one_explains_all_names(names, pattern, foun
 )
 def test_no_pattern_is_proposed_where_none_explains_all(names):
     assert propose_pattern(names) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "doubt"),
+    [
+        (
+            [f"{name}-{view}.jpg" for name in ("pic1", "pic2") for view in "dl"],
+            "2 classes of 2.0 images each",
+        ),
+        ([f"{n}_{eye}.jpg" for n in range(10, 16) for eye in ("left", "right")], "views of the same"),
+    ],
+)
+def test_a_pattern_that_finds_two_pictures_of_one_thing_is_shown_and_not_taken(tmp_path, names, doubt):
+    draw(tmp_path, *(name.replace(".jpg", ".png") for name in names))
+    assert doubt in propose_pattern(names).doubt
+    with pytest.raises(DataError, match=rf"data\.label_pattern: '.*' \(.*{doubt}"):
+        survey_data(tmp_path)
 
 
 @pytest.fixture
@@ -145,7 +163,10 @@ def test_patterns_that_cannot_be_are_refused_with_their_line(tmp_path, value, me
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("sites", "expected auto, classes, groups, or the folder of each split such as {train: a, val: b}"),
+        (
+            "sites",
+            "expected auto, classes, groups, innermost, or the folder of each split such as {train: a",
+        ),
         ("{val: a}", "expected auto, classes, groups"),
         ("{train: a, val: a/}", "names one folder for two splits"),
         ("{train: a/b}", "expected the names of folders directly in data.path"),

@@ -108,8 +108,10 @@ def survey_folder(folder: Path, options: FolderOptions) -> Survey:
     root = data_folder(folder, options)
     found = find_parts(root, "auto", options)
     if options == ANYHOW and not found.parts[0].counts:
-        options = FolderOptions(label_pattern=propose_pattern(found.parts[0].found.images))
-        found = find_parts(root, "auto", options)
+        proposal = propose_pattern(found.parts[0].found.images)
+        if proposal is not None and not proposal.doubt:
+            options = FolderOptions(label_pattern=proposal.pattern)
+            found = find_parts(root, "auto", options)
     for part in found.parts:
         check_not_empty(part)
     train, *others = found.parts

@@ -60,9 +60,10 @@ class DataConfig(Section):
 
     layout: FoldersOfLayout = "auto"
     """What the folders directly in `data.path` are, where that can be read in two ways: `classes`; `groups`,
-    such as sites, that hold class folders, and stay each on one side of the split; or the folder of each
+    such as sites, that hold class folders, and stay each on one side of the split; `innermost` where those
+    that hold the images are classes, called by their paths, such as `birds/owl`; or the folder of each
     split, `{train: a, val: b}` with or without `test`. `auto` takes them for splits by their names, else for
-    classes, and asks where both make sense."""
+    classes, without masks that lie beside the images, and asks where another reading makes sense."""
 
     label_pattern: LabelPattern | None = None
     r"""A regular expression with one group, such as `'^(.+)_\d+'`: what the group matches in the name of a

@@ -16,8 +16,8 @@ def _check_layout(value: Any) -> Any:
         return value
     if not isinstance(value, dict) or "train" not in value or not value.keys() <= set(SPLITS):
         raise ValueError(
-            "expected auto, classes, groups, or the folder of each split such as {train: a, val: b}, with "
-            "train, and val and test if they are there"
+            "expected auto, classes, groups, innermost, or the folder of each split such as "
+            "{train: a, val: b}, with train, and val and test if they are there"
         )
     names = [str(name).strip().rstrip("/") for name in value.values()]
     if not all(isinstance(name, str) and _is_folder_name(name) for name in value.values()):

@@ -8,7 +8,13 @@ from finetune.choices import FolderLayout, Split
 from finetune.text import counted, printable, shortened
 
 LayoutKind = Literal[
-    "class folders", "split folders", "groups of class folders", "file names", "table", "built-in"
+    "class folders",
+    "split folders",
+    "groups of class folders",
+    "innermost folders",
+    "file names",
+    "table",
+    "built-in",
 ]
 HERE = "."
 """The data set's own folder, among the folders of a split."""
@@ -19,7 +25,8 @@ class FolderOptions:
     """How a folder of images is to be read, where that was said."""
 
     layout: FolderLayout | Mapping[Split, str] = "auto"
-    """`classes`: its folders are classes; `groups`: they hold class folders; or the folder of each split"""
+    """`classes`: its folders are classes; `groups`: they hold class folders; `innermost`: those that hold
+    images are classes; or the folder of each split"""
     label_pattern: str | None = None
     """regular expression with one group, which finds the class in the name of a file"""
 

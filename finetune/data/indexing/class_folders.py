@@ -10,6 +10,7 @@ from finetune.data.archives.refusal import refuse_packed
 from finetune.data.data_layout import ANYHOW, FolderOptions
 from finetune.data.image_files import file_exists, is_archive, is_folder, list_entries
 from finetune.data.indexing.class_names import check_class_names
+from finetune.data.indexing.doubtful_folders import refuse_doubtful_classes
 from finetune.data.indexing.find_images import is_image_name, list_folders
 from finetune.data.indexing.foreign_formats import foreign_hint, refuse_foreign
 from finetune.data.indexing.label_pattern import propose_pattern
@@ -102,7 +103,7 @@ def find_parts(root: Path, val: Validation, options: FolderOptions = ANYHOW) -> 
     if not found.folders:
         parts = find_split_parts(root, {"train": ""}, options)
         if options == ANYHOW:
-            refuse_nested_classes(parts[0])
+            _refuse_doubtful(parts[0])
         return FoundParts(parts)
     folders = {split: unwrapped(root, folder) for split, folder in found.folders.items()}
     if options.label_pattern is None:
@@ -111,7 +112,7 @@ def find_parts(root: Path, val: Validation, options: FolderOptions = ANYHOW) -> 
     ordered = {split: folders[split] for split in SPLITS if split in folders}
     train, *others = find_split_parts(root, ordered, options)
     if options.layout == "auto" and options.label_pattern is None:
-        refuse_nested_classes(train)
+        _refuse_doubtful(train)
     parts, unused = (train,), dict.fromkeys(found.unused, "is named like no split")
     for part in others:
         if part.pattern is not None and not part.labels:  # such as the test images of a competition
@@ -123,6 +124,12 @@ def find_parts(root: Path, val: Validation, options: FolderOptions = ANYHOW) -> 
     if unused:
         warnings.append(f"folders in {printable(str(root))} that are not used: {quoted(unused)}")
     return FoundParts(parts, tuple(warnings), unused)
+
+
+def _refuse_doubtful(train: Part) -> None:
+    """Refuse class folders that another reading makes sense of, or that hardly are any."""
+    refuse_nested_classes(train)
+    refuse_doubtful_classes(train)
 
 
 def _warn_of_val(root: Path, folders: Mapping[Split, str], val: Validation) -> list[str]:
@@ -209,8 +216,11 @@ def _lie(number: int) -> str:
 
 
 def _proposal(part: Part) -> str:
-    pattern = propose_pattern(part.found.images)
-    return f"\nOr read the classes from their names: data.label_pattern: '{pattern}'." if pattern else ""
+    proposal = propose_pattern(part.found.images)
+    if proposal is None:
+        return ""
+    doubt = f" ({proposal.doubt})" if proposal.doubt else ""
+    return f"\nOr read the classes from their names: data.label_pattern: '{proposal.pattern}'{doubt}."
 
 
 def _other_endings(part: Part) -> str:
@@ -250,7 +260,12 @@ def _hint(train: Part) -> str:
 def part_warnings(part: Part) -> list[str]:
     """Say what was passed over in a part."""
     warnings = []
-    outside = len(part.found.images) - len(part.labels)
+    outside = len(part.found.images) - len(part.labels) - part.aside
+    if part.aside:
+        warnings.append(
+            f"{counted(part.aside, 'image')} of {part} called like masks of others: not used; data.layout: "
+            "classes takes them for images of their classes"
+        )
     if outside:
         warnings.append(f"{counted(outside, 'image')} of {part} {part.without_label}: not used")
     warnings += _links_and_members(part)

@@ -32,6 +32,8 @@ def _kind(found: FoundParts, options: FolderOptions) -> LayoutKind:
         return "file names"
     if options.layout == "groups":
         return "groups of class folders"
+    if options.layout == "innermost":
+        return "innermost folders"
     return "split folders" if any(part.folder for part in found.parts) else "class folders"
 
 
@@ -60,6 +62,7 @@ def _left_out(part: Part) -> list[LeftOut]:
     ]
     links = [LeftOut(f"link {name}", why, 1) for name, why in part.found.links.items()]
     links += _refused(part.found.refused)
-    outside = len(part.found.images) - len(part.labels)
+    outside = len(part.found.images) - len(part.labels) - part.aside
     lost = [LeftOut(f"images{where}", part.without_label, outside)] if outside else []
+    lost += [LeftOut(f"images{where}", "masks of others", part.aside)] if part.aside else []
     return [*lost, *links, *ignored]

@@ -10,13 +10,19 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from finetune.errors import ConfigError
-from finetune.text import counted, printable
+from finetune.text import counted, printable, quoted
 
 _SECONDS = 2.0  # for the start of the process and the first names
 _NAMES_A_SECOND = 20_000  # a tenth of what sensible expressions manage
+
+_FEWEST = 3  # images of a class on average; two of a name are rather two pictures of one thing
+_VIEWS = frozenset(
+    ("left", "right", "l", "r", "front", "back", "side", "top", "bottom", "rear", "d", "od", "os")
+)
 
 _PROGRAM = """\
 import json, re, sys
@@ -80,18 +86,38 @@ def labels_by_pattern(pattern: str, names: Sequence[str]) -> dict[str, str]:
     return {name: label for name, label in zip(names, found, strict=True) if label}
 
 
-def propose_pattern(names: Sequence[str]) -> str | None:
+class Proposal(NamedTuple):
+    """A pattern that explains the names of all images."""
+
+    pattern: str
+    doubt: str
+    """why what it finds may be no classes; empty where nothing speaks against them"""
+
+
+def propose_pattern(names: Sequence[str]) -> Proposal | None:
     """Return the first of the usual patterns that explains all names by two classes or more.
 
-    Each class has two images at least: otherwise what was found is rather a number of the image.
+    Each class has two images at least: otherwise what was found is rather a number of the image. With hardly
+    more, or with classes such as `left` and `right`, the pattern is doubtful.
     """
     files = [os.path.basename(name) for name in names]
     for pattern in _USUAL:
         search = re.compile(pattern).search
-        labels = Counter(found[1] if (found := search(file)) else None for file in files)
-        if None not in labels and len(labels) > 1 and min(labels.values()) > 1:
-            return pattern
+        found = [match[1] if (match := search(file)) else "" for file in files]
+        labels = Counter(found)
+        if "" not in labels and len(labels) > 1 and min(labels.values()) > 1:
+            return Proposal(pattern, _doubt(labels))
     return None
+
+
+def _doubt(labels: Mapping[str, int]) -> str:
+    """Say why the classes that a pattern finds may be none."""
+    total, number = sum(labels.values()), len(labels)
+    if total < _FEWEST * number:
+        return f"{number} classes of {total / number:.1f} images each, such as {quoted(sorted(labels)[:2])}"
+    if all(name.casefold() in _VIEWS for name in labels):
+        return f"classes {quoted(sorted(labels))}, which may be views of the same"
+    return ""
 
 
 def _last_line(text: bytes) -> str:

@@ -1,6 +1,7 @@
 """One split of a data set of folders: its images, and the class of each."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from finetune.choices import Split
 from finetune.data.data_layout import FolderOptions
 from finetune.data.indexing.find_images import FoundImages, find_images_of_parts, list_folders
 from finetune.data.indexing.label_pattern import labels_by_pattern
+from finetune.data.indexing.set_aside import annotation_images
 from finetune.text import printable
 
 
@@ -29,6 +31,8 @@ class Part:
     """the group of each image, such as its site, where folders say so"""
     pattern: str | None = None
     """what finds the class in the name of a file; None where folders say it"""
+    aside: int = 0
+    """masks of other images, which have no class"""
 
     @property
     def without_label(self) -> str:
@@ -55,25 +59,38 @@ def find_split_parts(root: Path, folders: Mapping[Split, str], options: FolderOp
     return tuple(
         _by_pattern(root, folder, split, one, options.label_pattern)
         if options.label_pattern is not None
-        else _by_folders(root, folder, split, one, depth=options.depth)
+        else _by_folders(root, folder, split, one, options)
         for (split, folder), one in zip(folders.items(), found, strict=True)
     )
 
 
-def _by_folders(root: Path, folder: str, split: Split, found: FoundImages, *, depth: int) -> Part:
-    """Return a part whose classes are the folders in it that lie below `depth` others."""
+def _by_folders(root: Path, folder: str, split: Split, found: FoundImages, options: FolderOptions) -> Part:
+    """Return a part whose classes are the folders in it, or those in these."""
+    if options.layout == "innermost":
+        return _by_innermost(root, folder, split, found)
+    depth = options.depth
+    aside = annotation_images(found.images) if options.layout == "auto" else frozenset()
     counts = dict.fromkeys(_class_folders(root, folder, found, depth), 0)
     beginning = len(folder) + 1 if folder else 0
     labels: dict[str, str] = {}
     groups: dict[str, str] = {}
     for name in found.images:
         above = name[beginning:].split("/", depth + 1)
-        if len(above) > depth + 1 and above[depth] in counts:
+        if len(above) > depth + 1 and above[depth] in counts and name not in aside:
             labels[name] = above[depth]
             counts[above[depth]] += 1
             if depth:
                 groups[name] = above[0]
-    return Part(root, folder, split, found, counts, labels, groups)
+    return Part(root, folder, split, found, counts, labels, groups, aside=len(aside))
+
+
+def _by_innermost(root: Path, folder: str, split: Split, found: FoundImages) -> Part:
+    """Return a part whose classes are the folders that hold images, called by their paths."""
+    beginning = len(folder) + 1 if folder else 0
+    labels = {name: label for name in found.images if (label := name[beginning:].rpartition("/")[0])}
+    counts = Counter(labels.values())
+    ordered = {label: counts[label] for label in sorted(counts, key=os.fsencode)}
+    return Part(root, folder, split, found, ordered, labels)
 
 
 def _class_folders(root: Path, folder: str, found: FoundImages, depth: int) -> Sequence[str]:
