@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu test-anywhere test-oldest mutants lint types check docs glyphs benchmark clean
+.PHONY: help train test test-slow test-gpu test-anywhere test-oldest mutants lint types check docs package glyphs benchmark clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -68,6 +68,9 @@ check: lint types test test-slow  ## everything that a change must pass
 docs: $(READY)  ## build the documentation, strictly: build/site/index.html, and the manual page build/man/finetune.1
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs build/site
 	$(BIN)/sphinx-build --fail-on-warning --quiet -b man docs build/man
+
+package: $(READY)  ## build the package, install it into a new environment, and try it outside of the repository (minutes)
+	$(BIN)/python scripts/check_package.py
 
 glyphs: $(READY)  ## train the built-in weights anew (minutes)
 	$(BIN)/python scripts/pretrain_glyphs.py

@@ -24,6 +24,7 @@ html_theme = "furo"
 html_title = f"finetune {VERSION}"
 html_extra_path = ["report-clothes.html"]
 html_show_sphinx = False
+smartquotes = False  # `--resume` is an option, not a dash
 man_pages = [("commands", "finetune", "transfer learning on images from one YAML file", author, 1)]
 
 

@@ -64,6 +64,13 @@ def test_every_name_of_the_package_is_in_the_reference():
     assert [name for name in finetune.__all__ if name not in page("api.md")] == ["__version__"]
 
 
+def test_every_claim_on_security_is_held_by_a_test():
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    assert len(named) > 15
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), test
+
+
 @pytest.mark.parametrize("name", ["from-fastai", "from-keras", "from-ultralytics"])
 def test_configs_of_the_guides_are_valid(name):
     (config,) = re.findall(r"^```yaml\n(.*?)^```", page(f"tutorials/{name}.md"), re.DOTALL | re.MULTILINE)

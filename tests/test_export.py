@@ -429,7 +429,7 @@ def test_what_is_not_installed_is_named_with_how_to_install_it(small_run, monkey
     )
     result = run_finetune("export", small_run)
     assert result.exit_code == 2
-    assert 'needs onnxscript.\nInstall it: pip install "finetune-vision[onnx]"' in result.stderr
+    assert "needs onnxscript.\nInstall it: pip install 'finetune-vision[onnx]'" in result.stderr
 
 
 def test_without_the_runs_images_drawn_ones_are_compared(timm_run, tmp_path, monkeypatch):

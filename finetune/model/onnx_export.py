@@ -20,7 +20,7 @@ from torch.torch_version import TorchVersion
 from finetune.errors import ConfigError, MachineError
 from finetune.model.deployed import FEATURES, IMAGES, PROBABILITIES, DeployedClassifier
 
-INSTALL = 'pip install "finetune-vision[onnx]"'
+INSTALL = "pip install 'finetune-vision[onnx]'"
 
 LARGEST = 2**31 - 2**20
 """bytes of weights: protobuf has room for 2 GiB, and what describes the network needs some"""

@@ -50,7 +50,7 @@ def open_parquet(path: Path) -> Any:
     except ImportError:
         raise MachineError(
             f"{shown}: reading Parquet takes pyarrow, which is not installed.\n"
-            "Install it with `pip install pyarrow`, or save the table as CSV."
+            "Install it with `pip install 'finetune-vision[parquet]'`, or save the table as CSV."
         ) from None
     try:
         return parquet.ParquetFile(path, pre_buffer=False)

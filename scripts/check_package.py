@@ -1,0 +1,171 @@
+"""Build the package, install it as a stranger does, and try it outside of the repository: `make package`.
+
+It says what it finds line by line, and ends with exit code 1 where something is wrong. Minutes, and some 6 GB
+of a temporary folder: the environment is a new one, in which nothing of the repository is at hand.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MOST_MEGABYTES = 3.0  # of the wheel; the built-in weights and digits are two thirds of it
+EPOCH = "1700000000"  # what all files are dated
+
+STRANGER = """\
+import finetune
+
+run = finetune.train("digits.yaml", stages__frozen__epochs=1, stages__unfrozen__epochs=1, quiet=True)
+model = finetune.load(run)
+reveal_type(model)
+reveal_type(run)
+finetune.trian("digits.yaml")
+"""
+DIGITS = """\
+data: {path: "builtin:digits", image_size: 64, batch_size: 64, augment: light}
+model: {arch: shufflenet_v2_x0_5, weights: "builtin:glyphs"}
+stages:
+  - {name: frozen, train: head, epochs: 1, lr: 3e-3}
+  - {name: unfrozen, train: all, epochs: 1, lr: "slice(1e-4, 1e-3)"}
+"""
+# What needs an extra, and the extra: without it, the line that installs it has to come.
+WITHOUT = {
+    "timm": "groups digits.yaml model.arch=timm:resnet18",
+    "onnx": "export run --output model.onnx",
+    "serve": "serve run",
+    "labels": "labels digits.yaml",
+    "tensorboard": "train digits.yaml loggers=[tensorboard]",
+    "wandb": "train digits.yaml loggers=[wandb]",
+    "mlflow": "train digits.yaml loggers=[mlflow]",
+    "parquet": "init table.parquet",
+    "heif": "predict run photo.heic",
+}
+
+
+class Checks:
+    """What has been looked at, and whether all of it was as it should be."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+
+    def that(self, what: str, holds: bool, detail: str = "") -> None:
+        """Print one line."""
+        self.failed += not holds
+        print(f"{'ok    ' if holds else 'FAILED'}  {what}{f': {detail}' if detail else ''}", flush=True)
+
+
+def main() -> int:
+    """Check everything, and return the exit code."""
+    checks = Checks()
+    with tempfile.TemporaryDirectory(prefix="package-") as name:
+        folder = Path(name)
+        wheel = build(folder, checks)
+        python = install(folder, wheel)
+        try_outside(folder / "outside", python, checks)
+    return 1 if checks.failed else 0
+
+
+def build(folder: Path, checks: Checks) -> Path:
+    """Build wheel and sdist of what is committed, twice, and return the wheel."""
+    shutil.unpack_archive(_archive(folder), folder / "source")
+    built = []
+    for number in (1, 2):
+        output = folder / f"dist{number}"
+        command = [sys.executable, "-m", "build", "--outdir", str(output), str(folder / "source")]
+        _run(command, folder, SOURCE_DATE_EPOCH=EPOCH).check_returncode()
+        built.append(next(output.glob("*.whl")))
+    first, second = (hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in built)
+    checks.that("two builds give the same wheel", first == second, first[:16])
+    megabytes = built[0].stat().st_size / 1e6
+    checks.that(
+        f"the wheel has at most {MOST_MEGABYTES} MB", megabytes <= MOST_MEGABYTES, f"{megabytes:.1f} MB"
+    )
+    return built[0]
+
+
+def _archive(folder: Path) -> Path:
+    path = folder / "source.tar"
+    subprocess.run(["git", "archive", "--output", str(path), "HEAD"], cwd=ROOT, check=True)
+    return path
+
+
+def install(folder: Path, wheel: Path) -> Path:
+    """Install the wheel, without extras, into a new environment, and return its Python."""
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env" / "bin" / "python"
+    _run([str(python), "-m", "pip", "install", "--quiet", str(wheel)], folder).check_returncode()
+    return python
+
+
+def try_outside(folder: Path, python: Path, checks: Checks) -> None:
+    """Use the package in an empty folder: every help, a training, the API, its types, missing extras."""
+    folder.mkdir()
+    (folder / "digits.yaml").write_text(DIGITS, encoding="utf-8")
+    (folder / "stranger.py").write_text(STRANGER, encoding="utf-8")
+    (folder / "table.parquet").write_bytes(b"PAR1" + bytes(64) + b"PAR1")
+    (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+
+    def finetune(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return _run([str(python), "-m", "finetune", *arguments], folder)
+
+    version = finetune("--version")
+    checks.that("finetune --version", version.returncode == 0, version.stdout.strip())
+    _check_help(finetune, checks)
+    train = finetune("train", "digits.yaml", "--run-dir", "run", "--quiet")
+    checks.that("a training", train.returncode == 0, (train.stdout or train.stderr).strip().splitlines()[-1])
+    for command in (("evaluate", "run", "--quiet"), ("report", "run"), ("groups", "digits.yaml")):
+        checks.that(f"finetune {' '.join(command)}", finetune(*command).returncode == 0)
+    _check_types(folder, python, checks)
+    _check_extras(finetune, checks)
+
+
+def _check_help(finetune: Callable[..., subprocess.CompletedProcess[str]], checks: Checks) -> None:
+    sys.path.insert(0, str(ROOT))
+    from finetune.cli import MODULES
+
+    commands = [command for commands in MODULES.values() for command in commands]
+    silent = [command for command in commands if "Usage:" not in finetune(command, "--help").stdout]
+    checks.that(f"the help of {len(commands)} commands", not silent, ", ".join(silent))
+
+
+def _check_types(folder: Path, python: Path, checks: Checks) -> None:
+    wanted = ("finetune.api.model.Model", "finetune.api.run.Run", "trian")
+    mypy = [sys.executable, "-m", "mypy", "--python-executable", str(python), "stranger.py"]
+    pyright = [sys.executable, "-m", "pyright", "--pythonpath", str(python), "stranger.py"]
+    for name, command in (("mypy", mypy), ("pyright", pyright)):
+        if _run([sys.executable, "-m", name, "--version"], folder).returncode:
+            print(f"not tried: {name} is not installed")
+            continue
+        printed = _run(command, folder).stdout
+        missing = [word for word in wanted if word.rpartition(".")[2] not in printed]
+        checks.that(f"{name} knows the types of a stranger's script", not missing, ", ".join(missing))
+
+
+def _check_extras(finetune: Callable[..., subprocess.CompletedProcess[str]], checks: Checks) -> None:
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    aside = {"offline", "test", "docs", "dev"}
+    untried = set(described["optional-dependencies"]) - set(WITHOUT) - aside
+    checks.that("every extra is tried", not untried, ", ".join(sorted(untried)))
+    for extra, command in WITHOUT.items():
+        done = finetune(*command.split())
+        line = f"pip install 'finetune-vision[{extra}]'"
+        says = line in done.stderr + done.stdout and "Traceback" not in done.stderr and done.returncode != 0
+        checks.that(f"without {extra}: {line}", says, "" if says else (done.stderr + done.stdout)[-300:])
+
+
+def _run(command: Sequence[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    known = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return subprocess.run(
+        command, cwd=folder, env=known | environment, capture_output=True, text=True, check=False
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
