@@ -284,6 +284,8 @@ CLAIMS = {
 TESTED_IN = {
     "__main__.py": "test_signals.py",
     "commands/groups.py": "test_layer_groups.py",
+    "data/table/voc_xml.py": "test_label_files.py",
+    "data/indexing/set_aside.py": "test_doubtful_folders.py",
     "commands/survey.py": "test_init.py",
     "commands/prepare.py": "test_train.py",
     "commands/check/output.py": "test_exclude.py",

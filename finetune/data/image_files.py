@@ -24,7 +24,7 @@ from finetune.errors import DataError
 from finetune.text import expanded, printable
 
 _IN_ARCHIVE = re.compile(r"\.(?:(?:zip|tar)(?=[/\\]|$)|parquet(?=[/\\]))", re.IGNORECASE)
-_OPEN_ARCHIVES = 16  # whose directories a process keeps
+_OPEN_ARCHIVES = 128  # whose directories a process keeps
 
 SETTLED = 2_000_000_000
 """nanoseconds after a change in which another may leave the same time, as file systems count it"""

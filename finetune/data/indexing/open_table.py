@@ -9,6 +9,8 @@ from finetune.data.data_layout import ANYHOW, FolderOptions, Layout
 from finetune.data.image_files import is_folder, list_entries
 from finetune.data.indexing.class_folders import data_folder, existing_folder
 from finetune.data.indexing.find_images import find_images, is_image_name, list_folders
+from finetune.data.indexing.label_files import find_label_files, refuse_part_of_voc
+from finetune.data.indexing.numbered_lists import lists_folder, read_numbered_lists
 from finetune.data.indexing.shards import find_shards
 from finetune.data.indexing.table_beside import table_beside, tables_in
 from finetune.data.indexing.two_readings import refuse_other_labels
@@ -53,15 +55,21 @@ def open_table(
         DataError: it cannot be read, tables do not fit each other, there are several, or one that says other
             classes than the folders beside it.
     """
+    root = expanded(path).absolute()
+    if folders == ANYHOW and image_folder is None and (lists := lists_folder(root)) is not None:
+        return OpenTable(read_numbered_lists(lists), ImageFiles(lists))
+    if folders == ANYHOW and image_folder is None:
+        refuse_part_of_voc(root)
     if is_table(path):
         files = ImageFiles(table_root(path, image_folder))
         return OpenTable(read_table(path, files=files, encoding=columns.encoding), files)
-    root = expanded(path).absolute()
     if not is_folder(root) or folders != ANYHOW:
         return None
     for folder in _down_to(root, data_folder(root)):
         if found := _split_tables(folder) or find_shards(folder):
             return OpenTable(_joined(folder, found, columns), ImageFiles(folder))
+        if (labelled := find_label_files(folder, columns)) is not None:
+            return OpenTable(labelled, ImageFiles(folder))
         if (beside := table_beside(folder)) is not None:
             opened = open_table(beside, columns, image_folder)
             return opened and replace(opened, beside=True)

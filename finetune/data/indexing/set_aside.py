@@ -13,7 +13,8 @@ COLLECTIONS = frozenset((
 ))
 """what folders of all images are called, as `plain_folder` writes it"""
 ANNOTATIONS = frozenset((
-    "annotations", "annotation", "annots", "anno", "labels", "masks", "mask", "groundtruth", "gt", "trimaps",
+    "annotations", "annotation", "annots", "anno", "ann", "labels", "masks", "mask", "groundtruth", "gt",
+    "trimaps",
     "trimap", "segmentations", "segmentation", "segmentationclass", "segmentationobject", "seg", "xmls",
     "xml", "boxes", "bboxes", "meta", "metadata",
 ))

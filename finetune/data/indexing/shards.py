@@ -37,7 +37,7 @@ def find_shards(root: Path) -> dict[str, Split]:
         return {files[0]: "train"}
     splits: dict[str, Split] = {}
     for file in files:
-        split = _split_of_file(file)
+        split = split_of_file(file)
         if split is None:
             lines = "".join(f"\ndata.path: {printable(str(root / name))}" for name in files[:8])
             raise DataError(
@@ -60,7 +60,7 @@ def _names(folder: Path) -> list[str]:
     return [e.name for e in entries if not e.is_folder and e.name.lower().endswith(".parquet")]
 
 
-def _split_of_file(file: str) -> Split | None:
+def split_of_file(file: str) -> Split | None:
     """Return the split of a file, from its name or its folder; a part without any is one to train on."""
     folder, _, name = file.rpartition("/")
     stem = name.rpartition(".")[0]

@@ -109,7 +109,7 @@ def read_json(path: Path, text: str, names_file: Callable[[str], bool]) -> JsonR
         DataError: it is not JSON, or none that holds rows.
     """
     try:
-        value = _parse(text)
+        value = parse_json(text)
     except json.JSONDecodeError as error:
         if "Extra data" in error.msg and text.lstrip().startswith("{"):
             return read_json_lines(path, text)
@@ -136,7 +136,7 @@ def read_json_lines(path: Path, text: str) -> JsonRows:
         if not line.strip():
             continue
         try:
-            found.append((number, _parse(line)))
+            found.append((number, parse_json(line)))
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{printable(str(path))}:{number}: not JSON ({error.msg}); expected an object on each line."
@@ -166,14 +166,19 @@ def _objects(cells: Sequence[str]) -> list[dict[str, Any]]:
     if not all(cell.startswith("{") for cell in cells):
         return []
     try:
-        found = [_parse(cell) for cell in cells]
+        found = [parse_json(cell) for cell in cells]
     except (ValueError, RecursionError):
         return []
     return found if all(isinstance(one, dict) for one in found) else []
 
 
-def _parse(text: str) -> Any:
-    """Read JSON with its numbers as they are written, as in other tables."""
+def parse_json(text: str) -> Any:
+    """Read JSON with its numbers as they are written, as in other tables.
+
+    Raises:
+        ValueError: it is none, or has two values for one key.
+        RecursionError: it is nested too deeply.
+    """
     return json.loads(
         text, object_pairs_hook=_without_repetition, parse_int=str, parse_float=str, parse_constant=str
     )
