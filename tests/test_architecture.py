@@ -282,6 +282,14 @@ CLAIMS = {
 
 # Modules that are tested through what uses them, and by which file; errors and choices hold no behaviour.
 TESTED_IN = {
+    "cli/ranks.py": "test_ranks.py",
+    "commands/train/alike.py": "test_ranks.py",
+    "commands/train/follow.py": "test_ranks.py",
+    "data/loading/share.py": "test_ranks.py",
+    "machine/launch.py": "test_ranks.py",
+    "machine/launched.py": "test_ranks.py",
+    "machine/meeting.py": "test_ranks.py",
+    "runs/unwritten.py": "test_ranks.py",
     "__main__.py": "test_signals.py",
     "commands/groups.py": "test_layer_groups.py",
     "data/table/voc_xml.py": "test_label_files.py",

@@ -66,6 +66,10 @@ Force = Annotated[
     typer.Option("--force", help="With --resume: accept a changed config or changed data."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Move aside what --run-dir already holds.")]
+Devices = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Train on N GPUs of this machine, or in N processes on its CPU."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the data, the model and the plan; train nothing.")
 ]

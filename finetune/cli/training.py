@@ -22,6 +22,7 @@ from finetune.cli.options import (
     ConfigFile,
     ConfigOrRun,
     CurvePlot,
+    Devices,
     DryRun,
     FindingsFile,
     FindingsPage,
@@ -37,6 +38,7 @@ from finetune.cli.options import (
     Strict,
     WriteRate,
 )
+from finetune.cli.ranks import RankOfCommand, train_on
 from finetune.commands.settings import (
     RunOptions,
     choose_stage,
@@ -61,19 +63,19 @@ def train(
     resume: Resume = False,
     force: Force = False,
     overwrite: Overwrite = False,
+    devices: Devices = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier as CONFIG says."""
-    with reported_errors():
-        if config is None:
-            raise ConfigError(
-                "Name a config, or a folder or table of images: finetune train photos.yaml, or just photos.\n"
-                "To write a config for a folder of images: finetune init photos"
-            )
+    with reported_errors(), RankOfCommand() as rank:
+        config = named(config)
         options = RunOptions(run_dir, resume=resume, force=force, overwrite=overwrite)
-        display = display_for(as_json, quiet=quiet)
+        if devices is not None and not dry_run:
+            arguments = ["train", str(config), *(overrides or []), *written(options)]
+            raise typer.Exit(train_on(devices, arguments, quiet=quiet, as_json=as_json))
+        display = rank.display(as_json, quiet=quiet)
         if isdir(config):  # to tell a run from images takes PyTorch, too
             announce("train", config, display, as_json=as_json)
         settings, name, options = read_training(config, overrides or [], options, display.bar)
@@ -83,15 +85,38 @@ def train(
         with quick_torch_imports():
             import finetune.training.loop  # noqa: F401  fastai, whose import is no part of a stage's time
             from finetune.commands.train import train as story
+            from finetune.commands.train.follow import follow
 
         if dry_run:
-            story.show_plan(settings, display_for(as_json))
-            return
-        outcome = story.train(settings, options, name=name, display=display)
-        if as_json:
-            print_result(json.dumps(asdict(outcome)))
-        elif quiet:
-            print_result(printable(str(outcome)))
+            if rank.is_first:
+                story.show_plan(settings, display_for(as_json))
+        elif (ranks := rank.meet(settings.device)).is_first:
+            outcome = story.train(settings, options, name=name, display=display, ranks=ranks)
+            if as_json or quiet:
+                print_result(json.dumps(asdict(outcome)) if as_json else printable(str(outcome)))
+        else:
+            follow(settings, display, ranks)
+
+
+def named(config: Path | None) -> Path:
+    """Return the config that was named.
+
+    Raises:
+        ConfigError: none was.
+    """
+    if config is None:
+        raise ConfigError(
+            "Name a config, or a folder or table of images: finetune train photos.yaml, or just photos.\n"
+            "To write a config for a folder of images: finetune init photos"
+        )
+    return config
+
+
+def written(options: RunOptions) -> list[str]:
+    """Return options as they are given on the command line."""
+    flags = {"--resume": options.resume, "--force": options.force, "--overwrite": options.overwrite}
+    named = [] if options.run_dir is None else ["--run-dir", str(options.run_dir)]
+    return [*named, *(flag for flag, wanted in flags.items() if wanted)]
 
 
 def announce(command: str, config: Path, display: Display, *, as_json: bool) -> None:

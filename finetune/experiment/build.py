@@ -11,11 +11,14 @@ from finetune.config.sections import StageConfig
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
 from finetune.data.loading.loaders import fit_batch_size
+from finetune.data.loading.share import BatchShare
 from finetune.data.loading.workers import choose_workers, most_workers, workers_with_room
 from finetune.experiment.capacity import check_batch
 from finetune.experiment.model import build_model
+from finetune.experiment.ranks import check_ranks, ranks_line
 from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto, resolved_monitor
 from finetune.experiment.recipe import recipe_lines, step_options
+from finetune.machine.cores import usable_cores
 from finetune.machine.device import (
     choose_precision,
     describe,
@@ -23,6 +26,7 @@ from finetune.machine.device import (
     set_arithmetic,
     unused_gpu,
 )
+from finetune.machine.ranks import ALONE, Ranks
 from finetune.model import ImageClassifier
 from finetune.model.download import Say
 from finetune.model.layer_groups import statistics_stand_still
@@ -47,12 +51,19 @@ class Experiment:
     index: ImageIndex
     limits: ImageLimits
     model: ImageClassifier
+    ranks: Ranks = ALONE
+    """The processes that train together."""
     notes: tuple[Note, ...] = ()
     """What building it has shown."""
 
 
 def build_experiment(
-    config: Config, device: torch.device, data: ImageData, *, say: Say | None = None
+    config: Config,
+    device: torch.device,
+    data: ImageData,
+    *,
+    say: Say | None = None,
+    ranks: Ranks = ALONE,
 ) -> Experiment:
     """Build the model for data that is there, and decide everything that the config leaves to us.
 
@@ -61,17 +72,20 @@ def build_experiment(
         device: where to compute.
         data: what `read_data` gave.
         say: called at once with a line about the pretrained weights: a download may take minutes.
+        ranks: the processes that train together.
 
     Raises:
         FinetuneError: weights or names that are not as the config says, or more than the memory holds.
     """
     index, asked = data.index, config
-    model = build_model(config, index, say=say).to(device)
-    precision = choose_precision(config.precision, device)
+    with ranks.local_first():
+        model = build_model(config, index, say=say).to(device)
+    precision = ranks.of_first(choose_precision(config.precision, device))
     model.set_precision(precision)
     set_arithmetic(device, precision, deterministic=config.deterministic)
     images = index.count("train")
     batch_size = fit_batch_size(images, config.data.batch_size)
+    check_ranks(ranks, batch_size)
     check_batch(config, model, batch_size, device)
     accumulate = min(config.data.accumulate, images // batch_size)
     size = model.preprocessing.image_size
@@ -79,7 +93,7 @@ def build_experiment(
     update = {"batch_size": batch_size, "accumulate": accumulate, "image_size": size, "columns": columns}
     section = config.data.model_copy(update=update)
     config = resolve_auto(config, index).model_copy(update={"data": section, "precision": precision})
-    experiment = Experiment(config, device, index, data.limits, model)
+    experiment = Experiment(config, device, index, data.limits, model, ranks)
     return replace(experiment, notes=tuple(_notes(asked, experiment)))
 
 
@@ -95,6 +109,8 @@ def _notes(asked: Config, experiment: Experiment) -> Iterator[Note]:
         what = f"data.workers: shared memory (/dev/shm) has no room for the batches of {wanted}; using {used}"
         more = "Give a container more of it (docker: --shm-size), or lower data.batch_size."
         yield Note(f"{what}\n{more}", warning=True)
+    if not (ranks := experiment.ranks).alone:
+        yield Note(ranks_line(ranks, config.data.batch_size))
     if config.data.balance != "none":
         weights = balance_weights(config, index)
         yield Note(balance_line(config.data.balance, index.class_names, weights, index.task.weighed))
@@ -112,12 +128,17 @@ def loader_workers(experiment: Experiment) -> int:
     config = experiment.config
     sizes = [stage.image_size or experiment.model.preprocessing.image_size for stage in config.stages]
     batch_bytes = config.data.images_per_step * 3 * max(sizes) ** 2
-    return workers_with_room(_wanted_workers(experiment), batch_bytes)
+    return workers_with_room(_wanted_workers(experiment), batch_bytes)  # as much for all ranks as for one
 
 
 def _wanted_workers(experiment: Experiment) -> int:
     to_read = 0 if experiment.index.root is None else experiment.index.count("train")  # built-in: in memory
-    return choose_workers(experiment.config.data.workers, to_read, device_type=experiment.device.type)
+    return choose_workers(
+        experiment.config.data.workers,
+        to_read,
+        device_type=experiment.device.type,
+        cores=max(1, usable_cores() // experiment.ranks.local_size),
+    )
 
 
 def lowered_batch(config: Config, experiment: Experiment) -> str:
@@ -198,15 +219,24 @@ def build_step(
     stage: int,
     *,
     module: nn.Module | None = None,
+    share: BatchShare | None = None,
 ) -> TrainingStep:
-    """Prepare the steps of a stage as the config wants them; `module` is the model, or a part of it."""
+    """Prepare the steps of a stage as the config wants them.
+
+    Args:
+        experiment: the model and the config.
+        optimizer: of what learns.
+        stage: its number, from 0.
+        module: the model, or a part of it; None for the model.
+        share: what this rank loads of each batch; None for all of it.
+    """
     return TrainingStep(
         experiment.model if module is None else module,
         optimizer,
         loss=build_loss(experiment),
         seed=experiment.config.seed,
         stage=stage,
-        options=step_options(experiment.config, len(experiment.index.class_names)),
+        options=step_options(experiment.config, len(experiment.index.class_names), share),
     )
 
 

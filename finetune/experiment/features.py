@@ -150,6 +150,7 @@ def _augmented_views(
         others=(*metadata, torch.tensor([index.target(sample) for sample in images.samples])),
         extract=partial(_in_chunks, experiment.model.features, data.batch_size),
         device=experiment.device,
+        ranks=experiment.ranks,
     )
     views = FeatureViews(
         source, batch_size=data.images_per_step, views=view_count(stage), epochs=stage.epochs

@@ -13,10 +13,12 @@ from finetune.choices import Split
 from finetune.data.index import Sample
 from finetune.data.loading.dataset import EvalImages
 from finetune.data.loading.loaders import ChosenImages
+from finetune.data.loading.share import in_shares
 from finetune.data.loading.transforms import eval_transform
 from finetune.data.metadata import metadata_tensors
 from finetune.experiment.build import Experiment, loader_workers
 from finetune.experiment.stored_features import FileFeatures, file_features
+from finetune.machine.ranks import Ranks
 from finetune.model import ImageClassifier
 from finetune.model.preprocessing import Preprocessing
 from finetune.progress import Bar, NewBar, no_bar
@@ -69,8 +71,10 @@ def evaluation_features(
     index = experiment.index
     images = EvalImages(index, experiment.limits, eval_transform(preprocessing), split=split)
     sizes = batch_sizes(len(images), experiment.config.data.batch_size)
-    stored = file_features(experiment, images.samples, preprocessing, sizes)
-    known = {} if stored is None else stored.known()
+    ranks, stored = experiment.ranks, None
+    if ranks.is_first:  # there is one store, which other machines may not see
+        stored = file_features(experiment, images.samples, preprocessing, sizes)
+    known = _of_first(ranks, {} if stored is None else stored.known())
     reused, bar = len(known), partial(new_bar, f"features {split}", len(images))
     if not _compute_rest(experiment, images, known, stored, bar):
         reused = 0
@@ -83,6 +87,16 @@ def evaluation_features(
         metadata_tensors(index.metadata, (sample.metadata for sample in images.samples)),
         reused,
     )
+
+
+def _of_first(ranks: Ranks, known: dict[int, Tensor]) -> dict[int, Tensor]:
+    """Return the features (D,) by position that rank 0 knows."""
+    if ranks.alone or not ranks.of_first(bool(known)):
+        return known if ranks.is_first else {}
+    positions, rows = ranks.of_first(
+        (list(known), torch.stack(list(known.values())) if known else torch.empty(0))
+    )
+    return dict(zip(positions, rows, strict=True))
 
 
 def batch_sizes(images: int, batch_size: int) -> list[int]:
@@ -115,24 +129,38 @@ def _compute_rest(
 
     That is where the features of an image depend on its place in a batch: such are not stored either.
     """
-    batch_size, reused, stands_alone = experiment.config.data.batch_size, bool(known), dict[int, bool]()
+    batch_size, reused = experiment.config.data.batch_size, bool(known)
     left = left_to_compute(batch_sizes(len(images), batch_size), known)
+    looks = experiment.ranks.of_first(stored is not None)
+    compute = partial(_features_of, experiment, images, batch_size, looks=looks)
     with new_bar() as bar, _evaluating(experiment.model), _saved_at_the_end(stored):
         bar.advance_by(len(images) - len(left))
-        for pixels in _pixels(experiment, images, left, batch_size):
-            with torch.no_grad():
-                features = experiment.model.features(pixels)
-            positions, left = left[: len(pixels)], left[len(pixels) :]
-            if stored is not None:
-                if len(pixels) not in stands_alone:
-                    stands_alone[len(pixels)] = _rows_stand_alone(experiment.model, pixels, features)
-                if stands_alone[len(pixels)]:
+        for features, stands_alone in in_shares(left, batch_size, experiment.ranks, compute):
+            positions, left = left[: len(features)], left[len(features) :]
+            if bool(stands_alone.all()):
+                if stored is not None:
                     stored.add(positions, features)
-                elif reused:
-                    return False
+            elif reused:
+                return False
             known |= zip(positions, features.cpu(), strict=True)
             bar.advance_by(len(positions))
     return True
+
+
+def _features_of(
+    experiment: Experiment, images: EvalImages, batch_size: int, positions: Sequence[int], *, looks: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Compute the features (N, D) of batches, and whether each image has the same in another place (N,).
+
+    That is looked at once for each size of a batch, and not at all where nothing `looks` for it.
+    """
+    stands_alone = dict[int, bool]()
+    for pixels in _pixels(experiment, images, positions, batch_size):
+        with torch.no_grad():
+            features = experiment.model.features(pixels)
+        if len(pixels) not in stands_alone:
+            stands_alone[len(pixels)] = not looks or _rows_stand_alone(experiment.model, pixels, features)
+        yield features, torch.full((len(pixels),), float(stands_alone[len(pixels)]), device=features.device)
 
 
 def _pixels(

@@ -6,6 +6,7 @@ from finetune.data.loading.dataset import EvalImages, TrainImages
 from finetune.data.loading.loaders import ImageLoader, build_eval_loader, build_train_loader, end_workers
 from finetune.data.loading.transforms import eval_transform, train_transform
 from finetune.experiment.build import Experiment, balance_weights, loader_workers
+from finetune.experiment.ranks import batch_share
 from finetune.training.events import Loaders
 
 
@@ -62,6 +63,7 @@ def _build_stage_loader(experiment: Experiment, image_size: int, augment: Augmen
         workers=loader_workers(experiment),
         device=experiment.device,
         class_weights=balance_weights(config, index) if config.data.balance == "sampler" else None,
+        share=batch_share(config, experiment.ranks),
     )
 
 
@@ -74,4 +76,5 @@ def build_val_loader(experiment: Experiment, most_images: int | None = None) -> 
         batch_size=experiment.config.data.batch_size,
         workers=loader_workers(experiment),
         device=experiment.device,
+        ranks=experiment.ranks,
     )

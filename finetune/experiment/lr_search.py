@@ -32,6 +32,7 @@ from finetune.progress import NewBar, no_bar
 from finetune.training.events import EpochBatches, Loaders
 from finetune.training.feature_views import FirstEpoch, FixedView
 from finetune.training.features import compute_features
+from finetune.training.inference import share_of
 
 _MOST_GUESSED = 10_000  # images; their shares of the classes are those of all, to a percent
 
@@ -148,7 +149,7 @@ def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
         device=experiment.device,
         seed=config.seed,
         stage=number,
-        options=step_options(config, len(experiment.index.class_names)),
+        options=step_options(config, len(experiment.index.class_names), share_of(loaders.train)),
     )
 
 
@@ -165,6 +166,7 @@ def head_trial(experiment: Experiment, trial: Trial, most_batches: int, new_bar:
         module=experiment.model.head,
         train=_first_epoch(experiment, trial, passes, new_bar),
         val=[compute_features(experiment.model.features, val, device=device)],
+        options=replace(trial.options, share=None),  # each rank has all features
     )
 
 
@@ -194,6 +196,8 @@ def _first_epoch(experiment: Experiment, trial: Trial, passes: int, new_bar: New
                 most_batches=passes,
                 progress=bar.advance_by,
             )
+        if (share := share_of(trial.train)) is not None:
+            features = tuple(map(share.gather, features))
     return FirstEpoch(sampler, features, positions, batch_size=batch_size)
 
 

@@ -1,18 +1,23 @@
 """What of the recipe a config changes in each training step."""
 
 from finetune.config.config import Config
+from finetune.data.loading.share import BatchShare
 from finetune.training.averaging import WeightAverage
 from finetune.training.mix import Mix
 from finetune.training.step import StepOptions, TrainingStep
 
 
-def step_options(config: Config, classes: int) -> StepOptions:
-    """Take from the config how each step is taken, in a stage, a range test and a race."""
+def step_options(config: Config, classes: int, share: BatchShare | None = None) -> StepOptions:
+    """Take from the config how each step is taken, in a stage, a range test and a race.
+
+    `share` is what this rank loads of each batch; None for all of it.
+    """
     data = config.data
     return StepOptions(
         clip_norm=config.optimizer.clip_norm,
         batch_size=data.batch_size if data.accumulate > 1 else None,
         mix=build_mix(config, classes),
+        share=share,
     )
 
 

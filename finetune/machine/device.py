@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from finetune.choices import DeviceName, Precision, PrecisionSetting
 from finetune.errors import MachineError
 from finetune.machine.hardware import has_gpu, hide_gpus, usable_memory
+from finetune.machine.ranks import ALONE, Ranks
 from finetune.text import counted
 
 # CPUs that compute in bfloat16 measured 1.7 times as fast in it as in float32 and more, CPUs that emulate it
@@ -45,16 +46,20 @@ class LateNumbers:
         return numbers
 
 
-def choose_device(name: DeviceName) -> torch.device:
+def choose_device(name: DeviceName, ranks: Ranks = ALONE) -> torch.device:
     """Return the device to train on; `auto` takes CUDA, then Apple's MPS, then the CPU.
 
+    Each of several ranks on a machine takes a GPU of its own.
+
     Raises:
-        MachineError: the named device is not there.
+        MachineError: the named device is not there, or there are fewer GPUs than ranks.
     """
     if name == "cpu":
         hide_gpus()
         return torch.device("cpu")
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not ranks.alone and name != "mps":
+        return _device_of_rank(present["cuda"], name, ranks)
     if name == "auto":
         return torch.device(next(kind for kind, there in present.items() if there))
     if not present[name]:
@@ -64,6 +69,24 @@ def choose_device(name: DeviceName) -> torch.device:
             "Set device=auto to use what is there, or fix the driver or the torch build."
         )
     return torch.device(name)
+
+
+def _device_of_rank(has_cuda: bool, name: DeviceName, ranks: Ranks) -> torch.device:
+    """Return the device of one of several ranks: never Apple's GPU, which one process alone can use."""
+    if not has_cuda:
+        if name == "cuda":
+            raise MachineError(
+                "device: CUDA was requested, but torch sees none here.\nSet device=cpu or auto."
+            )
+        return torch.device("cpu")
+    if (there := torch.cuda.device_count()) < ranks.local_size:
+        raise MachineError(
+            f"{ranks.local_size} devices were requested; this machine has {counted(there, 'GPU')}.\n"
+            f"Train on {there}, or set device=cpu."
+        )
+    device = torch.device("cuda", ranks.local_rank)
+    torch.cuda.set_device(device)
+    return device
 
 
 def unused_gpu(device: torch.device) -> str:

@@ -3,13 +3,19 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:  # torch, for which commands that only wait for a signal do not wait
+    from finetune.machine.ranks import Ranks
 
 GRACE = 25.0
 """seconds that a step may still take; what launchers grant before they kill is often 30"""
+
+_SENT_ON = 2.0  # seconds within which a launcher passes on a signal that its processes have received as well
 
 ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """what asks a training to stop; Windows has no SIGUSR1"""
@@ -20,9 +26,13 @@ class StopSignals:
 
     The first one raises KeyboardInterrupt where it arrives; within `deferred` it only sets `received`, and
     raises if after `GRACE` seconds the work has not come to an end. The second one raises anywhere.
+
+    Of several ranks each may receive one; they stop where all learn of it, in `asked`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: "Ranks | None" = None) -> None:
+        self._ranks = ranks
+        self._number, self._at = 0, 0.0
         self.received: str | None = None
         """The first signal that came."""
         self.insisted = False
@@ -50,16 +60,39 @@ class StopSignals:
         finally:
             self._deferred = False
 
+    def asked(self, *, also: bool = False) -> bool:
+        """Tell whether a signal came, to this rank or to another; all ranks ask in the same places.
+
+        It is true as well where rank 0 has something else to do there, of which it tells the others so.
+        """
+        if self._ranks is None or self._ranks.alone:
+            return self.received is not None or also
+        ranks = self._ranks
+        own = self._number * ranks.size + ranks.rank if self._number else int(also and ranks.is_first)
+        sent = ranks.largest(own)
+        if sent > 1 and self.received is None:  # no signal has a number below 1
+            self.received = f"{signal.Signals(sent // ranks.size).name} to rank {sent % ranks.size}"
+        return sent > 0
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received is None:
-            self.received = signal.Signals(number).name
+        if self.received is None or (not self._number and self._ranks is not None):
+            self.received, self._number = signal.Signals(number).name, number
+            self._at = time.monotonic()
             if self._deferred:
                 self._set_alarm(GRACE)
-                _acknowledge(self.received)
+                if self._ranks is None or self._ranks.is_first:
+                    _acknowledge(self.received)
                 return
+        elif self._is_the_same():
+            return
         else:
             self.insisted = True
         raise KeyboardInterrupt
+
+    def _is_the_same(self) -> bool:
+        """Tell whether what came was sent on by torchrun, and is no second wish."""
+        launched = self._ranks is not None and not self._ranks.alone
+        return launched and time.monotonic() - self._at < _SENT_ON
 
     def _set_alarm(self, seconds: float) -> None:
         if not (self._before and hasattr(signal, "setitimer")):

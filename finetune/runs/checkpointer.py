@@ -112,10 +112,18 @@ class Checkpointer:
             recorder=state["recorder"],
             tensors=stored.tensors,
         )
+        self.restore(saved)
+        return saved
+
+    def restore(self, saved: Saved) -> None:
+        """Put back what was saved: into the model and the record.
+
+        Raises:
+            CheckpointError: it is of another model.
+        """
         restore_model(self._model, saved.tensors)
         self._recorder.restore(saved.recorder)
         self._started -= saved.seconds
-        return saved
 
     @property
     def seconds(self) -> float:
@@ -152,9 +160,9 @@ class Checkpointer:
         """Tell, after each step, validation batch and epoch, whether it is time to save."""
         self._steps += moment == "step"
         waited = time.perf_counter() - self._last
-        return self._stop.received is not None or self._schedule.due(
-            moment, seconds=waited, steps=self._steps, cost=self._cost
-        )
+        wanted = self._schedule.due(moment, seconds=waited, steps=self._steps, cost=self._cost)
+        # All ranks save together, by the clock of the first.
+        return self._stop.asked(also=wanted)
 
     def save(self, reached: Reached = START) -> None:
         """Save the training as it stands, and stop it if a signal came.
@@ -174,7 +182,7 @@ class Checkpointer:
             self._warn(f"{error} Training continues without this checkpoint.")
         self._last, self._steps = time.perf_counter(), 0
         self._cost = self._last - began
-        if self._stop.received is not None:
+        if self._stop.asked():
             raise Stopped(
                 f"Stopped by {self._stop.received} and saved: stage {self.stage_name}, {_where(reached)}.\n"
                 + how_to_resume(self._run)

@@ -12,6 +12,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from finetune.data.loading.share import in_shares
+from finetune.machine.ranks import ALONE, Ranks
 from finetune.training.events import Batches
 from finetune.training.features import Features, in_features
 
@@ -60,6 +62,13 @@ class Source:
     """From images to pooled features (N, D)."""
     device: torch.device
     """Where the backbone is."""
+    ranks: Ranks = ALONE
+    """Who compute them together; each then has all."""
+
+    def features(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, ...]]:
+        """Compute the features (N, D) of batches of keys; return them with what else these hold."""
+        for features, others in in_features(self.extract, self.read(keys), self.device):
+            yield features, *others
 
 
 class _OwnSampler:
@@ -178,8 +187,8 @@ class FeatureViews(_OwnSampler):
 
     def _pass(self, keys: Sequence[Key]) -> Iterator[tuple[Sequence[Key], Tensor, list[Tensor]]]:
         """Return the keys of each batch, their features, and what else it holds."""
-        batches = in_features(self._source.extract, self._source.read(keys), self._source.device)
-        for number, (features, others) in enumerate(batches):
+        batches = in_shares(keys, self._batch_size, self._source.ranks, self._source.features)
+        for number, (features, *others) in enumerate(batches):
             yield keys[number * self._batch_size : (number + 1) * self._batch_size], features, others
 
     def _keep(self, view: int, keys: Sequence[Key], features: Tensor, first_views: dict[int, int]) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from finetune.data.loading.share import BatchShare, EvalShare
+
 
 class MeanOverViews(nn.Module):
     """A model that looks at several views of each image, and answers by the mean of its logits.
@@ -48,4 +50,17 @@ def compute_logits(
             logits.append(model(*(one.to(device, non_blocking=True) for one in inputs)))
             targets.append(batch_targets)
             done(number)
-    return torch.cat(logits).cpu(), torch.cat(targets).cpu()  # one copy, for which a GPU waits
+    # One copy each, for which a GPU waits.
+    return put_together(batches, torch.cat(logits).cpu()), put_together(batches, torch.cat(targets).cpu())
+
+
+def put_together(batches: Iterable[tuple[Tensor, ...]], rows: Tensor) -> Tensor:
+    """Return what was made of all images (N, …), from what this rank made of the batches that it has."""
+    share: EvalShare | None = getattr(batches, "share", None)
+    return rows if share is None else share.gather(rows)
+
+
+def share_of(batches: object) -> BatchShare | None:
+    """Return what this rank loads of each training batch; None for all of it."""
+    share: BatchShare | None = getattr(batches, "share", None)
+    return share

@@ -1,5 +1,6 @@
 """A stage of training on fastai's loop: with our step and our schedule, resumable at any batch."""
 
+import math
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -8,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from finetune.errors import DivergenceError
 from finetune.machine.device import LateNumbers
 from finetune.optim.schedule import OneCycle
 from finetune.training.averaging import WeightAverage
 from finetune.training.events import Epoch, Hooks, Loaders, Reached, Step
 from finetune.training.guards import Evidence, Place, check_step, check_weights
+from finetune.training.inference import put_together
 from finetune.training.norms import Norms, clip_factor, norms_by_group, tensor_norms
 from finetune.training.step import TrainingStep
 
@@ -120,6 +123,10 @@ class _Unread:
     gradients: list[str]
     """Names of the parameters that had one."""
     batch: tuple[Tensor, Tensor]
+    images: int
+    """Of the whole batch, of which this rank may have seen a part."""
+    own_loss: Tensor
+    """What these added to the loss, ()."""
 
 
 class _Stage:
@@ -191,8 +198,8 @@ class _Stage:
             Epoch(
                 epoch=learner.epoch,
                 train_loss=self._reached.loss_sum / self._reached.images_seen,
-                val_logits=torch.cat(logits).cpu(),
-                val_targets=torch.cat(targets).cpu(),
+                val_logits=put_together(learner.dls.val, torch.cat(logits).cpu()),
+                val_targets=put_together(learner.dls.val, torch.cat(targets).cpu()),
                 seconds=time.perf_counter() - self._began,
                 images_per_second=self._reached.images_seen / self._reached.seconds,
             )
@@ -234,6 +241,8 @@ class _Stage:
             momentum=momentum or None,
             gradients=outcome.gradients,
             batch=(inputs[0], targets),
+            images=outcome.images,
+            own_loss=outcome.own_loss,
         )
 
     def _look_back(self, batches: int) -> None:
@@ -244,6 +253,15 @@ class _Stage:
         seconds = time.perf_counter() - self._began
         self._reached = replace(self._reached, batch=batches, seconds=seconds)
 
+    def _with_rank(self, error: DivergenceError, own_loss: Tensor) -> DivergenceError:
+        """Say on which rank a training diverged: all notice it at the same step, from the same sums."""
+        share = self._step.options.share
+        if share is None:
+            return error
+        found = share.ranks.of_each((math.isfinite(float(own_loss)), str(error)))
+        rank = next((rank for rank, (finite, _) in enumerate(found) if not finite), 0)
+        return DivergenceError(f"rank {rank}: {found[rank][1]}", step=error.step)
+
     def _read_step(self) -> None:
         """Read what the last step has measured: one step later, so that a GPU never waits for the CPU."""
         if self._unread is None:
@@ -253,8 +271,11 @@ class _Stage:
         moving = [name for name, _ in self._step.tensors.moving]
         gradients = Norms(unread.gradients, norms[len(moving) :])
         weights = Norms(moving, norms[: len(moving)])
-        still, images = self._step.tensors.still, len(unread.batch[0])
-        check_step(Evidence(unread.place, loss, gradients, weights, still, unread.batch))
+        still, images = self._step.tensors.still, unread.images
+        try:
+            check_step(Evidence(unread.place, loss, gradients, weights, still, unread.batch))
+        except DivergenceError as error:
+            raise self._with_rank(error, unread.own_loss) from None
         self._reached = replace(
             self._reached,
             loss_sum=self._reached.loss_sum + loss * images,

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 
+from finetune.data.loading.share import BatchShare
+from finetune.machine.ranks import Ranks
 from finetune.optim.schedule import set_rates
 from finetune.seed import derive, seed_for
 from finetune.training.mix import Mix
 from finetune.training.norms import StageTensors, tensor_norms
+from finetune.training.whole_batch import as_of_whole_batch
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class StepOptions:
     up before the optimizer's step, as if it had been gone through whole. None for all of them."""
     mix: Mix | None = None
     """How images that are gone through at once are mixed, where there are images and nothing beside them."""
+    share: BatchShare | None = None
+    """The rows that this rank goes through, of those in a batch; None for all of them."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,10 @@ class StepOutcome:
     """Names of the parameters that had a gradient, in the order of the model."""
     gradient_norms: Tensor
     """L2 norm of each, before any clipping, (n,)."""
+    images: int
+    """Of the whole batch."""
+    own_loss: Tensor
+    """What the rows of this rank add to the loss, ()."""
 
 
 class TrainingStep:
@@ -81,7 +90,8 @@ class TrainingStep:
         """Take one step; its mixing and dropout are functions of the stage, the epoch and the batch.
 
         Args:
-            inputs: what the module takes, images (N, 3, H, W) or features (N, D) first, on its device.
+            inputs: what the module takes, images (N, 3, H, W) or features (N, D) first, on its device; those
+                of this rank, where several share the batch.
             targets: (N, …), on the same device.
             epoch: number of the epoch in the stage, from 0.
             batch: number of the batch in the epoch, from 0.
@@ -90,22 +100,28 @@ class TrainingStep:
         """
         set_rates(self.optimizer, rates, momentum)
         seed_for(derive(self.seed, "dropout", self.stage, epoch, batch), targets.device)
-        loss = self._backward(inputs, targets, position=(epoch, batch))
+        share = self.options.share
+        images = len(targets) if share is None else share.images
+        own = self._backward(inputs, targets, images, position=(epoch, batch))
         gradients = self.tensors.gradients()
+        loss = own if share is None else _added_up(share.ranks, own, [tensor for _, tensor in gradients])
         norms = tensor_norms(gradients)
         if self.options.clip_norm is not None:
             learning = [parameter for _, parameter in self.tensors.learning]
             clip_grads_with_norm_(learning, self.options.clip_norm, torch.linalg.vector_norm(norms))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return StepOutcome(loss, [name for name, _ in gradients], norms)
+        return StepOutcome(loss, [name for name, _ in gradients], norms, images, own)
 
-    def _backward(self, inputs: Sequence[Tensor], targets: Tensor, *, position: tuple[int, int]) -> Tensor:
+    def _backward(
+        self, inputs: Sequence[Tensor], targets: Tensor, images: int, *, position: tuple[int, int]
+    ) -> Tensor:
         """Add up the gradients of the parts of a batch, by their share of its images; return its mean loss.
 
-        The activations of one part are kept at a time.
+        The activations of one part are kept at a time. `images` is how many the batch has, of which these may
+        be some.
         """
-        images = len(targets)
+        share = self.options.share
         number = 1 if self.options.batch_size is None else math.ceil(images / self.options.batch_size)
         parts = zip(*(tensor.tensor_split(number) for tensor in (*inputs, targets)), strict=True)
         whole: Tensor | None = None
@@ -113,10 +129,24 @@ class TrainingStep:
             if self.options.mix is not None:
                 seed = derive(self.seed, "mix", self.stage, *position, place)
                 part[0], wanted = self.options.mix(part[0], wanted, seed)
-            loss: Tensor = self.loss(self.module(*part), wanted)
-            if number > 1:
+            if share is not None and share.with_partner:
+                *part, wanted = (one[1:] for one in (*part, wanted))
+            with as_of_whole_batch(share):
+                loss: Tensor = self.loss(self.module(*part), wanted)
+            if len(wanted) < images:
                 loss = loss * (len(wanted) / images)
             loss.backward()  # type: ignore[no-untyped-call]
             whole = loss.detach() if whole is None else whole + loss.detach()
         assert whole is not None
         return whole
+
+
+def _added_up(ranks: Ranks, loss: Tensor, gradients: Sequence[Tensor]) -> Tensor:
+    """Add up gradients over the ranks, in place, and return the sum of their losses."""
+    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), loss.reshape(1)])
+    ranks.add_up(flat)
+    *summed, whole = torch.split(flat, [*(gradient.numel() for gradient in gradients), 1])
+    with torch.no_grad():
+        views = [one.view(gradient.shape) for one, gradient in zip(summed, gradients, strict=True)]
+        torch._foreach_copy_(list(gradients), views)
+    return whole[0]

@@ -58,12 +58,13 @@ def describe_environment(experiment: Experiment) -> dict[str, str]:
     """Name everything outside the config and the data that the bits of a result depend on."""
     return {
         "finetune": VERSION,
-        "finetune's code": _digest_of_code(),
+        "finetune's code": digest_of_code(),
         "python": ".".join(map(str, sys.version_info[:3])),
         **{name: version(name) for name in _LIBRARIES},
         **({"timm": version("timm")} if experiment.config.model.arch.startswith("timm:") else {}),
         **_heif_reader(experiment),
         "device": describe(experiment.device),
+        "devices": str(experiment.ranks.size),
         "arithmetic": describe_arithmetic(experiment.device),
     }
 
@@ -76,7 +77,8 @@ def _heif_reader(experiment: Experiment) -> dict[str, str]:
     return {"pillow-heif": version("pillow-heif")}
 
 
-def _digest_of_code() -> str:
+def digest_of_code() -> str:
+    """Return the digest of the code of this package."""
     package = Path(__file__).parents[2]
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(package.rglob("*.py")):

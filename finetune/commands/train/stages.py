@@ -39,6 +39,7 @@ from finetune.runs.checkpointer import Checkpointer, Saved
 from finetune.runs.recorder import EpochRow, RunRecorder
 from finetune.text import counted
 from finetune.training.events import START, Epoch, Hooks, Loaders, Reached, Step
+from finetune.training.inference import share_of
 from finetune.training.state import restore_average, restore_optimizer
 
 
@@ -70,7 +71,8 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
             over = training.recorder.early_stop_of(stages[number].name) is not None
             if reached.epoch < stages[number].epochs and not over:
                 images = loaders_of.of_stage(number)
-                display.show(decoded.of_stage(number, reached.epoch, images, display.bar))
+                with experiment.ranks.local_first():
+                    display.show(decoded.of_stage(number, reached.epoch, images, display.bar))
                 with stage_loaders(experiment, stages[number], images, display.bar) as (loaders, notes):
                     display.show(notes)
                     if number == 0 and saved is None and caches_features(experiment, stages[0]):
@@ -121,6 +123,7 @@ def with_found_lr(training: TrainingRun, experiment: Experiment, number: int, lo
     before = StartingWeights(config.model.weights, trained_stages=trained)
     display.say(f"\nfinding the rate of stage {stage.name}, from {before}")
     found = find_lr(experiment, number, loaders, weights=before, new_bar=display.bar)
+    found = experiment.ranks.of_first(found)
     training.lr_finds[stage.name] = found.to_dict(), draw_png(curve_plot(found))
     run.write_lr_find(stage.name, *training.lr_finds[stage.name])
     training.recorder.add_lr_find(stage.name, lr=found.lr, by=list(found.found_by), seconds=found.seconds)
@@ -148,12 +151,13 @@ def run_stage(
     config, stage, display = experiment.config, experiment.config.stages[number], training.display
     plans = plan_groups(config, stage, experiment.model)
     freeze_for_stage(stage, experiment.model)
+    experiment.ranks.share_tensors(list(experiment.model.state_dict().values()))
     show_stage(number, stage, plans, len(config.stages), display)
     if reached == START:
         training.recorder.start_stage(stage.name, [plan.summary() for plan in plans])
     optimizer = build_stage_optimizer(config, plans)
     restore_optimizer(optimizer, tensors)
-    step = build_step(experiment, optimizer, number)
+    step = build_step(experiment, optimizer, number, share=share_of(loaders.train))
     average = build_average(config, step)
     if average is not None:
         restore_average(average, tensors)
@@ -230,7 +234,7 @@ class _Watch:
         stop = self._recorder.early_stop_of(self._stage.name)
         if stop is not None:
             self._display.say(str(stop))
-        return stop is not None
+        return self._experiment.ranks.of_first(stop is not None)
 
     def _spare_columns(self, width: int) -> tuple[str, ...]:
         """Return the last columns that a terminal has room for: a line that wraps is no table."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from finetune.commands.check.check import use_weights_at_hand
 from finetune.commands.prepare import prepare
 from finetune.commands.settings import RunOptions, is_run
+from finetune.commands.train.alike import check_alike, options_after_restart
 from finetune.commands.train.finish import Outcome, finish_run, finished_outcome
 from finetune.commands.train.resume import (
     check_classes,
@@ -35,6 +36,7 @@ from finetune.experiment.features import feature_notes
 from finetune.experiment.read_data import resolved_monitor
 from finetune.loggers.fan_out import open_loggers, require_loggers
 from finetune.machine.collection import no_collection
+from finetune.machine.ranks import ALONE, Ranks
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note, as_warnings
 from finetune.runs import Run, create_run, find_run, resume_run
@@ -52,29 +54,35 @@ def train(
     *,
     name: str,
     display: Display,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Train as the config says, and leave a run directory.
+
+    Of several processes rank 0 does this; the others `follow`.
 
     Args:
         config: the experiment.
         options: in which run directory, and whether to resume it.
         name: what the run directory is called after, where none is named.
         display: where to show the progress.
+        ranks: the processes that train together.
 
     Raises:
         FinetuneError: whatever the user can fix, or a signal; the run directory's status says so too.
     """
     require_loggers(config.loggers)
+    check_alike(ranks, config)
+    options = options_after_restart(options, ranks)
     parent, run_dir, resume = _parent_of_runs(config.output.dir), options.run_dir, options.resume
     begun = run_dir or find_run(parent, name) if resume else None
-    with StopSignals() as stop, before_the_beginning(stop):
+    with StopSignals(ranks) as stop, before_the_beginning(stop):
         if begun is not None and is_run(begun):
             with resume_run(begun) as run:
-                return resume_training(run, config, stop, force=options.force, display=display)
+                return resume_training(run, config, stop, force=options.force, display=display, ranks=ranks)
         if resume:
             display.say(f"nothing to resume in {run_dir or parent}; starting a new run")
         with create_run(run_dir, parent=parent, name=name, overwrite=options.overwrite, resume=resume) as run:
-            return begin(run, config, stop, display)
+            return begin(run, config, stop, display, ranks)
 
 
 def _parent_of_runs(written: str) -> Path:
@@ -89,19 +97,22 @@ def _parent_of_runs(written: str) -> Path:
     return folder
 
 
-def begin(run: Run, config: Config, stop: StopSignals, display: Display) -> Outcome:
+def begin(run: Run, config: Config, stop: StopSignals, display: Display, ranks: Ranks) -> Outcome:
     """Train from the beginning."""
-    experiment = prepare(config, display)
+    ranks.of_first(config)
+    experiment = prepare(config, display, ranks)
     files = fingerprint(experiment.index, {}, display)
     training = open_record(run, experiment, stop, display)
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         training.checkpointer.check_space(averaged=config.ema is not None)
         write_beginning(training, config, experiment, files)
-        experiment = run_stages(training, experiment, None)
+        experiment = run_stages(training, experiment, ranks.of_first(None))
         return finish_run(training, experiment)
 
 
-def resume_training(run: Run, config: Config, stop: StopSignals, *, force: bool, display: Display) -> Outcome:
+def resume_training(
+    run: Run, config: Config, stop: StopSignals, *, force: bool, display: Display, ranks: Ranks
+) -> Outcome:
     """Resume a run from its newest checkpoint; return its outcome if there is nothing left to do.
 
     Raises:
@@ -111,20 +122,20 @@ def resume_training(run: Run, config: Config, stop: StopSignals, *, force: bool,
     changes = refuse_or_note(
         run, check_config(before, config), "another config", force=force, how_to_fix="Restore these values"
     )
-    more_stages = len(config.stages) > len(before.stages)
-    status = read_status(run)
+    more_stages, status = len(config.stages) > len(before.stages), read_status(run)
     if status["state"] == "done" and not more_stages and not changes:
         display.say(f"{run.directory} is finished; there is nothing left to do")
+        ranks.of_first(None)
         return finished_outcome(run)
-    experiment = prepare(with_precision_of(run, config), display)
+    experiment = prepare(ranks.of_first(with_precision_of(run, config)), display, ranks)
     check_classes(run, experiment.index)
     files = fingerprint(experiment.index, run.read_files() if experiment.index.root else {}, display)
     changes += refuse_or_note(
         run, check_data(run, experiment.index, files), "other data", force=force, how_to_fix="Restore them"
     )
     changes += check_environment(run, experiment)
-    inexact = (*earlier_changes(run), *changes)
-    training = replace(open_record(run, experiment, stop, display), inexact=inexact)
+    training = open_record(run, experiment, stop, display)
+    training = replace(training, inexact=(*earlier_changes(run), *changes))
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         run.write_status("running", 0, resumable=True)
         end = checkpoint_name(len(config.stages) - 1, Reached(config.stages[-1].epochs))
@@ -133,6 +144,7 @@ def resume_training(run: Run, config: Config, stop: StopSignals, *, force: bool,
         if saved is not None:
             experiment = with_rates(experiment, saved.lrs)
             training.lr_finds.update(run.read_lr_finds(stage.name for stage in config.stages))
+        ranks.of_first(saved)
         show_resume(training, experiment, saved, changes)
         if changes or more_stages:
             write_beginning(training, config, experiment, files)
@@ -156,12 +168,19 @@ def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Di
         description=description,
         epochs={stage.name: stage.epochs for stage in config.stages},
         early_stopping=early_stopping(config),
-        sink=open_loggers(config.loggers, run.directory, flat_values(config), display.warn),
+        sink=open_loggers(config.loggers, run.directory, flat_values(config), display.warn)
+        if experiment.ranks.is_first
+        else None,
     )
     often = config.checkpoint
     schedule = CheckpointSchedule(often.seconds, often.steps, often.keep)
     checkpointer = Checkpointer(
-        run, experiment.model, recorder, schedule=schedule, stop=stop, warn=display.warn
+        run,
+        experiment.model,
+        recorder,
+        schedule=schedule,
+        stop=stop,
+        warn=display.warn,
     )
     return TrainingRun(run, recorder, checkpointer, stop, display)
 

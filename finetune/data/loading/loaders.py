@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader, Sampler
 
 from finetune.data.loading.dataset import EvalImages, TrainImages, Unreadable, collate
 from finetune.data.loading.sampler import EpochSampler, TrainKey, balanced_order
+from finetune.data.loading.share import BatchShare, EvalShare
 from finetune.data.loading.workers import WORKER_TIMEOUT, start_worker, worker_failure
 from finetune.errors import DataError
+from finetune.machine.ranks import ALONE, Ranks
 from finetune.text import printable
 
 _CPU = torch.device("cpu")
@@ -28,6 +30,8 @@ class ImageLoader(DataLoader[tuple[Tensor, ...]]):
 
     device = _CPU
     """Where its batches go. A GPU takes them while it computes: nobody waits for the copy."""
+    share: BatchShare | EvalShare | None = None
+    """What this rank loads of the whole; None for all of it."""
 
     def stop_workers(self) -> None:
         """Stop the processes at once, whatever they are doing."""
@@ -66,12 +70,13 @@ def build_train_loader(
     workers: int = 0,
     device: torch.device = _CPU,
     class_weights: Sequence[float] | None = None,
+    share: BatchShare | None = None,
 ) -> ImageLoader:
     """Build the loader of the training images; call `loader.sampler.start_epoch` before each pass.
 
     A last batch that is not full is dropped: of one image, batch normalisation has no variance. With
     `class_weights`, how often images of each class are shown, an epoch is as long, and no longer holds every
-    image once.
+    image once. With a `share` its rows of each batch are loaded.
 
     Raises:
         DataError: fewer images than one batch, so that an epoch would have no step.
@@ -81,15 +86,31 @@ def build_train_loader(
     order = None
     if class_weights is not None:
         order = partial(balanced_order, [sample.target for sample in images.samples], class_weights)
-    sampler = EpochSampler(len(images), batch_size, seed, order)
-    return _build(images, sampler, batch_size=batch_size, workers=workers, device=device)
+    rows = None if share is None else share.rows()
+    sampler = EpochSampler(len(images), batch_size, seed, order, rows)
+    own = batch_size if rows is None else len(rows)
+    loader = _build(images, sampler, batch_size=own, workers=workers, device=device)
+    loader.share = share
+    return loader
 
 
 def build_eval_loader(
-    images: EvalImages, *, batch_size: int = 64, workers: int = 0, device: torch.device = _CPU
+    images: EvalImages,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    device: torch.device = _CPU,
+    ranks: Ranks = ALONE,
 ) -> ImageLoader:
-    """Build the loader of all images of a split, in the order of the index."""
-    return _build(images, None, batch_size=batch_size, workers=workers, device=device)
+    """Build the loader of all images of a split, in the order of the index; each rank loads its batches."""
+    if ranks.alone or not len(images):
+        return _build(images, None, batch_size=batch_size, workers=workers, device=device)
+    share = EvalShare(ranks, len(images), batch_size)
+    chosen = _Chosen()
+    chosen.keys = share.positions()
+    loader = _build(images, chosen, batch_size=batch_size, workers=workers, device=device)
+    loader.share = share
+    return loader
 
 
 class ChosenImages:

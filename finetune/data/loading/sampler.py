@@ -4,6 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -26,9 +27,18 @@ class EpochSampler(Sampler[TrainKey]):
     """The order of the training images and the seed of each, as functions of (seed, stage, epoch)."""
 
     def __init__(
-        self, n_images: int, batch_size: int, seed: int, order: Callable[[int], list[int]] | None = None
+        self,
+        n_images: int,
+        batch_size: int,
+        seed: int,
+        order: Callable[[int], list[int]] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> None:
-        """Draw `n_images` positions in the `order` that belongs to a seed; by default each of them once."""
+        """Draw `n_images` positions in the `order` that belongs to a seed; by default each of them once.
+
+        A pass goes through these `rows` of each full batch, where others go through the rest; None for all.
+        """
+        self.rows = rows
         self.n_images, self.batch_size, self.seed = n_images, batch_size, seed
         self.order = order if order is not None else partial(permutation, n_images)
         self._start: tuple[int, int, int] | None = None
@@ -38,15 +48,20 @@ class EpochSampler(Sampler[TrainKey]):
         self._start = stage, epoch, first_batch
 
     def __len__(self) -> int:
-        """Count the images of a whole epoch, wherever the next pass begins."""
-        return self.n_images
+        """Count the images that a pass goes through in a whole epoch, wherever the next one begins."""
+        return self.n_images if self.rows is None else self.n_images // self.batch_size * len(self.rows)
 
     def __iter__(self) -> Iterator[TrainKey]:
         if self._start is None:
             raise RuntimeError("start_epoch() comes before each pass; epochs would repeat without it")
         stage, epoch, first_batch = self._start
         self._start = None
-        yield from self._keys(stage, epoch, first_batch * self.batch_size)
+        keys = self._keys(stage, epoch, first_batch * self.batch_size)
+        if self.rows is None:
+            yield from keys
+            return
+        while len(batch := list(islice(keys, self.batch_size))) == self.batch_size:
+            yield from (batch[row] for row in self.rows)
 
     def keys(self, stage: int, epoch: int) -> list[TrainKey]:
         """Return the images of a whole epoch, in its order."""
