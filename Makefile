@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu test-anywhere test-oldest mutants lint types check docs package glyphs benchmark clean
+.PHONY: help train test test-slow test-gpu test-anywhere test-oldest mutants lint types unused check docs package glyphs benchmark clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -63,7 +63,11 @@ lint: $(READY)  ## check style and format
 types: $(READY)  ## check types
 	$(BIN)/mypy
 
-check: lint types test test-slow  ## everything that a change must pass
+unused: $(READY)  ## find code and dependencies that nothing uses
+	$(BIN)/vulture
+	$(BIN)/deptry --no-ansi .
+
+check: lint types unused test test-slow  ## everything that a change must pass
 
 docs: $(READY)  ## build the documentation, strictly: build/site/index.html, and the manual page build/man/finetune.1
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs build/site

@@ -22,11 +22,6 @@ class EventReader:
         """the last step of each epoch of a stage"""
         self._last = 0
 
-    @property
-    def last_step(self) -> int:
-        """The last step that was read."""
-        return self._last
-
     def read(self, event: Mapping[str, Any]) -> list[Record]:
         """Return what an event says in numbers; nothing for most kinds."""
         match event.get("event"):
