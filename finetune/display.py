@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from finetune.notes import Note
-from finetune.progress import Bar, amount
+from finetune.progress import Bar, amount, speed
 from finetune.text import printable
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class _LiveBar(Bar):
         if done is None:
             self._progress.update(self._task, note=note)
         else:
-            done_of, rate = amount(done, self._total, self._unit), f"{self.rate(done):.0f}/s"
+            done_of, rate = amount(done, self._total, self._unit), speed(self.rate(done))
             self._progress.update(self._task, completed=done, amount=done_of, rate=rate, note=note)
 
 
@@ -245,7 +245,7 @@ class _LogBar(Bar):
         self._spoken = now
         rate, done_of = self.rate(done), amount(done, self._total, self._unit)
         left = _left(done, self._total, rate)
-        self._display.say(f"{self._label}: {done_of}, {rate:.0f}/s{left}  {note}".rstrip())
+        self._display.say(f"{self._label}: {done_of}, {speed(rate)}{left}  {note}".rstrip())
 
 
 class _NotebookBar(Bar):
@@ -272,7 +272,7 @@ class _NotebookBar(Bar):
         rate = self.rate(self._done)
         left = _left(self._done, self._total, rate) if self._done else ""
         done_of = amount(self._done, self._total, self._unit)
-        text = f"{self._label} {done_of}, {rate:.0f}/s{left}  {note}".rstrip()
+        text = f"{self._label} {done_of}, {speed(rate)}{left}  {note}".rstrip()
         known = "" if self._total is None else f' value="{self._done}" max="{self._total}"'
         bar = f"<progress{known}></progress> <code>{html.escape(printable(text))}</code>"
         return {"text/plain": text, "text/html": bar}

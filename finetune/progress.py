@@ -39,6 +39,11 @@ def amount(done: int, total: int | None, unit: str) -> str:
     return f"{done} {unit}" if total is None else f"{done}/{total} {unit}"
 
 
+def speed(rate: float) -> str:
+    """Say how fast something goes, in units per second; of what takes longer, the seconds for each."""
+    return f"{1 / rate:.1f} s each" if 0 < rate < 0.95 else f"{rate:.0f}/s"
+
+
 @contextmanager
 def no_bar(label: str, total: int | None, unit: str = "images") -> Iterator[Bar]:
     """Start a bar that shows nothing."""

@@ -62,9 +62,9 @@ def test_a_long_piece_of_work_says_that_it_is_alive(monkeypatch):
             now += 10
             bar.advance_to(done, "loss 1.5")
     assert log.getvalue().splitlines() == [
-        "frozen: 20/100 images, 1/s, 2:00 left  loss 1.5",
-        "frozen: 50/100 images, 1/s, 1:00 left  loss 1.5",
-        "frozen: 80/100 images, 1/s, 22 s left  loss 1.5",
+        "frozen: 20/100 images, 1.5 s each, 2:00 left  loss 1.5",
+        "frozen: 50/100 images, 1.2 s each, 1:00 left  loss 1.5",
+        "frozen: 80/100 images, 1.1 s each, 22 s left  loss 1.5",
     ]
 
 
