@@ -22,6 +22,8 @@ SixteenBit = Literal["scale", "stop"]
 Cache = Literal["auto", "off", "memory", "disk"]
 """Where images are kept that are decoded once."""
 CaseVariants = Literal["stop", "allow"]
+Uncertain = Literal["stop", "absent", "present"]
+"""What to make of blanks and −1 beside 0 and 1."""
 FolderLayout = Literal["auto", "classes", "groups", "innermost"]
 """What the folders directly in a data set are, where their names and contents do not settle it."""
 
@@ -112,7 +114,7 @@ IPTC, MPEG)."""
 SUFFIXES = tuple(ending for endings in IMAGE_ENDINGS.values() for ending in endings)
 """File name endings, in lower case, that mark an image."""
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".manifest", ".parquet")
 """Endings, in lower case, of what is read as a table."""
 
 AUTO_ENCODING = "auto"
@@ -141,7 +143,6 @@ FOREIGN_SUFFIXES: Mapping[str, str] = {
     ".rec": "a file of records of MXNet",
     ".mdb": "an LMDB database",
     ".beton": "a file of FFCV",
-    ".manifest": "a manifest of SageMaker",
 }
 """Endings, in lower case, of files in which other programs keep images and labels, and what these are."""
 

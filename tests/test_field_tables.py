@@ -318,7 +318,9 @@ def test_init_and_train_take_the_key_that_settles_a_doubt(pictures, tmp_path):
 def test_init_takes_only_what_says_how_data_are_read(pictures):
     result = run_finetune("init", pictures / "labels.json", "seed=3")
     assert result.exit_code == 2
-    assert "argument 'seed=3': init takes data.columns, data.label_separator, data.encoding" in result.output
+    assert (
+        "argument 'seed=3': init takes data.columns, data.label_separator, data.uncertain, " in result.output
+    )
 
 
 def test_init_writes_the_encoding_that_it_was_given(pictures, tmp_path):

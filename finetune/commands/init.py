@@ -27,7 +27,7 @@ SIZE_ON_CPU = 160
 
 _ENOUGH_TO_SEARCH = 200  # training images, for a learning rate by a race
 
-READING = ("columns", "label_separator", "encoding", "image_folder", "layout", "label_pattern")
+READING = ("columns", "label_separator", "uncertain", "encoding", "image_folder", "layout", "label_pattern")
 """keys of `data` that say how it is to be read"""
 
 

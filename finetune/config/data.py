@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from finetune.choices import Augment, Balance, Cache, CaseVariants, OnBad, SixteenBit
+from finetune.choices import Augment, Balance, Cache, CaseVariants, OnBad, SixteenBit, Uncertain
 from finetune.config.columns import Encoding, LabelColumns, MetadataColumns, Separator
 from finetune.config.folder_values import FoldersOfLayout, LabelPattern
 from finetune.config.sections import Section
@@ -74,6 +74,11 @@ class DataConfig(Section):
     label_separator: Separator | None = None
     """What stands between the names of classes in a cell of a table's label column, such as `";"`: an image
     may then have several classes, or none; see docs/several-labels.md. `null` reads a cell as one class."""
+
+    uncertain: Uncertain = "stop"
+    """What blanks and −1 mean in columns of 0 and 1, one for each class, as of findings in medical reports:
+    `absent` reads both as 0, `present` reads −1 as 1 and blanks as 0. `stop` asks. Columns that hold nothing
+    but 1 and blanks, or 1 and −1, need no answer: there both mean that the image has not the class."""
 
     encoding: Encoding = "auto"
     """What the text of a table is written in: `auto` is UTF-8, or UTF-16 where the file begins with a

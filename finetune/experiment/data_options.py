@@ -7,7 +7,12 @@ from finetune.data.table import Columns
 
 def table_columns(data: DataConfig) -> Columns:
     """Return what a config says of the columns of a table, and of its text."""
-    return Columns(**data.columns.model_dump(), label_separator=data.label_separator, encoding=data.encoding)
+    return Columns(
+        **data.columns.model_dump(),
+        label_separator=data.label_separator,
+        uncertain=data.uncertain,
+        encoding=data.encoding,
+    )
 
 
 def folder_options(data: DataConfig) -> FolderOptions:

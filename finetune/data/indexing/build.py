@@ -173,6 +173,7 @@ def _warn_of_table_keys(index: ImageIndex, columns: Columns, image_folder: str |
     keys = [f"data.columns.{role}" for role in ROLES if getattr(columns, role) is not None]
     keys += ["data.columns.metadata"] if columns.metadata else []
     keys += ["data.label_separator"] if columns.label_separator is not None else []
+    keys += ["data.uncertain"] if columns.uncertain != "stop" else []
     keys += ["data.encoding"] if columns.encoding != AUTO_ENCODING else []
     keys += ["data.image_folder"] if image_folder is not None else []
     return _warn_of_keys(index, keys, "no table")

@@ -45,8 +45,6 @@ def _advice(path: Path) -> str:
     match path.suffix.lower():
         case ".lst":
             return f"As a table it is: cp {name} {printable(shlex.quote(path.stem))}.tsv"
-        case ".manifest":
-            return f"As lines of JSON it is: cp {name} {printable(shlex.quote(path.stem))}.jsonl"
         case ".mat":
             code = shlex.quote(f"import scipy.io; print(scipy.io.loadmat({path.name!r}, squeeze_me=True))")
             return (

@@ -33,8 +33,13 @@ class OpenTable:
     """whether a folder was named, and the table found in it"""
 
     def describe(self, layout: Layout | None) -> Layout | None:
-        """Return a description with the name of a table that was found."""
-        return replace(layout, remark=self.table.path.name) if self.beside and layout else layout
+        """Return a description with the name of a table that was found, and of those beside it."""
+        if not self.beside or layout is None:
+            return layout
+        name, layout = self.table.path.name, replace(layout, remark=self.table.path.name)
+        for other in tables_in(self.table.path.parent):
+            layout = layout.without(f"table {other}", "says no class of images", int(other != name))
+        return layout
 
 
 def open_table(
@@ -70,7 +75,7 @@ def open_table(
             return OpenTable(_joined(folder, found, columns), ImageFiles(folder))
         if (labelled := find_label_files(folder, columns)) is not None:
             return OpenTable(labelled, ImageFiles(folder))
-        if (beside := table_beside(folder)) is not None:
+        if (beside := table_beside(folder, columns)) is not None:
             opened = open_table(beside, columns, image_folder)
             return opened and replace(opened, beside=True)
         refuse_other_labels(folder, columns)

@@ -1,11 +1,12 @@
 """Which column of a table holds what: by the name that the config gives, or by the usual names."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
-from finetune.choices import AUTO_ENCODING, Kind
+from finetune.choices import AUTO_ENCODING, Kind, Uncertain
 from finetune.data.table.reader import Table
 from finetune.data.table.usual_names import ROLES, Role, plain_name
 from finetune.errors import ConfigError, DataError
@@ -25,6 +26,8 @@ class Columns:
     """the columns of metadata, and of which kind each is"""
     label_separator: str | None = None
     """what stands between the names of classes in one cell; None where a cell is one class"""
+    uncertain: Uncertain = "stop"
+    """what blanks and −1 mean in columns of 0 and 1"""
     encoding: str = AUTO_ENCODING
     """of the text of the table"""
     one_class: bool = False
@@ -131,6 +134,8 @@ def find_metadata(table: Table, columns: Columns, used: Iterable[tuple[Role, int
     return positions
 
 
+_PLAIN_YAML = re.compile(r"[A-Za-z_/][\w ./-]*\w|[A-Za-z_]")
+
 # fmt: off
 GROUP_WORDS = frozenset((
     "patient", "subject", "person", "participant", "individual", "case", "animal", "specimen", "donor",
@@ -143,7 +148,8 @@ GROUP_WORDS = frozenset((
 def words_of(name: str) -> set[str]:
     """Return the words in the name of a column, in the singular: of `patientIDs` `patient` and `id`."""
     words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
-    return {word.removesuffix("s") for word in words}
+    found = {word.removesuffix("s") for word in words}
+    return found | {"case"} if {"lesion", "id"} <= found else found  # but a finding may be called so
 
 
 def guess_group(table: Table, names: Iterable[str]) -> str | None:
@@ -169,3 +175,9 @@ def _listed(names: tuple[str, ...]) -> str:
     return printable(
         ", ".join(repr(shortened(name, 60)) for name in names[:12]) + (", …" if len(names) > 12 else "")
     )
+
+
+def as_yaml(name: str) -> str:
+    """Return a name as it stands in a line of YAML, in quotes where it would be read as something else."""
+    word = name.lower() in ("yes", "no", "true", "false", "null", "on", "off", "y", "n")
+    return name if _PLAIN_YAML.fullmatch(name) and not word else json.dumps(name, ensure_ascii=False)

@@ -1,16 +1,23 @@
 """Find the columns for images and labels by what their cells hold, where no name says which they are."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from finetune.choices import split_of
-from finetune.data.table.columns import GROUP_WORDS, Columns, find_column, words_of
+from finetune.data.table.columns import GROUP_WORDS, Columns, as_yaml, find_column, words_of
 from finetune.data.table.files import ImageFiles
+from finetune.data.table.guess_marks import (
+    is_one_of,
+    label_marks,
+    one_hot,
+    refuse_uncertain,
+    same_parts,
+    uncertain_marks,
+)
 from finetune.data.table.json_tables import LIST_SEPARATOR
-from finetune.data.table.labels import MINUS, NO, YES, are_marks, mark_of
+from finetune.data.table.labels import guess_separator
 from finetune.data.table.path_names import looks_like_image
 from finetune.data.table.reader import Table
 from finetune.data.table.usual_names import ROLES, Role, plain_name
@@ -28,10 +35,11 @@ _BOOKKEEPING = GROUP_WORDS | frozenset((
 ))
 # fmt: on
 """words in the names of columns that say how an image came about rather than what it shows"""
+_NEVER = frozenset(("partition", "fold"))
+"""words in the names of columns that say what an image is for, and never what it shows"""
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}|\d\d?:\d\d(:\d\d)?")
 _NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
 _FRACTION = re.compile(r"[.,]\d*[1-9]")
-_PLAIN_YAML = re.compile(r"[A-Za-z_/][\w ./-]*\w|[A-Za-z_]")
 
 
 @dataclass(frozen=True)
@@ -172,15 +180,21 @@ def _guess_label(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     """Return the columns with the one that holds labels, or those of 0 and 1, and how it was found."""
     image = find_column(table, "image", columns, required=False)
     free = _free(table, columns, () if image is None else (image,), but=())
+    named = words_of(table.path.stem) if not table.headed else set()
+    free = [] if named & _NEVER else [n for n in free if not words_of(table.header[n]) & _NEVER]
     telling = [n for n in free if not words_of(table.header[n].split(".")[-1]) & _BOOKKEEPING]
     telling = telling if _candidates(table, telling) else free
-    marks = _marks(table, telling)
+    marked = [n for n in free if not words_of(table.header[n].split(".")[-1]) & (_BOOKKEEPING - GROUP_WORDS)]
+    marks = label_marks(table, marked, columns.uncertain)  # classes may be called person, plant or animal
     several = len(marks) > 1
+    if columns.uncertain == "stop" and (unsaid := uncertain_marks(table, marked, marks)):
+        rest = [n for n in telling if n not in unsaid]
+        refuse_uncertain(table, unsaid, _distinct(table, _candidates(table, rest)))
     texts = _distinct(table, [n for n in _candidates(table, telling) if not (several and n in marks)])
-    if several and _is_one_of(table, marks, texts):
+    if several and is_one_of(table, marks, texts):
         several = False
     if several and not texts:
-        return _one_hot(table, columns, marks)
+        return one_hot(table, columns, marks)
     if len(texts) + several > 1:
         names = [table.header[n] for n in texts]
         listed = [_described(table, n) for n in texts]
@@ -193,29 +207,15 @@ def _guess_label(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     return _found(columns, "label", table.header[texts[0]]), []
 
 
-def _marks(table: Table, positions: Sequence[int]) -> list[int]:
-    """Return the columns of 0 and 1, or of -1 and 1, if two of them or more hold both.
-
-    Columns of yes and no may answer different questions: they count if each row has one yes.
-    """
-    for no in (NO, MINUS):
-        marks = [n for n in positions if are_marks(table.column(n), no)]
-        if sum(len(set(map(mark_of, table.column(n)))) > 1 for n in marks) > 1:
-            rows = [[mark_of(row[n]) for n in marks] for row in table.rows]
-            asked = any("yes" in row or "no" in row for row in rows)
-            return [] if asked and not all(sum(m in YES for m in row) == 1 for row in rows) else marks
-    return []
-
-
 def _candidates(table: Table, positions: Sequence[int]) -> list[int]:
     """Return the columns with few different texts, each in two rows or more; else the one that comes near."""
     counts = {n: Counter(cell.strip() for cell in table.column(n) if cell.strip()) for n in positions}
     counts = {n: count for n, count in counts.items() if len(count) > 1 and not _are_measures(count)}
     full = [n for n, count in counts.items() if count.total() == len(table.rows)]
     strict = [n for n in full or counts if min(counts[n].values()) > 1]
-    if strict:
-        return strict
     near = [n for n in full or counts if 2 * len(counts[n]) <= counts[n].total()]
+    if strict:  # and those of several names in a cell, some of which are together only once
+        return sorted({*strict, *(n for n in near if n not in strict and guess_separator(counts[n]))})
     if near:
         return near
     only = len(positions) == 1
@@ -233,35 +233,9 @@ def _distinct(table: Table, positions: Sequence[int]) -> list[int]:
     """Leave out columns that divide the rows as another does: of a number and a name for it, the number."""
     kept: list[int] = []
     for n in sorted(positions, key=lambda n: all(cell.strip().isdigit() for cell in table.column(n))):
-        if not any(_same_parts(table.column(n), table.column(other)) for other in kept):
+        if not any(same_parts(table.column(n), table.column(other)) for other in kept):
             kept.append(n)
     return sorted(kept)
-
-
-def _same_parts(one: Sequence[str], other: Sequence[str]) -> bool:
-    pairs = set(zip(one, other, strict=True))
-    return len(pairs) == len(set(one)) == len(set(other))
-
-
-def _is_one_of(table: Table, marks: Sequence[int], texts: Sequence[int]) -> bool:
-    """Tell whether columns of 0 and 1 only repeat the one of texts."""
-    if len(texts) != 1:
-        return False
-    where = [str([mark_of(row[n]) in YES for n in marks]) for row in table.rows]
-    return _same_parts(table.column(texts[0]), where)
-
-
-def _one_hot(table: Table, columns: Columns, marks: Sequence[int]) -> tuple[Columns, list[str]]:
-    """Return the columns of 0 and 1 as those of classes, with one class an image if each row has one 1."""
-    numbers = {table.header[n]: sum(mark_of(cell) in YES for cell in table.column(n)) for n in marks}
-    names = tuple(sorted((name for name, number in numbers.items() if number), key=str.encode))
-    if len(names) < 2 or not all(names):
-        return columns, []
-    single = all(sum(mark_of(row[n]) in YES for n in marks) == 1 for row in table.rows)
-    empty = [name for name, number in numbers.items() if not number]
-    lines = ["one 1 in each row: one class an image" if single else "several classes an image, or none"]
-    lines += [f"no row has {quoted(empty)}"] if empty else []
-    return replace(_found(columns, "label", names), one_class=single), lines
 
 
 def _free(table: Table, columns: Columns, taken: Sequence[int], *, but: Sequence[Role]) -> list[int]:
@@ -289,9 +263,3 @@ def _doubt(table: Table, role: Role, listed: Sequence[str], names: Sequence[str]
         f"data.columns.{role}: {name if name.startswith('[') else as_yaml(name)}" for name in names[:8]
     )
     return DataError(f"{table}: columns {' and '.join(listed[:8])} may {both} hold the {role}; set {keys}.")
-
-
-def as_yaml(name: str) -> str:
-    """Return a name as it stands in a line of YAML, in quotes where it would be read as something else."""
-    word = name.lower() in ("yes", "no", "true", "false", "null", "on", "off", "y", "n")
-    return name if _PLAIN_YAML.fullmatch(name) and not word else json.dumps(name, ensure_ascii=False)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.table.coco import coco_rows, is_coco
+from finetune.data.table.ground_truth import answers_of
 from finetune.errors import DataError
-from finetune.text import printable, shortened
+from finetune.text import printable, quoted, shortened
 
 LIST_SEPARATOR = "|"
 """stands between the texts of a list in the cell that it becomes"""
@@ -136,7 +137,7 @@ def read_json_lines(path: Path, text: str) -> JsonRows:
         if not line.strip():
             continue
         try:
-            found.append((number, parse_json(line)))
+            found.append((number, answers_of(parse_json(line))))
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{printable(str(path))}:{number}: not JSON ({error.msg}); expected an object on each line."
@@ -240,8 +241,7 @@ def _from_object(path: Path, value: Mapping[str, Any], names_file: Callable[[str
         return _from_objects(path, enumerate(columns, start=1))
     if all(not isinstance(part, dict | list) for part in parts):
         return _from_objects(path, enumerate((_of_file(*item) for item in value.items()), start=1))
-    keys = ", ".join(repr(shortened(key, 40)) for key in list(value)[:4])
-    raise _refusal(path, f"its keys are no files: {keys}")
+    raise _refusal(path, f"its keys are no files: {quoted(list(value)[:4])}")
 
 
 def _from_coco(path: Path, value: Mapping[str, Any]) -> JsonRows:
@@ -286,8 +286,8 @@ def _cells_by_key(parts: Sequence[Any]) -> list[list[Any]]:
 
 def _are_files(values: Sequence[Any], names_file: Callable[[str], bool]) -> bool:
     """Tell whether a list names files, half of it or more."""
-    texts = [value for value in values if isinstance(value, str)]
-    return bool(values) and 2 * sum(map(names_file, texts)) >= len(values)
+    naming = sum(isinstance(value, str) and names_file(value) for value in values)
+    return bool(values) and 2 * naming >= len(values)
 
 
 def _as_columns(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:

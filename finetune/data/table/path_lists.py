@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median_low
 
 from finetune.data.table.delimited import SEPARATORS, Record, cut_lines, find_separator, read_delimited
+from finetune.data.table.path_names import looks_like_image
 from finetune.errors import DataError
 from finetune.text import printable, shortened
 
@@ -36,6 +37,8 @@ def read_path_list(path: Path, text: str, tests: Sequence[NamesFile]) -> list[Re
     """
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     lines = list(dropwhile(lambda line: line[1].startswith("#"), lines)) or lines
+    if (records := _attribute_list(lines)) is not None:
+        return records
     sample = [line.strip() for _, line in lines[1 : _LOOKED_AT + 1]] or [lines[0][1].strip()]
     cut: Cut | None = None
     for names_file in tests:
@@ -51,6 +54,30 @@ def read_path_list(path: Path, text: str, tests: Sequence[NamesFile]) -> list[Re
             f"{printable(shortened(lines[-1][1]))!r}; expected `path label` on each line, or a .csv file."
         )
     return [(number, cut(line.strip())) for number, line in lines]
+
+
+def _attribute_list(lines: Sequence[tuple[int, str]]) -> list[Record] | None:
+    """Return the records of a list with column names, perhaps without one for the image, as of CelebA.
+
+    The number of images may stand above them.
+    """
+    if lines[0][1].strip().isdigit() and len(lines) > 2:
+        lines = lines[1:]
+    header, sample = lines[0][1].split(), [line.split() for _, line in lines[1 : _LOOKED_AT + 1]]
+    widths = {len(cells) for cells in sample}
+    if len(widths) != 1 or len(header) < 2 or any(map(looks_like_image, header)):
+        return None
+    (width,) = widths
+    if width - len(header) not in (0, 1) or not all(looks_like_image(cells[0]) for cells in sample):
+        return None
+    if not all(map(_is_number, sample[0][1:])):
+        return None
+    names = (["image"] if width > len(header) else []) + header
+    return [(lines[0][0], names), *((number, line.split()) for number, line in lines[1:])]
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("+-").replace(".", "", 1).isdecimal()
 
 
 def _separator_beside_files(sample: list[str], names_file: NamesFile) -> str | None:
@@ -78,7 +105,7 @@ def _find_cut(sample: list[str], names_file: NamesFile) -> Cut | None:
     for cut, position in ways:
         cells = [[*cut(line), ""][position] for line in sample]
         if _most(cells, names_file):
-            return _at_all if cut is _at_first and position == 0 and _are_marks(sample) else cut
+            return _at_all if cut is _at_first and position == 0 and _are_numbers(sample) else cut
     return None
 
 
@@ -92,11 +119,12 @@ def _most(sample: list[str], is_so: Callable[[str], bool]) -> bool:
     return 2 * sum(map(is_so, sample)) >= len(sample)
 
 
-def _are_marks(sample: list[str]) -> bool:
-    """Tell whether only 0 and 1 follow the path, as many in each line, two or more."""
+def _are_numbers(sample: list[str]) -> bool:
+    """Tell whether only numbers follow the path, as many in each line, two or more."""
     rests = [line.split()[1:] for line in sample]
-    marks = {mark for rest in rests for mark in rest}
-    return len({len(rest) for rest in rests}) == 1 and len(rests[0]) > 1 and marks <= {"0", "1"}
+    return len({*map(len, rests)}) == 1 < len(rests[0]) and all(
+        _is_number(one) for rest in rests for one in rest
+    )
 
 
 def _not_at_all(line: str) -> list[str]:

@@ -17,10 +17,17 @@ from finetune.data.image_files import archive_of, file_exists, file_status, open
 from finetune.data.table.delimited import Record, read_delimited
 from finetune.data.table.encoding import Errors, decode_text
 from finetune.data.table.files import ImageFiles
-from finetune.data.table.json_tables import JsonRows, read_json, read_json_lines, spread_objects
+from finetune.data.table.json_tables import (
+    LIST_SEPARATOR,
+    JsonRows,
+    read_json,
+    read_json_lines,
+    spread_objects,
+)
 from finetune.data.table.parquet import read_parquet
 from finetune.data.table.path_lists import read_path_list
 from finetune.data.table.path_names import looks_like_image
+from finetune.data.table.predictions import COLUMN, classes_of_predictions
 from finetune.data.table.spreadsheet import refuse_spreadsheet
 from finetune.data.table.usual_names import has_usual_name
 from finetune.errors import DataError
@@ -66,8 +73,8 @@ class Table:
         """Return the cells of one column."""
         return [row[position] for row in self.rows]
 
-    def refuse(self, faults: Sequence[str]) -> NoReturn:
-        """Raise what is wrong with the rows, the first faults and the number of all.
+    def refuse(self, faults: Sequence[str], otherwise: str = "") -> NoReturn:
+        """Raise what is wrong with the rows, the first faults and the number of all, and what else may help.
 
         Raises:
             DataError: always.
@@ -75,7 +82,8 @@ class Table:
         number = counted(len(faults), "fault")
         more = [f"… and {len(faults) - _LISTED:,} more"] if len(faults) > _LISTED else []
         lines = [f"  {printable(shortened(line, _LONGEST))}" for line in [*faults[:_LISTED], *more]]
-        raise DataError("\n".join([f"{number} in the rows of {self}:", *lines, "Fix or remove these rows."]))
+        remedy = " ".join(filter(None, ("Fix or remove these rows.", otherwise)))
+        raise DataError("\n".join([f"{number} in the rows of {self}:", *lines, remedy]))
 
 
 def is_table(path: str | Path) -> bool:
@@ -166,7 +174,7 @@ def _from_text(path: Path, text: str, encoding: str, files: ImageFiles) -> Table
     match path.suffix.lower():
         case ".json":
             return _of_json(read_json(path, text, names_file), encoding, "entry")
-        case ".jsonl" | ".ndjson":
+        case ".jsonl" | ".ndjson" | ".manifest":
             return _of_json(read_json_lines(path, text), encoding, "line")
         case ".txt":
             records = read_path_list(path, text, (files.names_one, looks_like_image))
@@ -234,10 +242,26 @@ def _with_header(path: Path, records: Sequence[Record], encoding: str, headed: b
     )
     if wrong:
         table.refuse(wrong)
+    if COLUMN in table.header:
+        table = _without_boxes(table)
     if len(set(table.header)) == len(header) and any(cell.startswith("{") for cell in records[-1][1]):
         found = spread_objects(path, table.header, body)
         return replace(table, header=tuple(found.columns), rows=found.cells(), lists=frozenset(found.lists))
     return table
+
+
+def _without_boxes(table: Table) -> Table:
+    """Return a table with the classes alone in its column of classes and boxes, if it is one."""
+    position = table.header.index(COLUMN)
+    classes = classes_of_predictions(table.column(position))
+    if classes is None:
+        return table
+    rows = tuple(
+        (*row[:position], LIST_SEPARATOR.join(names), *row[position + 1 :])
+        for row, names in zip(table.rows, classes, strict=True)
+    )
+    note = f"the classes of {COLUMN} without their boxes"
+    return replace(table, rows=rows, lists=frozenset((COLUMN,)), notes=(note,))
 
 
 def _check_header(table: Table) -> None:

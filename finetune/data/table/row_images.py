@@ -1,12 +1,15 @@
 """The image of each row of a table."""
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune.data.table.columns import Columns, find_column
+from finetune.data.indexing.find_images import list_folders
+from finetune.data.indexing.set_aside import ANNOTATIONS, COLLECTIONS, plain_folder
+from finetune.data.table.columns import Columns, as_yaml, find_column
 from finetune.data.table.files import ImageFiles, LocatedFiles
-from finetune.data.table.guess import as_yaml, guess_columns
+from finetune.data.table.guess import guess_columns
 from finetune.data.table.reader import Table
 from finetune.errors import DataError
 from finetune.text import shortened
@@ -85,4 +88,27 @@ def locate_images(table: Table, position: int, files: ImageFiles) -> RowImages:
             f"{table}: the images of column {shortened(table.header[position])!r}, such as "
             f"{shortened(several)!r}, are in {len(located.folders):,} folders; set {keys}."
         )
+    _refuse_annotations(table, position, located, files)
     return RowImages(cells, files, located)
+
+
+def _refuse_annotations(table: Table, position: int, located: LocatedFiles, files: ImageFiles) -> None:
+    """Refuse images that are found in a folder such as `trimaps`, which the table itself does not name.
+
+    Raises:
+        DataError: they are.
+    """
+    folders = {posixpath.dirname(names[0]) for names in located.found.values()}
+    folder = folders.pop() if len(folders) == 1 else ""
+    if plain_folder(posixpath.basename(folder)) not in ANNOTATIONS or files.root is None:
+        return
+    if any(posixpath.dirname(cell.replace("\\", "/")) for cell in located.found):
+        return
+    images = [files.root.parent / name for name in list_folders(files.root.parent)]
+    meant = [path for path in images if plain_folder(path.name) in COLLECTIONS]
+    lines = [f"data.image_folder: {as_yaml(str(path))}" for path in (*meant, files.root / folder)]
+    raise DataError(
+        f"{table}: the images of column {shortened(table.header[position])!r} are found in "
+        f"{shortened(folder)!r} alone, whose name is one of annotations. Where are the images?\n"
+        + "\n".join(lines)
+    )

@@ -16,6 +16,8 @@ from finetune.data.table.row_images import RowImages, locate_images
 from finetune.data.table.usual_names import ROLES, Role
 from finetune.text import counted, shortened
 
+_SEVERAL = 'If an image may have several classes, each in a row of its own, set data.label_separator: "|".'
+
 
 class ImageRow(NamedTuple):
     """What one row says of one image."""
@@ -94,8 +96,17 @@ def _read_all(
     """
     faults: list[str] = []
     rows: dict[str, ImageRow] = {}
+    joins = columns.label_separator is not None
+    of_single: set[str] = set()  # images whose rows name one class each
     for number, cells in enumerate(table.rows):
         row, wrong = _read_row(cells, found, images.name_of(number), table.place(number))
+        if joins and wrong is None and len(row.labels or ()) == 1:
+            earlier = rows.get(row.name)
+            if earlier is None:
+                of_single.add(row.name)
+            elif row.name in of_single:
+                row = row._replace(labels=_joined(earlier, row))
+                rows[row.name] = earlier._replace(labels=row.labels)
         wrong = images.fault(number) or wrong or _contradiction(row, rows.get(row.name))
         wrong = wrong or _number_fault(columns, row.metadata)
         if wrong:
@@ -103,8 +114,14 @@ def _read_all(
         else:
             rows.setdefault(row.name, row)
     if faults:
-        table.refuse(faults)
+        several = not joins and sum(": label " in fault for fault in faults) == len(faults)
+        table.refuse(faults, _SEVERAL if several and not isinstance(columns.label, tuple) else "")
     return list(rows.values()), len(table.rows) - len(rows)
+
+
+def _joined(earlier: ImageRow, row: ImageRow) -> tuple[str, ...]:
+    """Return the classes that two rows name of one image that may have several."""
+    return tuple(dict.fromkeys((*(earlier.labels or ()), *(row.labels or ()))))
 
 
 def _named(row: ImageRow, names: Mapping[str, str]) -> ImageRow:
@@ -115,6 +132,8 @@ def _named(row: ImageRow, names: Mapping[str, str]) -> ImageRow:
 def _notes(table: Table, found: "_FoundColumns", repeated: int) -> list[str]:
     """Say what else was done to read a table."""
     lines = [] if table.headed else ["no column names, for the first row names a file"]
+    if found.several is not None and (note := found.several.note(table.rows)) is not None:
+        lines.append(note)
     label = found.roles.get("label")
     blanks = 0 if label is None else sum(cell != cell.strip() for cell in table.column(label))
     lines += [f"blanks around {counted(blanks, 'label')} dropped"] if blanks else []
