@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import run_finetune
 from safetensors.torch import load_file
 
+from finetune.commands.settings import RunOptions
+from finetune.commands.train.alike import options_after_restart
 from finetune.data.loading.sampler import EpochSampler
 from finetune.data.loading.share import BatchShare, EvalShare, in_shares
 from finetune.errors import ConfigError, DataError, ResourceError, Stopped
@@ -30,6 +34,14 @@ def test_torchrun_says_which_process_this_is():
     for wrong in ({"RANK": "4"}, {"WORLD_SIZE": "two"}):
         with pytest.raises(ConfigError, match="names no process of a training: RANK="):
             launched(TORCHRUN | wrong)
+
+
+def test_another_command_is_left_to_rank_0(monkeypatch):
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    assert run_finetune("schema").stdout == ""
+    monkeypatch.setenv("RANK", "0")
+    assert run_finetune("schema").stdout.startswith("{")
 
 
 @pytest.mark.parametrize("size", [2, 3, 8])
@@ -135,6 +147,18 @@ def test_one_rank_says_what_all_of_them_end_with():
     end_ranks(ranks_at(store, 0), 2, "no such key", None)
     assert end_ranks(ranks_at(store, 1), 2, "no such key", None)
     assert not end_ranks(ranks_at(store, 2), 3, "a file is missing", None)
+
+
+def test_a_job_that_torchrun_starts_again_resumes_its_run(tmp_path):
+    store = Store()
+    first, again = (Ranks(0, 2, restarts=restarts, line=Line(store, store)) for restarts in (0, 1))
+    unnamed, named = RunOptions(), RunOptions(tmp_path, overwrite=True)
+    assert options_after_restart(unnamed, first) == unnamed
+    assert options_after_restart(named, first) == named
+    assert options_after_restart(unnamed, again) == unnamed  # it had begun none, and others are not its own
+    assert options_after_restart(named, again) == RunOptions(tmp_path, resume=True)
+    first.remember("runs/photos-1")
+    assert options_after_restart(unnamed, again) == RunOptions(Path("runs/photos-1"), resume=True)
 
 
 class Largest(Ranks):

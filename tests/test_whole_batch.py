@@ -11,25 +11,34 @@ from torch import nn
 from torch.nn import functional
 
 from finetune.data.loading.share import BatchShare
-from finetune.errors import ConfigError
+from finetune.errors import ConfigError, DivergenceError
 from finetune.machine.ranks import Ranks
+from finetune.optim.schedule import OneCycle
+from finetune.training.events import START, Hooks, Loaders
+from finetune.training.loop import fit_one_cycle
 from finetune.training.mix import Mix
 from finetune.training.step import StepOptions, TrainingStep
 from finetune.training.whole_batch import as_of_whole_batch
 
+SEEDED = threading.Lock()
+"""threads share the generator that weights and mixtures are drawn from"""
+
 
 class Meeting:
-    """Adds up what the threads of a test bring."""
+    """Exchanges what the threads of a test bring."""
 
     def __init__(self, size):
         self.barrier, self.brought, self.size = threading.Barrier(size, timeout=60), {}, size
 
+    def bring(self, rank, value):
+        self.brought[rank] = value
+        self.barrier.wait()
+        each = [self.brought[rank] for rank in range(self.size)]
+        self.barrier.wait()
+        return each
+
     def add_up(self, rank, tensor):
-        self.brought[rank] = tensor.clone()
-        self.barrier.wait()
-        whole = sum(self.brought[rank] for rank in range(self.size))
-        self.barrier.wait()
-        tensor.copy_(whole)
+        tensor.copy_(sum(self.bring(rank, tensor.clone())))
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,9 @@ class ThreadRanks(Ranks):
 
     def add_up(self, tensor):
         self.meeting.add_up(self.rank, tensor)
+
+    def of_each(self, value):
+        return self.meeting.bring(self.rank, value)
 
 
 def on_ranks(size, function):
@@ -118,7 +130,8 @@ class Network(nn.Module):
 
 def trained(share, images, targets, options, steps=3):
     """Return all weights and statistics after some steps, and the losses."""
-    module = Network().double()
+    with SEEDED:  # the layers draw first weights
+        module = Network().double()
     generator = torch.Generator().manual_seed(0)  # threads share the default one
     for tensor in module.state_dict().values():
         if tensor.is_floating_point():
@@ -144,11 +157,8 @@ def trained(share, images, targets, options, steps=3):
     return module.state_dict(), losses
 
 
-SEEDED = threading.Lock()
-
-
 class OneAtATime(Mix):
-    """Threads share the generator that a mixture is drawn from."""
+    """Mixes in one thread after the other."""
 
     def __call__(self, images, targets, seed):
         with SEEDED:
@@ -165,7 +175,9 @@ class OneAtATime(Mix):
     ],
     ids=["clipped", "in parts", "mixed in parts"],
 )
-def test_ranks_take_the_step_of_one_process(size, options, parts):
+def test_ranks_take_the_step_of_one_process(size, options, parts, monkeypatch):
+    # Threads share the generator that each would seed, for a dropout that this network does not have.
+    monkeypatch.setattr("finetune.training.step.seed_for", lambda seed, device: None)
     torch.manual_seed(2)
     images, targets = torch.rand(3, 12, 3, 6, 6), torch.randint(3, (3, 12))
     alone, losses = trained(None, images, targets, options)
@@ -178,3 +190,37 @@ def test_ranks_take_the_step_of_one_process(size, options, parts):
         assert found == pytest.approx(losses, rel=1e-6 if options.mix else 1e-12)
         for name, tensor in state.items():
             assert torch.allclose(tensor, alone[name], rtol=1e-9, atol=1e-12), name
+
+
+class Rows(list):
+    """Loads batches as a loader does."""
+
+    @property
+    def sampler(self):
+        return self
+
+    def start_epoch(self, *place):
+        pass
+
+
+@pytest.mark.parametrize(("broken", "named"), [(1, "rank 1: "), (None, "")], ids=["on one", "on all"])
+def test_all_ranks_diverge_at_the_same_step_and_name_the_one_with_the_broken_image(broken, named):
+    def on_rank(ranks):
+        share, module = BatchShare(ranks, 6), Network().double()
+        images, targets = torch.ones(3, 3, 3, 6, 6), torch.zeros(3, 3, dtype=torch.int64)
+        if broken in (None, ranks.rank):
+            images[1, 0] = float("nan")
+        rows = Rows(zip(images, targets, strict=True))
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        options = StepOptions(share=share)
+        step = TrainingStep(module, optimizer, loss=nn.CrossEntropyLoss(), seed=1, stage=0, options=options)
+        hooks = Hooks(step=lambda step: None, epoch=lambda epoch: None, val_batch=lambda done, total: None)
+        loaders = Loaders(rows, rows, torch.device("cpu"))
+        with pytest.raises(DivergenceError) as caught:
+            fit_one_cycle(step, loaders, epochs=1, cycle=OneCycle(moms=None), hooks=hooks, reached=START)
+        return str(caught.value), caught.value.step
+
+    for text, step in on_ranks(2, on_rank):
+        assert step == 2
+        assert text.startswith(f"{named}The loss is nan at epoch 1, step 2")
+        assert "The batch is the cause: 1 of its 3 images have values that are not finite" in text

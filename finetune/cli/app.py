@@ -21,6 +21,7 @@ from finetune.errors import (
 )
 from finetune.machine.files import try_writing
 from finetune.machine.hardware import whole_process
+from finetune.machine.launched import launched
 from finetune.machine.memory import reported_memory_errors
 from finetune.machine.signals import heeding_interrupts
 from finetune.text import printable, without_long_words
@@ -40,12 +41,18 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _before_a_command(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
     if version:
         print(f"finetune {VERSION}")
         raise typer.Exit
+    if context.invoked_subcommand != "train":  # what another command does is done once
+        with reported_errors():
+            one = launched()
+        if one is not None and one.rank > 0:
+            raise typer.Exit
 
 
 @contextmanager

@@ -83,7 +83,7 @@ class RankOfCommand:
         said = end_ranks(self._ranks, code, text, error)
         if self.is_first or error is None:
             return
-        if said:
+        if said and isinstance(error, FinetuneError | KeyboardInterrupt):  # a bug of ours shows where it is
             raise typer.Exit(code) from None
         if isinstance(error, FinetuneError):
             raise type(error)(f"rank {self._one.rank}: {error}") from None
@@ -102,17 +102,6 @@ def _end_of(error: BaseException | None) -> tuple[int, str]:
             return Interrupted.exit_code, "interrupted"
         case _:
             return 1, f"{type(error).__name__}: {error}"
-
-
-def leave_to_first() -> None:
-    """End this process if it is not the first of several: what a command has to do is done once.
-
-    Raises:
-        typer.Exit: it is not.
-    """
-    one = launched()
-    if one is not None and one.rank > 0:
-        raise typer.Exit
 
 
 def train_on(devices: int, arguments: list[str], *, quiet: bool, as_json: bool) -> int:

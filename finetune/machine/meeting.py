@@ -43,10 +43,10 @@ def start_ranks(one: Launched, device: DeviceName | None) -> Ranks:
     _end_with_launcher()
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
-        store, rank, size = next(rendezvous("env://", timeout=_PATIENCE_AT_START))
+        job, rank, size = next(rendezvous("env://", timeout=_PATIENCE_AT_START))
         # torchrun's store outlives a restart, and with it what the ranks have left there before.
-        store = PrefixStore(f"restart {one.restarts}", store)
-        ranks = Ranks(rank, size, one.local_rank, one.local_size, one.restarts, Line(store))
+        store = PrefixStore(f"restart {one.restarts}", job)
+        ranks = Ranks(rank, size, one.local_rank, one.local_size, one.restarts, Line(store, job))
         store.set(f"ready/{rank}", device or "")
         if device is not None:
             _meet(ranks, store, device)

@@ -43,6 +43,7 @@ _KINDS = (
 LAST_WORDS = 5.0
 """seconds that a rank which ends is given to say why"""
 
+_RUN = "run"
 _Value = TypeVar("_Value")
 
 
@@ -52,6 +53,8 @@ class Line:
 
     store: Any
     """Holds a note of each rank that has ended, under `end/RANK`."""
+    job: Any = None
+    """Outlives the restarts of a job by torchrun."""
     relayed: bool = False
     """Whether this rank ends because another one has."""
     lost: tuple[int, ...] = ()
@@ -136,6 +139,18 @@ class Ranks:
                     sent = tensor.contiguous()
                     dist.broadcast(sent, src=0)
                     tensor.copy_(sent)
+
+    def remember(self, run: str) -> None:
+        """Note which run directory this job writes, for when torchrun starts it again."""
+        if self.line is not None:
+            with suppress(RuntimeError):
+                self.line.job.set(_RUN, run)
+
+    def remembered(self) -> str | None:
+        """Return the run that this job wrote before torchrun started it again; None if not known."""
+        if self.line is None or not self.restarts or not self.line.job.check([_RUN]):
+            return None
+        return str(self.line.job.get(_RUN).decode())
 
     @contextmanager
     def local_first(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ device after the weights have changed again, so a step is judged by the norms me
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -124,6 +124,19 @@ def _cause_of_gradient(evidence: Evidence, broken: list[tuple[str, float]]) -> s
         where += f", the last {broken[-1][0]}, where it began"
     weights = _broken_weights(evidence)
     return f"{where}.{' ' + weights if weights else ''}"
+
+
+def faults_of(batch: tuple[Tensor, Tensor], loss: float) -> int:
+    """Count what points at the rows of a rank: 2 for a broken batch, 1 for a loss that is not finite."""
+    return 2 * (_broken_batch(batch) is not None) + (not math.isfinite(loss))
+
+
+def worst_of(found: Sequence[tuple[int, str]]) -> str:
+    """Return the text of the rank with the most faults, with its number unless all have as many."""
+    worst = max(faults for faults, _ in found)
+    rank = next(rank for rank, (faults, _) in enumerate(found) if faults == worst)
+    everywhere = all(faults == worst for faults, _ in found)
+    return found[rank][1] if everywhere else f"rank {rank}: {found[rank][1]}"
 
 
 def _broken_batch(batch: tuple[Tensor, Tensor]) -> str | None:

@@ -1,6 +1,5 @@
 """A stage of training on fastai's loop: with our step and our schedule, resumable at any batch."""
 
-import math
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from finetune.machine.device import LateNumbers
 from finetune.optim.schedule import OneCycle
 from finetune.training.averaging import WeightAverage
 from finetune.training.events import Epoch, Hooks, Loaders, Reached, Step
-from finetune.training.guards import Evidence, Place, check_step, check_weights
+from finetune.training.guards import Evidence, Place, check_step, check_weights, faults_of, worst_of
 from finetune.training.inference import put_together
 from finetune.training.norms import Norms, clip_factor, norms_by_group, tensor_norms
 from finetune.training.step import TrainingStep
@@ -253,14 +252,16 @@ class _Stage:
         seconds = time.perf_counter() - self._began
         self._reached = replace(self._reached, batch=batches, seconds=seconds)
 
-    def _with_rank(self, error: DivergenceError, own_loss: Tensor) -> DivergenceError:
-        """Say on which rank a training diverged: all notice it at the same step, from the same sums."""
+    def _with_rank(self, error: DivergenceError, unread: _Unread) -> DivergenceError:
+        """Say on which rank a training diverged: all notice it at the same step, from the same sums.
+
+        A loss that is not finite is soon so on all, by way of batch norm; a broken image is on one.
+        """
         share = self._step.options.share
         if share is None:
             return error
-        found = share.ranks.of_each((math.isfinite(float(own_loss)), str(error)))
-        rank = next((rank for rank, (finite, _) in enumerate(found) if not finite), 0)
-        return DivergenceError(f"rank {rank}: {found[rank][1]}", step=error.step)
+        found = share.ranks.of_each((faults_of(unread.batch, float(unread.own_loss)), str(error)))
+        return DivergenceError(worst_of(found), step=error.step)
 
     def _read_step(self) -> None:
         """Read what the last step has measured: one step later, so that a GPU never waits for the CPU."""
@@ -275,7 +276,7 @@ class _Stage:
         try:
             check_step(Evidence(unread.place, loss, gradients, weights, still, unread.batch))
         except DivergenceError as error:
-            raise self._with_rank(error, unread.own_loss) from None
+            raise self._with_rank(error, unread) from None
         self._reached = replace(
             self._reached,
             loss_sum=self._reached.loss_sum + loss * images,

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 from finetune.commands.settings import RunOptions
 from finetune.commands.train.resume import digest_of_code, flat_values
@@ -19,7 +20,10 @@ _FREE = ("output.", "loggers")
 
 def options_after_restart(options: RunOptions, ranks: Ranks) -> RunOptions:
     """Return options that resume the run of this job, where torchrun has started it again."""
-    return replace(options, resume=True, overwrite=False) if ranks.restarts else options
+    begun = ranks.remembered()
+    if begun is not None:
+        return replace(options, run_dir=Path(begun), resume=True, overwrite=False)
+    return replace(options, resume=True, overwrite=False) if ranks.restarts and options.run_dir else options
 
 
 def check_alike(ranks: Ranks, config: Config) -> None:

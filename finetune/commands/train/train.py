@@ -77,6 +77,7 @@ def train(
     begun = run_dir or find_run(parent, name) if resume else None
     with StopSignals(ranks) as stop, before_the_beginning(stop):
         if begun is not None and is_run(begun):
+            ranks.remember(str(begun.absolute()))
             with resume_run(begun) as run:
                 return resume_training(run, config, stop, force=options.force, display=display, ranks=ranks)
         if resume:
@@ -100,6 +101,7 @@ def _parent_of_runs(written: str) -> Path:
 def begin(run: Run, config: Config, stop: StopSignals, display: Display, ranks: Ranks) -> Outcome:
     """Train from the beginning."""
     ranks.of_first(config)
+    ranks.remember(str(run.directory.absolute()))
     experiment = prepare(config, display, ranks)
     files = fingerprint(experiment.index, {}, display)
     training = open_record(run, experiment, stop, display)
