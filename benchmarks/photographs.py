@@ -90,17 +90,22 @@ def read_options(recipes: dict[str, Trainer], description: str | None) -> argpar
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="*", type=Path)
+    add_shared(parser)
+    parser.add_argument("--tta", action="store_true")
+    parser.add_argument("--recipes", nargs="*", default=list(recipes), choices=list(recipes))
+    parser.add_argument("--recipe", nargs="+", action="append", default=[], metavar="NAME KEY=VALUE")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def add_shared(parser: argparse.ArgumentParser) -> None:
+    """Add the options of what all trainings share, and the number of seeds."""
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arch", default="timm:tf_efficientnet_lite0")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--frozen", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--tta", action="store_true")
-    parser.add_argument("--recipes", nargs="*", default=list(recipes), choices=list(recipes))
-    parser.add_argument("--recipe", nargs="+", action="append", default=[], metavar="NAME KEY=VALUE")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    return parser.parse_args()
 
 
 def measure(

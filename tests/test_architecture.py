@@ -277,6 +277,7 @@ CLAIMS = {
     "oldest",
     "sample_mutants",
     "payload",
+    "peers",
     "python_examples",
     "several_labels",
 }
