@@ -21,7 +21,7 @@ FLOORS = (
     {"data", "optim"},
     {"model", "machine", "display"},
     {"task"},
-    {"analysis", "metrics", "packaged_weights"},
+    {"analysis", "metrics", "packaged_weights", "plugins"},
     {"errors", "choices", "seed", "text", "layout", "notes", "progress", "version"},
 )
 

@@ -36,6 +36,10 @@ def load_app(command: str = "") -> "Typer":
             import_module(f"finetune.cli.{module}")
         from finetune.cli.app import app
 
+        if not any(command in commands for commands in MODULES.values()):
+            from finetune.cli.plugins import add_plugins
+
+            add_plugins()
     return app
 
 

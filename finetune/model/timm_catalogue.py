@@ -10,6 +10,7 @@ import torch
 
 from finetune.errors import ConfigError
 from finetune.model.architecture import TIMM, Architecture
+from finetune.plugins import installed, load
 
 INSTALL = "pip install 'finetune-vision[timm]'"
 
@@ -21,13 +22,20 @@ def import_timm() -> Any:
     """Import timm.
 
     Raises:
-        ConfigError: it is not installed; says how to install it.
+        ConfigError: it is not installed; says how to install it. Or a package that adds to it is broken.
     """
     if importlib.util.find_spec("timm") is None:
         raise ConfigError(f"model.arch: architectures called timm:… need timm.\nInstall it: {INSTALL}")
     import timm
 
+    _register_plugins()
     return timm
+
+
+@cache
+def _register_plugins() -> None:
+    for point in installed("finetune.architectures"):
+        load(point)
 
 
 def find_timm_architecture(name: str) -> Architecture:
