@@ -1,5 +1,7 @@
 """Folders that are hardly classes are asked about, and `data.layout` settles what they are."""
 
+import gzip
+
 import pytest
 from conftest import run_finetune
 from test_data import draw
@@ -110,3 +112,18 @@ def test_names_with_such_words_alone_are_no_masks(tmp_path):
         tmp_path, "mask/1_mask.png", "mask/2_mask.png", "bare/1.png", "bare/masks/2.png", "bare/annotated.png"
     )
     assert len(list_images(tmp_path).samples) == 5
+
+
+@pytest.mark.parametrize("val", ["val/images", "val"])
+def test_validation_images_without_their_classes_can_be_left_out(tmp_path, val):
+    drawn(tmp_path, ("train/ants", "train/bees", val), each=5)
+    with pytest.raises(DataError, match=r"Or train without it: data\.layout: \{train: train\} holds out"):
+        list_images(tmp_path)
+    assert list_images(tmp_path, folders=FolderOptions({"train": "train"})).count("train") == 10
+
+
+def test_a_compressed_file_that_is_no_archive_is_unpacked_otherwise(tmp_path):
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(b"0"))
+    with pytest.raises(DataError, match=r"no archive by its name\.\nUnpack it \(gunzip -k train-images-idx3"):
+        list_images(path)

@@ -113,7 +113,7 @@ def survey_folder(folder: Path, options: FolderOptions) -> Survey:
             options = FolderOptions(label_pattern=proposal.pattern)
             found = find_parts(root, "auto", options)
     for part in found.parts:
-        check_not_empty(part)
+        check_not_empty(part, found.parts[0])
     train, *others = found.parts
     check_at_least_two(train)
     refuse_classes_named_like_splits(train.counts, printable(str(folder)))

@@ -58,4 +58,14 @@ def refuse_packed(path: Path) -> DataError | None:
     what = next((what for magic, what in _PACKED.items() if start.startswith(magic)), None)
     if what is None:
         return None
+    if (
+        what == _PACKED[b"\x1f\x8b"]
+        and path.suffix.lower() == ".gz"
+        and not path.stem.lower().endswith(".tar")
+    ):
+        name = printable(shlex.quote(path.name))
+        return DataError(
+            f"{printable(str(path))} is {what}, and no archive by its name.\n"
+            f"Unpack it (gunzip -k {name}) and set data.path to what comes out."
+        )
     return unpack_first(path, f"is {what}", "tar" if what.startswith("compressed") else "7z")

@@ -154,7 +154,7 @@ def check_parts(found: FoundParts, case_variants: CaseVariants) -> tuple[str, ..
     """
     parts, train = found.parts, found.parts[0]
     for part in parts:
-        check_not_empty(part)
+        check_not_empty(part, train)
     check_class_names([name for part in parts for name in part.counts], train.root, case_variants)
     check_at_least_two(train)
     lines = [*found.warnings]
@@ -163,7 +163,7 @@ def check_parts(found: FoundParts, case_variants: CaseVariants) -> tuple[str, ..
         if extra:
             raise DataError(
                 f"{part} has classes that {train} has not: {with_counts(extra)}.\n"
-                "Rename them as they are there, or move them out of the data set."
+                f"Rename them as they are there, or move them out of the data set.{_train_alone(train, part)}"
             )
         absent = {name: n for name, n in train.counts.items() if not part.counts.get(name)}
         if absent:
@@ -171,8 +171,16 @@ def check_parts(found: FoundParts, case_variants: CaseVariants) -> tuple[str, ..
     return (*lines, *(line for part in parts for line in part_warnings(part)))
 
 
-def check_not_empty(part: Part) -> None:
-    """Check that a part has class folders, and images in each.
+def _train_alone(train: Part | None, part: Part) -> str:
+    """Return the line that trains without another part that has none of its class folders."""
+    if train is None or train is part or not train.folder or set(part.counts) & set(train.counts):
+        return ""
+    folder = printable(train.folder.partition("/")[0])
+    return f"\nOr train without it: data.layout: {{train: {folder}}} holds out a part of {folder}."
+
+
+def check_not_empty(part: Part, train: Part | None = None) -> None:
+    """Check that a part has class folders, and images in each; `train` is the training part beside it.
 
     Raises:
         DataError: it has not.
@@ -188,7 +196,7 @@ def check_not_empty(part: Part) -> None:
         raise DataError(
             f"no class folders in {part}: {_lie(len(images))} directly in it; "
             f"put the images of each class into a folder of its own.{_proposal(part)}"
-            + tables_hint(part.root / part.folder)
+            + (_train_alone(train, part) or tables_hint(part.root / part.folder))
         )
     if not any(part.counts.values()):
         raise DataError(
