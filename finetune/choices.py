@@ -150,7 +150,7 @@ SPLIT_NAMES: Mapping[str, Split] = {
     **dict.fromkeys(("train", "training", "train_set", "training_set", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation", "val_set", "validation_set"), "val"),
     **dict.fromkeys(("dev", "eval", "evaluation"), "val"),
-    **dict.fromkeys(("test", "testing", "test_set", "testing_set", "tst"), "test"),
+    **dict.fromkeys(("test", "testing", "test_set", "testing_set", "tst", "test1"), "test"),
 }
 """What a folder or a cell of the split column may be called for each split, as `split_of` reads it."""
 

@@ -127,3 +127,9 @@ def test_a_compressed_file_that_is_no_archive_is_unpacked_otherwise(tmp_path):
     path.write_bytes(gzip.compress(b"0"))
     with pytest.raises(DataError, match=r"no archive by its name\.\nUnpack it \(gunzip -k train-images-idx3"):
         list_images(path)
+
+
+def test_a_flat_train_beside_test1_is_no_pair_of_classes(tmp_path):
+    draw(tmp_path, *(f"train/{name}.{n}.png" for name in ("cat", "dog") for n in range(4)), "test1/1.png")
+    (tmp_path / "sampleSubmission.csv").write_text("id,label\n1,0\n2,0\n")
+    assert survey_data(tmp_path).counts == {"cat": 4, "dog": 4}
