@@ -71,6 +71,14 @@ LossSetting = Literal["auto", LossName]
 Monitor = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_map", "val_loss"]
 MonitorSetting = Literal["auto", Monitor]
 
+# Sweeps
+SamplerName = Literal["tpe", "random", "grid"]
+PrunerName = Literal["none", "median", "halving"]
+EngineName = Literal["local", "ray"]
+DimensionKind = Literal["log", "uniform", "int", "choices"]
+"""How the values of a key are spread."""
+TrialStatus = Literal["done", "pruned", "failed", "running"]
+
 # Files and folders of a data set
 IMAGE_ENDINGS: Mapping[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),

@@ -80,6 +80,10 @@ class Stopped(FinetuneError):
     exit_code = 75
 
 
+class Pruned(Stopped):
+    """A sweep ended a training that was behind others; like any that was stopped, it can be resumed."""
+
+
 class Interrupted(FinetuneError):
     """The user or the system stopped the command before it was done, and nothing new was saved."""
 

@@ -51,6 +51,9 @@ DOORS = {
     "fastapi": {"commands"},
     "starlette": {"commands"},
     "uvicorn": {"commands"},
+    "optuna": {"commands"},
+    "sqlalchemy": {"commands"},
+    "ray": {"commands"},
     "tensorboard": {"loggers"},
     "wandb": {"loggers"},
     "mlflow": {"loggers"},
@@ -284,6 +287,10 @@ CLAIMS = {
 
 # Modules that are tested through what uses them, and by which file; errors and choices hold no behaviour.
 TESTED_IN = {
+    "config/load_sweep.py": "test_sweep_plan.py",
+    "config/read_space.py": "test_search_space.py",
+    "config/sweep_file.py": "test_sweep_plan.py",
+    "report/sweep_page.py": "test_sweep_study.py",
     "cli/ranks.py": "test_ranks.py",
     "commands/train/alike.py": "test_ranks.py",
     "commands/train/follow.py": "test_ranks.py",

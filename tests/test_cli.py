@@ -27,6 +27,7 @@ COMMANDS = (
         "check",
         "rank",
         "auto",
+        "sweep",
         "labels",
         "curve",
         "export",

@@ -17,6 +17,7 @@ MODULES = {
     "training": ("train", "lr-find", "groups", "check"),
     "asking": ("labels", "curve"),
     "choosing": ("rank", "auto"),
+    "sweeping": ("sweep",),
     "using": ("evaluate", "report", "predict", "export"),
     "serving": ("serve",),
     "starting": ("models", "optimizers", "init", "schema"),

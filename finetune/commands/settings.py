@@ -21,6 +21,7 @@ from finetune.progress import NewBar, no_bar
 if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not have
     from finetune.config.config import Config
     from finetune.config.python_values import Override
+    from finetune.runs.recorder import AfterEpoch
 
 
 _READ_OR_REFUSED = ARCHIVE_SUFFIXES + PACKED_SUFFIXES + SPREADSHEET_SUFFIXES + tuple(FOREIGN_SUFFIXES)
@@ -121,6 +122,8 @@ class RunOptions:
     """Resume although the config or the data have changed."""
     overwrite: bool = False
     """Move aside what is there."""
+    after_epoch: "AfterEpoch | None" = None
+    """Called with the epochs so far and the scores of the last; what it raises ends the training."""
 
     def __post_init__(self) -> None:
         if self.force and not self.resume:

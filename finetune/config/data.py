@@ -105,6 +105,10 @@ class DataConfig(Section):
     folder `val` (also `valid`, `validation`, `dev` or `eval`, in any case) or the `val` rows of a table's
     split column if there are any, else a fraction of 0.2. No image may be in two splits."""
 
+    split_seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    """Decides which images a fraction of `val` holds out, and which `images_per_class` takes. `null` takes
+    `seed`; a number keeps the images the same where the seed of the training changes."""
+
     images_per_class: Count | None = None
     """Train on only that many images of each class, to see how far few labels go. `null` takes all of
     them. The validation images stay the same."""

@@ -98,7 +98,7 @@ def read_index(config: Config) -> ImageIndex:
         index,
         data.path,
         val=val,
-        seed=config.seed,
+        seed=config.seed if data.split_seed is None else data.split_seed,
         images_per_class=data.images_per_class,
         corrections=data.corrections,
         excluded=data.exclude,

@@ -41,7 +41,7 @@ from finetune.machine.signals import StopSignals
 from finetune.notes import Note, as_warnings
 from finetune.runs import Run, create_run, find_run, resume_run
 from finetune.runs.checkpointer import Checkpointer, CheckpointSchedule, Saved, checkpoint_name
-from finetune.runs.recorder import RunRecorder
+from finetune.runs.recorder import AfterEpoch, RunRecorder
 from finetune.runs.records import read_beginning, read_status
 from finetune.runs.trained_model import describe_model
 from finetune.text import counted, expanded
@@ -62,7 +62,7 @@ def train(
 
     Args:
         config: the experiment.
-        options: in which run directory, and whether to resume it.
+        options: in which run directory, whether to resume it, and who watches.
         name: what the run directory is called after, where none is named.
         display: where to show the progress.
         ranks: the processes that train together.
@@ -79,11 +79,11 @@ def train(
         if begun is not None and is_run(begun):
             ranks.remember(str(begun.absolute()))
             with resume_run(begun) as run:
-                return resume_training(run, config, stop, force=options.force, display=display, ranks=ranks)
+                return resume_training(run, config, stop, options, display=display, ranks=ranks)
         if resume:
             display.say(f"nothing to resume in {run_dir or parent}; starting a new run")
         with create_run(run_dir, parent=parent, name=name, overwrite=options.overwrite, resume=resume) as run:
-            return begin(run, config, stop, display, ranks)
+            return begin(run, config, stop, options, display=display, ranks=ranks)
 
 
 def _parent_of_runs(written: str) -> Path:
@@ -98,13 +98,15 @@ def _parent_of_runs(written: str) -> Path:
     return folder
 
 
-def begin(run: Run, config: Config, stop: StopSignals, display: Display, ranks: Ranks) -> Outcome:
+def begin(
+    run: Run, config: Config, stop: StopSignals, options: RunOptions, *, display: Display, ranks: Ranks
+) -> Outcome:
     """Train from the beginning."""
     ranks.of_first(config)
     ranks.remember(str(run.directory.absolute()))
     experiment = prepare(config, display, ranks)
     files = fingerprint(experiment.index, {}, display)
-    training = open_record(run, experiment, stop, display)
+    training = open_record(run, experiment, stop, display, options.after_epoch)
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         training.checkpointer.check_space(averaged=config.ema is not None)
         write_beginning(training, config, experiment, files)
@@ -113,14 +115,14 @@ def begin(run: Run, config: Config, stop: StopSignals, display: Display, ranks: 
 
 
 def resume_training(
-    run: Run, config: Config, stop: StopSignals, *, force: bool, display: Display, ranks: Ranks
+    run: Run, config: Config, stop: StopSignals, options: RunOptions, *, display: Display, ranks: Ranks
 ) -> Outcome:
     """Resume a run from its newest checkpoint; return its outcome if there is nothing left to do.
 
     Raises:
         CheckpointError: the config or the data would make it another training.
     """
-    before = config_as_given(run)
+    before, force = config_as_given(run), options.force
     changes = refuse_or_note(
         run, check_config(before, config), "another config", force=force, how_to_fix="Restore these values"
     )
@@ -136,7 +138,7 @@ def resume_training(
         run, check_data(run, experiment.index, files), "other data", force=force, how_to_fix="Restore them"
     )
     changes += check_environment(run, experiment)
-    training = open_record(run, experiment, stop, display)
+    training = open_record(run, experiment, stop, display, options.after_epoch)
     training = replace(training, inexact=(*earlier_changes(run), *changes))
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         run.write_status("running", 0, resumable=True)
@@ -154,7 +156,13 @@ def resume_training(
         return finish_run(training, experiment)
 
 
-def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Display) -> TrainingRun:
+def open_record(
+    run: Run,
+    experiment: Experiment,
+    stop: StopSignals,
+    display: Display,
+    after_epoch: AfterEpoch | None = None,
+) -> TrainingRun:
     """Open the record of the training."""
     config = experiment.config
     description = describe_model(
@@ -173,6 +181,7 @@ def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Di
         sink=open_loggers(config.loggers, run.directory, flat_values(config), display.warn)
         if experiment.ranks.is_first
         else None,
+        after_epoch=after_epoch,
     )
     often = config.checkpoint
     schedule = CheckpointSchedule(often.seconds, often.steps, often.keep)

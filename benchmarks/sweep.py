@@ -1,0 +1,151 @@
+"""Measure what a sweep over the head takes, and whether it beats the recipe that it starts from.
+
+    python benchmarks/sweep.py FOLDER... [--trials 12] [--seeds 3] [--arch timm:tf_efficientnet_lite0]
+        [--size 128]
+
+Each folder holds train/ and val/ with one folder per class. A sweep sees train/ alone, of which it holds out
+a fifth to choose on; its first trial is the recipe itself: the head on cached features, 30 epochs. val/
+judges the recipe, and the best trial by the sweep. Each seed has a sweep of its own, with another split,
+start and sampler.
+
+Printed for each folder: the seconds of a trial (median, of all but the first, which computes the features),
+by the clock, and the CPU time of the whole sweep for each trial; the accuracy of the recipe and of the best
+trial, on the images that chose and on those that judge; and the difference on the latter with its standard
+error by paired images.
+"""
+
+import argparse
+import json
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BASE = """
+seed: {seed}
+data: {{path: {path}, val: 0.2, image_size: {size}, batch_size: 32,
+       on_bad_image: skip, max_bad_fraction: 0.05}}
+model: {{arch: "{arch}"}}
+stages:
+  - {{name: frozen, train: head, epochs: 30, lr: 3e-3, views: eval}}
+"""
+SWEEP = """
+base: base.yaml
+trials: {trials}
+sampler: {{name: tpe, seed: {seed}, startup: 5}}
+space:
+  stages.frozen.lr: {{log: [3e-4, 3e-2]}}
+  optimizer.weight_decay: {{log: [1e-3, 0.3]}}
+  model.head.hidden: [[], [256], [512]]
+  loss.label_smoothing: {{uniform: [0, 0.2]}}
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one sweep came to."""
+
+    seconds: list[float]
+    """of each trial, by the clock"""
+    cpu: float
+    """seconds of a trial, of the whole process"""
+    chosen_by: tuple[float, float]
+    """accuracy of the recipe and of the best trial on the images that chose"""
+    right: tuple[list[bool], list[bool]]
+    """of the recipe and of the best trial, for each image that judges"""
+
+
+def main() -> None:
+    """Print a paragraph for each folder."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arch", default="timm:tf_efficientnet_lite0")
+    parser.add_argument("--size", type=int, default=128)
+    options = parser.parse_args()
+    print(
+        f"{options.arch}, {options.size} px, the head alone, {options.trials} trials, {options.seeds} seeds"
+    )
+    for folder in options.folders:
+        show(folder.name, [run(folder.resolve(), options, seed) for seed in range(options.seeds)])
+
+
+def run(folder: Path, options: argparse.Namespace, seed: int) -> Outcome:
+    """Run one sweep, and judge its first and its best trial."""
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        base = BASE.format(seed=seed, path=folder / "train", size=options.size, arch=options.arch)
+        (place / "base.yaml").write_text(base)
+        (place / "sweep.yaml").write_text(SWEEP.format(trials=options.trials, seed=seed))
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        result = finetune(place, "sweep", "sweep.yaml", "--sweep-dir", "found", "--json")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        trials = result["trials"]
+        chosen = (trials[0], trials[result["best"]])
+        right = [judge(place, trial["run_dir"], folder / "val") for trial in chosen]
+        return Outcome(
+            [trial["seconds"] for trial in trials],
+            cpu / len(trials),
+            (chosen[0]["value"], chosen[1]["value"]),
+            (right[0], right[1]),
+        )
+
+
+def judge(place: Path, run_dir: str, folder: Path) -> list[bool]:
+    """Return whether a run is right about each image of a folder, in their order."""
+    answers = finetune(place, "predict", run_dir, folder, "--json", "--ignore-errors")
+    return [
+        Path(one["image"]).parent.name == one["predictions"][0]["class"]
+        for one in answers
+        if one["error"] is None
+    ]
+
+
+def finetune(place: Path, *arguments: object) -> Any:
+    """Run a command, and return the last line that it prints as JSON."""
+    command = [sys.executable, "-m", "finetune", *map(str, arguments)]
+    environment = os.environ | {
+        "XDG_CACHE_HOME": str(place / "cache")
+    }  # another sweep's features are not here
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def show(name: str, outcomes: list[Outcome]) -> None:
+    """Print what the sweeps of a folder came to."""
+    later = [seconds for outcome in outcomes for seconds in outcome.seconds[1:]]
+    cpu = statistics.mean(outcome.cpu for outcome in outcomes)
+    print(f"\n{name}: a trial takes {statistics.median(later):.1f} s by the clock, {cpu:.1f} s of CPU time")
+    for what, place in (("recipe", 0), ("best trial", 1)):
+        chosen = [100 * outcome.chosen_by[place] for outcome in outcomes]
+        judged = [100 * statistics.mean(outcome.right[place]) for outcome in outcomes]
+        print(
+            f"  {what:<10}  {spread(chosen)} on the images that chose, {spread(judged)} on those that judge"
+        )
+    gains = [after - before for outcome in outcomes for before, after in zip(*outcome.right, strict=True)]
+    error = statistics.stdev(gains) / math.sqrt(len(gains))
+    print(
+        f"  the best trial is {100 * statistics.mean(gains):+.1f} ± {100 * error:.1f} points ahead",
+        flush=True,
+    )
+
+
+def spread(values: list[float]) -> str:
+    """Write mean, lowest and highest of some percentages."""
+    return f"{statistics.mean(values):.1f}% ({min(values):.1f} – {max(values):.1f})"
+
+
+if __name__ == "__main__":
+    main()
