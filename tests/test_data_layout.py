@@ -122,12 +122,15 @@ def test_a_table_beside_images_without_class_folders_is_read_and_named(tmp_path)
 
 def test_several_tables_beside_images_are_asked_about(tmp_path):
     draw(tmp_path / "train" / "1.png")
-    for name in ("labels.csv", "sample_submission.csv"):
-        (tmp_path / name).write_text("image,label\n1.png,x\n")
-    with pytest.raises(DataError, match=r"several tables, 'labels.csv', 's.*\ndata.path: .*/labels.csv\n"):
+    draw(tmp_path / "train" / "2.png")
+    for name in ("labels.csv", "labels_old.csv", "sample_submission.csv"):
+        (tmp_path / name).write_text("image,label\n1.png,x\n2.png,y\n")
+    with pytest.raises(DataError, match=r"several tables, 'labels.csv', 'l.*\ndata.path: .*/labels.csv\n"):
         list_images(tmp_path)
     result = run_finetune("init", tmp_path)
     assert (result.exit_code, "Which says what the images are?" in result.stderr) == (3, True)
+    (tmp_path / "labels_old.csv").unlink()
+    assert list_images(tmp_path).class_names == ("x", "y")  # a submission says nothing of these images
 
 
 def test_class_folders_with_tables_beside_them_stay_class_folders(folder):

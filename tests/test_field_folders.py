@@ -167,8 +167,8 @@ def sites(root):
 
 def two_tables(root):
     draw_images(root / "images", classes=("all",), each=4)
-    for name in ("labels.csv", "sample_submission.csv"):
-        (root / name).write_text("image,label\na.png,x\n")
+    for name in ("labels.csv", "other_labels.csv"):
+        (root / name).write_text("image,label\nall/all00.png,x\nall/all01.png,y\n")
     return root
 
 
@@ -245,7 +245,6 @@ REFUSED = {
     "archives": (below("train.zip"), "Archives in a folder are not read: unpack them there"),
     "records": (below("a.tfrecord"), ".tfrecord is a file of records of TensorFlow. Write its images as"),
     "MATLAB": (file("annos.mat"), "loadmat('\"'\"'annos.mat'\"'\"', squeeze_me=True))"),
-    "SageMaker": (file("output.manifest"), "cp output.manifest output.jsonl"),
     "MXNet": (file("train.lst"), "cp train.lst train.tsv"),
     "datasets": (below("data.arrow"), "{root}/x'\"'\"').to_parquet('\"'\"'train.parquet'\"'\"')"),
 }  # fmt: skip

@@ -6,6 +6,7 @@ folders of splits, or in several archives side by side.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import isdir
 from pathlib import Path
 from posixpath import splitext
 from typing import Any, Literal
@@ -70,7 +71,7 @@ def refuse_part_of_voc(path: Path) -> None:
         DataError: the path leads into one.
     """
     for root in list(path.parents)[:3]:
-        if (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir():
+        if all(isdir(root / part) for part in ("JPEGImages", "Annotations")):
             shown = printable(str(root))
             raise DataError(
                 f"{printable(str(path))} is a part of {shown}, a data set in the format of Pascal VOC.\n"
