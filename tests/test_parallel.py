@@ -8,7 +8,14 @@ import time
 import pytest
 from PIL import Image
 
-from finetune.data.images import ImageLimits, look_at_image, look_at_images, parallel
+from finetune.data.images import (
+    ImageInfo,
+    ImageLimits,
+    inspect_images,
+    look_at_image,
+    look_at_images,
+    parallel,
+)
 from finetune.errors import ResourceError
 
 LIMITS = ImageLimits()
@@ -34,17 +41,30 @@ def test_looks_come_in_order_with_any_number_of_processes(paths, processes):
     assert [looks[number] for number in good] == [look_at_image(paths[number], LIMITS) for number in good]
 
 
-def test_a_slow_data_set_is_shared_among_processes(paths, monkeypatch):
+@pytest.mark.parametrize(
+    ("study", "computing", "others"),
+    [(look_at_images, 0.0, [69]), (inspect_images, 0.0, [69]), (inspect_images, 9.0, [])],
+    ids=["looks", "computing", "waiting"],
+)
+def test_a_slow_data_set_is_shared_among_processes(paths, monkeypatch, study, computing, others):
+    """Where it is storage that is slow, threads wait for it; the images are the same."""
     monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     monkeypatch.setattr(parallel, "_PATIENCE", 0.0)
     monkeypatch.setattr(parallel, "_WORTH_PROCESSES", 0.0)
+    monkeypatch.setattr(parallel, "_COMPUTING", computing)
     started = []
     real = parallel._in_processes
     monkeypatch.setattr(
-        parallel, "_in_processes", lambda rest, *others: started.append(len(rest)) or real(rest, *others)
+        parallel,
+        "_in_processes",
+        lambda work, rest, *more: started.append(len(rest)) or real(work, rest, *more),
     )
-    assert len(list(look_at_images(paths, LIMITS))) == 70
-    assert started == [69]
+    found = list(study(paths, LIMITS))
+    assert started == others
+    assert [number for number, one in enumerate(found) if isinstance(one, str)] == [3, 69]
+    assert all(
+        getattr(one, "info", one) == ImageInfo(20, 10, False) for one in found if not isinstance(one, str)
+    )
 
 
 def test_nothing_is_looked_at_in_no_files():

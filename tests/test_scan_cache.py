@@ -1,10 +1,12 @@
-import json
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from finetune.data.images import ImageInfo, ImageLimits
-from finetune.data.quality.scan_cache import ScanMemory
+from finetune.data.quality.scan_cache import FileFacts, ScanMemory
 
 
 @pytest.fixture
@@ -23,13 +25,13 @@ def remembered(image):
 
 def recalled(image):
     portions = list(ScanMemory(image.parent, ImageLimits()).recall(["x.png"]))
-    return portions[0].get("x.png") if portions else None
+    return portions[0][0]
 
 
 def test_what_was_good_is_remembered_in_the_cache_folder_of_the_user(image, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert remembered(image) == ImageInfo(8, 9, False)
-    assert len(list(tmp_path.glob("cache/**/scans/*.json"))) == 1
+    assert len(list(tmp_path.glob("cache/**/scans/*.safetensors"))) == 1
 
 
 def test_a_cache_folder_that_cannot_be_made_is_ignored(image, tmp_path, monkeypatch):
@@ -47,12 +49,67 @@ def test_a_relative_cache_folder_is_none(image, tmp_path, monkeypatch):
     assert not Path("relative").exists()
 
 
-@pytest.mark.parametrize(
-    "change", [{"width": ["8"]}, {"size": None}, {"name": []}, {"modified": [1]}], ids=str
-)
-def test_a_damaged_cache_and_a_changed_file_are_ignored(image, tmp_path, monkeypatch, change):
+def facts(*names):
+    known = FileFacts()
+    for number, name in enumerate(names):
+        known.add(name, (number, -1 - number), ImageInfo(8, 9, number % 2 == 1))
+    return known
+
+
+def test_facts_come_back_from_their_bytes_whatever_files_are_called():
+    names = ["a/1.png", "line\nend.png", "\udcff.png", "日本.png"]
+    known = FileFacts.unpacked(facts(*names).packed())
+    assert known.names == names
+    assert [(known.stamp(row), known.info(row)) for row in (0, 3)] == [
+        ((0, -1), ImageInfo(8, 9, False)),
+        ((3, -4), ImageInfo(8, 9, True)),
+    ]
+
+
+def test_a_file_that_was_being_added_when_ctrl_c_came_costs_no_other_one():
+    known = facts("a.png", "b.png")
+    known._columns[0].append(5)
+    assert FileFacts.unpacked(known.packed()).names == ["a.png", "b.png"]
+
+
+def test_facts_of_a_file_that_has_changed_replace_the_old_ones(image, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert remembered(image) is not None
-    (file,) = tmp_path.glob("cache/**/scans/*.json")
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    remembered(image)
+    image.write_bytes(b"other bytes")
     assert recalled(image) is None
+    assert remembered(image) == ImageInfo(8, 9, False)
+    (file,) = tmp_path.glob("cache/**/scans/*")
+    assert FileFacts.unpacked(file.read_bytes()).names == ["x.png"]
+
+
+def damaged(name, column):
+    whole = load(facts("x").packed()) | {name: column}
+    return save({found: part for found, part in whole.items() if part is not None})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        facts("x").packed()[:-1],
+        b"{}",
+        damaged("width", None),
+        damaged("width", np.zeros(2, np.int32)),
+        damaged("size", np.zeros(1, np.float64)),
+        damaged("names", np.array([255], np.uint8)),
+    ],
+    ids=["cut", "other", "no column", "long column", "other numbers", "no text"],
+)
+def test_damaged_facts_are_refused(content):
+    with pytest.raises(ValueError):  # by the module alone, which passes them over
+        FileFacts.unpacked(content)
+
+
+def test_facts_take_few_bytes_beside_the_names_of_the_files(tmp_path):
+    names = [f"class_{n % 10}/{n:07}.png" for n in range(4096)]
+    tracemalloc.start()
+    known, info = FileFacts(), ImageInfo(500, 375, False)
+    for number, name in enumerate(names):
+        known.add(name, (10**5 + number, 10**18 + number), info)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 50 * len(names)

@@ -1,6 +1,7 @@
 """The story of `finetune check`: what is wrong with the images, and what a training will do and take."""
 
 import itertools
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.find_images import listing_bar
 from finetune.data.quality.finding import Finding
 from finetune.data.quality.findings import find_bad, find_few, find_odd, find_repeats
+from finetune.data.quality.looks import Looks
 from finetune.data.quality.poor_images import find_poor
 from finetune.data.quality.scan_cache import ScanMemory
 from finetune.data.quality.shortcuts import find_shortcuts
@@ -112,27 +114,27 @@ def compare_looks(index: ImageIndex, looks: Mapping[str, Look], limits: ImageLim
     return [*itertools.chain.from_iterable(found), *find_shortcuts(index, looks)]
 
 
-def look_at_all(
-    index: ImageIndex, limits: ImageLimits, new_bar: NewBar
-) -> tuple[dict[str, Look], dict[Sample, str]]:
+def look_at_all(index: ImageIndex, limits: ImageLimits, new_bar: NewBar) -> tuple[Looks, dict[Sample, str]]:
     """Decode every image; give the looks at the good ones, and what is wrong with the others.
 
     The good ones are remembered, so that a training after it does not decode them again.
     """
     assert index.root is not None
-    looks: dict[str, Look] = {}
+    looks = Looks()
     reasons: dict[Sample, str] = {}
     memory = ScanMemory(index.root, limits)
-    paths = [index.root / sample.name for sample in index.samples]
-    with new_bar("looking at images", len(paths)) as bar:
-        for sample, look in zip(index.samples, look_at_images(paths, limits), strict=True):
-            if isinstance(look, str):
-                reasons[sample] = look
-            else:
-                looks[sample.name] = look
-                memory.remember(sample.name, look.info)
-            bar.advance_by(1)
-    memory.save()
+    paths = [os.path.join(index.root, sample.name) for sample in index.samples]
+    try:
+        with new_bar("looking at images", len(paths)) as bar:
+            for sample, look in zip(index.samples, look_at_images(paths, limits), strict=True):
+                if isinstance(look, str):
+                    reasons[sample] = look
+                else:
+                    looks.add(sample.name, look)
+                    memory.remember(sample.name, look.info)
+                bar.advance_by(1)
+    finally:
+        memory.save()
     return looks, reasons
 
 

@@ -13,7 +13,7 @@ from finetune.data.images.diagnose import file_reason
 from finetune.data.images.formats import FORMATS
 from finetune.data.images.limits import ImageLimits, parse_colour
 from finetune.data.images.look import DETAIL_SIDE, THUMBNAIL_SIDE, Look, enlarge_thumbnail, look_at_image
-from finetune.data.images.parallel import look_at_images
+from finetune.data.images.parallel import inspect_images, look_at_images
 
 __all__ = [
     "DETAIL_SIDE",
@@ -29,6 +29,7 @@ __all__ = [
     "enlarge_thumbnail",
     "file_reason",
     "inspect_image",
+    "inspect_images",
     "look_at_image",
     "look_at_images",
     "parse_colour",

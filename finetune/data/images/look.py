@@ -33,7 +33,7 @@ class Look:
     """make and model by its EXIF data; empty where it says nothing"""
 
 
-def look_at_image(path: Path, limits: ImageLimits) -> Look:
+def look_at_image(path: str | Path, limits: ImageLimits) -> Look:
     """Decode a file completely, as `inspect_image` does, and also return what two images are compared by.
 
     Raises:

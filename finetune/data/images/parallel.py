@@ -10,28 +10,36 @@ of its 4 processes were still there, ours had gone within 2. It also took longer
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from finetune.data.images.decode import ImageError
+from finetune.data.image_files import in_archive
+from finetune.data.images.decode import ImageError, ImageInfo, inspect_image
 from finetune.data.images.limits import ImageLimits
 from finetune.data.images.look import Look, look_at_image
 from finetune.errors import ResourceError
-from finetune.machine.cores import usable_cores
+from finetune.machine.cores import in_threads, usable_cores
 from finetune.machine.signals import ASKING
 
 _PATIENCE = 1.0  # seconds of work for this process alone, in which small data sets are done
 _WORTH_PROCESSES = 2.0  # seconds of work that must be left; starting processes takes about one
+_COMPUTING = 0.5  # share of the time that is spent computing, above which more processes help
 _CHUNK = 16  # images handed to a process at a time
 _AHEAD = 4  # chunks that wait for each process, so that a slow image holds up no other
 _MOST_PROCESSES = 16
 
+_Path = str | Path
+_Found = TypeVar("_Found")
+_Study = Callable[[_Path, ImageLimits], _Found]
+"""what is done with a file; it raises an ImageError if that cannot be done"""
+
 
 def look_at_images(
-    paths: Sequence[Path], limits: ImageLimits, *, processes: int | None = None
+    paths: Sequence[_Path], limits: ImageLimits, *, processes: int | None = None
 ) -> Iterator[Look | str]:
     """Return a look at each file, or the reason why it cannot be read, in order.
 
@@ -45,31 +53,61 @@ def look_at_images(
         ResourceError: a process was killed.
     """
     if processes == 0:
-        yield from (_look(path, limits) for path in paths)
+        yield from (_studied(look_at_image, path, limits) for path in paths)
     elif processes is not None:
-        yield from _in_processes(paths, limits, processes)
+        yield from _in_processes(look_at_image, paths, limits, processes)
     else:
-        done, started, cores = 0, time.monotonic(), usable_cores()
-        for done, path in enumerate(paths, start=1):
-            yield _look(path, limits)
-            passed = time.monotonic() - started
-            left = (len(paths) - done) * passed / done
-            if cores > 1 and passed > _PATIENCE and left > _WORTH_PROCESSES:
-                break
-        yield from _in_processes(paths[done:], limits, min(cores, _MOST_PROCESSES))
+        rest = yield from _at_first(look_at_image, paths, limits)
+        yield from _in_processes(look_at_image, rest, limits, min(usable_cores(), _MOST_PROCESSES))
 
 
-def _in_processes(paths: Sequence[Path], limits: ImageLimits, processes: int) -> Iterator[Look | str]:
+def inspect_images(paths: Sequence[_Path], limits: ImageLimits) -> Iterator[ImageInfo | str]:
+    """Return what `inspect_image` says of each file, or the reason why it cannot be read, in order.
+
+    It starts with this process, and adds others where it would take long and is a matter of computing. Where
+    it is one of waiting for storage, or of reading an archive whose directory all would have to read, threads
+    wait for several files at once.
+
+    Raises:
+        ResourceError: a process was killed.
+    """
+    began, computed = time.monotonic(), time.thread_time()
+    rest = yield from _at_first(inspect_image, paths, limits)
+    computing = (time.thread_time() - computed) / (time.monotonic() - began + 1e-9)
+    if rest and computing > _COMPUTING and not in_archive(rest[0]):
+        yield from _in_processes(inspect_image, rest, limits, min(usable_cores(), _MOST_PROCESSES))
+    else:
+        for _, studied in in_threads(lambda path: _studied(inspect_image, path, limits), rest):
+            yield studied
+
+
+def _at_first(
+    study: _Study[_Found], paths: Sequence[_Path], limits: ImageLimits
+) -> Generator[_Found | str, None, Sequence[_Path]]:
+    """Study files in this process; return those that others had better do."""
+    started, several = time.monotonic(), usable_cores() > 1
+    for done, path in enumerate(paths, start=1):
+        yield _studied(study, path, limits)
+        passed = time.monotonic() - started
+        left = (len(paths) - done) * passed / done
+        if several and passed > _PATIENCE and left > _WORTH_PROCESSES:
+            return paths[done:]
+    return ()
+
+
+def _in_processes(
+    study: _Study[_Found], paths: Sequence[_Path], limits: ImageLimits, processes: int
+) -> Iterator[_Found | str]:
     """Hand out the files in turn, a few chunks ahead, and take the results back in the same turn.
 
     The pools of the standard library wait forever for a process that was killed, or print the tracebacks that
     an interrupt leaves in their threads; and forked processes would inherit locks that threads of torch hold.
     """
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
-    helpers: list[_Helper] = []
+    helpers: list[_Helper[_Found]] = []
     try:
         while len(helpers) < min(processes, len(chunks)):
-            helpers.append(_Helper(limits))
+            helpers.append(_Helper(study, limits))
         ahead = len(helpers) * _AHEAD
         for turn in range(len(chunks) + ahead):
             if turn >= ahead:
@@ -81,25 +119,25 @@ def _in_processes(paths: Sequence[Path], limits: ImageLimits, processes: int) ->
             helper.stop()
 
 
-class _Helper:
-    """A process that looks at the files it is sent."""
+class _Helper(Generic[_Found]):
+    """A process that studies the files it is sent."""
 
-    def __init__(self, limits: ImageLimits) -> None:
+    def __init__(self, study: _Study[_Found], limits: ImageLimits) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, limits), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, study, limits), daemon=True)
         with _signals_held_back():
             self._process.start()
         theirs.close()
 
-    def give(self, paths: Sequence[Path]) -> None:
+    def give(self, paths: Sequence[_Path]) -> None:
         with self._reported_death():
             self._connection.send(paths)
 
-    def take(self) -> list[Look | str]:
+    def take(self) -> list[_Found | str]:
         with self._reported_death():
-            looks: list[Look | str] = self._connection.recv()
-            return looks
+            found: list[_Found | str] = self._connection.recv()
+            return found
 
     def stop(self) -> None:
         self._process.kill()  # whoever interrupts does not wait for a slow image or a disk that hangs
@@ -117,11 +155,13 @@ class _Helper:
             ) from None
 
 
-def _serve(connection: "Connection[list[Look | str], Sequence[Path]]", limits: ImageLimits) -> None:
-    """Look at the files that are sent, until the main process has gone."""
+def _serve(
+    connection: "Connection[list[_Found | str], Sequence[_Path]]", study: _Study[_Found], limits: ImageLimits
+) -> None:
+    """Study the files that are sent, until the main process has gone."""
     with suppress(EOFError, ConnectionError):
         while True:
-            connection.send([_look(path, limits) for path in connection.recv()])
+            connection.send([_studied(study, path, limits) for path in connection.recv()])
 
 
 @contextmanager
@@ -138,8 +178,8 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _look(path: Path, limits: ImageLimits) -> Look | str:
+def _studied(study: _Study[_Found], path: _Path, limits: ImageLimits) -> _Found | str:
     try:
-        return look_at_image(path, limits)
+        return study(path, limits)
     except ImageError as error:
         return error.reason

@@ -204,11 +204,11 @@ def _join(found: FoundParts, case_variants: CaseVariants, folders: FolderOptions
 
 def folder_samples(parts: Sequence[Part], class_names: Sequence[str]) -> tuple[Sample, ...]:
     """Return the images in the folders of some classes as samples, in the order of their names' bytes."""
-    targets = {name: target for target, name in enumerate(class_names)}
+    labels_of = {name: (target,) for target, name in enumerate(class_names)}  # one object for all images
     samples = {
-        name: Sample(name, (targets[label],), part.split, part.groups.get(name))
+        name: Sample(name, labels_of[label], part.split, part.groups.get(name))
         for part in parts
         for name, label in part.labels.items()
-        if label in targets
+        if label in labels_of
     }
     return tuple([samples[name] for name in in_byte_order(samples)])

@@ -58,8 +58,10 @@ def samples_of(
     """
     targets = {name: target for target, name in enumerate(class_names)}
     samples = []
+    shared: dict[tuple[int, ...], tuple[int, ...]] = {}  # one object for all images of the same classes
     for row in rows:
         labels = tuple(sorted(targets[name] for name in row.labels or () if name in targets))
+        labels = shared.setdefault(labels, labels)
         if task.accepts(labels):
             split: Split = (row.split or "train") if keep_split else "test"
             samples.append(Sample(row.name, labels, split, row.group, row.place, row.metadata))

@@ -49,7 +49,7 @@ def find_bad(
 def find_odd(looks: Mapping[str, Look]) -> list[Finding]:
     """Find images that can be read and are odd: animated, tiny, slim, not stored as 8-bit colour."""
     findings = []
-    for odd in odd_images({name: look.info for name, look in looks.items()}):
+    for odd in odd_images((name, look.info) for name, look in looks.items()):
         items = tuple(Item((name,), _size(looks[name])) for name in odd.names)
         message = f"{odd.what}: {len(items):,}"
         findings.append(Finding("warning", odd.kind, message, _ODD_ADVICE[odd.kind], items))
@@ -103,8 +103,8 @@ def find_repeats(index: ImageIndex, looks: Mapping[str, Look], limits: ImageLimi
     copy_of = {name: number for number, group in enumerate(copies) for name in group}
     names = [sample.name for sample in index.samples]
     if names:
-        thumbnails = np.frombuffer(b"".join(looks[name].thumbnail for name in names), np.uint8)
-        rows = thumbnails.reshape(len(names), THUMBNAIL_SIDE**2)
+        side, thumbnails = THUMBNAIL_SIDE**2, (looks[name].thumbnail for name in names)
+        rows = np.fromiter(thumbnails, f"S{side}", len(names)).view(np.uint8).reshape(len(names), side)
         for positions in find_lookalikes(rows, lambda some: _enlarged(index, some, limits)):
             group = tuple(names[position] for position in positions)
             if len({copy_of.get(name, name) for name in group}) > 1:

@@ -26,6 +26,7 @@ ALIKE = 0.98
 # 1 − (1 − (1 − θ/π)²⁴)²⁴ = 99.6%, one at 0.995 always. Pictures of different things hardly ever meet.
 _TABLES, _BITS = 24, 24
 _NEIGHBOURS = 8  # with the same bits that each image is compared with, so that time grows with the number
+_TOGETHER = 2048  # thumbnails that are vectors of floats at a time: four times their size
 _LEAST_CONTRAST = 4.0  # standard deviation in grey levels; below, noise decides what is alike
 
 # Of copies the detail correlates by 0.85 and more, of those turned by 2° by 0.55, of star clusters by 0.33.
@@ -45,45 +46,85 @@ Enlarge = Callable[[Sequence[int]], Sequence[bytes | None]]
 def find_lookalikes(thumbnails: NDArray[np.uint8], enlarge: Enlarge | None = None) -> list[tuple[int, ...]]:
     """Group the thumbnails (N, P) that look alike, each to at least one other of its group, by position.
 
-    Thumbnails without contrast are in no group. Time and memory are proportional to N, but for a sort.
+    Thumbnails without contrast are in no group. Time is proportional to N, but for a sort; memory takes some
+    hundred bytes an image beside the thumbnails.
 
     Args:
         thumbnails: one row for each image.
         enlarge: returns larger pictures of those that look alike, whose detail has to agree, and colour if
             they are drawings; None to go by the thumbnails alone.
     """
-    grey = thumbnails.astype(np.float32)
-    grey -= grey.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(grey, axis=1)
-    positions = np.flatnonzero(lengths >= _LEAST_CONTRAST * thumbnails.shape[1] ** 0.5)
-    vectors = grey[positions] / lengths[positions, None]
-    leader = list(range(len(vectors)))
-    pairs = _pairs(vectors)
-    for one, other in pairs if enlarge is None else _confirmed(sorted(set(pairs)), positions, enlarge):
+    positions = _with_contrast(thumbnails)
+    leader = list(range(len(positions)))
+    pairs = _pairs(thumbnails, positions)
+    for one, other in pairs if enlarge is None else _confirmed(pairs, positions, enlarge):
         first, second = sorted((_find(leader, one), _find(leader, other)))
         leader[second] = first
     groups: dict[int, list[int]] = {}
-    for member in range(len(vectors)):
-        groups.setdefault(_find(leader, member), []).append(int(positions[member]))
+    for member, position in enumerate(positions.tolist()):
+        groups.setdefault(_find(leader, member), []).append(position)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def _pairs(vectors: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
-    """Return the pairs of unit vectors (N, P) that are alike, as far as the hash brings them together."""
-    random = np.random.default_rng(0)  # a constant of the hash: the same images meet on every machine
-    weights = 1 << np.arange(_BITS)
-    for _ in range(_TABLES):
-        planes = random.standard_normal((vectors.shape[1], _BITS), dtype=np.float32)
-        keys = (vectors @ planes > 0) @ weights
+def _with_contrast(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the positions of the thumbnails whose contrast is more than noise."""
+    deviations = [np.zeros(0)]
+    for start in range(0, len(thumbnails), _TOGETHER):
+        deviations.append(thumbnails[start : start + _TOGETHER].std(axis=1, dtype=np.float32))
+    return np.flatnonzero(np.concatenate(deviations) >= _LEAST_CONTRAST)
+
+
+def _units(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return thumbnails (N, P) with contrast as unit vectors around 0."""
+    grey = thumbnails.astype(np.float32)
+    grey -= grey.mean(axis=1, keepdims=True)
+    grey /= np.linalg.norm(grey, axis=1, keepdims=True)
+    return grey
+
+
+def _pairs(thumbnails: NDArray[np.uint8], positions: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the pairs of some thumbnails that are alike, as far as the hash brings them together.
+
+    A pair is two places in `positions`, the smaller one first.
+    """
+    number, found = len(positions), np.zeros(0, np.int64)
+    for keys in _hashes(thumbnails, positions):
         order = np.argsort(keys, kind="stable")
+        meeting = []
         for gap in range(1, _NEIGHBOURS + 1):
-            one, other = order[:-gap], order[gap:]
-            meet = keys[one] == keys[other]
-            one, other = one[meet], other[meet]
-            if not len(one):
+            meet = keys[order[:-gap]] == keys[order[gap:]]
+            if not meet.any():
                 break
-            alike = np.einsum("np,np->n", vectors[one], vectors[other]) >= ALIKE
-            yield from zip(one[alike].tolist(), other[alike].tolist(), strict=True)
+            one, other = order[:-gap][meet], order[gap:][meet]
+            meeting.append(np.minimum(one, other) * number + np.maximum(one, other))
+        alike = [found]
+        for new in _portions(np.setdiff1d(np.concatenate([found[:0], *meeting]), found)):
+            one, other = (_units(thumbnails[positions[part]]) for part in np.divmod(new, number))
+            alike.append(new[np.einsum("np,np->n", one, other) >= ALIKE])
+        found = np.sort(np.concatenate(alike))
+    return [divmod(pair, number) for pair in found.tolist()]
+
+
+def _hashes(thumbnails: NDArray[np.uint8], positions: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return the bits of each thumbnail in each table (T, N): the sides of random planes that it is on."""
+    random = np.random.default_rng(0)  # a constant of the hash: the same images meet on every machine
+    shape = (thumbnails.shape[1], _BITS)
+    planes = [random.standard_normal(shape, dtype=np.float32) for _ in range(_TABLES)]
+    weights = 1 << np.arange(_BITS)
+    hashes = np.empty((_TABLES, len(positions)), np.int32)
+    filled = 0
+    for some in _portions(positions):
+        vectors = _units(thumbnails[some])
+        for table, sides in enumerate(planes):
+            hashes[table, filled : filled + len(some)] = (vectors @ sides > 0) @ weights
+        filled += len(some)
+    return hashes
+
+
+def _portions(positions: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Return some thousand positions at a time, whose thumbnails take a few megabytes as vectors."""
+    for start in range(0, len(positions), _TOGETHER):
+        yield positions[start : start + _TOGETHER]
 
 
 def _confirmed(
@@ -92,11 +133,10 @@ def _confirmed(
     """Return the pairs whose detail and colours agree, or say nothing."""
     members = sorted({member for pair in pairs for member in pair})
     pictures = enlarge([int(positions[member]) for member in members])
-    larger = {
-        m: _pixels(picture) for m, picture in zip(members, pictures, strict=True) if picture is not None
-    }
+    larger = dict(zip(members, pictures, strict=True))
     for one, other in pairs:
-        if one not in larger or other not in larger or _same_picture(larger[one], larger[other]):
+        first, second = larger[one], larger[other]
+        if first is None or second is None or _same_picture(_pixels(first), _pixels(second)):
             yield one, other
 
 

@@ -2,17 +2,17 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from typing import NamedTuple
 
 from finetune.choices import OnBad
-from finetune.data.images import ImageError, ImageInfo, ImageLimits, inspect_image
+from finetune.data.images import ImageInfo, ImageLimits, inspect_images
 from finetune.data.index import BadImage, ImageIndex, Sample
 from finetune.data.quality.scan_cache import ScanMemory
 from finetune.errors import DataError
-from finetune.machine.cores import in_threads
 from finetune.text import counted, printable
 
 Progress = Callable[[int, int], None]
@@ -57,46 +57,46 @@ def check_images(
     if index.root is None:
         return index
     infos, bad = _scan(index, limits, progress or (lambda done, total: None))
+    good = (
+        (sample.name, info) for sample, info in zip(index.samples, infos, strict=True) if info is not None
+    )
+    odd_ones = odd_images(good)
     if bad:
         index = leave_out_bad(index, bad, on_bad, max_bad_fraction)
-    remarks = [f"{odd.what}: {len(odd.names)}, first {printable(odd.names[0])}" for odd in odd_images(infos)]
+    remarks = [f"{odd.what}: {len(odd.names)}, first {printable(odd.names[0])}" for odd in odd_ones]
     return replace(index, warnings=(*index.warnings, *remarks))
 
 
 def _scan(
     index: ImageIndex, limits: ImageLimits, progress: Progress
-) -> tuple[dict[str, ImageInfo], dict[Sample, str]]:
-    """Return what is known of the good images, and the reason against each of the others; both in order."""
+) -> tuple[list[ImageInfo | None], dict[Sample, str]]:
+    """Return what is known of each image, None of a bad one, and the reason against each of these."""
     root, samples = index.root, index.samples
     assert root is not None
-    memory, folder = ScanMemory(root, limits), str(root)
-    infos: dict[str, ImageInfo] = {}
+    memory = ScanMemory(root, limits)
+    infos: list[ImageInfo | None] = []
+    before = 0
     for known in memory.recall([sample.name for sample in samples]):
-        infos |= known
-        progress(len(infos), len(samples))
-    unknown = [sample for sample in samples if sample.name not in infos]
-
-    def look(sample: Sample) -> ImageInfo | str:
-        try:
-            info = inspect_image(os.path.join(folder, sample.name), limits)
-        except ImageError as error:
-            return error.reason
-        memory.remember(sample.name, info)
-        return info
+        infos += known
+        before += len(known) - known.count(None)
+        if before:
+            progress(before, len(samples))
+    unknown = [position for position, info in enumerate(infos) if info is None]
 
     bad: dict[Sample, str] = {}
-    if not unknown:
-        return infos, bad
+    paths = [os.path.join(root, samples[position].name) for position in unknown]
+    results = inspect_images(paths, limits)
     try:
-        for sample, result in in_threads(look, unknown):
+        for done, (position, result) in enumerate(zip(unknown, results, strict=True), start=before + 1):
             if isinstance(result, ImageInfo):
-                infos[sample.name] = result
+                infos[position] = result
+                memory.remember(samples[position].name, result)
             else:
-                bad[sample] = result
-            progress(len(infos) + len(bad), len(samples))
+                bad[samples[position]] = result
+            progress(done, len(samples))
     finally:
         memory.save()
-    return {sample.name: infos[sample.name] for sample in samples if sample.name in infos}, bad
+    return infos, bad
 
 
 def leave_out_bad(
@@ -155,12 +155,16 @@ _ODD = {
 }
 
 
-def odd_images(infos: Mapping[str, ImageInfo]) -> list[OddImages]:
-    """Find images that can be read and are odd, by the way in which they are."""
+def odd_images(infos: Iterable[tuple[str, ImageInfo]]) -> list[OddImages]:
+    """Find images that can be read and are odd, by the way in which they are.
+
+    Args:
+        infos: the name of each image, and what it is.
+    """
     names: dict[str, list[str]] = {kind: [] for kind in _ODD}
-    odd_sizes = {info: ways for info in set(infos.values()) if (ways := _ways_to_be_odd(info))}
-    for name, info in infos.items() if odd_sizes else ():
-        for kind in odd_sizes.get(info, ()):
+    ways_of = cache(_ways_to_be_odd)
+    for name, info in infos:
+        for kind in ways_of(info):
             names[kind].append(name)
     return [OddImages(kind, f"images that {_ODD[kind]}", tuple(odd)) for kind, odd in names.items() if odd]
 

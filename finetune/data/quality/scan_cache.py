@@ -1,25 +1,87 @@
 """Remember which images were good, so that only new and changed files are decoded again.
 
-A small JSON file for each data set, in the cache folder of the user's system. It only saves time: a file that
-is damaged, or a folder that cannot be written, is ignored without a word. It holds columns, and files are
-asked for by hundreds: of very many images, what Python does for each takes longer than the system does.
+A small file for each data set, in the cache folder of the user's system. It only saves time: a file that is
+damaged, or a folder that cannot be written, is ignored without a word. Here as there it is columns, and files
+are asked for by hundreds: of very many images, what Python does and holds for each takes longer than what the
+system does, and more memory than the images' names.
 """
 
 import hashlib
-import json
 import os
+import sys
+from array import array
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import PIL
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from finetune.data.image_files import size_and_time
 from finetune.data.images import ImageInfo, ImageLimits
-from finetune.machine.cache import SCANS, cache_folder, read_cached_object, write_cached
+from finetune.machine.cache import SCANS, cache_folder, write_cached
 from finetune.machine.cores import in_threads
 
-_COLUMNS = {"name": str, "size": int, "modified": int, "width": int, "height": int, "animated": bool}
 _TOGETHER, _QUICK = 100, 5e-3  # files that are asked about at a time, and how many seconds that may take
+_TIMES = 2**63  # file systems can have later times than a column holds
+_COLUMNS = {"size": "q", "modified": "q", "width": "i", "height": "i", "animated": "b"}
+"""what they hold, as the type codes that arrays of Python and NumPy share"""
+
+_shared_info = lru_cache(maxsize=4096)(ImageInfo)  # many images have one size, and one object does for them
+
+
+class FileFacts:
+    """What is known of some files, in columns: 25 bytes for each file, and its name."""
+
+    def __init__(self) -> None:
+        """Know of no file."""
+        self.names: list[str] = []
+        self._columns = [array(code) for code in _COLUMNS.values()]
+
+    def add(self, name: str, stamp: tuple[int, int], info: ImageInfo) -> None:
+        """Add a file, with its size and time, and what its image is."""
+        for column, value in zip(self._columns, (*stamp, *info), strict=True):
+            column.append(value)
+        self.names.append(name)  # last: Ctrl-C in between leaves columns too long, and `packed` cuts them
+
+    def stamp(self, row: int) -> tuple[int, int]:
+        """Return the size and the time of a file."""
+        size, modified, *_ = self._columns
+        return size[row], modified[row]
+
+    def info(self, row: int) -> ImageInfo:
+        """Return what the image of a file is."""
+        _, _, width, height, animated = self._columns
+        return _shared_info(width[row], height[row], bool(animated[row]))
+
+    def packed(self) -> bytes:
+        """Return all of it as the content of a safetensors file."""
+        rows, names = len(self.names), "\0".join(self.names).encode("utf-8", "surrogatepass")
+        tensors = {"names": np.frombuffer(names, np.uint8)}
+        for (name, code), column in zip(_COLUMNS.items(), self._columns, strict=True):
+            tensors[name] = np.frombuffer(column, code, count=rows)
+        return save(tensors)
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> "FileFacts":
+        """Return what `packed` was made of.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        facts = cls()
+        try:
+            found = load(content)
+            facts.names = found["names"].tobytes().decode("utf-8", "surrogatepass").split("\0")
+            for (name, code), column in zip(_COLUMNS.items(), facts._columns, strict=True):
+                column.frombytes(found[name].astype(code, casting="equiv").tobytes())
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise ValueError(str(error)) from None
+        if {len(column) for column in facts._columns} != {len(facts.names)}:
+            raise ValueError("columns of different lengths")
+        return facts
 
 
 class ScanMemory:
@@ -27,57 +89,65 @@ class ScanMemory:
 
     def __init__(self, root: Path, limits: ImageLimits) -> None:
         # Another Pillow, or other limits, may judge another way.
-        key = "\0".join(("2", PIL.__version__, repr(limits), os.path.realpath(root)))
+        key = "\0".join(("3", sys.byteorder, PIL.__version__, repr(limits), os.path.realpath(root)))
         digest = hashlib.blake2b(os.fsencode(key), digest_size=16).hexdigest()
-        self._file = cache_folder() / SCANS / f"{digest}.json"
+        self._file = cache_folder() / SCANS / f"{digest}.safetensors"
         self._folder = str(root)
-        self._known = _read(self._file)
+        self._facts = _read(self._file)
+        self._rows = dict(zip(self._facts.names, range(len(self._facts.names)), strict=True))
         self._changed = False
 
-    def recall(self, names: Sequence[str]) -> Iterator[dict[str, ImageInfo]]:
-        """Return what is known of those files that have not changed, of some hundred names at a time."""
+    def recall(self, names: Sequence[str]) -> Iterator[list[ImageInfo | None]]:
+        """Return what is known of each file, of some hundred at a time; None of one that has changed."""
         portions = [names[start : start + _TOGETHER] for start in range(0, len(names), _TOGETHER)]
-        for _, known in in_threads(self._unchanged, portions if self._known else [], quick=_QUICK):
+        for _, known in in_threads(self._unchanged, portions, quick=_QUICK):
             yield known
 
-    def _unchanged(self, names: Sequence[str]) -> dict[str, ImageInfo]:
-        known = {}
-        for name in names:
-            fact = self._known.get(name)
-            if fact is not None and fact[0] == _stamp(f"{self._folder}/{name}"):
-                known[name] = fact[1]
-        return known
+    def _unchanged(self, names: Sequence[str]) -> list[ImageInfo | None]:
+        rows, facts, folder = self._rows, self._facts, self._folder
+        if not rows:
+            return [None] * len(names)
+        return [
+            facts.info(row)
+            if (row := rows.get(name)) is not None and facts.stamp(row) == _stamp(f"{folder}/{name}")
+            else None
+            for name in names
+        ]
 
     def remember(self, name: str, info: ImageInfo) -> None:
         """Note a good file."""
         stamp = _stamp(f"{self._folder}/{name}")
         if stamp is not None:
-            self._known[name] = stamp, info
+            self._facts.add(name, stamp, info)
+            self._rows[name] = len(self._facts.names) - 1
             self._changed = True
 
     def save(self) -> None:
         """Write what was learned, whole or not at all."""
         if self._changed:
-            rows = [(name, *stamp, *info) for name, (stamp, info) in self._known.items()]
-            columns = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
-            write_cached(self._file, json.dumps(columns).encode())
+            write_cached(self._file, self._latest().packed())
+            self._changed = False
+
+    def _latest(self) -> FileFacts:
+        """Return what is known without what was known of files that have changed since."""
+        if len(self._rows) == len(self._facts.names):
+            return self._facts
+        latest = FileFacts()
+        for name, row in self._rows.items():
+            latest.add(name, self._facts.stamp(row), self._facts.info(row))
+        return latest
 
 
-def _read(file: Path) -> dict[str, tuple[tuple[int, int], ImageInfo]]:
-    """Return the stamp and the facts of each file; nothing where the cache is damaged."""
-    found = read_cached_object(file)
-    columns = [column for name in _COLUMNS if isinstance(column := found.get(name), list)]
-    if [set(map(type, column)) for column in columns] != [{kind} for kind in _COLUMNS.values()]:
-        return {}
-    if len(set(map(len, columns))) > 1:
-        return {}
-    names, sizes, modified, *facts = columns
-    stamps, infos = zip(sizes, modified, strict=True), map(ImageInfo, *facts)
-    return dict(zip(names, zip(stamps, infos, strict=True), strict=True))
+def _read(file: Path) -> FileFacts:
+    try:
+        return FileFacts.unpacked(file.read_bytes())
+    except (OSError, ValueError):
+        return FileFacts()
 
 
 def _stamp(path: str) -> tuple[int, int] | None:
     try:
-        return size_and_time(path)
+        size, modified = size_and_time(path)
     except OSError:
         return None
+    return size, modified % _TIMES

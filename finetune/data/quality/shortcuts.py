@@ -4,13 +4,13 @@ If all photographs of a class are from one camera, have one size or one kind of 
 a network may learn the camera: it is right on the validation images, and wrong in use.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from finetune.data.images import Look
-from finetune.data.index import ImageIndex
+from finetune.data.index import ImageIndex, Sample
 from finetune.data.quality.finding import Finding, Item
 
 OWN, OTHERS, LEAST = 0.8, 0.05, 10
@@ -43,22 +43,45 @@ def find_shortcuts(index: ImageIndex, looks: Mapping[str, Look]) -> list[Finding
     samples = [sample for sample in index.samples if sample.name in looks]
     findings = []
     for trait in _TRAITS:
-        values = {sample.name: trait.of(sample.name, looks[sample.name]) for sample in samples}
-        all_with = Counter(values.values())
-        items = []
-        for target, class_name in enumerate(index.class_names):
-            own = [sample.name for sample in samples if target in sample.labels]
-            others = len(samples) - len(own)
-            if min(len(own), others) < LEAST:
-                continue
-            value, number = Counter(values[name] for name in own).most_common(1)[0]
-            elsewhere = all_with[value] - number
-            if value and number >= OWN * len(own) and elsewhere <= OTHERS * others:
-                detail = f"{number:,} of {len(own):,} are {value}, and {elsewhere:,} of {others:,} others"
-                example = next(name for name in own if values[name] == value)
-                items.append(Item((example,), f"{class_name!r}: {detail}"))
+        items = _telling(index, _count(trait, samples, looks), len(samples))
         if items:
             classes = "a class" if len(items) == 1 else f"{len(items)} classes"
             message = f"{classes} with a {trait.name} that other images have not"
             findings.append(Finding("warning", "shortcut", message, _ADVICE, tuple(items)))
     return findings
+
+
+class _Counts(NamedTuple):
+    """How many images have each value of a trait."""
+
+    of_all: Counter[str]
+    of_class: dict[int, Counter[str]]
+    examples: dict[tuple[int, str], str]
+    """the first image of a class with a value"""
+
+
+def _count(trait: _Trait, samples: Iterable[Sample], looks: Mapping[str, Look]) -> _Counts:
+    """Count the values of a trait in one pass over the images, however many classes there are."""
+    counts = _Counts(Counter(), defaultdict(Counter), {})
+    for sample in samples:
+        value = trait.of(sample.name, looks[sample.name])
+        counts.of_all[value] += 1
+        for target in sample.labels:
+            counts.of_class[target][value] += 1
+            counts.examples.setdefault((target, value), sample.name)
+    return counts
+
+
+def _telling(index: ImageIndex, counts: _Counts, images: int) -> list[Item]:
+    """Return an item for each class that a value of a trait tells from all others."""
+    items = []
+    for target, of_class in sorted(counts.of_class.items()):
+        own = of_class.total()
+        others = images - own
+        value, number = of_class.most_common(1)[0]
+        elsewhere = counts.of_all[value] - number
+        telling = number >= OWN * own and elsewhere <= OTHERS * others
+        if value and telling and min(own, others) >= LEAST:
+            detail = f"{number:,} of {own:,} are {value}, and {elsewhere:,} of {others:,} others"
+            items.append(Item((counts.examples[target, value],), f"{index.class_names[target]!r}: {detail}"))
+    return items
