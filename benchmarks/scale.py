@@ -11,7 +11,6 @@ million take 4 GB. Each size is measured in two processes of its own. The first 
 `read` reads the bytes of all images and does nothing else, `decode` also decodes them with Pillow, both on
 all cores by as many processes, and `cold` is the scan. The second begins with what the first has remembered:
 `list`, `split`, `warm` (the scan), `order` (of an epoch). The files are in the system's memory throughout.
-Processes that scan begin by importing this file, so it imports little before it measures.
 
 Of each, seconds of CPU (processes of its own included) and by the clock. `memory` is what the resident memory
 of the process grows by at its peak, from before the listing to after the scan, in bytes an image.

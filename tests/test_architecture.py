@@ -283,6 +283,7 @@ CLAIMS = {
     "peers",
     "python_examples",
     "several_labels",
+    "scale",
 }
 
 # Modules that are tested through what uses them, and by which file; errors and choices hold no behaviour.

@@ -93,19 +93,18 @@ def test_a_killed_process_is_reported_and_not_waited_for(paths):
         list(looks)
 
 
-def test_processes_end_with_a_parent_that_was_killed(tmp_path):
+def test_processes_end_with_a_parent_that_was_killed_and_do_not_run_its_script_again(tmp_path):
     (tmp_path / "parent.py").write_text(
         "import multiprocessing, sys\n"
         "from pathlib import Path\n"
         "from PIL import Image\n"
         "from finetune.data.images import ImageLimits, look_at_images\n"
-        "if __name__ == '__main__':\n"
-        "    path = Path(sys.argv[1])\n"
-        "    Image.new('L', (9, 9)).save(path)\n"
-        "    looks = look_at_images([path] * 100_000, ImageLimits(), processes=2)\n"
-        "    next(looks)\n"
-        "    print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
-        "    multiprocessing.Event().wait()\n"
+        "path = Path(sys.argv[1])\n"
+        "Image.new('L', (9, 9)).save(path)\n"
+        "looks = look_at_images([path] * 100_000, ImageLimits(), processes=2)\n"
+        "next(looks)\n"
+        "print(*[child.pid for child in multiprocessing.active_children()], flush=True)\n"
+        "multiprocessing.Event().wait()\n"
     )
     parent = subprocess.Popen(
         [sys.executable, tmp_path / "parent.py", tmp_path / "x.png"], stdout=subprocess.PIPE, text=True

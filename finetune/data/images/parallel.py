@@ -9,12 +9,14 @@ of its 4 processes were still there, ours had gone within 2. It also took longer
 
 import multiprocessing
 import signal
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Generic, TypeVar
 
 from finetune.data.image_files import in_archive
@@ -126,7 +128,7 @@ class _Helper(Generic[_Found]):
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, study, limits), daemon=True)
-        with _signals_held_back():
+        with _signals_held_back(), _main_left_out():
             self._process.start()
         theirs.close()
 
@@ -176,6 +178,20 @@ def _signals_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _main_left_out() -> Iterator[None]:
+    """Keep a process that is started here from running the main program again, as it would to find functions.
+
+    So a script that trains needs no `if __name__ == "__main__"`, and what it imports is not waited for.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _studied(study: _Study[_Found], path: _Path, limits: ImageLimits) -> _Found | str:
