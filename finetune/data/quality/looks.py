@@ -15,8 +15,8 @@ _JUDGED = 4  # numbers of an appearance
 class Looks(Mapping[str, Look]):
     """A look at each of some images by name.
 
-    A `Look` takes 1 kB; here one takes its thumbnail of 256 bytes and some 60 more beside its place in a
-    dictionary, and is put together when it is asked for.
+    A `Look` is a dozen objects; here one takes its thumbnail of 256 bytes and some 60 more beside its place
+    in a dictionary, and is put together when it is asked for.
     """
 
     def __init__(self) -> None:
