@@ -37,6 +37,9 @@ Features = Literal["auto", "live", "cached"]
 """Whether a head is trained on features that are computed anew for each epoch, or once for each view."""
 BatchNorm = Literal["auto", "still", "train"]
 """What batch normalisation does in a stage; `auto` decides by whether the backbone is pretrained."""
+Scheduler = Literal["slurm", "kubernetes"]
+ContainerEngine = Literal["apptainer", "enroot"]
+"""What runs a container on a cluster; `enroot` through the plugin pyxis."""
 RunOrder = Literal["when", "accuracy", "map", "loss", "time", "name"]
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 ExportFormat = Literal["onnx", "torch", "timm"]

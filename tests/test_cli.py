@@ -32,8 +32,9 @@ COMMANDS = (
         "curve",
         "export",
         "serve",
+        "job",
     ),
-    *("models", "optimizers", "init", "schema", "cache", "runs", "compare"),
+    *("models", "optimizers", "init", "schema", "doctor", "cache", "runs", "compare"),
 )
 
 
@@ -88,6 +89,7 @@ def test_help_is_as_wide_as_the_terminal_of_the_process(width):
     [
         *(["--help"], ["--version"], ["schema"], ["train", "nope.yaml"], ["train", "--help"], ["nope"]),
         *(["optimizers"], ["optimizers", "--json"], ["optimizers", "--plot", "paths.png"]),
+        ["job", "nope.yaml", "--slurm"],
     ],
 )
 def test_help_and_config_errors_never_import_torch(arguments, tmp_path):

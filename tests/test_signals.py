@@ -176,6 +176,16 @@ def test_the_second_signal_ends_at_once_with_130():
         assert stop.insisted
 
 
+def test_a_copy_that_a_container_passes_on_is_no_second_signal(monkeypatch):
+    with StopSignals() as stop, stop.deferred():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert not stop.insisted
+        monkeypatch.setattr(signals, "_SENT_ON", 0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
 def test_a_step_that_does_not_end_is_given_up_after_the_grace(monkeypatch):
     monkeypatch.setattr(signals, "GRACE", 0.2)
     started = time.monotonic()
@@ -202,7 +212,7 @@ def test_two_signals_end_a_training_with_130_and_keep_the_checkpoint(config):
         training.wait_for("checkpoints/00-000001-000000000.safetensors")
         training.process.send_signal(signal.SIGTERM)
         time.sleep(0.02)
-        training.process.send_signal(signal.SIGTERM)
+        training.process.send_signal(signal.SIGINT)
         errors = training.end()
     assert training.process.returncode in (130, 75), errors
     if training.process.returncode == 130:

@@ -20,8 +20,9 @@ MODULES = {
     "sweeping": ("sweep",),
     "using": ("evaluate", "report", "predict", "export"),
     "serving": ("serve",),
+    "scheduling": ("job",),
     "starting": ("models", "optimizers", "init", "schema"),
-    "upkeep": ("cache", "runs", "compare"),
+    "upkeep": ("cache", "doctor", "runs", "compare"),
 }
 """The commands by the module that has them, in the order in which `finetune --help` lists them."""
 

@@ -222,6 +222,7 @@ TrimCache = Annotated[
     typer.Option(metavar="SIZE", help="Remove what was unused for longest until so much is left: 1GB, 0."),
 ]
 ClearCache = Annotated[bool, typer.Option("--clear", help="Remove everything.")]
+LeaveOutSelfTest = Annotated[bool, typer.Option("--quick", help="Look around only; train nothing.")]
 
 # models, optimizers, init
 Pattern = Annotated[

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import typer
+
 from finetune.cli.app import app, check_output_path, display_for, print_result, reported_errors
 from finetune.cli.options import (
     AsJson,
@@ -10,6 +12,7 @@ from finetune.cli.options import (
     ComparisonPage,
     Device,
     FilterRuns,
+    LeaveOutSelfTest,
     RunsFolder,
     RunsToCompare,
     SortRuns,
@@ -48,6 +51,30 @@ def cache(
             print_result(json.dumps(report.to_dict()))
         else:
             story.show_cache(report, display_for(False), changed=clear or trim is not None)
+
+
+@app.command()
+def doctor(
+    quick: LeaveOutSelfTest = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether training works here, for you or a bug report."""
+    with reported_errors():
+        from finetune.commands.doctor import doctor as story
+
+        display = display_for(as_json)
+        checkup = story.examine()
+        if not as_json:
+            story.show(checkup, display)
+        if not quick and checkup.exit_code == 0:
+            from finetune.commands.doctor.self_test import run_self_test
+
+            checkup = story.with_self_test(checkup, run_self_test())
+        if as_json:
+            print_result(json.dumps(checkup.to_dict()))
+        else:
+            story.show_verdict(checkup, display)
+        raise typer.Exit(checkup.exit_code)
 
 
 @app.command()

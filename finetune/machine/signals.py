@@ -83,16 +83,20 @@ class StopSignals:
                 if self._ranks is None or self._ranks.is_first:
                     _acknowledge(self.received)
                 return
-        elif self._is_the_same():
+        elif self._is_the_same(number):
             return
         else:
             self.insisted = True
         raise KeyboardInterrupt
 
-    def _is_the_same(self) -> bool:
-        """Tell whether what came was sent on by torchrun, and is no second wish."""
+    def _is_the_same(self, number: int) -> bool:
+        """Tell whether what came was sent on by torchrun or a container, and is no second wish.
+
+        Slurm signals every process of a job, and Apptainer passes on what it receives.
+        """
         launched = self._ranks is not None and not self._ranks.alone
-        return launched and time.monotonic() - self._at < _SENT_ON
+        copied = number == self._number and number != signal.SIGINT  # people press Ctrl-C twice
+        return (launched or copied) and time.monotonic() - self._at < _SENT_ON
 
     def _set_alarm(self, seconds: float) -> None:
         if not (self._before and hasattr(signal, "setitimer")):

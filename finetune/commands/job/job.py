@@ -1,0 +1,78 @@
+"""The story of `finetune job`: from configs to a file that a cluster's scheduler takes.
+
+Neither torch nor the images are looked at: a job is often written on a machine that has neither.
+"""
+
+from collections.abc import Sequence
+from os.path import exists
+from pathlib import Path
+
+from finetune.choices import Scheduler
+from finetune.commands.job.kubernetes import manifest
+from finetune.commands.job.request import Request, read_seeds
+from finetune.commands.job.slurm import quoted, slurm_script
+from finetune.commands.job.trainings import plan_trainings
+from finetune.errors import ConfigError
+from finetune.machine.files import write_file
+from finetune.text import printable
+
+
+def job_text(
+    scheduler: Scheduler,
+    arguments: Sequence[str],
+    request: Request,
+    *,
+    seeds: str | None,
+    run_dir: Path | None,
+) -> str:
+    """Return the file of a job.
+
+    Args:
+        scheduler: who takes it.
+        arguments: configs, and values for keys of all of them (`key=value`).
+        request: what the job asks for.
+        seeds: with which each config is trained, such as `1,2,3` or `0-9`; None for its own.
+        run_dir: the run directory of a single training, or the folder of those of several.
+
+    Raises:
+        ConfigError: a config with mistakes, or something that this scheduler cannot do.
+    """
+    trainings = plan_trainings(arguments, seeds=read_seeds(seeds), run_dir=run_dir, on_gpu=request.gpus > 0)
+    if request.at_once is not None and len(trainings) == 1:
+        raise ConfigError(
+            "--at-once is for several trainings.\nName further configs or --seeds, or leave it out."
+        )
+    stems = {training.config.stem for training in trainings}
+    name = trainings[0].name if len(trainings) == 1 else stems.pop() if len(stems) == 1 else "finetune"
+    if scheduler == "slurm":
+        return slurm_script(name, trainings, request)
+    if request.container is None:
+        raise ConfigError(
+            "--kubernetes: name the container image with --image; the Dockerfile of finetune builds one.\n"
+            "For instance: --image registry.example.org/me/finetune:1"
+        )
+    if request.directives or request.container.engine:
+        option = "--sbatch" if request.directives else "--engine"
+        raise ConfigError(f"{option} is for Slurm.\nLeave it out, or write a script with --slurm.")
+    return manifest(name, trainings, request, request.container.image)
+
+
+def check_target(target: Path | None) -> None:
+    """Refuse a file that is there, to which somebody may have added the modules of a cluster.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if target is not None and exists(target):
+        raise ConfigError(f"{target}: exists already and is left alone; name another file")
+
+
+def write_job(target: Path, text: str, scheduler: Scheduler) -> str:
+    """Write the file of a job; return what to say of it.
+
+    Raises:
+        ResourceError: the system refuses.
+    """
+    write_file(target, text)
+    command = "sbatch" if scheduler == "slurm" else "kubectl apply --filename"
+    return f"wrote {printable(str(target))}; next: {command} {quoted(str(target))}"
