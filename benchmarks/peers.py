@@ -28,7 +28,7 @@ and its final weights are compared with those of a training that nobody interrup
 """
 
 import argparse
-import importlib.metadata
+import importlib
 import json
 import resource
 import signal
@@ -159,7 +159,9 @@ def killed(name: str, folder: Path, setting: Setting, python: str) -> str:
     task = {"name": name, "folder": str(folder), "setting": asdict(setting)}
     with tempfile.TemporaryDirectory() as parent:
         whole, broken = ({**task, "out": str(Path(parent, part))} for part in ("whole", "broken"))
-        expected = digest_of(whole, python)
+        expected, failure = digest_of(whole, python)
+        if failure:
+            raise SystemExit(f"{name}: {failure}")
         process = subprocess.Popen(
             worker(broken, python), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -170,17 +172,24 @@ def killed(name: str, folder: Path, setting: Setting, python: str) -> str:
             return f"{name} on {folder.name}: ended before it could be killed"
         process.send_signal(signal.SIGKILL)
         process.wait()
-        same = digest_of(broken, python) == expected
-    result = "the same weights, bit for bit" if same else "other weights"
+        digest, failure = digest_of(broken, python)
+    result = "the same weights, bit for bit" if digest == expected else "other weights"
+    if failure:
+        result = f"it does not go on: {failure.strip().splitlines()[-1]}"
     return f"{name} on {folder.name}, killed and continued: {result}"
 
 
-def digest_of(task: dict[str, Any], python: str) -> str:
-    """Train in a folder until the end; return the digest of the weights."""
+def digest_of(task: dict[str, Any], python: str) -> tuple[str, str]:
+    """Train in a folder until the end; return the digest of the weights, and the error if it failed."""
     done = subprocess.run(worker(task, python), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{task['name']}: {done.stderr[-2000:]}")
-    return str(json.loads(done.stdout.splitlines()[-1])["digest"])
+        return "", done.stderr[-2000:] or f"exit code {done.returncode}"
+    return str(json.loads(done.stdout.splitlines()[-1])["digest"]), ""
+
+
+def version_of(package: str) -> str:
+    """Return the version that a package names itself; its distribution may have another name."""
+    return str(importlib.import_module(package).__version__)
 
 
 def work(task: dict[str, Any]) -> Outcome:
@@ -190,7 +199,7 @@ def work(task: dict[str, Any]) -> Outcome:
     if "out" in task and peer.continued:
         return {"digest": peer.continued(Path(task["folder"]), setting, Path(task["out"]))}
     outcome = peer.train(Path(task["folder"]), setting)
-    return outcome | {"version": importlib.metadata.version(peer.package)}
+    return outcome | {"version": version_of(peer.package)}
 
 
 if __name__ == "__main__":

@@ -55,3 +55,9 @@ def test_a_tool_that_is_not_installed_is_named(
 def test_help_names_every_tool() -> None:
     done = subprocess.run([sys.executable, PROGRAM, "--help"], capture_output=True, text=True, check=True)
     assert all(f"- {name}:" in done.stdout for name in PEERS)
+
+
+def test_a_version_is_found_although_the_distribution_has_another_name() -> None:
+    import finetune
+
+    assert peers.version_of("finetune") == finetune.__version__
