@@ -19,9 +19,9 @@ from finetune.machine.quick_imports import quick_imports, quick_torch_imports
 from finetune.progress import NewBar, no_bar
 
 if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not have
+    from finetune.commands.train.stages import AfterEpoch
     from finetune.config.config import Config
     from finetune.config.python_values import Override
-    from finetune.runs.recorder import AfterEpoch
 
 
 _READ_OR_REFUSED = ARCHIVE_SUFFIXES + PACKED_SUFFIXES + SPREADSHEET_SUFFIXES + tuple(FOREIGN_SUFFIXES)

@@ -3,7 +3,7 @@
 import csv
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,12 +38,12 @@ class EpochRow:
     images_per_second: float
 
 
-AfterEpoch = Callable[[Sequence[EpochRow], Scores], None]
-"""Takes the epochs of a run so far, and the scores of the last; what it raises ends the training."""
-
-
 def read_history(run: Run) -> list[EpochRow]:
-    """Read the epochs of a run so far, in order; CheckpointError where it has not written history.csv."""
+    """Read the epochs of a run so far, in order.
+
+    Raises:
+        CheckpointError: history.csv is not what a run wrote.
+    """
     try:
         return [
             EpochRow(stage=row.pop("stage"), epoch=int(row.pop("epoch")), **_numbers(row))
@@ -73,7 +73,6 @@ class RunRecorder:
         epochs: Mapping[str, int],
         early_stopping: EarlyStopping | None = None,
         sink: EventSink | None = None,
-        after_epoch: AfterEpoch | None = None,
     ) -> None:
         """Begin a record.
 
@@ -84,11 +83,9 @@ class RunRecorder:
             epochs: how many each stage is to have, in their order.
             early_stopping: when a stage ends sooner; None for never.
             sink: what else takes the events.
-            after_epoch: called when an epoch is written down.
         """
         self._run, self._monitor, self._description = run, monitor, description
         self._epochs, self._early_stopping, self._sink = epochs, early_stopping, sink
-        self._after_epoch = after_epoch or (lambda *_: None)
         self._steps: list[dict[str, object]] = []  # not on disk yet
         self.steps: dict[str, dict[int, Mapping[str, Any]]] = {}
         """What was recorded of each optimizer step, by stage and number in it, from 1."""
@@ -248,7 +245,6 @@ class RunRecorder:
         self._write_steps()
         if (stop := self.early_stop_of(stage)) is not None:
             self._append({"event": "early_stop", **asdict(stop)})
-        self._after_epoch(self.history, scores)
         return row
 
     def _keep_weights(self, model: nn.Module) -> None:
@@ -266,7 +262,7 @@ class RunRecorder:
     def end(self, state: str) -> None:
         """Tell what else takes the events that the training has ended, in the words of status.json."""
         if self._sink is not None:
-            self._sink.close(state, asdict(self.best) if self._best else {})
+            self._sink.close(state, {} if self._best is None else asdict(self.best))
 
     def _append(self, event: Mapping[str, object]) -> None:
         self._run.append_events([event])

@@ -28,6 +28,7 @@ from finetune.experiment.lr_search import find_lr
 from finetune.experiment.recipe import build_average
 from finetune.lr_finder.result import StartingWeights
 from finetune.machine.signals import StopSignals
+from finetune.metrics.score import Scores
 from finetune.notes import Note
 from finetune.optim.learning_rates import LearningRate
 from finetune.optim.param_groups import LEAST_IMPORTANT_COLUMNS, TABLE_COLUMNS, GroupPlan
@@ -41,6 +42,9 @@ from finetune.text import counted
 from finetune.training.events import START, Epoch, Hooks, Loaders, Reached, Step
 from finetune.training.inference import share_of
 from finetune.training.state import restore_average, restore_optimizer
+
+AfterEpoch = Callable[[Sequence[EpochRow], Scores], None]
+"""Takes the epochs of a run so far, and the scores of the last; what it raises ends the training."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class TrainingRun:
     """What has changed since the run began, so that its result may not be that of an uninterrupted one."""
     lr_finds: dict[str, tuple[dict[str, Any], bytes]] = field(default_factory=dict)
     """How the rate of a stage was found, by the stage's name: the numbers and the plot."""
+    after_epoch: AfterEpoch | None = None
 
 
 def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | None) -> Experiment:
@@ -166,7 +171,7 @@ def run_stage(
     display.show(feature_notes(experiment, stage))
     images = len(loaders.train) * config.data.images_per_step * stage.epochs
     with display.bar(stage.name, images) as bar, training.stop.deferred():
-        watch = _Watch(experiment, stage, training.recorder, display, bar)
+        watch = _Watch(experiment, stage, training, bar)
         hooks = Hooks(
             step=watch.step,
             epoch=watch.epoch,
@@ -200,11 +205,10 @@ _MONITORED: Mapping[str, tuple[str, Callable[[EpochRow], tuple[float, str]]]] = 
 class _Watch:
     """Follow one stage: show it, and write it down."""
 
-    def __init__(
-        self, experiment: Experiment, stage: StageConfig, recorder: RunRecorder, display: Display, bar: Bar
-    ) -> None:
-        self._experiment, self._stage, self._recorder = experiment, stage, recorder
-        self._display, self._bar = display, bar
+    def __init__(self, experiment: Experiment, stage: StageConfig, training: TrainingRun, bar: Bar) -> None:
+        self._experiment, self._stage, self._bar = experiment, stage, bar
+        self._recorder, self._after_epoch = training.recorder, training.after_epoch
+        self._display = display = training.display
         names = dict.fromkeys([experiment.index.task.default_monitor, experiment.config.monitor])
         self._shown = [_MONITORED[name] for name in names if name in _MONITORED]
         self._spare = self._spare_columns(display.width)
@@ -223,6 +227,8 @@ class _Watch:
         index = self._experiment.index
         scores = index.task.score(epoch.val_logits, epoch.val_targets, index.class_names)
         row = self._recorder.add_epoch(self._stage.name, epoch, scores, self._experiment.model)
+        if self._after_epoch is not None:
+            self._after_epoch(self._recorder.history, scores)
         count, accuracy = f"{row.epoch}/{self._stage.epochs}", f"{row.val_accuracy:.2%}"
         shown = "".join(f"  {format(*value(row)):>8}" for _, value in self._shown)
         cells = {"time": duration(row.seconds), "images/s": f"{row.images_per_second:.0f}"}

@@ -41,7 +41,7 @@ from finetune.machine.signals import StopSignals
 from finetune.notes import Note, as_warnings
 from finetune.runs import Run, create_run, find_run, resume_run
 from finetune.runs.checkpointer import Checkpointer, CheckpointSchedule, Saved, checkpoint_name
-from finetune.runs.recorder import AfterEpoch, RunRecorder
+from finetune.runs.recorder import RunRecorder
 from finetune.runs.records import read_beginning, read_status
 from finetune.runs.trained_model import describe_model
 from finetune.text import counted, expanded
@@ -106,7 +106,7 @@ def begin(
     ranks.remember(str(run.directory.absolute()))
     experiment = prepare(config, display, ranks)
     files = fingerprint(experiment.index, {}, display)
-    training = open_record(run, experiment, stop, display, options.after_epoch)
+    training = replace(open_record(run, experiment, stop, display), after_epoch=options.after_epoch)
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         training.checkpointer.check_space(averaged=config.ema is not None)
         write_beginning(training, config, experiment, files)
@@ -138,7 +138,7 @@ def resume_training(
         run, check_data(run, experiment.index, files), "other data", force=force, how_to_fix="Restore them"
     )
     changes += check_environment(run, experiment)
-    training = open_record(run, experiment, stop, display, options.after_epoch)
+    training = replace(open_record(run, experiment, stop, display), after_epoch=options.after_epoch)
     training = replace(training, inexact=(*earlier_changes(run), *changes))
     with recorded_status(run, training.recorder, stop, batch_size=experiment.config.data.batch_size):
         run.write_status("running", 0, resumable=True)
@@ -156,13 +156,7 @@ def resume_training(
         return finish_run(training, experiment)
 
 
-def open_record(
-    run: Run,
-    experiment: Experiment,
-    stop: StopSignals,
-    display: Display,
-    after_epoch: AfterEpoch | None = None,
-) -> TrainingRun:
+def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Display) -> TrainingRun:
     """Open the record of the training."""
     config = experiment.config
     description = describe_model(
@@ -181,17 +175,11 @@ def open_record(
         sink=open_loggers(config.loggers, run.directory, flat_values(config), display.warn)
         if experiment.ranks.is_first
         else None,
-        after_epoch=after_epoch,
     )
     often = config.checkpoint
     schedule = CheckpointSchedule(often.seconds, often.steps, often.keep)
     checkpointer = Checkpointer(
-        run,
-        experiment.model,
-        recorder,
-        schedule=schedule,
-        stop=stop,
-        warn=display.warn,
+        run, experiment.model, recorder, schedule=schedule, stop=stop, warn=display.warn
     )
     return TrainingRun(run, recorder, checkpointer, stop, display)
 
