@@ -89,13 +89,12 @@ class SweepPlan:
 
     def identity(self) -> dict[str, str]:
         """Return what makes trials comparable, by name: with another of these it is another sweep."""
-        told = {
+        return {
             "space": write_value(dict(read_yaml(self.texts.sweep, self.texts.source).value["space"])),
             "seeds": str(self.file.seeds),
             "sampler": write_value(self.file.sampler.model_dump(mode="json")),
+            "base": dump_config(self.base),
         }
-        lines = dump_config(self.base).splitlines()
-        return told | {"base": "\n".join(lines)}
 
 
 @dataclass(frozen=True)

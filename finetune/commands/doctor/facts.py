@@ -47,7 +47,7 @@ VARIABLES = (
 )
 """Of the environment: what changes a training, and holds no secret."""
 
-_QUOTA = (Path("/sys/fs/cgroup/cpu.max"),)
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _OLD_QUOTA = (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
 
 
@@ -91,7 +91,7 @@ def resources(threads: int | None) -> Resources:
     return Resources(usable_cores(), cpu_quota(), threads, usable_memory(), shared)
 
 
-def cpu_quota(whole: Path = _QUOTA[0], old: tuple[Path, Path] = _OLD_QUOTA) -> float | None:
+def cpu_quota(whole: Path = _QUOTA, old: tuple[Path, Path] = _OLD_QUOTA) -> float | None:
     """Return how many cores' worth of time the control group allows; None for no bound.
 
     Args:

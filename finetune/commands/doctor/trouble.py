@@ -109,7 +109,7 @@ def broken_library(name: str, error: BaseException) -> Trouble:
 def unmet(name: str, required: str, found: str) -> Trouble:
     """Return what is wrong where another version of a library is installed than finetune was made for."""
     return Trouble(
-        f"{name} {found or 'is missing, which'} is not {required}, which finetune needs."
+        f"{name} {found} is not {required}, which finetune needs."
         if found
         else f"{name} is not installed, and finetune needs it ({required}).",
         f"Install it: pip install '{required}'",

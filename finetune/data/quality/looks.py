@@ -2,14 +2,14 @@
 
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from sys import intern
 
 from finetune.data.images import THUMBNAIL_SIDE, ImageInfo, Look
 from finetune.data.images.appearance import Appearance
 
 _PIXELS = THUMBNAIL_SIDE**2
-_JUDGED = 4  # numbers of an appearance
+_JUDGED = len(fields(Appearance))  # all of them numbers
 
 
 class Looks(Mapping[str, Look]):
