@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from photographs import spread
+
 BASE = """
 seed: {seed}
 data: {{path: {path}, val: 0.2, image_size: {size}, batch_size: 32,
@@ -140,11 +142,6 @@ def show(name: str, outcomes: list[Outcome]) -> None:
         f"  the best trial is {100 * statistics.mean(gains):+.1f} ± {100 * error:.1f} points ahead",
         flush=True,
     )
-
-
-def spread(values: list[float]) -> str:
-    """Write mean, lowest and highest of some percentages."""
-    return f"{statistics.mean(values):.1f}% ({min(values):.1f} – {max(values):.1f})"
 
 
 if __name__ == "__main__":

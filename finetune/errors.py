@@ -88,3 +88,9 @@ class Interrupted(FinetuneError):
     """The user or the system stopped the command before it was done, and nothing new was saved."""
 
     exit_code = 130
+
+
+def error_of(exit_code: int, message: str, otherwise: type[FinetuneError] = FinetuneError) -> FinetuneError:
+    """Return the error that ended another process, by its exit code; `otherwise` for one that none has."""
+    kinds = (kind for kind in FinetuneError.__subclasses__() if kind.exit_code == exit_code)
+    return next(kinds, otherwise)(message)

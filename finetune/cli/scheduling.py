@@ -24,6 +24,7 @@ from finetune.cli.job_options import (
 )
 from finetune.cli.keys import ConfigCommand
 from finetune.errors import ConfigError
+from finetune.machine.files import check_unused
 
 
 @app.command(cls=ConfigCommand)
@@ -56,7 +57,8 @@ def job(
         container, directives = Container.of(image, engine), tuple(sbatch or ())
         size = (gpus, cpus, memory, nodes, time, notice, restarts, at_once)
         request = Request(*size, container=container, directives=directives)
-        story.check_target(output)
+        if output is not None:
+            check_unused(output)
         check_output_path("--output", output)
         named = [str(config), *(arguments or [])]
         text = story.job_text(scheduler, named, request, seeds=seeds, run_dir=run_dir)

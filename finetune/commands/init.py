@@ -5,7 +5,7 @@ Only names and labels are looked at, no image is opened and torch is not loaded,
 
 import shlex
 from collections.abc import Mapping, Sequence
-from os.path import exists, isdir
+from os.path import isdir
 from pathlib import Path
 
 from finetune.commands.proposed_architecture import architecture_lines
@@ -18,7 +18,7 @@ from finetune.config.yaml_writer import write_value
 from finetune.data.image_files import is_archive
 from finetune.data.table import Columns, is_table
 from finetune.errors import ConfigError, DataError
-from finetune.machine.files import reported_disk_errors, try_writing
+from finetune.machine.files import check_unused, reported_disk_errors, try_writing
 from finetune.machine.hardware import has_gpu, usable_memory
 from finetune.text import printable
 
@@ -61,8 +61,7 @@ def check_target(target: Path) -> None:
         ConfigError: it exists, or its folder does not.
         ResourceError: it cannot be written.
     """
-    if exists(target):
-        raise ConfigError(f"{target}: exists already and is left alone; name another file")
+    check_unused(target)
     if not isdir(target.parent):
         raise ConfigError(f"{target}: there is no folder {target.parent}")
     try_writing(target)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from os.path import exists, isdir
 from pathlib import Path
 
-from finetune.errors import NotWritableError, ResourceError
+from finetune.errors import ConfigError, NotWritableError, ResourceError
 
 
 def write_file(path: Path, text: str) -> None:
@@ -56,6 +56,16 @@ def write_bytes(path: Path, content: bytes) -> None:
 def staged(path: Path) -> Path:
     """Return the temporary name under which the next content of a file is written."""
     return path.with_name(f".{path.name}.tmp")
+
+
+def check_unused(target: Path) -> None:
+    """Refuse a file that is there, to which somebody may have added what nobody wants to lose.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if exists(target):
+        raise ConfigError(f"{target}: exists already and is left alone; name another file")
 
 
 def try_writing(path: Path) -> None:

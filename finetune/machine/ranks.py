@@ -16,30 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from finetune.errors import (
-    CheckpointError,
-    ConfigError,
-    DataError,
-    DivergenceError,
-    FinetuneError,
-    Interrupted,
-    MachineError,
-    ResourceError,
-    RunError,
-    Stopped,
-)
+from finetune.errors import ResourceError, error_of
 
-_KINDS = (
-    ConfigError,
-    DataError,
-    DivergenceError,
-    CheckpointError,
-    ResourceError,
-    MachineError,
-    RunError,
-    Stopped,
-    Interrupted,
-)
 LAST_WORDS = 5.0
 """seconds that a rank which ends is given to say why"""
 
@@ -191,7 +169,7 @@ class Ranks:
                 for rank in list(silent):
                     note = note_of(self.line.store, rank)
                     if note is not None and note["code"] and not note["relayed"]:
-                        raise _error_of(note["code"], f"rank {rank}: {note['text']}") from error
+                        raise error_of(note["code"], f"rank {rank}: {note['text']}") from error
                     if note is not None or self.line.store.check([f"noticed/{rank}"]):
                         silent.remove(rank)
                 time.sleep(0.05)
@@ -214,10 +192,6 @@ def note_of(store: Any, rank: int) -> dict[str, Any] | None:
     """Return the note of a rank that has ended: its exit code, the text, and whether another one began it."""
     key = f"end/{rank}"
     return json.loads(store.get(key)) if store.check([key]) else None
-
-
-def _error_of(code: int, text: str) -> FinetuneError:
-    return next((kind for kind in _KINDS if kind.exit_code == code), FinetuneError)(text)
 
 
 def first_line(error: BaseException) -> str:

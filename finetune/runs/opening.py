@@ -29,12 +29,12 @@ def create_run(
     Raises:
         RunError: the directory holds something already, is held by another process, or cannot be written.
     """
-    directory = directory if directory is not None else _unused(parent / f"{name}-{_stamp()}")
+    directory = directory if directory is not None else unused_folder(parent, name)
     run = Run(directory)
     try:
         if overwrite and is_occupied(directory):
             _hold(directory).release()
-            directory.rename(_unused(directory.with_name(f"{directory.name}.old-{_stamp()}")))
+            directory.rename(unused_folder(directory.parent, f"{directory.name}.old"))
         directory.mkdir(parents=True, exist_ok=True)
         if is_occupied(directory) and not (resume and _has_only_a_beginning(directory)):
             raise RunError(
@@ -64,11 +64,25 @@ def resume_run(directory: Path) -> Run:
 
 def find_run(parent: Path, name: str) -> Path | None:
     """Return the newest of the unnamed runs called after `name`; None if there is none."""
+    return newest_folder(parent, name, STARTED)
+
+
+def unused_folder(parent: Path, name: str) -> Path:
+    """Return the path of a new folder that is called after `name` and the time."""
+    first = parent / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    candidate, number = first, 2
+    while exists(candidate):
+        candidate, number = first.with_name(f"{first.name}-{number}"), number + 1
+    return candidate
+
+
+def newest_folder(parent: Path, name: str, file: str) -> Path | None:
+    """Return the newest of the folders that `unused_folder` has named and that hold a file; None if none."""
     stamped = re.compile(rf"{re.escape(name)}-(\d{{8}}-\d{{6}})(?:-(\d+))?")
     found = [
         (match[1], int(match[2] or 1), path)
         for path in (parent.iterdir() if isdir(parent) else ())
-        if (match := stamped.fullmatch(path.name)) and isfile(path / STARTED)
+        if (match := stamped.fullmatch(path.name)) and isfile(path / file)
     ]
     return max(found)[2] if found else None
 
@@ -119,14 +133,3 @@ def _has_only_a_beginning(directory: Path) -> bool:
 def _unwritable(directory: Path, error: OSError) -> RunError:
     reason = error.strerror or str(error)
     return RunError(f"Cannot write the run directory {directory}: {reason}. Set output.dir or --run-dir.")
-
-
-def _unused(directory: Path) -> Path:
-    candidate, number = directory, 2
-    while exists(candidate):
-        candidate, number = directory.with_name(f"{directory.name}-{number}"), number + 1
-    return candidate
-
-
-def _stamp() -> str:
-    return time.strftime("%Y%m%d-%H%M%S")

@@ -4,7 +4,6 @@ Neither torch nor the images are looked at: a job is often written on a machine 
 """
 
 from collections.abc import Sequence
-from os.path import exists
 from pathlib import Path
 
 from finetune.choices import Scheduler
@@ -55,16 +54,6 @@ def job_text(
         option = "--sbatch" if request.directives else "--engine"
         raise ConfigError(f"{option} is for Slurm.\nLeave it out, or write a script with --slurm.")
     return manifest(name, trainings, request, request.container.image)
-
-
-def check_target(target: Path | None) -> None:
-    """Refuse a file that is there, to which somebody may have added the modules of a cluster.
-
-    Raises:
-        ConfigError: it is.
-    """
-    if target is not None and exists(target):
-        raise ConfigError(f"{target}: exists already and is left alone; name another file")
 
 
 def write_job(target: Path, text: str, scheduler: Scheduler) -> str:

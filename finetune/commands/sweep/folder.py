@@ -1,12 +1,10 @@
 """The folder of a sweep: what it searches, its study, and the locks that say who trains what."""
 
 import json
-import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from os.path import exists, isdir, isfile
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -153,23 +151,3 @@ def _first_difference(before: str, now: str) -> tuple[str, str]:
         if old != new:
             return shortened(old.strip()), shortened(new.strip())
     return f"{len(ours)} lines", f"{len(theirs)} lines"
-
-
-def new_folder(parent: Path, name: str) -> Path:
-    """Return an unused folder for a sweep of some name."""
-    first = parent / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder, number = first, 2
-    while exists(folder):
-        folder, number = first.with_name(f"{first.name}-{number}"), number + 1
-    return folder
-
-
-def newest_folder(parent: Path, name: str) -> Path | None:
-    """Return the newest sweep of some name that named no folder; None if there is none."""
-    stamped = re.compile(rf"{re.escape(name)}-(\d{{8}}-\d{{6}})(?:-(\d+))?")
-    found = [
-        (match[1], int(match[2] or 1), path)
-        for path in (parent.iterdir() if isdir(parent) else ())
-        if (match := stamped.fullmatch(path.name)) and isfile(path / RECORD)
-    ]
-    return max(found)[2] if found else None

@@ -7,30 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from finetune.commands.sweep.folder import SweepFolder
 from finetune.commands.sweep.study import Claim, SweepStudy, TrialRecord
-from finetune.commands.sweep.trial import TrialEnd, best_by_epoch, run_trial
-from finetune.errors import (
-    CheckpointError,
-    ConfigError,
-    DataError,
-    DivergenceError,
-    FinetuneError,
-    MachineError,
-    ResourceError,
-    RunError,
-    Stopped,
-)
+from finetune.commands.sweep.trial import TrialEnd, best_of_others, run_trial
+from finetune.errors import FinetuneError, ResourceError, RunError, Stopped, error_of
 from finetune.machine.cores import usable_cores
 from finetune.machine.signals import StopSignals
 
 _SAME = 3  # failures in a row with one message: no other trial would fare better
-_KINDS = (ConfigError, DataError, DivergenceError, CheckpointError, ResourceError, MachineError, RunError)
 _LOOK = 0.5  # seconds between two looks at the study, while other processes train
 
 Tell = Callable[[TrialRecord], None]
@@ -63,13 +52,10 @@ class StudyBoard:
 
     def others(self, number: int, epoch: int) -> Mapping[int, float]:
         """Return the best so far of every other trial that has had as many epochs, by its number."""
-        maximises = self._study.plan.maximises
-        found = {
-            record.number: best_by_epoch(record.epochs, epoch, maximises=maximises)
-            for record in self._study.records()
-            if record.number != number and record.status != "failed"
+        known = {
+            record.number: record.epochs for record in self._study.records() if record.status != "failed"
         }
-        return {other: best for other, best in found.items() if best is not None}
+        return best_of_others(known, number, epoch, maximises=self._study.plan.maximises)
 
 
 def end_trial(study: SweepStudy, claim: Claim, end: TrialEnd) -> None:
@@ -97,13 +83,8 @@ class Failures:
         self.count = self.count + 1 if told == self.last and told[0] else int(bool(told[0]))
         self.last = told
         if self.count >= _SAME:
-            raise error_of(told[0], f"{_SAME} trials in a row failed with the same error: {told[1]}")
-
-
-def error_of(exit_code: int, message: str) -> FinetuneError:
-    """Return an error with the exit code of another one."""
-    kind = next((kind for kind in _KINDS if kind.exit_code == exit_code), RunError)
-    return kind(message)
+            message = f"{_SAME} trials in a row failed with the same error: {told[1]}"
+            raise error_of(told[0], message, otherwise=RunError)
 
 
 def work(study: SweepStudy, until: Until, tell: Tell) -> None:
@@ -176,7 +157,7 @@ def work_in_processes(study: SweepStudy, until: Until, workers: int, tell: Tell)
             _stop(processes)
     if not queue.empty():
         exit_code, message = queue.get()
-        raise error_of(exit_code, message)
+        raise error_of(exit_code, message, otherwise=RunError)
     failed = next((process.exitcode for process in processes if process.exitcode), 0)
     if failed:
         raise ResourceError(
@@ -216,10 +197,8 @@ def _be_worker(
     folder = SweepFolder(directory)
     try:
         with folder.busy():
-            work(SweepStudy(folder, folder.plan()), replace(until), lambda record: None)
-    except Stopped:
-        pass
-    except KeyboardInterrupt:
+            work(SweepStudy(folder, folder.plan()), until, lambda record: None)
+    except (Stopped, KeyboardInterrupt):
         pass
     except FinetuneError as error:
         queue.put((error.exit_code, str(error)))

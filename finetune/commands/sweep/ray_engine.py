@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.commands.sweep.folder import SweepFolder
 from finetune.commands.sweep.local import Failures, Tell, Until, end_trial
 from finetune.commands.sweep.study import Claim, SweepStudy
-from finetune.commands.sweep.trial import TrialEnd, best_by_epoch, run_trial
+from finetune.commands.sweep.trial import TrialEnd, best_of_others, run_trial
 from finetune.config.load_sweep import parse_sweep
 from finetune.errors import ConfigError, MachineError, Stopped
 from finetune.machine.signals import StopSignals
@@ -52,12 +52,7 @@ class SharedBoard:
 
     def others(self, number: int, epoch: int) -> dict[int, float]:
         """Return the best so far of every other trial that has had as many epochs, by its number."""
-        found = {
-            other: best_by_epoch(epochs, epoch, maximises=self._maximises)
-            for other, epochs in self._epochs.items()
-            if other != number
-        }
-        return {other: best for other, best in found.items() if best is not None}
+        return best_of_others(self._epochs, number, epoch, maximises=self._maximises)
 
     def epochs(self, number: int) -> dict[int, float]:
         """Return what is known of a trial."""

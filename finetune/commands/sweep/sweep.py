@@ -9,8 +9,8 @@ from os.path import isdir
 from pathlib import Path
 
 from finetune.commands.settings import is_run
-from finetune.commands.sweep.folder import PAGE, SweepFolder, new_folder, newest_folder
-from finetune.commands.sweep.local import Until, error_of, work, work_in_processes
+from finetune.commands.sweep.folder import PAGE, RECORD, SweepFolder
+from finetune.commands.sweep.local import Until, work, work_in_processes
 from finetune.commands.sweep.page import sweep_page
 from finetune.commands.sweep.result import (
     SweepResult,
@@ -24,8 +24,9 @@ from finetune.commands.sweep.study import SweepStudy, TrialRecord, require_optun
 from finetune.config.load_sweep import load_sweep
 from finetune.config.sweep_plan import SweepPlan
 from finetune.display import Display
-from finetune.errors import ConfigError, Interrupted, RunError, Stopped
+from finetune.errors import ConfigError, Interrupted, RunError, Stopped, error_of
 from finetune.machine.files import write_file
+from finetune.runs.opening import newest_folder, unused_folder
 from finetune.text import counted, expanded
 
 
@@ -109,7 +110,8 @@ def finish(study: SweepStudy, display: Display) -> SweepResult:
     failed = [record for record in study.records() if record.status == "failed"]
     if failed and len(failed) == len(result.trials):
         last = failed[-1].facts
-        raise error_of(last["exit_code"], f"Every trial has failed; the last: {last['error']}")
+        message = f"Every trial has failed; the last: {last['error']}"
+        raise error_of(last["exit_code"], message, otherwise=RunError)
     return result
 
 
@@ -132,8 +134,8 @@ def _open(path: Path, options: SweepOptions, display: Display) -> SweepStudy:
     parent = expanded(plan.base.output.dir)
     directory = options.sweep_dir
     if directory is None:
-        newest = newest_folder(parent, path.stem) if options.resume else None
-        directory = newest or new_folder(parent, path.stem)
+        newest = newest_folder(parent, path.stem, RECORD) if options.resume else None
+        directory = newest or unused_folder(parent, path.stem)
     folder = SweepFolder(directory)
     if not folder.exists:
         if isdir(directory) and any(not entry.name.startswith(".") for entry in directory.iterdir()):

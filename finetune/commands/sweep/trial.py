@@ -134,10 +134,20 @@ def _resolved(monitor: str, scores: Scores) -> Monitor:
     return resolved
 
 
-def best_by_epoch(epochs: Mapping[int, float], epoch: int, *, maximises: bool) -> float | None:
-    """Return the best value until an epoch; None if the trial has not come as far."""
-    if epoch > max(epochs, default=0):
-        return None
-    values = [value for number, value in epochs.items() if number <= epoch]
+def best_of_others(
+    known: Mapping[int, Mapping[int, float]], number: int, epoch: int, *, maximises: bool
+) -> dict[int, float]:
+    """Return the best until an epoch of every other trial that has come as far, by its number.
+
+    Args:
+        known: of each trial, what is monitored by epoch.
+        number: the trial that is compared with the others.
+        epoch: how many it has had.
+        maximises: whether more is better.
+    """
     best: Callable[[Sequence[float]], float] = max if maximises else min
-    return best(values) if values else None
+    return {
+        other: best([value for one, value in epochs.items() if one <= epoch])
+        for other, epochs in known.items()
+        if other != number and min(epochs, default=epoch + 1) <= epoch <= max(epochs)
+    }

@@ -1,20 +1,16 @@
 """What the processes of a training have to have in common, compared before anything is trained."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 from finetune.commands.settings import RunOptions
-from finetune.commands.train.resume import digest_of_code, flat_values
+from finetune.commands.train.resume import describe_versions, flat_values
 from finetune.config.config import Config
 from finetune.errors import ConfigError
 from finetune.machine.ranks import Ranks
 from finetune.text import printable
-from finetune.version import VERSION
 
-_LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
 _FREE = ("output.", "loggers")
 
 
@@ -34,11 +30,8 @@ def check_alike(ranks: Ranks, config: Config) -> None:
     """
     if ranks.alone:
         return
-    versions = {name: version(name) for name in _LIBRARIES}
-    python = ".".join(map(str, sys.version_info[:3]))
     values = {key: value for key, value in flat_values(config).items() if not key.startswith(_FREE)}
-    facts = {"finetune": VERSION, "finetune's code": digest_of_code(), "python": python, **versions, **values}
-    each = ranks.of_each({key: str(value) for key, value in facts.items()})
+    each = ranks.of_each({key: str(value) for key, value in (describe_versions() | values).items()})
     for rank, theirs in enumerate(each):
         if different := _differences(each[0], theirs):
             raise ConfigError(

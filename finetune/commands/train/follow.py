@@ -3,12 +3,11 @@
 from finetune.commands.prepare import prepare
 from finetune.commands.train.alike import check_alike
 from finetune.commands.train.stages import run_stages, with_rates
+from finetune.commands.train.status import known_failure
 from finetune.commands.train.train import open_record
 from finetune.config.config import Config
-from finetune.data.loading.workers import worker_failure
 from finetune.display import Display
 from finetune.errors import Stopped
-from finetune.machine.memory import out_of_memory
 from finetune.machine.ranks import Ranks
 from finetune.machine.signals import StopSignals
 from finetune.runs.checkpointer import Saved
@@ -33,9 +32,7 @@ def follow(config: Config, display: Display, ranks: Ranks) -> None:
         except KeyboardInterrupt:
             raise Stopped(f"Stopped by {stop.received}.\nStart it again with --resume.") from None
         except (RuntimeError, MemoryError) as failure:
-            known = out_of_memory(failure, config.data.batch_size)
-            if known is None and isinstance(failure, RuntimeError):
-                known = worker_failure(failure)
+            known = known_failure(failure, config.data.batch_size)
             if known is None:
                 raise
             raise known from failure

@@ -57,10 +57,7 @@ def earlier_changes(run: Run) -> list[str]:
 def describe_environment(experiment: Experiment) -> dict[str, str]:
     """Name everything outside the config and the data that the bits of a result depend on."""
     return {
-        "finetune": VERSION,
-        "finetune's code": digest_of_code(),
-        "python": ".".join(map(str, sys.version_info[:3])),
-        **{name: version(name) for name in _LIBRARIES},
+        **describe_versions(),
         **({"timm": version("timm")} if experiment.config.model.arch.startswith("timm:") else {}),
         **_heif_reader(experiment),
         "device": describe(experiment.device),
@@ -77,8 +74,17 @@ def _heif_reader(experiment: Experiment) -> dict[str, str]:
     return {"pillow-heif": version("pillow-heif")}
 
 
-def digest_of_code() -> str:
-    """Return the digest of the code of this package."""
+def describe_versions() -> dict[str, str]:
+    """Name the code that computes, whatever the config is: this package, Python, and the libraries."""
+    return {
+        "finetune": VERSION,
+        "finetune's code": _digest_of_code(),
+        "python": ".".join(map(str, sys.version_info[:3])),
+        **{name: version(name) for name in _LIBRARIES},
+    }
+
+
+def _digest_of_code() -> str:
     package = Path(__file__).parents[2]
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(package.rglob("*.py")):

@@ -35,9 +35,7 @@ def recorded_status(run: Run, recorder: RunRecorder, stop: StopSignals, *, batch
         raise
     except (RuntimeError, MemoryError) as failure:
         error = str(failure)
-        known = out_of_memory(failure, batch_size)
-        if known is None and isinstance(failure, RuntimeError):
-            known = worker_failure(failure)
+        known = known_failure(failure, batch_size)
         if known is None:
             raise
         exit_code = known.exit_code
@@ -54,6 +52,12 @@ def recorded_status(run: Run, recorder: RunRecorder, stop: StopSignals, *, batch
                 early_stops=[asdict(stop) for stop in recorder.early_stops],
                 **(recorder.place() | failed_at),
             )
+
+
+def known_failure(failure: RuntimeError | MemoryError, batch_size: int) -> FinetuneError | None:
+    """Return what the user can do about memory that ran out or a loader's process that died; else None."""
+    known = out_of_memory(failure, batch_size)
+    return worker_failure(failure) if known is None and isinstance(failure, RuntimeError) else known
 
 
 def interruption(run: Run, stop: StopSignals) -> Stopped | Interrupted:
