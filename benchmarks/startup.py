@@ -7,13 +7,19 @@ the others is a Python that imports torch and reads the weights of the same run.
 of each kind, in turn. What counts is the least CPU time of the process with all its threads, because other
 work on the machine only adds; memory is the most that the process ever had, for torch while it ends. `train`
 is a whole run of one step on 1,000 small pictures: the start, that step and the report.
+
+The last part is `train` on 1,000 photographs up to the event of its first step, beside `import torch`: with
+resnet18, and with timm's EfficientNet-Lite0 where it is installed; before any cache is there and after.
 """
 
 import argparse
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from finetune.config.yaml_writer import write_value
@@ -28,6 +34,31 @@ data: {{path: {path}, image_size: 32, batch_size: 512, workers: 0, augment: none
 model: {{arch: resnet18, weights: none}}
 stages: [{{name: frozen, train: head, epochs: 1, lr: 0.003}}]
 """
+PHOTOS = """\
+precision: float32
+data: {{path: {path}, image_size: 128, batch_size: 32}}
+model: {{arch: "{arch}", weights: none}}
+stages: [{{name: frozen, train: head, epochs: 1, lr: 0.003, features: live}}]
+"""
+FIRST_STEP = """
+import importlib.abc, importlib.machinery, os, sys
+
+class StopAtFirstStep(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "finetune.runs.recorder":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+        def exec_module(module):
+            execute(module)
+            module.RunRecorder.add_step = lambda *_: os._exit(0)
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, StopAtFirstStep())
+from finetune.__main__ import main
+main()
+"""
 
 
 def main() -> None:
@@ -40,6 +71,9 @@ def main() -> None:
         report(light_commands(folder), rounds)
         print()
         report(torch_commands(folder), rounds)
+        print()
+        draw_photographs(folder / "photographs")
+        report_first_steps(folder, rounds)
 
 
 def light_commands(folder: Path) -> dict[str, list[str]]:
@@ -86,6 +120,46 @@ def draw_pictures(folder: Path) -> None:
         path = folder / str(number % 2) / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(path)
+
+
+def draw_photographs(folder: Path) -> None:
+    """Write 1,000 JPEGs of 500 × 375 in two class folders: twenty pictures, each at fifty qualities."""
+    import numpy as np
+    from photos import draw_photo
+
+    generator = np.random.default_rng(0)
+    for drawn in range(20):
+        photo = draw_photo(generator)
+        for quality in range(40, 90):
+            path = folder / str(drawn % 2) / f"{drawn}-{quality}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            photo.save(path, quality=quality)
+
+
+def report_first_steps(folder: Path, rounds: int) -> None:
+    """Start trainings and `import torch` in turn; print the least seconds up to the first step."""
+    archs = ["resnet18", *(["timm:tf_efficientnet_lite0"] if importlib.util.find_spec("timm") else [])]
+    cache, used = folder / "cache", dict[str, list[tuple[float, float]]]()
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    for arch in archs:
+        config = folder / f"{archs.index(arch)}.yaml"
+        config.write_text(PHOTOS.format(path=write_value(str(folder / "photographs")), arch=arch))
+        train = [sys.executable, "-c", FIRST_STEP, "train", str(config), "--overwrite", "--run-dir"]
+        for _ in range(rounds):
+            shutil.rmtree(cache, ignore_errors=True)
+            for name, command in (
+                ("import torch", [sys.executable, "-c", "import torch"]),
+                (f"{arch}, nothing cached", [*train, str(folder / "first")]),
+                (f"{arch}, scan cached", [*train, str(folder / "first")]),
+            ):
+                started = time.perf_counter()
+                cpu, _ = cpu_and_memory(command)
+                used.setdefault(name, []).append((cpu, time.perf_counter() - started))
+    least = {name: tuple(map(min, zip(*found, strict=True))) for name, found in used.items()}
+    base = least["import torch"]
+    for name, (cpu, clock) in least.items():
+        beyond = f"beyond torch {cpu - base[0]:5.2f} and {clock - base[1]:5.2f}"
+        print(f"{name:46} {cpu:6.2f} s of CPU, {clock:6.2f} by the clock, {beyond}")
 
 
 def report(commands: dict[str, list[str]], rounds: int) -> None:

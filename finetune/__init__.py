@@ -97,11 +97,16 @@ if not TYPE_CHECKING:  # a type checker that saw it would take every misspelt na
 
     def __getattr__(name):
         """Import what a name stands for, the first time that it is used."""
+        from contextlib import nullcontext
         from importlib import import_module
+
+        from finetune.machine.quick_imports import quick_torch_imports
 
         if name not in __all__:
             raise AttributeError(f"module 'finetune' has no attribute {name!r}", name=name, obj=None)
-        value = getattr(import_module(f"finetune.{_HOMES.get(name, 'errors')}"), name)
+        home = _HOMES.get(name, "errors")
+        with quick_torch_imports() if home.startswith("api.") else nullcontext():
+            value = getattr(import_module(f"finetune.{home}"), name)
         globals()[name] = value
         return value
 

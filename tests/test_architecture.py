@@ -22,7 +22,7 @@ FLOORS = (
     {"model", "machine", "display"},
     {"task"},
     {"analysis", "metrics", "packaged_weights", "plugins"},
-    {"errors", "choices", "seed", "text", "layout", "notes", "progress", "version"},
+    {"errors", "choices", "seed", "text", "layout", "notes", "progress", "version", "without_compiler"},
 )
 
 # The rooms that may know a config; every other takes plain values.

@@ -1,9 +1,6 @@
 import gc
-import subprocess
-import sys
 
 import pytest
-from conftest import write_small_config
 
 from finetune.machine.quick_imports import quick_imports
 
@@ -21,54 +18,3 @@ def test_the_collector_works_again_after_an_import_that_failed():
     with pytest.raises(ImportError), quick_imports():
         import no_such_module  # noqa: F401
     assert gc.isenabled()
-
-
-NOT_NEEDED = (
-    *("torch._dynamo", "torch._inductor", "sympy", "triton", "fastai", "fastcore", "spacy", "pandas"),
-    *("matplotlib", "sklearn", "scipy", "IPython", "cleanlab", "onnx", "timm", "finetune.training.loop"),
-)
-
-
-def modules_after(*arguments, then="pass"):
-    """Return which of the modules above a command has imported, beside those that torch itself imports.
-
-    `then` is run in its process afterwards.
-    """
-    program = (
-        "import sys, torch.onnx\n"
-        "own = set(sys.modules)\n"
-        "from finetune.__main__ import main\n"
-        f"sys.argv[1:] = {list(map(str, arguments))!r}\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit as end:\n"
-        "    assert not end.code, end.code\n"
-        f"print(sorted({set(NOT_NEEDED)!r} & (sys.modules.keys() - own)), file=sys.stderr)\n"
-        f"{then}\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stderr.splitlines()
-
-
-def test_predict_imports_nothing_that_it_has_no_use_for(small_run, images):
-    assert modules_after("predict", small_run, images / "cat" / "cat00.png")[-1] == "[]"
-
-
-def test_groups_are_shown_without_what_trains_them(images, tmp_path):
-    assert modules_after("groups", write_small_config(tmp_path, images))[-1] == "[]"
-
-
-@pytest.mark.slow
-def test_torchs_compiler_works_where_torchvision_was_imported_without_it(small_run, images):
-    then = (
-        "import torch, torchvision\n"
-        "assert torchvision.ops.roi_align.__globals__['is_compile_supported']('cpu') in (True, False)\n"
-        "box = torch.tensor([[0.0, 0, 4, 4]])\n"
-        "assert torchvision.ops.roi_align(torch.ones(1, 3, 8, 8), [box], 2).shape == (1, 3, 2, 2)\n"
-        "assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(2)).tolist() == [2, 2]\n"
-        "print(torch._dynamo.utils.__file__, file=sys.stderr)"
-    )
-    *_, modules, file = modules_after("predict", small_run, images / "cat" / "cat00.png", then=then)
-    assert modules == "[]"
-    assert file.endswith("utils.py")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from finetune.model.architecture import Architecture
@@ -22,6 +21,7 @@ from finetune.model.timm_network import (
     TimmBackbone,
     build_timm_backbone,
     check_other_timm_size,
+    check_timm_size,
     load_timm_backbone,
 )
 from finetune.model.units import Unit, find_units
@@ -70,8 +70,7 @@ def check_size(arch: Architecture, image_size: int) -> None:
     if not arch.of_timm:
         check_image_size(arch, image_size)
     elif image_size != arch.image_size:
-        with torch.device("meta"):
-            build_timm_backbone(arch, image_size)
+        check_timm_size(arch, image_size)
 
 
 def check_stage_size(arch: Architecture, built_for: int, image_size: int, *, key: str) -> None:

@@ -7,13 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import PurePath
 
-import torch
 from torch import Tensor, nn
 
 from finetune.errors import WeightsError
 from finetune.model.architecture import TIMM, Architecture
 from finetune.model.catalogue import architectures
-from finetune.model.meta import WithoutValues
+from finetune.model.meta import WithoutValues, on_meta
 from finetune.model.surgery import POSITIONS, build_network, cut, torchvision_names
 from finetune.model.tensor_names import Naming, find_reading, namings, own_naming
 from finetune.model.timm_catalogue import find_timm_architecture, import_timm
@@ -128,7 +127,7 @@ def _likely(tensors: Collection[str], arch: Architecture, stem: str) -> Iterator
 @cache
 def _timm_shapes(name: str) -> tuple[list[Naming], dict[str, tuple[int, ...]]]:
     arch = find_timm_architecture(f"{TIMM}{name}")
-    with torch.device("meta"):
+    with on_meta():
         network = import_timm().create_model(arch.own_name)
     state = network.state_dict()
     given = import_timm().get_pretrained_cfg(name).classifier or ()

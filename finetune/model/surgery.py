@@ -18,7 +18,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from finetune.errors import ConfigError
 from finetune.model.architecture import Architecture
-from finetune.model.meta import call_on_meta, evaluating, meta_tensors
+from finetune.model.meta import call_with, evaluating, probe_tensors
 
 # Smallest side in pixels of which the network's strides and pooling leave anything; 1 where none is named.
 SMALLEST = {
@@ -179,7 +179,7 @@ def fit_positions(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, T
 def feature_shape(backbone: nn.Module, image_size: int) -> tuple[int, ...]:
     """Return the shape of one image's features, (C, h, w) or (D,), without computing them."""
     with torch.no_grad():
-        features = call_on_meta(backbone, meta_tensors(backbone), 1, image_size)
+        features = call_with(backbone, probe_tensors(backbone, image_size), 1, image_size)
     return tuple(features.shape[1:])
 
 

@@ -6,11 +6,11 @@ import importlib.util
 from functools import cache
 from typing import Any
 
-import torch
-
 from finetune.errors import ConfigError
 from finetune.model.architecture import TIMM, Architecture
+from finetune.model.meta import on_meta
 from finetune.plugins import installed, load
+from finetune.without_compiler import import_without_compiler
 
 INSTALL = "pip install 'finetune-vision[timm]'"
 
@@ -26,6 +26,7 @@ def import_timm() -> Any:
     """
     if importlib.util.find_spec("timm") is None:
         raise ConfigError(f"model.arch: architectures called timm:… need timm.\nInstall it: {INSTALL}")
+    import_without_compiler("timm")
     import timm
 
     _register_plugins()
@@ -99,6 +100,6 @@ def _tags(own: str) -> tuple[str, ...]:
 
 
 def _count_parameters(own: str) -> int:
-    with torch.device("meta"):
+    with on_meta():
         network = import_timm().create_model(own)
     return sum(parameter.numel() for parameter in network.parameters())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from finetune.errors import ConfigError, WeightsError
 from finetune.model.architecture import Architecture
 from finetune.model.fitting import which_fit
-from finetune.model.meta import call_on_meta, meta_tensors
+from finetune.model.meta import call_with, is_quick, meta_tensors, on_meta, probe_tensors
 from finetune.model.tensor_names import find_reading, own_naming
 from finetune.model.tensors import describe_misfits, is_declared_only, is_plain
 from finetune.model.timm_catalogue import import_timm
@@ -84,6 +84,21 @@ def build_timm_backbone(
     return _without(network, _unused_modules(network, arch, image_size))
 
 
+def check_timm_size(arch: Architecture, image_size: int) -> None:
+    """Refuse a side in pixels that a network cannot be built for.
+
+    Raises:
+        ConfigError: says why.
+    """
+    size = _size_option(arch, image_size)
+    with on_meta():
+        network = import_timm().create_model(arch.own_name, **size)
+    if is_quick(network, image_size):
+        with torch.random.fork_rng(devices=[]):
+            network = import_timm().create_model(arch.own_name, **size)
+    _unused_modules(network, arch, image_size)
+
+
 def load_timm_backbone(
     arch: Architecture, image_size: int, tensors: Mapping[str, Tensor], *, origin: str = ""
 ) -> tuple[TimmBackbone, list[str]]:
@@ -145,11 +160,11 @@ def check_other_timm_size(arch: Architecture, built_for: int, image_size: int, *
     Raises:
         ConfigError: says why.
     """
-    with torch.device("meta"):
+    with on_meta():
         backbone = build_timm_backbone(arch, built_for)
     try:
         with torch.no_grad():
-            call_on_meta(backbone, meta_tensors(backbone), 2, image_size)
+            call_with(backbone, meta_tensors(backbone), 2, image_size)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ConfigError(
             f"{key}: {arch.name}, built for {built_for} pixels, cannot take images of {image_size} pixels "
@@ -171,7 +186,7 @@ def _size_option(arch: Architecture, image_size: int) -> dict[str, int]:
     if image_size == arch.image_size:
         return {}
     try:
-        with torch.device("meta"):  # nothing is drawn or kept
+        with on_meta():
             import_timm().create_model(arch.own_name, img_size=image_size)
     except TypeError:  # it has no such argument: a convolutional network, which takes any size
         return {}
@@ -235,14 +250,14 @@ def _check_finite(backbone: nn.Module, origin: str) -> None:
 def _unused_modules(network: nn.Module, arch: Architecture, image_size: int) -> list[str]:
     """Name the modules with parameters that no feature depends on, such as the classifier.
 
-    Backpropagation on the meta device finds them, at no cost in memory: they are what gets no gradient. Their
-    pretrained weights would otherwise stand in a layer group, and do nothing.
+    Backpropagation finds them: they are what gets no gradient. Their pretrained weights would otherwise
+    stand in a layer group, and do nothing.
     """
     backbone = TimmBackbone(network)
-    tensors = meta_tensors(backbone, gradients=True)
+    tensors = probe_tensors(backbone, image_size, gradients=True)
     try:
         with torch.enable_grad():
-            call_on_meta(backbone, tensors, 2, image_size).sum().backward()  # type: ignore[no-untyped-call]
+            call_with(backbone, tensors, 2, image_size).sum().backward()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError, ValueError) as error:
         raise _wrong_size(arch, image_size, str(error)) from None
     used = {key.removeprefix("network.") for key, tensor in tensors.items() if tensor.grad is not None}

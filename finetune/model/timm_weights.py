@@ -14,13 +14,13 @@ from typing import Any, cast, get_args
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
-import torch
 from torch import Tensor
 
 from finetune.choices import Interpolation
 from finetune.errors import ConfigError, WeightsError
 from finetune.model.architecture import TIMM, Architecture
 from finetune.model.download import WAYS_OUT, Download, Say, cached_path, fetch
+from finetune.model.meta import on_meta
 from finetune.model.origin import Origin, SourceKind, sha256_of
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.tensors import read_tensors
@@ -170,7 +170,7 @@ def default_preprocessing(arch: Architecture) -> Preprocessing:
 
 def _by_order(tensors: Mapping[str, Tensor], arch: Architecture, origin: str) -> dict[str, Tensor]:
     """Rename tensors to the names that timm has for them, by their order; each must have timm's shape."""
-    with torch.device("meta"):
+    with on_meta():
         ours = import_timm().create_model(arch.own_name.partition(".")[0]).state_dict()
     shapes = [(name, tuple(tensor.shape)) for name, tensor in ours.items()]
     if [tuple(tensor.shape) for tensor in tensors.values()] != [shape for _, shape in shapes]:

@@ -4,18 +4,30 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, RAdam
 
 from finetune.choices import Decay, OptimizerName
 from finetune.optim.adaptive import Lamb, RMSprop
 from finetune.optim.decoupled import DecoupledAdadelta, DecoupledAdagrad, DecoupledSGD
+from finetune.optim.eager import (
+    EagerAdadelta,
+    EagerAdagrad,
+    EagerAdam,
+    EagerAdamW,
+    EagerNAdam,
+    EagerRAdam,
+    EagerSGD,
+)
 from finetune.optim.momentum import Lion, Momentum, Nesterov
 from finetune.optim.ranger import Ranger
 from finetune.optim.update_rules import UPDATE_RULES, Settings
 
 NO_SETTINGS = Settings()
 
-_ADAMS: dict[str, type[NAdam | RAdam]] = {"nadam": NAdam, "radam": RAdam, "ranger": Ranger}
+_ADAMS: dict[str, type[EagerNAdam | EagerRAdam]] = {
+    "nadam": EagerNAdam,
+    "radam": EagerRAdam,
+    "ranger": Ranger,
+}
 
 
 def build_optimizer(
@@ -35,9 +47,9 @@ def build_optimizer(
     betas, decoupled, groups = (momentum, beta2), decay == "decoupled", list(param_groups)
     match name:
         case "sgd":  # both kinds of decay are one: w − lr·(g + wd·w) = (1 − lr·wd)·w − lr·g
-            return SGD(groups, fused=True)
+            return EagerSGD(groups, fused=True)
         case "momentum" | "nesterov" if chosen.form == "classic":
-            sgd = DecoupledSGD if decoupled else SGD
+            sgd = DecoupledSGD if decoupled else EagerSGD
             return sgd(groups, momentum=momentum, nesterov=name == "nesterov", fused=True)
         case "momentum" | "nesterov":
             mean = Momentum if name == "momentum" else Nesterov
@@ -47,10 +59,10 @@ def build_optimizer(
         case "rmsprop":
             return RMSprop(groups, beta2=beta2, eps=eps, decoupled_weight_decay=decoupled)
         case "adadelta":
-            adadelta = DecoupledAdadelta if decoupled else Adadelta
+            adadelta = DecoupledAdadelta if decoupled else EagerAdadelta
             return adadelta(groups, rho=beta2, eps=eps, foreach=True)
         case "adam" | "adamw":
-            adam = AdamW if decoupled or name == "adamw" else Adam
+            adam = EagerAdamW if decoupled or name == "adamw" else EagerAdam
             return adam(groups, betas=betas, eps=eps, fused=True)
         case "nadam" | "radam" | "ranger":
             return _ADAMS[name](groups, betas=betas, eps=eps, decoupled_weight_decay=decoupled, foreach=True)
@@ -65,7 +77,7 @@ def _build_adagrad(groups: list[dict[str, Any]], *, eps: float, decoupled: bool)
 
     torch itself adds its `eps` to the root.
     """
-    kind = DecoupledAdagrad if decoupled else Adagrad
+    kind = DecoupledAdagrad if decoupled else EagerAdagrad
     on_cpu = all(parameter.is_cpu for group in groups for parameter in group["params"])
     return kind(groups, initial_accumulator_value=eps, eps=0.0, fused=on_cpu, foreach=not on_cpu)
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.optim import SGD, Adadelta, Adagrad
 
+from finetune.optim.eager import EagerAdadelta, EagerAdagrad, EagerSGD
 from finetune.optim.multi_tensor import evaluate, learning, shrink
 
 
@@ -33,13 +33,13 @@ class DecoupledDecay(torch.optim.Optimizer):
         return loss
 
 
-class DecoupledSGD(DecoupledDecay, SGD):
+class DecoupledSGD(DecoupledDecay, EagerSGD):
     """torch's SGD with decoupled weight decay."""
 
 
-class DecoupledAdagrad(DecoupledDecay, Adagrad):
+class DecoupledAdagrad(DecoupledDecay, EagerAdagrad):
     """torch's Adagrad with decoupled weight decay."""
 
 
-class DecoupledAdadelta(DecoupledDecay, Adadelta):
+class DecoupledAdadelta(DecoupledDecay, EagerAdadelta):
     """torch's Adadelta with decoupled weight decay."""

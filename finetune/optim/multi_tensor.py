@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from finetune.optim.eager import EagerOptimizer
+
 Tensors = list[Tensor]
 Group = dict[str, Any]
 
 
-class MultiTensorOptimizer(torch.optim.Optimizer, ABC):
+class MultiTensorOptimizer(EagerOptimizer, ABC):
     """A torch optimizer that updates all tensors of a parameter group at once.
 
     A subclass names the tensors that it keeps for each parameter, which start from 0, and says how they and

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.optim import RAdam
 
+from finetune.optim.eager import EagerRAdam
 from finetune.optim.multi_tensor import learning
 
 EVERY, SHARE = 6, 0.5
 
 
-class Ranger(RAdam):
+class Ranger(EagerRAdam):
     """RAdam inside Lookahead (Wright, 2019; Liu et al., 2020; Zhang, Lucas, Hinton and Ba, 2019).
 
     After every 6 steps slow weights, which start where the weights do, go half way to the weights, and the
