@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu test-anywhere test-oldest mutants lint types unused check docs package glyphs benchmark clean
+.PHONY: help train test test-slow test-gpu test-anywhere test-oldest fuzz mutants lint types unused check docs package glyphs benchmark clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,6 +15,7 @@ help:  ## show what can be made
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "finetune needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
+	@echo 'Installing finetune with torch and all that its tests need into $(VENV): some minutes, and gigabytes.'
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
@@ -46,6 +47,9 @@ $(OLDEST)/.ready: pyproject.toml scripts/oldest.py
 	$(PYTHON) scripts/oldest.py test timm > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test,timm]'
 	@touch $@
+
+fuzz: $(READY)  ## run the fuzzers of all readers for a time, each round with a fresh seed (MINUTES=60)
+	$(BIN)/python scripts/fuzz.py $(or $(MINUTES),10)
 
 # `make mutants SAMPLE=150 SEED=1` tries some of them: mutmut is run twice, first for a name that no mutant has.
 mutants: $(READY)  ## change the parts without I/O, and print the share of changes that the tests notice (hours; SAMPLE=150: some)

@@ -98,6 +98,7 @@ def test_two_hundred_damaged_images_are_each_read_or_told(tmp_path):
     check_damaged(tmp_path, 220, seed=20)
 
 
+@pytest.mark.fuzz
 @pytest.mark.slow
 def test_two_thousand_damaged_images_are_each_read_or_told(tmp_path):
     check_damaged(
@@ -111,6 +112,7 @@ def test_seeds_that_found_a_fault_find_none(tmp_path, seed):
     check_damaged(tmp_path, 2_000, seed=seed)
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("many", [150, pytest.param(6_000, marks=pytest.mark.slow)])
 def test_a_damaged_image_is_an_image_or_an_image_error_for_all_that_read_one(tmp_path, capfd, many):
     """Nothing else is raised, nothing takes long, and nothing is written to the terminal."""

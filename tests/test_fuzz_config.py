@@ -120,6 +120,7 @@ def fresh_chance(many):
     return random.Random(seed), seed
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("many", [600, pytest.param(12_000, marks=pytest.mark.slow)])
 def test_a_spoiled_config_is_a_config_or_a_config_error(many):
     chance, seed = fresh_chance(many)
@@ -142,6 +143,7 @@ def test_a_spoiled_config_is_a_config_or_a_config_error(many):
     assert many // 50 < configs < many // 2
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("many", [300, pytest.param(3_000, marks=pytest.mark.slow)])
 def test_a_spoiled_override_is_a_config_or_a_config_error(many):
     chance, seed = fresh_chance(many)
@@ -172,6 +174,7 @@ NUMBERS = (
 )
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("many", [300, pytest.param(6_000, marks=pytest.mark.slow)])
 def test_any_number_in_any_place_is_refused_or_survives_being_written(many):
     chance, seed = fresh_chance(many)

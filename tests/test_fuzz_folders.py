@@ -150,6 +150,7 @@ def check_reading(layout, form):
         assert index.layout.kind == layout.kind
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("many", [60, pytest.param(1_500, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_folders_say_the_same_in_every_shape(many):

@@ -163,6 +163,7 @@ def check_reading(table):
         assert not index.task.multilabel
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("many", [60, pytest.param(2_000, marks=pytest.mark.slow)])
 def test_a_table_says_the_same_in_every_shape(many):
     number = int(os.environ.get("FUZZ_SEED", random.SystemRandom().randrange(2**32) if many > 100 else 5))
@@ -188,6 +189,7 @@ def spoiled(chance, content):
     return content
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("many", [150, pytest.param(8_000, marks=pytest.mark.slow)])
 def test_a_spoiled_table_is_read_or_refused_and_never_anything_else(many, tmp_path):
     number = int(os.environ.get("FUZZ_SEED", random.SystemRandom().randrange(2**32) if many > 1_000 else 7))

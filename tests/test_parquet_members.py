@@ -267,6 +267,7 @@ def test_parquet_in_an_archive_is_refused_with_the_command_that_unpacks_it(tmp_p
     )
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("many", [60, pytest.param(2_000, marks=pytest.mark.slow)])
 def test_a_spoiled_file_is_read_or_refused_and_never_anything_else(tmp_path, many):
     number = int(os.environ.get("FUZZ_SEED", random.SystemRandom().randrange(2**32) if many > 100 else 3))
