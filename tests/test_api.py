@@ -167,9 +167,11 @@ def test_a_folder_or_a_table_trains_with_the_defaults_of_init(tmp_path, table):
     assert run.config.data.batch_size == 8  # what `finetune init` chooses for so few images
 
 
-def test_quiet_prints_nothing_and_otherwise_the_epochs_are_printed(images, tmp_path, capsys):
+def test_quiet_prints_warnings_alone_and_otherwise_the_epochs_are_printed(images, tmp_path, capsys):
     finetune.train(small_settings(images), run_dir=tmp_path / "quiet", quiet=True)
-    assert capsys.readouterr().out == ""
+    warning, advice = capsys.readouterr().out.splitlines()
+    assert warning.startswith("warning: 6 images say little")
+    assert advice.startswith("Score the model on more images")
     finetune.train(small_settings(images), run_dir=tmp_path / "loud")
     assert "stage 1 of 1: frozen" in capsys.readouterr().out
 

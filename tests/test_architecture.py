@@ -269,6 +269,7 @@ CLAIMS = {
     "dispatch",
     "fuzz_paths",
     "fuzz_runs",
+    "fuzz_script",
     "disk",
     "field_folders",
     "field_exports",

@@ -8,7 +8,7 @@ from conftest import draw_images, rewrite, run_finetune
 
 from finetune.display import Display
 from finetune.metrics.single_label import score_single_label
-from finetune.report.scores import show_scores
+from finetune.report.scores import FEW_IMAGES, few_images_warning, show_scores
 
 
 def scores_of(*arguments):
@@ -19,8 +19,10 @@ def scores_of(*arguments):
 
 def test_evaluating_a_run_gives_the_numbers_of_its_training(small_run):
     scores, _ = scores_of(small_run)
-    del scores["confidence"]  # of calibrated probabilities
-    assert scores == json.loads((small_run / "report.json").read_text())["val"]
+    confidence = scores.pop("confidence")  # of calibrated probabilities
+    report = json.loads((small_run / "report.json").read_text())
+    assert confidence["accuracy_interval"] == report["accuracy_intervals"]["val"]
+    assert scores == report["val"]
     assert {"loss", "accuracy", "per_class", "confusion_matrix", "class_names"} <= set(scores)
 
 
@@ -52,6 +54,19 @@ def test_images_that_moved_away_are_missed_by_name(small_run, tmp_path):
     result = run_finetune("evaluate", copy)
     assert result.exit_code == 3
     assert f"{tmp_path / 'gone'}, which is not there" in result.stderr
+
+
+def test_few_images_are_warned_of_with_what_they_leave_open(small_run):
+    """Wilson's interval of 6 of 6 is 6 / (6 + 1.96²) to 1: 61% to 100%."""
+    warning = "6 images say little: 100.00% right of these may be 61% to 100% of others"
+    result = run_finetune("evaluate", small_run)
+    assert f"warning: {warning}" in result.stdout
+    logits = torch.eye(2).repeat(FEW_IMAGES // 2, 1)
+    targets = torch.tensor([0, 1] * (FEW_IMAGES // 2))
+    enough = score_single_label(logits, targets, ("ant", "bee"))
+    assert few_images_warning(enough) is None
+    fewer = score_single_label(logits[1:], targets[1:], ("ant", "bee"))
+    assert few_images_warning(fewer).startswith("99 images say little")
 
 
 def test_the_screen_shows_classes_and_confusions(small_run):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from finetune.analysis.calibration import Bin, Coverage
-from finetune.analysis.uncertainty import share_interval
 from finetune.display import duration
 from finetune.metrics.multi_label import MultiLabelScores
 from finetune.metrics.score import Scores
@@ -14,6 +13,7 @@ from finetune.metrics.single_label import SingleLabelScores
 from finetune.report.page_charts import certainty_charts, history_charts, step_charts
 from finetune.report.page_rows import class_rows, confusions, epoch_rows, hits, rows_left_out
 from finetune.report.pictures import Album, Pictures
+from finetune.report.scores import accuracy_interval
 from finetune.report.templates import inline_hash, load_template
 from finetune.runs.recorder import EpochRow
 from finetune.text import printable, shortened
@@ -135,7 +135,7 @@ def _context(page: ReportPage) -> dict[str, Any]:
 def _intervals(page: ReportPage) -> dict[str, tuple[float, float]]:
     """Return the 95% interval of the score that stands first, for the images of which it is known."""
     found = {
-        heading: share_interval(round(scores.accuracy * scores.images), scores.images)
+        heading: accuracy_interval(scores)
         for heading, scores in page.scores.items()
         if isinstance(scores, SingleLabelScores)
     }

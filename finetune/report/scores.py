@@ -1,5 +1,6 @@
 """The scores of a run or an evaluation, on screen."""
 
+from finetune.analysis.uncertainty import share_interval
 from finetune.display import Display
 from finetune.metrics.multi_label import MultiLabelScores
 from finetune.metrics.score import Scores
@@ -10,14 +11,37 @@ from finetune.text import counted
 _CLASSES_ON_SCREEN = 40
 _MATRIX_ON_SCREEN = 12
 
+FEW_IMAGES = 100
+"""Of fewer, the 95% interval of an accuracy may reach more than 10 points to either side, and `show_scores`
+warns."""
+
 
 def show_scores(display: Display, scores: Scores) -> None:
     """Print the figures of all images and of each class, or what a screen can hold of them."""
+    if (warning := few_images_warning(scores)) is not None:
+        display.warn(warning)
     match scores:
         case SingleLabelScores():
             _show_single_label(display, scores)
         case MultiLabelScores():
             _show_multi_label(display, scores)
+
+
+def accuracy_interval(scores: Scores) -> tuple[float, float]:
+    """Return the 95% interval of the accuracy, 0–1: what it may be on other images of the same kind."""
+    return share_interval(round(scores.accuracy * scores.images), scores.images)
+
+
+def few_images_warning(scores: Scores) -> str | None:
+    """Return what to warn of where so few images were scored that luck decides; None where there are more."""
+    if scores.images >= FEW_IMAGES:
+        return None
+    low, high = accuracy_interval(scores)
+    return (
+        f"{counted(scores.images, 'image')} say little: {scores.accuracy:.2%} right of these may be "
+        f"{low:.0%} to {high:.0%} of others like them (95% interval)\n"
+        "Score the model on more images: finetune evaluate RUN DATA; or train with more of them in data.val."
+    )
 
 
 def headline(scores: Scores) -> str:

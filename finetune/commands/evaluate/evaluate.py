@@ -25,6 +25,7 @@ from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.metrics.score import Scores
 from finetune.notes import as_warnings
 from finetune.progress import NewBar
+from finetune.report.scores import accuracy_interval
 from finetune.runs import SPLIT
 from finetune.runs.records import ADVICE
 from finetune.runs.trained_model import TrainedModel, load_trained, unfinished_warning
@@ -48,8 +49,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as `evaluate --json` documents it."""
-        confidence = {"confidence": self.confidence.to_dict()}
-        return self.scores.to_dict() | confidence | self.trained.about_tta()
+        confidence = self.confidence.to_dict() | {"accuracy_interval": accuracy_interval(self.scores)}
+        return self.scores.to_dict() | {"confidence": confidence} | self.trained.about_tta()
 
 
 def evaluate(

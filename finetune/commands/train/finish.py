@@ -27,7 +27,7 @@ from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
 from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose
 from finetune.report.html_page import TrainingPart
-from finetune.report.scores import show_scores
+from finetune.report.scores import accuracy_interval, show_scores
 from finetune.runs import Run
 from finetune.runs.records import read_report
 from finetune.runs.trained_model import TrainedModel
@@ -220,6 +220,7 @@ def build_report(
         "diagnosis": [asdict(finding) for finding in findings],
         "monitor": metric,
         "ablations": [one.to_dict(metric) for one in ablations],
+        "accuracy_intervals": {split: accuracy_interval(of_split) for split, of_split in scores.items()},
         **{split: of_split.to_dict() for split, of_split in scores.items()},
     }
 
