@@ -280,6 +280,7 @@ CLAIMS = {
     "gpu",
     "oldest",
     "sample_mutants",
+    "stranger",
     "payload",
     "peers",
     "python_examples",

@@ -1,13 +1,12 @@
-import importlib.util
 import json
 import os
 import string
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import pretrain_glyphs
 import pytest
 import torch
 import torchvision
@@ -22,19 +21,8 @@ SCRIPT = ROOT / "scripts" / "pretrain_glyphs.py"
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pretrain_glyphs", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def unseen_glyphs(script: ModuleType):
-    return script.load_glyphs(script.HELD_OUT_FONTS)
+def unseen_glyphs():
+    return pretrain_glyphs.load_glyphs(pretrain_glyphs.HELD_OUT_FONTS)
 
 
 @pytest.fixture(scope="module")
@@ -69,45 +57,45 @@ def test_weights_were_trained_and_not_merely_initialised():
         assert steps == {json.loads(file.metadata()["recipe"])["steps"]}
 
 
-def test_weights_have_seen_letters_and_no_digit(script, metadata):
+def test_weights_have_seen_letters_and_no_digit(metadata):
     classes = json.loads(metadata["classes"])
     assert len(classes) == len(set(classes))
     assert set(classes) <= set(string.ascii_letters)
-    assert tuple(classes) == script.CLASSES
+    assert tuple(classes) == pretrain_glyphs.CLASSES
     # Every letter that is drawn is one of the classes, by itself or through its capital.
-    assert {script.LOOKALIKES.get(letter, letter) for letter in string.ascii_letters} == set(classes)
+    assert {pretrain_glyphs.LOOKALIKES.get(letter, letter) for letter in string.ascii_letters} == set(classes)
 
 
-def test_metadata_say_how_to_prepare_an_image(script, unseen_glyphs, metadata):
+def test_metadata_say_how_to_prepare_an_image(unseen_glyphs, metadata):
     preprocessing = json.loads(metadata["preprocessing"])
     assert set(preprocessing) == {"image_size", "resize_size", "mean", "std", "interpolation"}
-    assert preprocessing["image_size"] == preprocessing["resize_size"] == script.IMAGE_SIZE
+    assert preprocessing["image_size"] == preprocessing["resize_size"] == pretrain_glyphs.IMAGE_SIZE
     assert preprocessing["interpolation"] == "bilinear"
-    mean, std = script.grey_statistics(unseen_glyphs, seed=7)
+    mean, std = pretrain_glyphs.grey_statistics(unseen_glyphs, seed=7)
     assert preprocessing["mean"] == pytest.approx([mean] * 3, abs=0.05)
     assert preprocessing["std"] == pytest.approx([std] * 3, abs=0.05)
 
 
-def test_metadata_say_how_the_weights_were_made(script, metadata):
+def test_metadata_say_how_the_weights_were_made(metadata):
     recipe = json.loads(metadata["recipe"])
     assert (ROOT / recipe["command"].split()[1]).samefile(SCRIPT)
     assert {"steps", "batch_size", "lr", "seed", "threads"} <= set(recipe)
     assert set(recipe["versions"]) == {"torch", "torchvision", "matplotlib", "pillow"}
-    assert tuple(recipe["fonts"]) == script.TRAINING_FONTS
+    assert tuple(recipe["fonts"]) == pretrain_glyphs.TRAINING_FONTS
     assert not set(recipe["fonts"]) & set(recipe["held_out_fonts"])
     assert all(0.8 < figure <= 1 for figure in recipe["accuracy"].values())
     assert "fonts" in metadata["licence"]
 
 
-def test_weights_recognise_letters_of_fonts_they_have_not_seen(script, unseen_glyphs, model, metadata):
+def test_weights_recognise_letters_of_fonts_they_have_not_seen(unseen_glyphs, model, metadata):
     preprocessing = json.loads(metadata["preprocessing"])
-    images, targets = script.draw_letters(unseen_glyphs, 256, seed=7)
-    prepared = script.prepare(images, preprocessing["mean"][0], preprocessing["std"][0])
-    assert script.accuracy(model, prepared, targets) > 0.7  # chance is 1 in 41
+    images, targets = pretrain_glyphs.draw_letters(unseen_glyphs, 256, seed=7)
+    prepared = pretrain_glyphs.prepare(images, preprocessing["mean"][0], preprocessing["std"][0])
+    assert pretrain_glyphs.accuracy(model, prepared, targets) > 0.7  # chance is 1 in 41
 
 
-def test_letters_look_like_the_digits(script, unseen_glyphs):
-    letters, _ = script.draw_letters(unseen_glyphs, 512, seed=7)
+def test_letters_look_like_the_digits(unseen_glyphs):
+    letters, _ = pretrain_glyphs.draw_letters(unseen_glyphs, 512, seed=7)
     images, _ = digits.load_digits()
     assert letters.dtype == torch.uint8
     assert letters.shape[1:] == images.shape[1:]
@@ -115,11 +103,11 @@ def test_letters_look_like_the_digits(script, unseen_glyphs):
     assert letters.float().mean().item() == pytest.approx(images.mean(), rel=0.25)
 
 
-def test_letters_depend_on_the_seed_alone(script, unseen_glyphs):
-    first, targets = script.draw_letters(unseen_glyphs, 32, seed=3)
+def test_letters_depend_on_the_seed_alone(unseen_glyphs):
+    first, targets = pretrain_glyphs.draw_letters(unseen_glyphs, 32, seed=3)
     torch.rand(5)  # history must not matter
-    again, targets_again = script.draw_letters(unseen_glyphs, 32, seed=3)
-    other, _ = script.draw_letters(unseen_glyphs, 32, seed=4)
+    again, targets_again = pretrain_glyphs.draw_letters(unseen_glyphs, 32, seed=3)
+    other, _ = pretrain_glyphs.draw_letters(unseen_glyphs, 32, seed=4)
     assert torch.equal(first, again)
     assert torch.equal(targets, targets_again)
     assert not torch.equal(first, other)

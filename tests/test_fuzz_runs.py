@@ -173,7 +173,7 @@ def commands(config, run, killed, images):
 
 @pytest.mark.parametrize("knows_digests", some_quick([False, True], True))
 @pytest.mark.fuzz
-@pytest.mark.parametrize("many", [10, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [10, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_damaged_run_gives_the_right_answer_or_an_error(
     runs, images, tmp_path, many, knows_digests, short_waits, monkeypatch
 ):

@@ -1,11 +1,5 @@
-import importlib.util
-
+import oldest
 import pytest
-from conftest import ROOT
-
-_SPEC = importlib.util.spec_from_file_location("oldest", ROOT / "scripts" / "oldest.py")
-oldest = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(oldest)
 
 
 def test_a_lower_bound_becomes_a_pin():

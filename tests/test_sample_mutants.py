@@ -1,11 +1,6 @@
-import importlib.util
 import json
 
-from conftest import ROOT
-
-_SPEC = importlib.util.spec_from_file_location("sample_mutants", ROOT / "scripts" / "sample_mutants.py")
-sample_mutants = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(sample_mutants)
+import sample_mutants
 
 NAMES = [f"finetune.text.x_counted__mutmut_{number}" for number in range(100)]
 
