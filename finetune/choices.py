@@ -24,7 +24,7 @@ Cache = Literal["auto", "off", "memory", "disk"]
 CaseVariants = Literal["stop", "allow"]
 Uncertain = Literal["stop", "absent", "present"]
 """What to make of blanks and −1 beside 0 and 1."""
-FolderLayout = Literal["auto", "classes", "groups", "innermost"]
+FolderLayout = Literal["auto", "classes", "groups", "classes/groups", "innermost"]
 """What the folders directly in a data set are, where their names and contents do not settle it."""
 
 # Model
@@ -154,6 +154,10 @@ FOREIGN_SUFFIXES: Mapping[str, str] = {
     ".rec": "a file of records of MXNet",
     ".mdb": "an LMDB database",
     ".beton": "a file of FFCV",
+    ".dcm": "a DICOM file",
+    ".dicom": "a DICOM file",
+    ".nii": "a volume of NIfTI",
+    ".sframe": "a table of Turi Create",
 }
 """Endings, in lower case, of files in which other programs keep images and labels, and what these are."""
 

@@ -123,9 +123,9 @@ def test_validation_images_without_their_classes_can_be_left_out(tmp_path, val):
 
 
 def test_a_compressed_file_that_is_no_archive_is_unpacked_otherwise(tmp_path):
-    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path = tmp_path / "labels.csv.gz"
     path.write_bytes(gzip.compress(b"0"))
-    with pytest.raises(DataError, match=r"no archive by its name\.\nUnpack it \(gunzip -k train-images-idx3"):
+    with pytest.raises(DataError, match=r"no archive by its name\.\nUnpack it \(gunzip -k labels.csv.gz"):
         list_images(path)
 
 

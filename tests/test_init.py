@@ -199,7 +199,7 @@ def test_a_table_whose_cells_hold_several_classes_says_what_separates_them(tmp_p
     assert load_config(target).data.label_separator == ";"
     (tmp_path / "plain.csv").write_text("image,label\na.png,cat;dog\nb.png,owl\n")
     write_config(tmp_path / "plain.csv", tmp_path / "plain.yaml")
-    assert load_config(tmp_path / "plain.yaml").data.label_separator is None
+    assert load_config(tmp_path / "plain.yaml").data.label_separator == "auto"
 
 
 @pytest.mark.parametrize(

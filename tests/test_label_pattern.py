@@ -165,7 +165,7 @@ def test_patterns_that_cannot_be_are_refused_with_their_line(tmp_path, value, me
     [
         (
             "sites",
-            "expected auto, classes, groups, innermost, or the folder of each split such as {train: a",
+            "expected auto, classes, groups, classes/groups, innermost, or the folder of each split",
         ),
         ("{val: a}", "expected auto, classes, groups"),
         ("{train: a, val: a/}", "names one folder for two splits"),

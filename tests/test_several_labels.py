@@ -24,6 +24,7 @@ from test_resume import CONFIG, as_if_killed_at
 from finetune.commands.evaluate.evaluate import own_index
 from finetune.commands.report.judged import Judged
 from finetune.config.config import Config
+from finetune.config.load import load_config
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.hold_out import hold_out
@@ -34,6 +35,7 @@ from finetune.data.loading.transforms import eval_transform
 from finetune.data.split import Fold
 from finetune.data.table import Columns
 from finetune.errors import ConfigError, DataError
+from finetune.experiment.read_data import read_index
 from finetune.metrics.multi_label import label_probabilities
 from finetune.model.preprocessing import Preprocessing
 from finetune.runs.trained_model import load_trained
@@ -135,13 +137,33 @@ def test_a_class_that_all_images_have_is_warned_of(tmp_path):
 
 
 def test_a_class_that_looks_like_several_names_is_warned_of(tmp_path):
-    path = write(tmp_path, names_table("a;b", "b", "a;b", "a", "b", "a"))
+    path = write(tmp_path, names_table("a;b", "b", "a;b", "a", "c;d", "c;d", "b", "a"))
     (line,) = index_images(path, seed=1).warnings
     assert line.endswith(
         "is made of other classes; if an image may have several, set data.label_separator: ';'"
     )
     lone = write(tmp_path, names_table("a;b", "c", "a;b", "c"), "lone.csv")
     assert index_images(lone, seed=1).warnings == ()
+
+
+def test_labels_put_together_from_fewer_names_are_asked_about(tmp_path):
+    tags = ("haze primary", "primary", "haze water", "haze", "water primary", "haze primary water")
+    path = write(tmp_path, names_table(*tags * 3))
+    with pytest.raises(DataError, match=r"such as 'haze primary' are put together from 3 names, in 6 ways"):
+        index_images(path, seed=1)
+    several = index_images(path, columns=Columns(label_separator=" "), seed=1)
+    assert several.class_names == ("haze", "primary", "water")
+    single = index_images(path, columns=Columns(whole_cells=True), seed=1)
+    assert (single.class_names, single.warnings) == (tuple(sorted(tags)), ())
+    for value, number in (("null", 6), ("' '", 3)):
+        target = tmp_path / f"{number}.yaml"
+        made = run_finetune("init", path, f"data.label_separator={value}", "--output", target)
+        assert made.exit_code == 0, made.output
+        assert len(read_index(load_config(target)).class_names) == number
+    alike = write(
+        tmp_path, names_table(*("red cat", "blue cat", "red dog", "blue dog", "red owl") * 2), "b.csv"
+    )
+    assert index_images(alike, seed=1).warnings == ()
 
 
 def test_classes_and_rows_of_a_split_column_are_compared_with_those_to_train_on(tmp_path):

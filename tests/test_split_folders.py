@@ -86,7 +86,16 @@ def test_images_directly_in_a_folder_called_like_training_are_a_class(tmp_path, 
         ),
         (
             {"train__a": 4, "train__b": 4, "test__a": 4, "bus": 4},
-            "'test', 'train', named like a split, beside",
+            r"'test', 'train', named like splits, beside 'bus'\.\nSet data.path to .*, leave 'bus' out "
+            r"\(data.layout: {train: train, test: test}\), or write data.layout: classes if",
+        ),
+        (
+            {"train__a": 4, "train__b": 4, "test__a": 4, "more__a": 4},
+            r"beside 'more'\.\nName the folder of validation images \(data.val: more\), set data.path to",
+        ),
+        (
+            {"train_mini__a": 4, "train_mini__b": 4, "val__a": 4, "val__b": 4},
+            r"beside 'train_mini'\.\n.* write data.layout: {train: train_mini, val: val} if they are splits,",
         ),
         ({"train__a": 4, "train__b": 4, "val": 4}, r"no class folders in .*val: 4 images lie directly in it"),
         ({"seg_train__a": 4, "seg_test__a": 4}, "need at least 2 classes; .*seg_train has 1: 'a'"),
@@ -192,6 +201,34 @@ def test_splits_that_share_a_beginning_or_an_end_are_found(tmp_path, train, val)
     index = index_images(root, seed=1)
     assert splits(index) == {"train": 7, "val": 3, "test": 0}
     assert index.layout.splits == {"train": (train,), "val": (val,)}
+
+
+def test_classes_that_hold_a_folder_for_each_patient_are_split_by_these(tmp_path):
+    counts = {
+        f"{label}__{patient}": 3
+        for label, patients in (("a", "12345"), ("b", "56789"))
+        for patient in patients
+    }
+    root = classes(tmp_path, **counts)
+    with pytest.raises(
+        DataError, match=r"\ndata.layout: classes/groups    'a', 'b'; '1' and so on are patients"
+    ):
+        index_images(root, seed=1)
+    folders = FolderOptions("classes/groups")
+    index = split_images(list_images(root, folders=folders), root, val="auto", seed=1)
+    assert index.class_names == ("a", "b")
+    sides = {
+        sample.group: {s.split for s in index.samples if s.group == sample.group} for sample in index.samples
+    }
+    assert sides.keys() == set("123456789")  # the patient of both classes is one
+    assert all(len(splits) == 1 for splits in sides.values())
+    assert {"train", "val"} == {split for splits in sides.values() for split in splits}
+    assert index.layout.line().startswith("class folders of groups: groups '1', '2', '3'")
+    shared = classes(tmp_path / "shared", a__1=2, a__2=2, b__1=2, b__2=2)
+    with pytest.raises(
+        DataError, match="are classes, or classes/groups if '1', '2' are patients or the like"
+    ):
+        index_images(shared, seed=1)
 
 
 def test_a_folder_named_like_the_splits_is_not_used_and_named(tmp_path):

@@ -7,18 +7,12 @@ from pathlib import Path
 
 from finetune.config.data import DataConfig
 from finetune.data.data_layout import ANYHOW, FolderOptions, Layout
-from finetune.data.indexing.class_folders import (
-    DEFAULT_FRACTION,
-    check_at_least_two,
-    check_not_empty,
-    check_parts,
-    data_folder,
-    find_parts,
-)
+from finetune.data.indexing.check_part import check_at_least_two, check_not_empty
+from finetune.data.indexing.class_folders import DEFAULT_FRACTION, check_parts, data_folder, find_parts
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.folder_layout import folder_layout
 from finetune.data.indexing.label_pattern import propose_pattern
-from finetune.data.indexing.open_table import OpenTable, check_some_exist, open_table
+from finetune.data.indexing.open_table import OpenTable, check_some_exist, folder_of_images, open_table
 from finetune.data.indexing.split_names import refuse_classes_named_like_splits
 from finetune.data.indexing.table_layout import table_layout
 from finetune.data.table import (
@@ -29,6 +23,7 @@ from finetune.data.table import (
     guess_columns,
     guess_group,
     guess_separator,
+    joint_labels,
     read_rows,
 )
 from finetune.data.table.guess import find_label
@@ -59,6 +54,8 @@ class Survey:
     """the column of a table that says what images have in common, such as a patient"""
     given: DataConfig | None = None
     """what was said of how it is to be read"""
+    image_folder: str | None = None
+    """the folder above a table, or beside it, that holds its images, where its own does not"""
     warnings: tuple[str, ...] = ()
     """of a folder: what a training will say about it"""
 
@@ -94,6 +91,11 @@ def survey_data(data: Path, given: DataConfig | None = None) -> Survey:
     if opened is None:
         return replace(survey_folder(data, folders), given=given)
     survey = survey_table(opened, columns)
+    if given.image_folder is None and survey.image_folder is not None:
+        given = given.model_copy(update={"image_folder": survey.image_folder})
+        opened = open_table(data, columns, survey.image_folder, folders) or opened
+        warnings = (f"the images are in {survey.image_folder}: data.image_folder",)
+        survey = replace(survey_table(opened, columns), warnings=warnings)
     return replace(survey, given=given, layout=opened.describe(survey.layout) or survey.layout)
 
 
@@ -164,8 +166,15 @@ def survey_table(opened: OpenTable, columns: Columns) -> Survey:
         unused=tuple(name for name in unused if name != group),
         columns=columns,
         group=group,
+        image_folder=_folder_of_images(opened, rows),
         warnings=_images_elsewhere(opened, rows),
     )
+
+
+def _folder_of_images(opened: OpenTable, rows: Sequence[ImageRow]) -> str | None:
+    """Return where the images of a table are, if that is above its folder or beside it."""
+    folder = folder_of_images(opened.table, opened.files, rows)
+    return None if folder is None else str(folder)
 
 
 def _images_elsewhere(opened: OpenTable, rows: Sequence[ImageRow]) -> tuple[str, ...]:
@@ -180,7 +189,8 @@ def _images_elsewhere(opened: OpenTable, rows: Sequence[ImageRow]) -> tuple[str,
 def _with_separator(table: Table, columns: Columns) -> Columns:
     """Return the columns with what seems to stand between names in the cells of the label, if anything."""
     label = find_label(table, columns)
-    if not isinstance(label, str) or columns.label_separator is not None:
+    if not isinstance(label, str) or columns.label_separator is not None or columns.whole_cells:
         return columns
-    guess = guess_separator(table.column(table.header.index(label)))
+    cells = table.column(table.header.index(label))
+    guess = guess_separator(cells) or joint_labels(cells)
     return columns if guess is None else replace(columns, label_separator=guess[0])

@@ -60,9 +60,10 @@ class DataConfig(Section):
 
     layout: FoldersOfLayout = "auto"
     """What the folders directly in `data.path` are, where that can be read in two ways: `classes`; `groups`,
-    such as sites, that hold class folders, and stay each on one side of the split; `innermost` where those
-    that hold the images are classes, called by their paths, such as `birds/owl`; or the folder of each
-    split, `{train: a, val: b}` with or without `test`. `auto` takes them for splits by their names, else for
+    such as sites, that hold class folders, and stay each on one side of the split; `classes/groups`, classes
+    that hold such groups, for instance a folder for each patient; `innermost` where those that hold the
+    images are classes, called by their paths, such as `birds/owl`; or the folder of each split,
+    `{train: a, val: b}` with or without `test`. `auto` takes them for splits by their names, else for
     classes, without masks that lie beside the images, and asks where another reading makes sense."""
 
     label_pattern: LabelPattern | None = None
@@ -71,9 +72,10 @@ class DataConfig(Section):
     takes the class from the folder. It is searched for in the name without folders, and stopped if it takes
     seconds."""
 
-    label_separator: Separator | None = None
+    label_separator: Separator | None = "auto"
     """What stands between the names of classes in a cell of a table's label column, such as `";"`: an image
-    may then have several classes, or none; see docs/several-labels.md. `null` reads a cell as one class."""
+    may then have several classes, or none; see docs/several-labels.md. `null` reads a cell as one class, and
+    so does `auto`, but it asks where cells look as if they were put together from others."""
 
     uncertain: Uncertain = "stop"
     """What blanks and −1 mean in columns of 0 and 1, one for each class, as of findings in medical reports:
@@ -199,7 +201,8 @@ class DataConfig(Section):
     @classmethod
     def _one_way_to_have_several(cls, separator: str | None, info: ValidationInfo) -> str | None:
         columns = info.data.get("columns")
-        if separator is not None and columns is not None and isinstance(columns.label, tuple):
+        named = separator not in (None, "auto")
+        if named and columns is not None and isinstance(columns.label, tuple):
             raise ValueError("data.columns.label is a list, whose cells hold no names; leave one of them out")
         return separator
 

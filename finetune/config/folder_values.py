@@ -16,7 +16,7 @@ def _check_layout(value: Any) -> Any:
         return value
     if not isinstance(value, dict) or "train" not in value or not value.keys() <= set(SPLITS):
         raise ValueError(
-            "expected auto, classes, groups, innermost, or the folder of each split such as "
+            "expected auto, classes, groups, classes/groups, innermost, or the folder of each split such as "
             "{train: a, val: b}, with train, and val and test if they are there"
         )
     names = [str(name).strip().rstrip("/") for name in value.values()]

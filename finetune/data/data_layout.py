@@ -11,6 +11,7 @@ LayoutKind = Literal[
     "class folders",
     "split folders",
     "groups of class folders",
+    "class folders of groups",
     "innermost folders",
     "file names",
     "table",
@@ -25,8 +26,8 @@ class FolderOptions:
     """How a folder of images is to be read, where that was said."""
 
     layout: FolderLayout | Mapping[Split, str] = "auto"
-    """`classes`: its folders are classes; `groups`: they hold class folders; `innermost`: those that hold
-    images are classes; or the folder of each split"""
+    """`classes`: its folders are classes; `groups`: they hold class folders; `classes/groups`: they are
+    classes and hold groups; `innermost`: those that hold images are classes; or the folder of each split"""
     label_pattern: str | None = None
     """regular expression with one group, which finds the class in the name of a file"""
 

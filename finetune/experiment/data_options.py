@@ -9,7 +9,8 @@ def table_columns(data: DataConfig) -> Columns:
     """Return what a config says of the columns of a table, and of its text."""
     return Columns(
         **data.columns.model_dump(),
-        label_separator=data.label_separator,
+        label_separator=None if data.label_separator == "auto" else data.label_separator,
+        whole_cells=data.label_separator is None,
         uncertain=data.uncertain,
         encoding=data.encoding,
     )

@@ -85,6 +85,8 @@ def _guess(start: bytes, size: int) -> str:
         return (
             f"damaged {brand} header" if damaged else f"looks like {brand} (video?), {counted(size, 'byte')}"
         )
+    if start[128:132] == b"DICM":
+        return f"looks like DICOM, {counted(size, 'byte')}"
     if not start.strip(b"\0"):
         return f"only zeros, {counted(size, 'byte')}"
     return f"not an image of a supported format, {counted(size, 'byte')}"

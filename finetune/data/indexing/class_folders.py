@@ -1,6 +1,5 @@
 """Which folders of a data set train, validate and test, and what has to be true of the classes in each."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +8,16 @@ from finetune.choices import ARCHIVE_SUFFIXES, SPLITS, TABLE_SUFFIXES, CaseVaria
 from finetune.data.archives.refusal import refuse_packed
 from finetune.data.data_layout import ANYHOW, FolderOptions
 from finetune.data.image_files import file_exists, is_archive, is_folder, list_entries
+from finetune.data.indexing.check_part import check_at_least_two, check_not_empty, train_alone
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.doubtful_folders import refuse_doubtful_classes
 from finetune.data.indexing.find_images import is_image_name, list_folders
-from finetune.data.indexing.foreign_formats import foreign_hint, refuse_foreign
-from finetune.data.indexing.label_pattern import propose_pattern
+from finetune.data.indexing.foreign_formats import refuse_foreign
 from finetune.data.indexing.nested_classes import refuse_nested_classes
 from finetune.data.indexing.part import Part, find_split_parts
+from finetune.data.indexing.part_from_list import lies_in_no_class, part_from_list
 from finetune.data.indexing.split_folders import find_split_folders, refuse_splits_below, unwrapped
-from finetune.data.indexing.table_beside import holds_class_folders, tables_hint
+from finetune.data.indexing.split_lists_above import split_list_above
 from finetune.data.split import Fold, Validation
 from finetune.data.table import is_table
 from finetune.data.table.spreadsheet import refuse_spreadsheet
@@ -25,7 +25,6 @@ from finetune.errors import DataError
 from finetune.text import counted, expanded, printable, quoted, where_paths_begin, with_counts
 
 _LISTED = 8
-_DEEPEST = 10  # folders that are gone down to find those of classes
 
 DEFAULT_FRACTION = 0.2
 """part of each class that is held out when neither a folder nor a fraction is given"""
@@ -104,7 +103,8 @@ def find_parts(root: Path, val: Validation, options: FolderOptions = ANYHOW) -> 
         parts = find_split_parts(root, {"train": ""}, options)
         if options == ANYHOW:
             _refuse_doubtful(parts[0])
-        return FoundParts(parts)
+        above = split_list_above(root, parts[0].found.images) if options == ANYHOW and val == "auto" else []
+        return FoundParts(parts, tuple(above))
     folders = {split: unwrapped(root, folder) for split, folder in found.folders.items()}
     if options.label_pattern is None:
         refuse_splits_below(root / folders["train"])
@@ -114,10 +114,13 @@ def find_parts(root: Path, val: Validation, options: FolderOptions = ANYHOW) -> 
     if options.layout == "auto" and options.label_pattern is None:
         _refuse_doubtful(train)
     parts, unused = (train,), dict.fromkeys(found.unused, "is named like no split")
-    for part in others:
+    for split in others:
+        part = split
+        if part.pattern is None and lies_in_no_class(part) and not lies_in_no_class(train):
+            part = part_from_list(part, train.counts)
         if part.pattern is not None and not part.labels:  # such as the test images of a competition
             unused[part.folder] = f"holds no image with a class in its name, by {part.pattern}"
-        elif part.split == "test" and part.found.images and not part.counts:
+        elif part.split == "test" and part.listed is None and lies_in_no_class(part):
             unused[part.folder] = "holds images without class folders"
         else:
             parts += (part,)
@@ -163,106 +166,12 @@ def check_parts(found: FoundParts, case_variants: CaseVariants) -> tuple[str, ..
         if extra:
             raise DataError(
                 f"{part} has classes that {train} has not: {with_counts(extra)}.\n"
-                f"Rename them as they are there, or move them out of the data set.{_train_alone(train, part)}"
+                f"Rename them as they are there, or move them out of the data set.{train_alone(train, part)}"
             )
         absent = {name: n for name, n in train.counts.items() if not part.counts.get(name)}
         if absent:
             lines.append(f"classes of {train} without an image in {part}: {with_counts(absent)}")
     return (*lines, *(line for part in parts for line in part_warnings(part)))
-
-
-def _train_alone(train: Part | None, part: Part) -> str:
-    """Return the line that trains without another part that has none of its class folders."""
-    if train is None or train is part or not train.folder or set(part.counts) & set(train.counts):
-        return ""
-    folder = printable(train.folder.partition("/")[0])
-    return f"\nOr train without it: data.layout: {{train: {folder}}} holds out a part of {folder}."
-
-
-def check_not_empty(part: Part, train: Part | None = None) -> None:
-    """Check that a part has class folders, and images in each; `train` is the training part beside it.
-
-    Raises:
-        DataError: it has not.
-    """
-    images = part.found.images
-    if part.pattern is not None and images and not part.labels:
-        example = printable(os.path.basename(images[0]))
-        raise DataError(
-            f"data.label_pattern: {printable(part.pattern)} finds no class in the names of the "
-            f"{counted(len(images), 'image')} in {part}, for instance in {example!r}."
-        )
-    if not part.counts and images:
-        raise DataError(
-            f"no class folders in {part}: {_lie(len(images))} directly in it; "
-            f"put the images of each class into a folder of its own.{_proposal(part)}"
-            + (_train_alone(train, part) or tables_hint(part.root / part.folder))
-        )
-    if not any(part.counts.values()):
-        raise DataError(
-            f"no images in {part} (looked for .bmp .gif .jpg .png .tiff .webp and the like in "
-            f"folders, one for each class){_other_endings(part)}."
-            + foreign_hint(part.root / part.folder, part.found.ignored)
-        )
-    empty = [name for name, number in part.counts.items() if number == 0]
-    if empty and part.split == "train":
-        raise DataError(
-            f"class folders of {part} without an image: {quoted(empty)}; "
-            f"add images, or remove what is no class.{_below(part)}" + tables_hint(part.root / part.folder)
-        )
-
-
-def _below(part: Part) -> str:
-    """Guess that the folder meant is the only one with images, if it holds class folders."""
-    full = [part.root / part.folder / name for name, number in part.counts.items() if number]
-    meant = len(full) == 1 and holds_class_folders(full[0])
-    return f" Did you mean {printable(str(full[0]))}?" if meant else ""
-
-
-def _lie(number: int) -> str:
-    return "1 image lies" if number == 1 else f"{number:,} images lie"
-
-
-def _proposal(part: Part) -> str:
-    proposal = propose_pattern(part.found.images)
-    if proposal is None:
-        return ""
-    doubt = f" ({proposal.doubt})" if proposal.doubt else ""
-    return f"\nOr read the classes from their names: data.label_pattern: '{proposal.pattern}'{doubt}."
-
-
-def _other_endings(part: Part) -> str:
-    """Name what there is instead of images."""
-    most = part.found.ignored.most_common(3)
-    return f"; there is {', '.join(f'{kind} {number}' for kind, number in most)}" if most else ""
-
-
-def check_at_least_two(train: Part) -> None:
-    """Check that the training part has two classes or more.
-
-    Raises:
-        DataError: it has not.
-    """
-    if len(train.counts) < 2:
-        raise DataError(
-            f"need at least 2 classes; {train} has {len(train.counts)}: {with_counts(train.counts)}."
-            + (_hint(train) or tables_hint(train.root / train.folder))
-        )
-
-
-def _hint(train: Part) -> str:
-    """Guess that the folder meant is further down, where one folder alone is in another."""
-    below, names = train.root / train.folder, list(train.counts)
-    if train.pattern is not None:
-        return ""
-    for _ in range(_DEEPEST):
-        if len(names) != 1 or not is_folder(below / names[0]):
-            break
-        below /= names[0]
-        names = list_folders(below)
-        if len(names) > 1:
-            return f" Did you mean {printable(str(below))}?"
-    return ""
 
 
 def part_warnings(part: Part) -> list[str]:

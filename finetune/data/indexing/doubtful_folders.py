@@ -4,24 +4,15 @@ What publishers put into archives looks like class folders: `images_001 images_0
 `patient1 patient2`. A model that tells these apart is trained without an error, and is of no use.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from finetune.data.indexing.part import Part
 from finetune.data.indexing.set_aside import ANNOTATIONS, COLLECTIONS, plain_folder
 from finetune.data.indexing.table_beside import tables_hint
-from finetune.data.table.columns import GROUP_WORDS, words_of
+from finetune.data.table.columns import numbered_alike
 from finetune.errors import DataError
 from finetune.text import counted, printable, quoted
-
-# fmt: off
-_PARTS = GROUP_WORDS | frozenset((
-    "image", "img", "picture", "pic", "photo", "part", "batch", "chunk", "shard", "frame", "file", "folder",
-    "dir", "archive", "disc", "disk", "volume", "upload", "scan",
-))
-# fmt: on
-"""words in names of folders that differ in a number alone: what was divided, not what it is divided into"""
 
 
 def refuse_doubtful_classes(part: Part) -> None:
@@ -41,14 +32,10 @@ def refuse_doubtful_classes(part: Part) -> None:
 
 def _numbered(names: Sequence[str]) -> tuple[str, str | None] | None:
     """Return what is said of folders such as `images_001` and `images_002`."""
-    alike: defaultdict[str, list[str]] = defaultdict(list)
-    for name in names:
-        if (stem := re.sub(r"\d+", "0", name)) != name:
-            alike[stem].append(name)
-    for stem, numbered in alike.items():
-        if len(numbered) > 1 and _PARTS & words_of(stem):
-            return f"{quoted(numbered)} differ in a number alone, as parts of one whole do", None
-    return None
+    numbered = numbered_alike(names)
+    return (
+        (f"{quoted(numbered)} differ in a number alone, as parts of one whole do", None) if numbered else None
+    )
 
 
 def _annotated(names: Collection[str]) -> tuple[str, str | None] | None:
@@ -98,8 +85,12 @@ def _refuse_two_levels(part: Part, names: Sequence[str], inner: Mapping[str, Col
     if len(inner) < len(names) or len(names) < 2 or not several:
         return
     paths = [f"{label}/{below}" for label in sorted(inner) for below in sorted(inner[label])]
+    example = paths[0].split("/")[1]
     raise DataError(
         f"{part}: the images lie in {counted(len(paths), 'folder')} inside of {quoted(names)}. Which are the "
         "classes?\n"
-        f"data.layout: classes      {quoted(names)}\ndata.layout: innermost    {quoted(paths)}"
+        f"data.layout: classes           {quoted(names)}\n"
+        f"data.layout: classes/groups    {quoted(names)}; {quoted([example])} and so on are patients or the "
+        "like, each on one side of the split\n"
+        f"data.layout: innermost         {quoted(paths)}"
     )

@@ -24,6 +24,7 @@ def folder_layout(found: FoundParts, options: FolderOptions) -> Layout:
         {part.split: (part.folder or HERE,) for part in found.parts},
         left_out=(*(one for part in found.parts for one in _left_out(part)), *beside),
         remark=_remark(found, options),
+        notes=tuple(f"classes of {p.split} by {p.folder}/{p.listed}" for p in found.parts if p.listed),
     )
 
 
@@ -32,6 +33,8 @@ def _kind(found: FoundParts, options: FolderOptions) -> LayoutKind:
         return "file names"
     if options.layout == "groups":
         return "groups of class folders"
+    if options.layout == "classes/groups":
+        return "class folders of groups"
     if options.layout == "innermost":
         return "innermost folders"
     return "split folders" if any(part.folder for part in found.parts) else "class folders"
@@ -40,7 +43,7 @@ def _kind(found: FoundParts, options: FolderOptions) -> LayoutKind:
 def _remark(found: FoundParts, options: FolderOptions) -> str:
     if options.label_pattern is not None:
         return f"labels by {options.label_pattern}"
-    if options.layout == "groups":
+    if options.layout in ("groups", "classes/groups"):
         groups = dict.fromkeys(group for part in found.parts for group in part.groups.values())
         return f"groups {quoted(groups)}"
     return ""

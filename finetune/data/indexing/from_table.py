@@ -9,10 +9,19 @@ from finetune.data.index import ImageIndex, Sample
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.open_table import check_some_exist
 from finetune.data.indexing.table_layout import table_layout
-from finetune.data.table import Columns, ImageFiles, ImageRow, Table, guess_separator, read_rows
+from finetune.data.table import (
+    Columns,
+    ImageFiles,
+    ImageRow,
+    Table,
+    guess_separator,
+    joint_labels,
+    read_rows,
+)
+from finetune.data.table.columns import as_yaml
 from finetune.errors import DataError
 from finetune.task import LABEL_JOINT, Task, task_of
-from finetune.text import quoted, with_counts
+from finetune.text import quoted, shortened, with_counts
 
 
 def index_table(
@@ -36,7 +45,7 @@ def index_table(
         _check_joint(table, class_names)
         warnings += _always_there(table, rows)
     else:
-        warnings += _made_of_others(table, class_names)
+        warnings += [] if columns.whole_cells else _made_of_others(table, class_names)
     task = task_of(columns.multilabel)
     samples = samples_of(rows, class_names, task, keep_split=True)
     layout = table_layout(table, found)
@@ -119,7 +128,19 @@ def _always_there(table: Table, rows: Sequence[ImageRow]) -> list[str]:
 
 
 def _made_of_others(table: Table, class_names: Sequence[str]) -> list[str]:
-    """Tell of classes that look like several names in one cell."""
+    """Tell of classes that look like several names in one cell.
+
+    Raises:
+        DataError: nearly all look so.
+    """
+    if (joint := joint_labels(class_names)) is not None:
+        separator, example, number = joint
+        raise DataError(
+            f"{table}: labels such as {shortened(example)!r} are put together from {number:,} names, in "
+            f"{len(class_names):,} ways. Which are the classes?\n"
+            f"data.label_separator: {as_yaml(separator)}      the names; an image may have several\n"
+            "data.label_separator: null      the labels as they are"
+        )
     guess = guess_separator(class_names)
     if guess is None:
         return []

@@ -12,27 +12,30 @@ from posixpath import splitext
 from typing import Any, Literal
 
 from finetune.choices import Split, split_of
-from finetune.data.image_files import list_entries, open_file
+from finetune.data.image_files import file_exists, list_entries, open_file
 from finetune.data.indexing.find_images import is_image_name, list_folders
 from finetune.data.indexing.set_aside import ANNOTATIONS, COLLECTIONS, plain_folder
 from finetune.data.indexing.shards import split_of_file
 from finetune.data.table import Columns, ImageFiles, Table, guess_columns
 from finetune.data.table.guess import find_label
 from finetune.data.table.json_tables import JsonRows, parse_json
-from finetune.data.table.voc_xml import read_voc
+from finetune.data.table.voc_xml import VocObjects, read_voc
+from finetune.data.table.yolo_txt import NAME_FILES, class_names, looks_like_yolo, read_yolo
 from finetune.errors import DataError
 from finetune.text import counted, printable, shortened
 
-Kind = Literal["cls", "json", "xml"]
+Kind = Literal["cls", "json", "xml", "txt"]
 
 _NAMES: Mapping[Kind, tuple[str, ...]] = {
     "cls": ("{stem}.cls",),
     "json": ("{stem}.json", "{name}.json", "{name}___objects.json"),
     "xml": ("{stem}.xml",),
+    "txt": ("{stem}.txt",),
 }
 """what the file of an image is called"""
 _LARGEST = 4 << 20
 """bytes of a file about one image; more are not read"""
+_LOOKED_AT = 20  # files by which their kind is told
 _ENOUGH = 0.5  # share of the images that have a file, from which on the files are those of the images
 
 
@@ -55,13 +58,18 @@ def find_label_files(root: Path, columns: Columns) -> Table | None:
         DataError: a file that cannot be read.
     """
     parts = [part for folder, split in _places(root) if (part := _part(root, folder, split)) is not None]
+    parts = parts or _across(root)
     if (
         not parts
         or len({part.kind for part in parts}) > 1
         or "train" not in {p.split or "train" for p in parts}
     ):
         return None
-    return _of_objects(root, parts) if parts[0].kind == "xml" else _of_values(root, parts, columns)
+    if parts[0].kind == "txt" and not looks_like_yolo(
+        _content(root, parts[0].pairs[n][1]) for n in _some(parts[0])
+    ):
+        return None
+    return _of_objects(root, parts) if parts[0].kind in ("xml", "txt") else _of_values(root, parts, columns)
 
 
 def refuse_part_of_voc(path: Path) -> None:
@@ -108,12 +116,36 @@ def _part(root: Path, folder: str, split: Split | None) -> _Part | None:
         notes = [name for name in inside if plain_folder(name) in ANNOTATIONS]
         files_of = {f"{name}/": frozenset(_files_in(place / name)) for name in notes}
     above = f"{folder}/" if folder else ""
+    files_of = {f"{above}{beside}": files for beside, files in files_of.items()}
+    return _matched([f"{above}{image}" for image in images], files_of, split)
+
+
+def _across(root: Path) -> list[_Part]:
+    """Return the parts of `images/train images/val` with `labels/train labels/val`, as YOLO has them."""
+    folders = list_folders(root)
+    pictures = [name for name in folders if plain_folder(name) in COLLECTIONS]
+    notes = [name for name in folders if plain_folder(name) in ANNOTATIONS]
+    parts = []
+    for above in pictures if len(pictures) == 1 else ():
+        for name in list_folders(root / above):
+            images = [f"{above}/{name}/{one}" for one in _files_in(root / above / name) if is_image_name(one)]
+            there = [note for note in notes if name in list_folders(root / note)]
+            files_of = {f"{note}/{name}/": frozenset(_files_in(root / note / name)) for note in there}
+            split = split_of(name) or split_of(name.rstrip("0123456789"))
+            if split is not None and (part := _matched(images, files_of, split)) is not None:
+                parts.append(part)
+    return parts
+
+
+def _matched(
+    images: Sequence[str], files_of: Mapping[str, Collection[str]], split: Split | None
+) -> _Part | None:
+    """Return images with their files in one of some folders; None unless enough of them have one."""
     for kind, forms in _NAMES.items():
         for beside, files in files_of.items():
-            pairs = list(_pairs(images, files, forms))
+            pairs = [(image, f"{beside}{file}") for image, file in _pairs(images, files, forms)]
             if images and len(pairs) >= _ENOUGH * len(images):
-                whole = [(f"{above}{image}", f"{above}{beside}{file}") for image, file in pairs]
-                return _Part(kind, split, whole, len(images) - len(pairs))
+                return _Part(kind, split, pairs, len(images) - len(pairs))
     return None
 
 
@@ -180,16 +212,17 @@ def _value(root: Path, file: str, kind: Kind) -> dict[str, Any]:
 
 
 def _of_objects(root: Path, parts: Sequence[_Part]) -> Table:
-    """Return a table of the classes of the objects that XML files say are in each image."""
+    """Return a table of the classes of the objects that files of XML or YOLO say are in each image."""
+    names_of = _yolo_names(root) if parts[0].kind == "txt" else {}
     found: list[tuple[str, Split | None, tuple[str, ...]]] = []
     difficult = 0
     for part in parts:
         for image, file in part.pairs:
             try:
-                objects = read_voc(_content(root, file))
+                objects = _objects(part.kind, _content(root, file))
             except ValueError as error:
                 raise _refusal(root, file, str(error)) from None
-            found.append((image, part.split, objects.names))
+            found.append((image, part.split, tuple(names_of.get(name, name) for name in objects.names)))
             difficult += objects.difficult
     several = any(len(names) > 1 for _, _, names in found)
     kept = [one for one in found if several or one[2]]
@@ -205,6 +238,26 @@ def _of_objects(root: Path, parts: Sequence[_Part]) -> Table:
     return _table(
         root, parts, rows, ("all objects of an image" if several else "the object of an image", *notes)
     )
+
+
+def _objects(kind: Kind, content: bytes) -> VocObjects:
+    return read_voc(content) if kind == "xml" else VocObjects(read_yolo(content), 0)
+
+
+def _yolo_names(root: Path) -> Mapping[str, str]:
+    """Return the names of the classes of YOLO by their numbers; nothing where no file names them."""
+    for name in NAME_FILES:
+        if file_exists(root / name):
+            try:
+                return class_names(name, _content(root, name).decode("utf-8-sig"))
+            except UnicodeDecodeError:
+                raise _refusal(root, name, "the names of classes are not UTF-8") from None
+    return {}
+
+
+def _some(part: _Part) -> range:
+    """Return the positions of some files of a part."""
+    return range(0, len(part.pairs), max(1, len(part.pairs) // _LOOKED_AT))
 
 
 def _with_lists(

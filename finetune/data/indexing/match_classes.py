@@ -17,6 +17,7 @@ from finetune.data.indexing.folder_layout import folder_layout
 from finetune.data.indexing.from_table import samples_of
 from finetune.data.indexing.open_table import OpenTable, check_some_exist, open_table
 from finetune.data.indexing.part import find_split_parts
+from finetune.data.indexing.part_from_list import lies_in_no_class, part_from_list
 from finetune.data.indexing.split_folders import find_evaluated_folder
 from finetune.data.indexing.table_layout import table_layout
 from finetune.data.metadata import Metadata
@@ -122,6 +123,8 @@ def _match_folder(
     if set(class_names) & set(list_folders(root / folder)):
         options = ANYHOW
     (part,) = find_split_parts(root, {"test": folder}, options)
+    if part.pattern is None and lies_in_no_class(part):
+        part = part_from_list(part, class_names)
     samples = folder_samples([part], class_names)
     if not samples:
         raise DataError(

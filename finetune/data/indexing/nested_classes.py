@@ -41,7 +41,8 @@ def refuse_nested_classes(part: Part) -> None:
     splits = "" if part.folder else splits  # in a folder of training images there are none
     raise DataError(
         f"{part}: the folders {quoted(outer)} all hold {quoted(shared)}. Which are the classes?\n"
-        f"data.layout: classes      {quoted(outer)} are classes\n"
+        f"data.layout: classes      {quoted(outer)} are classes, or classes/groups if {quoted(shared)} are "
+        "patients or the like\n"
         f"data.layout: groups       {quoted(shared)} are classes; {quoted(outer)} are sites, patients or the "
         f"like, and each stays on one side of the split{splits}"
     )

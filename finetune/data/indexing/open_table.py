@@ -4,23 +4,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finetune.choices import SPLITS, Split, split_of
 from finetune.data.data_layout import ANYHOW, FolderOptions, Layout
-from finetune.data.image_files import is_folder, list_entries
+from finetune.data.image_files import is_folder
 from finetune.data.indexing.class_folders import data_folder, existing_folder
-from finetune.data.indexing.find_images import find_images, is_image_name, list_folders
+from finetune.data.indexing.cvat_file import read_cvat_file
+from finetune.data.indexing.find_images import list_folders
+from finetune.data.indexing.folder_labels import with_folder_labels
 from finetune.data.indexing.label_files import find_label_files, refuse_part_of_voc
 from finetune.data.indexing.numbered_lists import lists_folder, read_numbered_lists
+from finetune.data.indexing.set_aside import COLLECTIONS, plain_folder
 from finetune.data.indexing.shards import find_shards
+from finetune.data.indexing.split_tables import (
+    find_split_tables,
+    join_split_tables,
+    read_listed_splits,
+)
 from finetune.data.indexing.table_beside import table_beside, tables_in
 from finetune.data.indexing.two_readings import refuse_other_labels
-from finetune.data.table import Columns, ImageFiles, ImageRow, Table, image_names, is_table, read_table
-from finetune.data.table.columns import find_column
-from finetune.data.table.guess import guess_columns
+from finetune.data.table import Columns, ImageFiles, ImageRow, Table, is_table, read_table
+from finetune.data.table.foreign_images import refuse_foreign_names
 from finetune.errors import DataError
-from finetune.text import expanded, printable, quoted, shortened
+from finetune.text import expanded, printable, shortened
 
-_USUAL = ("_classes.csv",)
+_KEY = "\ndata.image_folder: "
 
 
 @dataclass(frozen=True)
@@ -67,19 +73,31 @@ def open_table(
         refuse_part_of_voc(root)
     if is_table(path):
         files = ImageFiles(table_root(path, image_folder))
-        return OpenTable(read_table(path, files=files, encoding=columns.encoding), files)
+        table = read_table(path, files=files, encoding=columns.encoding)
+        return OpenTable(with_folder_labels(table, columns), files)
+    if (annotated := read_cvat_file(root) if folders == ANYHOW else None) is not None:
+        return OpenTable(annotated, ImageFiles(table_root(annotated.path, image_folder)))
     if not is_folder(root) or folders != ANYHOW:
         return None
     for folder in _down_to(root, data_folder(root)):
-        if found := _split_tables(folder) or find_shards(folder):
-            return OpenTable(_joined(folder, found, columns), ImageFiles(folder))
-        if (labelled := find_label_files(folder, columns)) is not None:
-            return OpenTable(labelled, ImageFiles(folder))
-        if (beside := table_beside(folder, columns)) is not None:
-            opened = open_table(beside, columns, image_folder)
-            return opened and replace(opened, beside=True)
+        if (opened := _open_in(folder, columns, image_folder)) is not None:
+            return opened
         refuse_other_labels(folder, columns)
     return None
+
+
+def _open_in(folder: Path, columns: Columns, image_folder: str | Path | None) -> OpenTable | None:
+    """Open what says the classes of the images in a folder, if that is a table or takes the place of one."""
+    if found := find_split_tables(folder) or find_shards(folder):
+        return OpenTable(join_split_tables(folder, found, columns), ImageFiles(folder))
+    said = find_label_files(folder, columns) or read_listed_splits(folder, columns)
+    if said is not None:
+        return OpenTable(said, ImageFiles(folder))
+    files = ImageFiles(folder if image_folder is None else expanded(image_folder).absolute())
+    if (beside := table_beside(folder, files, columns)) is None:
+        return None
+    existing_folder(files.root or folder)
+    return OpenTable(with_folder_labels(beside, columns), files, beside=True)
 
 
 def _down_to(root: Path, folder: Path) -> list[Path]:
@@ -99,105 +117,32 @@ def check_some_exist(table: Table, files: ImageFiles, rows: Sequence[ImageRow]) 
     """Tell a folder that is the wrong one from single images that are missing, which the scan lists.
 
     Raises:
-        DataError: not one of the images is there.
+        DataError: not one of the images is there, or all are files of another program.
     """
+    refuse_foreign_names(table, [row.name for row in rows])
     if files.root is not None and not any(files.has(row.name) for row in rows):
+        folder = _found_above(files.root, rows[0].name)
         raise DataError(
             f"none of the {len(rows):,} images of {table} is in {printable(str(files.root))}, for instance "
             f"{printable(shortened(rows[0].name))}. Paths are relative to the table's folder, or "
-            f"to data.image_folder.{_found_above(files.root, rows[0].name)}"
+            f"to data.image_folder.{'' if folder is None else f'{_KEY}{printable(str(folder))}'}"
         )
 
 
-def _found_above(root: Path, name: str) -> str:
-    """Return the line that names the folder of an image, if that is above that of the table, or beside it."""
+def folder_of_images(table: Table, files: ImageFiles, rows: Sequence[ImageRow]) -> Path | None:
+    """Return the folder above a table, or beside it, that holds its images, where its own does not."""
+    if files.root is None or not table.path.is_file() or any(files.has(row.name) for row in rows):
+        return None
+    return _found_above(files.root, rows[0].name)
+
+
+def _found_above(root: Path, name: str) -> Path | None:
+    """Return the folder of an image, if that is above another one, or beside it."""
     for above in list(root.parents)[:2]:
-        for folder in (above, *(above / inner for inner in list_folders(above))):
-            if ImageFiles(folder).has(name):
-                return f"\ndata.image_folder: {printable(str(folder))}"
-    return ""
-
-
-def _split_tables(root: Path) -> dict[str, Split]:
-    """Return the tables in the folders of splits, relative to the root; none unless one is for training."""
-    tables: dict[str, Split] = {}
-    for folder in list_folders(root):
-        split = split_of(folder)
-        name = None if split is None else _only_table(root / folder)
-        if split is not None and name is not None:
-            tables[f"{folder}/{name}"] = split
-    return tables if "train" in tables.values() else {}
-
-
-def _only_table(folder: Path) -> str | None:
-    """Return the table of a folder in which images lie directly, and not in folders of classes.
-
-    Raises:
-        DataError: there are several.
-    """
-    tables = tables_in(folder)
-    images = (is_image_name(entry.name) for entry in list_entries(folder) if not entry.is_folder)
-    if not tables or not any(images):
-        return None
-    if any(find_images(folder, below).images for below in list_folders(folder)):
-        return None
-    usual = [name for name in tables if name in _USUAL]
-    if len(usual or tables) > 1:
-        raise DataError(
-            f"{printable(str(folder))} holds several tables: {quoted(tables)}; set data.path to the one that "
-            "has the labels, or move the others away."
-        )
-    return (usual or tables)[0]
-
-
-def _joined(root: Path, tables: dict[str, Split], columns: Columns) -> Table:
-    """Return the tables of splits as one, with a column that says which split each row is from.
-
-    Raises:
-        DataError: they have different columns.
-    """
-    parts = [
-        _part(root, name, split, columns)
-        for split in SPLITS
-        for name, of in sorted(tables.items())
-        if of == split
-    ]
-    first = parts[0]
-    for part in parts[1:]:
-        if set(part.header) != set(first.header):
-            differing = sorted(set(part.header) ^ set(first.header))
-            raise DataError(
-                f"{part} has other columns than {first}: {quoted(differing)} in one of them alone; the "
-                "tables of all splits need the same."
-            )
-    order = [[part.header.index(name) for name in first.header] for part in parts]
-    rows = [
-        tuple(row[n] for n in places) for part, places in zip(parts, order, strict=True) for row in part.rows
-    ]
-    return replace(
-        first,
-        path=root,
-        rows=tuple(rows),
-        numbers=tuple(number for part in parts for number in part.numbers),
-        files=tuple(part.path.relative_to(root).as_posix() for part in parts for _ in part.rows),
-    )
-
-
-def _part(root: Path, name: str, split: Split, columns: Columns) -> Table:
-    """Return the table of one split: images relative to the root, and a column for the split."""
-    path = root / name
-    files = ImageFiles(path.parent)
-    table = read_table(path, files=files, encoding=columns.encoding)
-    known = guess_columns(table, files, columns, ("image",)).columns
-    position = find_column(table, "image", known, required=True)
-    below = path.parent.relative_to(root)
-    images = [(below / image).as_posix() for image in image_names(table, files, known)]
-    if find_column(table, "split", columns, required=False) is not None:
-        rows = [_replaced(row, position, image) for row, image in zip(table.rows, images, strict=True)]
-        return replace(table, rows=tuple(rows))
-    rows = [(*_replaced(row, position, image), split) for row, image in zip(table.rows, images, strict=True)]
-    return replace(table, header=(*table.header, "split"), rows=tuple(rows))
-
-
-def _replaced(row: Sequence[str], position: int | None, cell: str) -> tuple[str, ...]:
-    return tuple(cell if n == position else other for n, other in enumerate(row))
+        inner = [above / name for name in list_folders(above)]
+        usual = [path for path in inner if plain_folder(path.name) in COLLECTIONS]
+        further = [path / below for path in usual for below in list_folders(path)]
+        for folder in (above, *inner, *further):
+            if ImageFiles(folder).holds(name):
+                return folder
+    return None

@@ -33,10 +33,14 @@ class Part:
     """what finds the class in the name of a file; None where folders say it"""
     aside: int = 0
     """masks of other images, which have no class"""
+    listed: str | None = None
+    """the table in its folder that says the classes; None where folders or names do"""
 
     @property
     def without_label(self) -> str:
         """Say what images are that have no class."""
+        if self.listed is not None:
+            return f"of which {printable(self.listed)} says no class"
         return "outside the class folders" if self.pattern is None else "without a class in their names"
 
     def __str__(self) -> str:
@@ -81,6 +85,8 @@ def _by_folders(root: Path, folder: str, split: Split, found: FoundImages, optio
             counts[above[depth]] += 1
             if depth:
                 groups[name] = above[0]
+            elif options.layout == "classes/groups":
+                groups[name] = name[beginning:].split("/")[1]
     return Part(root, folder, split, found, counts, labels, groups, aside=len(aside))
 
 

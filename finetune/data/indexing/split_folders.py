@@ -206,10 +206,24 @@ def _doubtful(root: Path, splits: Mapping[str, Split], classes: Sequence[str]) -
             f"{where} holds {quoted(splits)} and no folder of training images.\nPut the class folders to "
             f"train on into a folder 'train' beside it, s{alone}, or write data.layout: {{train: FOLDER}}."
         )
-    remedy = (
-        f"Name the folder of validation images (data.val: {classes[0]}), s{alone}" if train else f"S{alone}"
+    folder = next(iter(train), None)
+    alike = [name for name in classes if folder and _hold_the_same(root, folder, name)]
+    worded = words_of_splits([*splits, *classes])
+    if not train and "train" in worded.values():
+        alone = f"{alone}, write data.layout: {_mapping(worded)} if they are splits"
+    val = f"Name the folder of validation images (data.val: {printable(alike[0])}), s" if alike else "S"
+    left_out = (
+        f", leave {quoted(classes)} out (data.layout: {_mapping(splits)})"
+        if train and len(splits) > 1
+        else ""
     )
     return DataError(
-        f"{where} holds {quoted(splits)}, named like a split, beside {quoted(classes)}.\n"
-        f"{remedy}, or write data.layout: classes if {quoted(splits)} is a class."
+        f"{where} holds {quoted(splits)}, named like {'splits' if len(splits) > 1 else 'a split'}, beside "
+        f"{quoted(classes)}.\n{val}{alone}{left_out}, or write data.layout: classes if {quoted(splits)} "
+        f"{'are classes' if len(splits) > 1 else 'is a class'}."
     )
+
+
+def _hold_the_same(root: Path, one: str, other: str) -> bool:
+    """Tell whether two folders hold folders of the same name, as those of two splits do."""
+    return bool({*list_folders(root / unwrapped(root, one))} & {*list_folders(root / unwrapped(root, other))})

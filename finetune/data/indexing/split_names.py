@@ -25,6 +25,18 @@ def splits_by_name(names: Sequence[str]) -> dict[str, Split]:
     return alike if "train" in alike.values() else {}
 
 
+def split_groups(names: Sequence[str]) -> list[dict[str, Split]]:
+    """Return the names that are those of splits, with one to train on among others, by what they share.
+
+    `train` and `test` are a group, and so are `red_train` and `red_val` beside `blue_train` and `blue_val`.
+    """
+    whole = {name: split for name in names if (split := split_of(name)) is not None}
+    whole = {name: split for name, split in whole.items() if not (name[-1].isdigit() and name[:-1] in whole)}
+    groups = [whole, *_groups_with_affixes(names)]
+    groups = [group for group in groups if len(set(group.values())) == len(group) > 1]
+    return [group for group in groups if "train" in group.values()]
+
+
 def is_named_alike(name: str, splits: Collection[str]) -> bool:
     """Tell whether a name has the beginning and the end of those of some splits: `seg_pred`."""
     ends = [_cut(split)[:1] for split in splits]
@@ -56,13 +68,17 @@ def refuse_classes_named_like_splits(names: Collection[str], where: object) -> N
 
 
 def _splits_with_affixes(names: Sequence[str]) -> dict[str, Split]:
+    fitting = _groups_with_affixes(names)
+    return fitting[0] if len(fitting) == 1 else {}
+
+
+def _groups_with_affixes(names: Sequence[str]) -> list[dict[str, Split]]:
     alike: Mapping[tuple[str, str], dict[str, Split]] = defaultdict(dict)
     for name in names:
         if len({split for _, split, _ in _cut(name)}) == 1:
             for before, split, after in _cut(name):
                 alike[before, after][name] = split
-    fitting = [splits for splits in alike.values() if len(set(splits.values())) > 1]
-    return fitting[0] if len(fitting) == 1 else {}
+    return [splits for splits in alike.values() if len(set(splits.values())) > 1]
 
 
 def _cut(name: str) -> list[tuple[str, Split, str]]:

@@ -1,7 +1,6 @@
 """Find the table that says what the images in a folder are, where its folders do not."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from finetune.choices import TABLE_SUFFIXES
@@ -9,7 +8,7 @@ from finetune.data.image_files import list_entries
 from finetune.data.indexing.find_images import holds_images, list_folders, suffix_of
 from finetune.data.indexing.split_folders import unwrapped
 from finetune.data.indexing.split_names import splits_by_name
-from finetune.data.table import Columns, ImageFiles, guess_columns, read_table
+from finetune.data.table import Columns, ImageFiles, Table, guess_columns, read_table
 from finetune.data.table.guess import find_label
 from finetune.data.table.row_images import image_column
 from finetune.errors import DataError, FinetuneError
@@ -31,54 +30,53 @@ def tables_in(folder: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith(".") and suffix_of(name) in TABLE_ENDINGS)
 
 
-def table_beside(root: Path, columns: Columns) -> Path | None:
+def table_beside(root: Path, files: ImageFiles, columns: Columns) -> Table | None:
     """Return the one table beside the images in a folder that holds no class folders; None where none is.
 
     Of several the one that says classes of images, where only one does: `train.csv` beside `test.csv`,
     `sample_submission.csv` and names of numbers.
 
+    Args:
+        root: the folder.
+        files: the images that a table may name.
+        columns: what was said of its columns, and its encoding.
+
     Raises:
-        DataError: there are several.
+        DataError: there are several, or it cannot be read.
     """
     tables = [name for name in tables_in(root) if "submission" not in name.casefold()]
     if not tables or holds_class_folders(root) or not holds_images(root):
         return None
     if holds_class_folders(_innermost(root)):  # beside those, JSON is about the data, and no table of them
         tables = [name for name in tables if suffix_of(name) != ".json"]
-    if not tables:
-        return None
-    if len(tables) > 1:
-        tables = _with_classes(root, tables, columns)
-    if len(tables) > 1:
+    if len(tables) == 1:
+        return read_table(root / tables[0], files=files, encoding=columns.encoding)
+    few = len(tables) <= _MOST
+    read = {name: table for name in tables if few and (table := _may_label(root / name, files, columns))}
+    if len(read) > 1 or not few:
+        tables = list(read) or tables
         lines = "".join(f"\ndata.path: {printable(str(root / name))}" for name in tables[:8])
         raise DataError(
             f"{printable(str(root))} holds images, no class folders and several tables, {quoted(tables)}. "
             f"Which says what the images are?{lines}"
         )
-    return root / tables[0] if tables else None
+    return next(iter(read.values()), None)
 
 
-def _with_classes(root: Path, tables: Sequence[str], columns: Columns) -> list[str]:
-    """Return the tables that say the class of images, or may; all of them where there are very many."""
-    if len(tables) > _MOST:
-        return list(tables)
-    files = ImageFiles(root)
-    return [name for name in tables if _may_label(root / name, files, columns)]
-
-
-def _may_label(path: Path, files: ImageFiles, columns: Columns) -> bool:
-    """Tell whether a table names images below its folder and may have their classes."""
+def _may_label(path: Path, files: ImageFiles, columns: Columns) -> Table | None:
+    """Return a table that names images and may have their classes; None for any other."""
     try:
         table = read_table(path, files=files, encoding=columns.encoding)
         image = image_column(table, files, columns)
         if not files.locate(table.column(image)[:_MOST]).found:
-            return False
+            return None
         guessed = guess_columns(table, files, columns, ("label",)).columns
     except DataError as error:  # several columns may hold the label, or none can
-        return "data.columns.label" in str(error) and "has no column" not in str(error)
+        doubtful = "data.columns.label" in str(error) and "has no column" not in str(error)
+        return table if doubtful else None
     except FinetuneError:
-        return False
-    return find_label(table, guessed) is not None
+        return None
+    return None if find_label(table, guessed) is None else table
 
 
 def tables_hint(root: Path) -> str:

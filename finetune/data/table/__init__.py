@@ -9,7 +9,7 @@ from finetune.data.table.columns import (
 )
 from finetune.data.table.files import ImageFiles, KnownFiles
 from finetune.data.table.guess import guess_columns
-from finetune.data.table.labels import guess_separator
+from finetune.data.table.labels import guess_separator, joint_labels
 from finetune.data.table.reader import Table, is_table, read_table
 from finetune.data.table.row_images import image_names
 from finetune.data.table.rows import ImageRow, TableRows, read_rows
@@ -31,6 +31,7 @@ __all__ = [
     "guess_separator",
     "image_names",
     "is_table",
+    "joint_labels",
     "read_rows",
     "read_table",
     "unused_columns",

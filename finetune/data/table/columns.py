@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -26,6 +27,8 @@ class Columns:
     """the columns of metadata, and of which kind each is"""
     label_separator: str | None = None
     """what stands between the names of classes in one cell; None where a cell is one class"""
+    whole_cells: bool = False
+    """whether it was said that a cell is one class, however it looks"""
     uncertain: Uncertain = "stop"
     """what blanks and −1 mean in columns of 0 and 1"""
     encoding: str = AUTO_ENCODING
@@ -142,7 +145,21 @@ GROUP_WORDS = frozenset((
     "plant", "tree", "plot", "field", "session", "visit", "study", "serie", "video", "sequence", "clip",
     "scene", "slide", "camera", "product",
 ))
+_PART_WORDS = GROUP_WORDS | frozenset((
+    "image", "img", "picture", "pic", "photo", "part", "batch", "chunk", "shard", "frame", "file", "folder",
+    "dir", "archive", "disc", "disk", "volume", "upload", "scan",
+))
 # fmt: on
+"""words in names of folders that differ in a number alone: what was divided, not what it is divided into"""
+
+
+def numbered_alike(names: Iterable[str]) -> list[str]:
+    """Return names such as `images_001` and `images_002`, which are those of parts of one whole."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        if (stem := re.sub(r"\d+", "0", name)) != name:
+            alike[stem].append(name)
+    return next((n for stem, n in alike.items() if len(n) > 1 and _PART_WORDS & words_of(stem)), [])
 
 
 def words_of(name: str) -> set[str]:

@@ -66,6 +66,10 @@ class ImageFiles:
             return False
         return bool(self._direct(cell) or self._below(cell))
 
+    def holds(self, cell: str) -> bool:
+        """Tell whether a cell names a file in the folder itself, perhaps without its ending."""
+        return self.root is not None and bool(self._direct(cell))
+
     def name_of(self, cell: str, located: LocatedFiles) -> str:
         """Return the file of a cell as a POSIX path relative to the folder; as written if there is none.
 

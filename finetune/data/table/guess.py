@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from finetune.choices import split_of
 from finetune.data.table.columns import GROUP_WORDS, Columns, as_yaml, find_column, words_of
 from finetune.data.table.files import ImageFiles
+from finetune.data.table.foreign_images import refuse_foreign_images
 from finetune.data.table.guess_marks import (
     is_one_of,
     label_marks,
@@ -16,7 +17,7 @@ from finetune.data.table.guess_marks import (
     same_parts,
     uncertain_marks,
 )
-from finetune.data.table.json_tables import LIST_SEPARATOR
+from finetune.data.table.json_objects import LIST_SEPARATOR
 from finetune.data.table.labels import guess_separator
 from finetune.data.table.path_names import looks_like_image
 from finetune.data.table.reader import Table
@@ -119,6 +120,8 @@ def _guess_image(table: Table, files: ImageFiles, columns: Columns) -> int | Non
         raise _doubt(
             table, "image", [_described(table, n) for n in naming], [table.header[n] for n in naming]
         )
+    if not naming and not chosen:
+        refuse_foreign_images(table, files)
     return naming[0] if naming else None
 
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune.data.table.coco import coco_rows, is_coco
 from finetune.data.table.ground_truth import answers_of
+from finetune.data.table.json_objects import LIST_SEPARATOR, are_files, rows_of_object
 from finetune.errors import DataError
-from finetune.text import printable, quoted, shortened
+from finetune.text import printable, shortened
 
-LIST_SEPARATOR = "|"
-"""stands between the texts of a list in the cell that it becomes"""
 _PEOPLE = frozenset(("completed_by", "annotator", "annotator_id", "worker_id", "created_by", "lead_time"))
 """keys of objects that are each what one person said"""
 _NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")
@@ -118,12 +116,18 @@ def read_json(path: Path, text: str, names_file: Callable[[str], bool]) -> JsonR
     except (ValueError, RecursionError) as error:
         raise _refusal(path, _reason(error)) from None
     if isinstance(value, list):
-        if all(isinstance(one, str) for one in value) and _are_files(value, names_file):
+        if all(isinstance(one, str) for one in value) and are_files(value, names_file):
             value = [{"image": one} for one in value]
         return _from_objects(path, enumerate(value, start=1))
-    if isinstance(value, dict) and value:
-        return _from_object(path, value, names_file)
-    raise _refusal(path, "it holds no rows")
+    if not isinstance(value, dict) or not value:
+        raise _refusal(path, "it holds no rows")
+    try:
+        found, notes = rows_of_object(value, names_file)
+    except ValueError as error:
+        raise _refusal(path, str(error)) from None
+    rows = _from_objects(path, enumerate(found, start=1))
+    rows.notes = notes
+    return rows
 
 
 def read_json_lines(path: Path, text: str) -> JsonRows:
@@ -215,86 +219,3 @@ def _from_objects(path: Path, values: Iterable[tuple[int, Any]]) -> JsonRows:
             raise _refusal(path, f"{shortened(repr(value), 60)} is no object (number {number:,})")
         rows.add(number, value)
     return rows
-
-
-def _from_object(path: Path, value: Mapping[str, Any], names_file: Callable[[str], bool]) -> JsonRows:
-    """Read an object: of columns, by file, by class, or around the list of rows."""
-    parts = list(value.values())
-    if is_coco(value):
-        return _from_coco(path, value)
-    if isinstance(inner := value.get("_via_img_metadata"), dict) and inner:
-        return _from_object(path, inner, names_file)
-    if value.keys() == {"classes", "labels"} and isinstance(value["labels"], dict):
-        return _from_objects(path, enumerate(_with_classes(value["classes"], value["labels"]), start=1))
-    if len(value) == 1 and isinstance(parts[0], list) and all(isinstance(one, dict) for one in parts[0]):
-        return _from_objects(path, enumerate(parts[0], start=1))
-    by_file = sum(map(names_file, value))
-    if 2 * by_file >= len(value):
-        return _from_objects(path, enumerate((_of_file(*item) for item in value.items()), start=1))
-    if all(isinstance(part, list) and _are_files(part, names_file) for part in parts):
-        pairs = ({"image": one, "label": name} for name, part in value.items() for one in part)
-        return _from_objects(path, enumerate(pairs, start=1))
-    naming = [_are_files(cells, names_file) for cells in _cells_by_key(parts)]
-    if any(naming) and not all(naming):  # an object for each image, by numbers or the like
-        return _from_objects(path, enumerate(parts, start=1))
-    if (columns := _as_columns(value)) is not None:
-        return _from_objects(path, enumerate(columns, start=1))
-    if all(not isinstance(part, dict | list) for part in parts):
-        return _from_objects(path, enumerate((_of_file(*item) for item in value.items()), start=1))
-    raise _refusal(path, f"its keys are no files: {quoted(list(value)[:4])}")
-
-
-def _from_coco(path: Path, value: Mapping[str, Any]) -> JsonRows:
-    try:
-        found, notes = coco_rows(value, separator=LIST_SEPARATOR)
-    except ValueError as error:
-        raise _refusal(path, str(error)) from None
-    rows = _from_objects(path, enumerate(found, start=1))
-    rows.notes = notes
-    return rows
-
-
-def _of_file(name: str, value: Any) -> dict[str, Any]:
-    return {"image": name} | value if isinstance(value, dict) else {"image": name, "label": value}
-
-
-def _with_classes(classes: Any, labels: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of an object of labels by file, of which numbers are positions in a list of classes."""
-    names = list(classes) if isinstance(classes, list) else []
-
-    def named(label: Any) -> Any:
-        if isinstance(label, list):
-            return [named(one) for one in label]
-        if isinstance(label, dict):
-            return named(label.get("label"))
-        if not names or not isinstance(label, str) or not _NUMBER.fullmatch(label):
-            return label
-        return (
-            names[int(label)] if label.isdecimal() and len(label) < 10 and int(label) < len(names) else None
-        )
-
-    return [{"image": file, "label": named(label)} for file, label in labels.items()]
-
-
-def _cells_by_key(parts: Sequence[Any]) -> list[list[Any]]:
-    """Return the values of each key of some objects; nothing if they are no objects with keys in common."""
-    if not all(isinstance(part, dict) for part in parts):
-        return []
-    common = set(parts[0]).intersection(*parts)
-    return [[part[key] for part in parts] for key in sorted(common)]
-
-
-def _are_files(values: Sequence[Any], names_file: Callable[[str], bool]) -> bool:
-    """Tell whether a list names files, half of it or more."""
-    naming = sum(isinstance(value, str) and names_file(value) for value in values)
-    return bool(values) and 2 * naming >= len(values)
-
-
-def _as_columns(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Return the rows of an object that holds columns: lists of one length, or objects with the same keys."""
-    parts = list(value.values())
-    if all(isinstance(part, list) for part in parts) and len(set(map(len, parts))) == 1:
-        return [dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True)]
-    if all(isinstance(part, dict) and part.keys() == parts[0].keys() for part in parts):
-        return [{name: part[key] for name, part in value.items()} for key in parts[0]]
-    return None

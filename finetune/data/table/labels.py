@@ -119,6 +119,21 @@ def guess_separator(cells: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
+def joint_labels(texts: Iterable[str]) -> tuple[str, str, int] | None:
+    """Return what stands between names in texts that are put together from fewer names; None if nothing does.
+
+    With an example, and the number of names. It does where the texts hold different numbers of names, and
+    there are fewer names than texts: `haze primary`, `clear primary water`, `haze water`, ….
+    """
+    known = {text.strip() for text in texts}
+    for separator in _SEPARATORS:
+        cells = {text: text.split() if separator == " " else text.split(separator) for text in known}
+        names = {name.strip() for parts in cells.values() for name in parts}
+        if all(names) and len(names) < len(known) and len({len(parts) for parts in cells.values()}) > 1:
+            return separator, max(sorted(known), key=lambda text: len(cells[text]) == 2), len(names)
+    return None
+
+
 def are_marks(cells: Iterable[str], no: Sequence[str] = NO) -> bool:
     """Tell whether cells say of one class each whether an image has it."""
     return {mark_of(cell) for cell in cells} <= {*YES, *no}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.archives.parquet_members import image_columns, member_names, open_parquet
-from finetune.data.table.json_tables import LIST_SEPARATOR
+from finetune.data.table.json_objects import LIST_SEPARATOR
 from finetune.errors import DataError
 from finetune.text import printable, shortened
 

@@ -45,7 +45,7 @@ def read_path_list(path: Path, text: str, tests: Sequence[NamesFile]) -> list[Re
         if separator := _separator_beside_files(sample, names_file):
             return read_delimited(path, text, separator)
         cut = cut or _find_cut(sample, names_file)
-    cut = cut or _at_blanks(sample)
+    cut = cut or _at_blanks(sample) or (_not_at_all if all(map(_is_path, sample)) else None)
     if cut is None and median_low(map(len, cut_lines(sample, separator := find_separator(sample)))) > 1:
         return read_delimited(path, text, separator)
     if cut is None:
@@ -102,17 +102,22 @@ def _find_cut(sample: list[str], names_file: NamesFile) -> Cut | None:
     if _most(sample, names_file):
         return _not_at_all
     ways: tuple[tuple[Cut, int], ...] = ((_at_last, 0), (_at_first, 0), (_at_first, 1), (_at_last, 1))
-    for cut, position in ways:
-        cells = [[*cut(line), ""][position] for line in sample]
-        if _most(cells, names_file):
-            return _at_all if cut is _at_first and position == 0 and _are_numbers(sample) else cut
-    return None
+    named = [sum(map(names_file, ([*cut(line), ""][position] for line in sample))) for cut, position in ways]
+    cut, position = ways[named.index(max(named))]  # a label may hold blanks in some lines alone
+    if 2 * max(named) < len(sample):
+        return None
+    return _at_all if cut is _at_first and position == 0 and _are_numbers(sample) else cut
 
 
 def _at_blanks(sample: list[str]) -> Cut | None:
     """Return a cut at every blank if all lines have as many."""
     widths = {len(line.split()) for line in sample}
     return _at_all if len(widths) == 1 and widths != {1} else None
+
+
+def _is_path(line: str) -> bool:
+    """Tell whether a line is one word with folders, as where the images of a list are somewhere else."""
+    return "/" in line and len(line.split()) == 1
 
 
 def _most(sample: list[str], is_so: Callable[[str], bool]) -> bool:

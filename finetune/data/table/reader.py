@@ -17,8 +17,8 @@ from finetune.data.image_files import archive_of, file_exists, file_status, open
 from finetune.data.table.delimited import Record, read_delimited
 from finetune.data.table.encoding import Errors, decode_text
 from finetune.data.table.files import ImageFiles
+from finetune.data.table.json_objects import LIST_SEPARATOR
 from finetune.data.table.json_tables import (
-    LIST_SEPARATOR,
     JsonRows,
     read_json,
     read_json_lines,
@@ -27,7 +27,9 @@ from finetune.data.table.json_tables import (
 from finetune.data.table.parquet import read_parquet
 from finetune.data.table.path_lists import read_path_list
 from finetune.data.table.path_names import looks_like_image
+from finetune.data.table.pixel_tables import refuse_pixels
 from finetune.data.table.predictions import COLUMN, classes_of_predictions
+from finetune.data.table.ragged_labels import join_ragged_labels
 from finetune.data.table.spreadsheet import refuse_spreadsheet
 from finetune.data.table.usual_names import has_usual_name
 from finetune.errors import DataError
@@ -182,8 +184,13 @@ def _from_text(path: Path, text: str, encoding: str, files: ImageFiles) -> Table
             records = read_delimited(path, text, "\t" if ending == ".tsv" else None)
     if not records:
         raise DataError(f"{printable(str(path))} is empty: it holds nothing but separators.")
+    refuse_pixels(path, records, files.names_one)
     listed = path.suffix.lower() == ".txt"
-    return _with_header(path, records, encoding, has_header(records, names_file, expected=not listed))
+    headed = has_header(records, names_file, expected=not listed)
+    if not headed and (joined := join_ragged_labels(records, names_file)) is not None:
+        table = _with_header(path, joined, encoding, headed)
+        return replace(table, lists=frozenset(table.header[-1:]), notes=("all labels of a row",))
+    return _with_header(path, records, encoding, headed)
 
 
 def _of_json(found: JsonRows, encoding: str, unit: Literal["entry", "line"]) -> Table:
