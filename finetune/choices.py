@@ -65,14 +65,18 @@ OptimizerName = Literal[
 Decay = Literal["decoupled", "l2"]
 Form = Literal["ema", "classic"]
 Spacing = Literal["geometric", "linear"]
-Heuristic = Literal["knee", "steepest", "minimum", "slide", "valley"]
-Pick = Literal["race", Heuristic]
+OwnHeuristic = Literal["knee", "steepest", "minimum", "slide", "valley"]
+Heuristic = str
+"""One of ours, or of an installed package."""
+OwnPick = Literal["race", OwnHeuristic]
 
 # Loss and scores
 LossName = Literal["cross_entropy", "binary_cross_entropy", "focal"]
 LossSetting = Literal["auto", LossName]
-Monitor = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_map", "val_loss"]
-MonitorSetting = Literal["auto", Monitor]
+OwnMonitor = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_map", "val_loss"]
+Monitor = str
+"""One of ours, or `val_` and the name of an installed package's metric."""
+OwnMonitorSetting = Literal["auto", OwnMonitor]
 
 # Sweeps
 SamplerName = Literal["tpe", "random", "grid"]

@@ -5,7 +5,7 @@ import math
 from finetune.optim.learning_rates import parse_lr
 from finetune.optim.schedule import OneCycle
 from finetune.report.diagnosis import Finding, Knobs, StageCurves, diagnose
-from finetune.runs.recorder import EpochRow
+from finetune.runs.history import EpochRow
 from finetune.task import MultiLabel, SingleLabel
 
 

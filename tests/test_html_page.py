@@ -16,7 +16,7 @@ from finetune.report.html_page import MOST_BYTES, ReportPage, TrainingPart, repo
 from finetune.report.page_rows import class_rows, rows_left_out
 from finetune.report.pictures import AnsweredImage, Pictures
 from finetune.report.plot import HistoryPlot, draw_history
-from finetune.runs.recorder import EpochRow
+from finetune.runs.history import EpochRow
 
 ROWS = [
     EpochRow(stage, epoch, 2.0 - 0.3 * n, 1.9 - 0.2 * n, 0.2 + 0.1 * n, *[0.3] * 3, 1.0, 100.0)

@@ -1,7 +1,6 @@
 """`finetune.Run`: what a training left in its run directory."""
 
 import os
-from dataclasses import asdict
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -15,7 +14,7 @@ from finetune.config.load import parse_config
 from finetune.data.table.frame import to_frame
 from finetune.metrics.score import Scores, scores_from_dict
 from finetune.runs import CONFIG, open_run
-from finetune.runs.recorder import EpochRow, read_history
+from finetune.runs.history import EpochRow, read_history
 from finetune.runs.records import read_report, read_status
 from finetune.text import counted
 
@@ -58,7 +57,7 @@ class Run(os.PathLike[str]):
     @property
     def history(self) -> Any:
         """The epochs as a pandas DataFrame, or as a list of dictionaries where pandas is not installed."""
-        return to_frame([asdict(row) for row in self.epochs])
+        return to_frame([row.to_dict() for row in self.epochs])
 
     @property
     def report(self) -> dict[str, Any]:
@@ -87,7 +86,7 @@ class Run(os.PathLike[str]):
         Raises:
             RunError: the run is not finished.
         """
-        return EpochRow(**self.report["best"])
+        return EpochRow.from_dict(self.report["best"])
 
     @cached_property
     def model(self) -> Model:
@@ -110,10 +109,10 @@ class Run(os.PathLike[str]):
             return f"{self.status}, {counted(len(self.epochs), 'epoch')}"
         best = self.best
         metric = str(self.report["monitor"])
-        return f"{metric} {getattr(best, metric):.4f} (stage {best.stage}, epoch {best.epoch})"
+        return f"{metric} {best.value(metric):.4f} (stage {best.stage}, epoch {best.epoch})"
 
     def _repr_html_(self) -> str:
-        rows = [asdict(row) for row in self.epochs]
+        rows = [row.to_dict() for row in self.epochs]
         return f"<p><b>{escape(str(self.directory))}</b>: {escape(self._summary())}</p>{_html_table(rows)}"
 
 

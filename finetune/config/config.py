@@ -18,8 +18,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from finetune.choices import DeviceName, LoggerName, MemoryFormat, MonitorSetting, PrecisionSetting
+from finetune.choices import DeviceName, LoggerName, MemoryFormat, PrecisionSetting
 from finetune.config.data import DataConfig
+from finetune.config.installed_names import MonitorSetting
 from finetune.config.lr_finder import LrFinderConfig
 from finetune.config.optimizer import OptimizerConfig
 from finetune.config.problems import describe, in_order
@@ -135,7 +136,8 @@ class Config(Section):
     their average precisions), or the lowest loss. With classes of very different size `val_macro_f1` or
     `val_balanced_accuracy`: accuracy hardly notices a rare class. `val_loss` is plain cross-entropy, whatever
     the loss of training. Of equally good epochs the one of lower `val_loss` is kept. `auto` is
-    `val_accuracy`, or `val_map` where an image may have several classes."""
+    `val_accuracy`, or `val_map` where an image may have several classes. `val_NAME` is the metric of an
+    installed package, see docs/extending.md."""
 
     data: DataConfig
     """The images: where they lie, how they are split, read and augmented."""

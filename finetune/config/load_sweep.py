@@ -17,6 +17,7 @@ from finetune.config.sweep_plan import SweepPlan, SweepTexts
 from finetune.config.yaml_reader import Document, decode, load_bytes, read_yaml
 from finetune.config.yaml_writer import write_value
 from finetune.errors import ConfigError, InvalidConfigError
+from finetune.metrics.monitor import SCORES
 
 # What decides which images are judged, and by what: values of trials could not be compared.
 _JUDGES = (
@@ -137,8 +138,8 @@ def _pruner_mistakes(document: Document, plan: SweepPlan) -> list[Mistake]:
     keys = [d.key for d in plan.space if d.key == "stages" or key_parts(d.key)[-1] == "epochs"]
     if keys:
         text = f"{keys[0]} is in the space, and epochs of schedules of other length are not alike; write none"
-    elif plan.monitor == "val_loss" and pruner.margin is None:
-        text = "of val_loss no error is known; write margin: in nats, or monitor a score"
+    elif plan.monitor not in ("auto", *SCORES) and pruner.margin is None:
+        text = f"of {plan.monitor} no error is known; write margin: in nats, or monitor a score"
     else:
         return []
     return [((mark.line, 0), f"{mark.place} pruner: {text}")]

@@ -4,17 +4,17 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from finetune.choices import Pick
+from finetune.config.installed_names import PickSetting
 from finetune.config.sections import Section
 
 
 class LrFinderConfig(Section):
     """How a learning rate is found, by `finetune lr-find` and for `lr: auto`."""
 
-    pick: Pick = "race"
+    pick: PickSetting = "race"
     """Which suggestion is picked: `race` trains briefly at each of them and lets the validation images
     decide; `knee`, `steepest`, `minimum`, `slide` and `valley` read it from the curve of the range test
-    alone, see docs/lr-find.md."""
+    alone, see docs/lr-find.md; so does the heuristic of an installed package (docs/extending.md)."""
 
     start: Annotated[float, Field(ge=1e-12, le=1e5)] = 1e-7
     """First and lowest rate of the range test."""

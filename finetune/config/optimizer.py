@@ -4,13 +4,15 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from finetune.choices import Decay, Form, OptimizerName
+from finetune.choices import Decay, Form
+from finetune.config.installed_names import OptimizerSetting
 from finetune.config.sections import Section
-from finetune.optim.update_rules import UPDATE_RULES, Settings
+from finetune.optim.installed import update_rule
+from finetune.optim.update_rules import Settings
 
 
-def _default_decay(validated: dict[str, OptimizerName]) -> Decay:
-    return UPDATE_RULES[validated["name"]].decays[0]
+def _default_decay(validated: dict[str, str]) -> Decay:
+    return update_rule(validated["name"]).decays[0]
 
 
 _LEAST_CLIP = 1e-6
@@ -23,10 +25,10 @@ class OptimizerConfig(Section):
     table of optimizers below says which has which.
     """
 
-    name: OptimizerName = "adam"
+    name: OptimizerSetting = "adam"
     """How the weights move; see the table of optimizers below. Each wants rates of its own: `momentum` and
     `nesterov` far larger ones than `adam`, `lion` a third to a tenth of them (Chen et al., 2023), `adadelta`
-    about 1."""
+    about 1. Those of installed packages stand in `finetune optimizers`; see docs/extending.md."""
 
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
     """Strength of the pull of weights towards 0. 0.1 is often named and usually too much; see
@@ -77,9 +79,11 @@ class OptimizerConfig(Section):
     @classmethod
     def _decay_fits(cls, decay: Decay, info: ValidationInfo) -> Decay:
         name = info.data.get("name")
-        if name is not None and decay not in UPDATE_RULES[name].decays:
+        if name is None or decay in (decays := update_rule(name).decays):
+            return decay
+        if name == "adamw":
             raise ValueError("expected decoupled; that is all that sets adamw apart from adam")
-        return decay
+        raise ValueError(f"expected {decays[0]}; {name} has no other")
 
     @field_validator("momentum", "beta2", "eps", "form")
     @classmethod
@@ -87,7 +91,7 @@ class OptimizerConfig(Section):
         name = info.data.get("name")
         if name is None or value is None:
             return value
-        has = UPDATE_RULES[name].settings.given()
+        has = update_rule(name).settings.given()
         if info.field_name not in has:
             raise ValueError(f"{name} has no {info.field_name}; it has {', '.join(has) or 'no settings'}")
         return value

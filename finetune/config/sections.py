@@ -9,8 +9,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from finetune.choices import BatchNorm, Features, LossSetting, Monitor, Pool, Spacing
+from finetune.choices import BatchNorm, Features, LossSetting, Pool, Spacing
 from finetune.config.columns import EmbeddingWidths
+from finetune.config.installed_names import MonitorChoice
 from finetune.config.values import (
     Dropout,
     Dropped,
@@ -248,7 +249,7 @@ class EarlyStoppingConfig(Section):
     """A stage ends when this many epochs in a row brought no gain. `null` never ends one early. Counted in
     each stage anew, from the peak of its rate on (`one_cycle.pct_start`)."""
 
-    metric: Monitor | None = None
+    metric: MonitorChoice | None = None
     """What has to gain: `val_accuracy` by rising, `val_loss` by falling. `null` takes that of `monitor`."""
 
     min_delta: Annotated[float, Field(ge=0, le=100)] = 0.0

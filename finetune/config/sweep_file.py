@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from finetune.choices import EngineName, MonitorSetting, PrunerName, SamplerName
+from finetune.choices import EngineName, PrunerName, SamplerName
+from finetune.config.installed_names import MonitorSetting
 from finetune.config.sections import Section
 from finetune.config.values import Text
 

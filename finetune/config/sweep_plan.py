@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from finetune.choices import MonitorSetting
+from finetune.choices import Monitor
 from finetune.config.config import Config
 from finetune.config.load import parse_config
 from finetune.config.overrides import key_parts
@@ -15,6 +15,7 @@ from finetune.config.search_space import Dimension, Sample, samples_to_values, s
 from finetune.config.sweep_file import SweepFile
 from finetune.config.yaml_reader import read_yaml
 from finetune.config.yaml_writer import dump_config, write_value
+from finetune.metrics.monitor import prefers_more
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,14 @@ class SweepPlan:
         return self._parse(self.fixed)
 
     @property
-    def monitor(self) -> MonitorSetting:
+    def monitor(self) -> Monitor:
         """What is searched for, as the config says it."""
         return self.base.monitor
 
     @property
     def maximises(self) -> bool:
         """Whether more is better."""
-        return self.monitor != "val_loss"
+        return self.monitor == "auto" or prefers_more(self.monitor)
 
     def base_samples(self) -> dict[str, Sample] | None:
         """Return what would have to be drawn for the base itself; None if it is not in the space."""

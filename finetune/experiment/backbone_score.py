@@ -14,7 +14,7 @@ from finetune.data.index import ImageIndex
 from finetune.experiment.build import Experiment
 from finetune.experiment.image_features import image_features
 from finetune.experiment.read_data import resolve_auto, resolved_monitor
-from finetune.metrics.monitor import HIGHER_IS_BETTER
+from finetune.metrics.monitor import SCORES
 from finetune.progress import NewBar, no_bar
 
 MOST_IMAGES = 10_000
@@ -56,7 +56,7 @@ def score_name(config: Config, index: ImageIndex) -> str:
     A ridge regression has no cross-entropy: in the place of the loss stands what the task would choose.
     """
     monitor = resolved_monitor(resolve_auto(config, index))
-    return (monitor if HIGHER_IS_BETTER[monitor] else index.task.default_monitor).removeprefix("val_")
+    return (monitor if monitor in SCORES else index.task.default_monitor).removeprefix("val_")
 
 
 def score_backbone(

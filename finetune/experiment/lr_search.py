@@ -57,7 +57,7 @@ def find_lr(
         trial = build_trial(experiment, number, loaders, max(how.steps + 1, race_steps), new_bar)
         curves = _sweep(trial, experiment.config, new_bar)
         curve = _finite(mean_curve(curves), stage.name, how.start)
-        suggestions = suggest(curve)
+        suggestions = suggest(curve, how.pick)
         entries = line_up(suggestions, choose(suggestions, ORDER[0]), ceiling(curve, how.end))
         league = _race(trial, experiment, entries, race_steps, new_bar) if how.pick == "race" else None
         decision = decide(suggestions, league, how.pick)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.choices import Heuristic
+from finetune.choices import Heuristic, OwnHeuristic
+from finetune.lr_finder.installed import suggest_by_package
 from finetune.text import counted
 
 Floats = NDArray[np.float64]
 
-ORDER: tuple[Heuristic, ...] = ("knee", "steepest", "minimum", "slide", "valley")
+ORDER: tuple[OwnHeuristic, ...] = ("knee", "steepest", "minimum", "slide", "valley")
 """Which heuristic stands in when the one wanted refuses; best first by `benchmarks/regret.py`."""
 
 MIN_POINTS = 10
@@ -67,12 +68,20 @@ class Suggestion:
     """Why there is no rate; empty where there is one."""
 
 
-def suggest(curve: Curve) -> list[Suggestion]:
-    """Return what every heuristic suggests, in the order in which they stand in for each other."""
+def suggest(curve: Curve, pick: str = "race") -> list[Suggestion]:
+    """Return what every heuristic suggests, in the order in which they stand in for each other.
+
+    That of a package is asked where it is the `pick`, and stands first.
+
+    Raises:
+        ConfigError: no installed package has a heuristic of that name, or it answers with no rate.
+    """
+    theirs = () if pick in ("race", *ORDER) else (pick,)
     refusal = judge(curve)
     if refusal is not None:
-        return [Suggestion(name, None, refusal) for name in ORDER]
-    return [_RULES[name](curve) for name in ORDER]
+        return [Suggestion(name, None, refusal) for name in (*theirs, *ORDER)]
+    asked = [Suggestion(name, *suggest_by_package(name, curve)) for name in theirs]
+    return [*asked, *(_RULES[name](curve) for name in ORDER)]
 
 
 def judge(curve: Curve) -> str | None:
@@ -196,7 +205,7 @@ def slide(curve: Curve) -> Suggestion:
     return Suggestion("slide", curve.lrs[found])
 
 
-_RULES: dict[Heuristic, Callable[[Curve], Suggestion]] = {
+_RULES: dict[OwnHeuristic, Callable[[Curve], Suggestion]] = {
     "knee": knee,
     "steepest": steepest,
     "minimum": minimum,

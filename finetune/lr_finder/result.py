@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from finetune.choices import Heuristic
-from finetune.lr_finder.heuristics import ORDER, Curve, Suggestion, choose, decades, divergence, suggest
+from finetune.lr_finder.heuristics import Curve, Suggestion, choose, decades, divergence, suggest
 from finetune.lr_finder.race import Candidate, League
 
 
@@ -106,8 +106,9 @@ class LrFindResult:
         """How far each heuristic's answers to the repeated sweeps are apart, in decades."""
         if len(self.curves) < 2:
             return {}
-        answers = [suggestion for curve in self.curves for suggestion in suggest(curve)]
-        rates = {name: [a.lr for a in answers if a.heuristic == name and a.lr is not None] for name in ORDER}
+        answers = [suggestion for curve in self.curves for suggestion in suggest(curve, self.pick)]
+        names = dict.fromkeys(answer.heuristic for answer in answers)
+        rates = {name: [a.lr for a in answers if a.heuristic == name and a.lr is not None] for name in names}
         return {name: decades(found) for name, found in rates.items() if len(found) > 1}
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -218,8 +219,7 @@ def decide(suggestions: Sequence[Suggestion], league: League | None, pick: str) 
         if best is not None:
             return Decision(best.lr, best.names)
         return Decision(None, refusal=_no_winner(league) if league.candidates else _refusals(suggestions))
-    wanted: Heuristic = next(name for name in ORDER if name == pick)
-    chosen = choose(suggestions, wanted)
+    chosen = choose(suggestions, pick)
     if chosen is None or chosen.lr is None:
         return Decision(None, refusal=_refusals(suggestions))
     return Decision(chosen.lr, (chosen.heuristic,))

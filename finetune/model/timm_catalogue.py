@@ -9,7 +9,7 @@ from typing import Any
 from finetune.errors import ConfigError
 from finetune.model.architecture import TIMM, Architecture
 from finetune.model.meta import on_meta
-from finetune.plugins import installed, load
+from finetune.plugins import FromPackage, installed, load, origin_of
 from finetune.without_compiler import import_without_compiler
 
 INSTALL = "pip install 'finetune-vision[timm]'"
@@ -37,6 +37,15 @@ def import_timm() -> Any:
 def _register_plugins() -> None:
     for point in installed("finetune.architectures"):
         load(point)
+
+
+def package_of_architecture(name: str) -> FromPackage | None:
+    """Return what package an architecture is of that timm itself has not; None for one of timm's own."""
+    home = import_timm().model_entrypoint(name.removeprefix(TIMM).partition(".")[0]).__module__
+    for point in installed("finetune.architectures"):
+        if f"{home}.".startswith(f"{point.module}."):
+            return origin_of(point, "finetune.architectures")
+    return None
 
 
 def find_timm_architecture(name: str) -> Architecture:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from finetune.choices import Decay, OptimizerName
+from finetune.choices import Decay
 from finetune.optim.adaptive import Lamb, RMSprop
 from finetune.optim.decoupled import DecoupledAdadelta, DecoupledAdagrad, DecoupledSGD
 from finetune.optim.eager import (
@@ -17,9 +17,10 @@ from finetune.optim.eager import (
     EagerRAdam,
     EagerSGD,
 )
+from finetune.optim.installed import build_of_package, update_rule
 from finetune.optim.momentum import Lion, Momentum, Nesterov
 from finetune.optim.ranger import Ranger
-from finetune.optim.update_rules import UPDATE_RULES, Settings
+from finetune.optim.update_rules import Settings
 
 NO_SETTINGS = Settings()
 
@@ -31,18 +32,14 @@ _ADAMS: dict[str, type[EagerNAdam | EagerRAdam]] = {
 
 
 def build_optimizer(
-    param_groups: Sequence[dict[str, Any]],
-    *,
-    name: OptimizerName,
-    decay: Decay,
-    settings: Settings = NO_SETTINGS,
+    param_groups: Sequence[dict[str, Any]], *, name: str, decay: Decay, settings: Settings = NO_SETTINGS
 ) -> torch.optim.Optimizer:
     """Build a multi-tensor optimizer over parameter groups that hold `params`, `lr` and `weight_decay`.
 
     Where torch computes what `UPDATE_RULES` says, torch's own is built, fused where there is such a path.
     Settings that are None are the optimizer's own defaults.
     """
-    chosen = UPDATE_RULES[name].settings | settings
+    chosen = update_rule(name).settings | settings
     momentum, beta2, eps = (value or 0.0 for value in (chosen.momentum, chosen.beta2, chosen.eps))
     betas, decoupled, groups = (momentum, beta2), decay == "decoupled", list(param_groups)
     match name:
@@ -59,8 +56,9 @@ def build_optimizer(
         case "rmsprop":
             return RMSprop(groups, beta2=beta2, eps=eps, decoupled_weight_decay=decoupled)
         case "adadelta":
-            adadelta = DecoupledAdadelta if decoupled else EagerAdadelta
-            return adadelta(groups, rho=beta2, eps=eps, foreach=True)
+            return (DecoupledAdadelta if decoupled else EagerAdadelta)(
+                groups, rho=beta2, eps=eps, foreach=True
+            )
         case "adam" | "adamw":
             adam = EagerAdamW if decoupled or name == "adamw" else EagerAdam
             return adam(groups, betas=betas, eps=eps, fused=True)
@@ -70,6 +68,8 @@ def build_optimizer(
             return Lamb(groups, betas=betas, eps=eps, decoupled_weight_decay=decoupled)
         case "lion":
             return Lion(groups, betas=betas, decoupled_weight_decay=decoupled)
+        case _:
+            return build_of_package(groups, name=name, decay=decay, settings=settings)
 
 
 def _build_adagrad(groups: list[dict[str, Any]], *, eps: float, decoupled: bool) -> torch.optim.Optimizer:

@@ -15,7 +15,7 @@ from finetune.report.page_rows import class_rows, confusions, epoch_rows, hits, 
 from finetune.report.pictures import Album, Pictures
 from finetune.report.scores import accuracy_interval
 from finetune.report.templates import inline_hash, load_template
-from finetune.runs.recorder import EpochRow
+from finetune.runs.history import EpochRow
 from finetune.text import printable, shortened
 
 MOST_BYTES = 5_000_000

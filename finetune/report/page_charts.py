@@ -8,7 +8,7 @@ from markupsafe import Markup
 from finetune.analysis.calibration import Bin, Coverage
 from finetune.report.plot import HistoryPlot, draw_history
 from finetune.report.plot.small_chart import Chart, Line, draw_chart, thinned
-from finetune.runs.recorder import EpochRow
+from finetune.runs.history import EpochRow
 
 
 def history_charts(history: Sequence[EpochRow], best: EpochRow, score_name: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from finetune.metrics.multi_label import LabelScores
 from finetune.metrics.score import Scores
 from finetune.metrics.single_label import ClassScores, SingleLabelScores
-from finetune.runs.recorder import EpochRow
+from finetune.runs.history import EpochRow
 
 MATRIX = 40
 """classes of a confusion matrix that can be read"""

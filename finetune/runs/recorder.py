@@ -1,60 +1,25 @@
 """Write down a training as it goes along: every step, every epoch, and the best model so far."""
 
-import csv
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
 
 from finetune.choices import Monitor
-from finetune.errors import CheckpointError, DivergenceError
+from finetune.errors import DivergenceError
 from finetune.metrics.monitor import is_better
 from finetune.metrics.score import Scores, scores_from_dict
-from finetune.runs import HISTORY, Run
+from finetune.runs import Run
+from finetune.runs.history import EpochRow
 from finetune.training.early_stopping import EarlyStopping, Stop, find_stop
 from finetune.training.events import Epoch, EventSink, Step, with_epochs
 
 SHARE = 0.02
 """part of the time that what is saved between epochs may take, 0–1; a model, and a checkpoint"""
-
-
-@dataclass(frozen=True)
-class EpochRow:
-    """One line of history.csv."""
-
-    stage: str
-    epoch: int
-    """Within its stage, from 1."""
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    val_balanced_accuracy: float
-    val_macro_f1: float
-    val_map: float
-    seconds: float
-    images_per_second: float
-
-
-def read_history(run: Run) -> list[EpochRow]:
-    """Read the epochs of a run so far, in order.
-
-    Raises:
-        CheckpointError: history.csv is not what a run wrote.
-    """
-    try:
-        return [
-            EpochRow(stage=row.pop("stage"), epoch=int(row.pop("epoch")), **_numbers(row))
-            for row in run.read_history()
-        ]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise CheckpointError(f"{run / HISTORY} is damaged or was changed ({error!r}).") from None
-
-
-def _numbers(cells: Mapping[str, str]) -> dict[str, float]:
-    return {name: float(cell) for name, cell in cells.items()}
 
 
 class RunRecorder:
@@ -126,7 +91,7 @@ class RunRecorder:
         """The content of model.json: all that is needed to rebuild and use the model that is kept."""
         return {
             **self._description,
-            "best": asdict(self.best),
+            "best": self.best.to_dict(),
             "thresholds": self.best_scores.thresholds,
         }
 
@@ -141,25 +106,25 @@ class RunRecorder:
         rule = self._early_stopping
         if rule is None:
             return None
-        values = [getattr(row, rule.metric) for row in self.history if row.stage == stage]
+        values = [row.value(rule.metric) for row in self.history if row.stage == stage]
         return find_stop(stage, values, self._epochs[stage], rule)
 
     def state(self) -> dict[str, Any]:
         """Return all that the record holds, as JSON can hold it; what it has written reaches the disk."""
         self.flush()
         return {
-            "history": [asdict(row) for row in self.history],
-            "best": self._best and {"row": asdict(self._best[0]), "scores": self._best[1].to_dict()},
+            "history": [row.to_dict() for row in self.history],
+            "best": self._best and {"row": self._best[0].to_dict(), "scores": self._best[1].to_dict()},
             "step": self._step,
             "events_size": self._run.events_size(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up the record where `state` was taken; what was written after it is forgotten."""
-        self.history = [EpochRow(**row) for row in state["history"]]
+        self.history = [EpochRow.from_dict(row) for row in state["history"]]
         best = state["best"]
         if best is not None:
-            row = next(row for row in self.history if asdict(row) == best["row"])
+            row = next(row for row in self.history if row.to_dict() == best["row"])
             self._best = row, scores_from_dict(best["scores"])
         self._step = state["step"]
         self._run.cut_events(state["events_size"])
@@ -168,7 +133,7 @@ class RunRecorder:
             if event.get("event") == "step":
                 self._remember(event)
             self._tell(event)
-        self._run.write_history([asdict(row) for row in self.history])
+        self._run.write_history([row.to_dict() for row in self.history])
 
     def forget(self) -> None:
         """Begin anew: what was written before is done again."""
@@ -207,7 +172,14 @@ class RunRecorder:
         kept = {key: event[key] for key in ("step", "loss", "lrs", "grad_norm")}
         self.steps.setdefault(event["stage"], {})[event["step"]] = kept
 
-    def add_epoch(self, stage: str, epoch: Epoch, scores: Scores, model: nn.Module) -> EpochRow:
+    def add_epoch(
+        self,
+        stage: str,
+        epoch: Epoch,
+        scores: Scores,
+        model: nn.Module,
+        of_packages: Mapping[str, float] = MappingProxyType({}),
+    ) -> EpochRow:
         """Record one epoch, and keep the model if it is the best so far.
 
         It is saved at once, unless epochs are so short that this would take more than a few percent of the
@@ -222,26 +194,15 @@ class RunRecorder:
                 "Try a rate three times lower (stages.N.lr). The best model so far is in the run directory.",
                 step=self._step,
             )
-        row = EpochRow(
-            stage=stage,
-            epoch=epoch.epoch + 1,
-            train_loss=epoch.train_loss,
-            val_loss=scores.loss,
-            val_accuracy=scores.accuracy,
-            val_balanced_accuracy=scores.balanced_accuracy,
-            val_macro_f1=scores.macro_f1,
-            val_map=scores.map,
-            seconds=round(epoch.seconds, 3),
-            images_per_second=round(epoch.images_per_second, 1),
-        )
+        row = _row_of(stage, epoch, scores, of_packages)
         self.history.append(row)
-        self._tell({"event": "epoch", **asdict(row)})
+        self._tell({"event": "epoch", **row.to_dict()})
         if self._is_best(row):
             self._best = row, scores
             self._keep_weights(model)
         if self._unsaved and time.perf_counter() - self._saved_at >= self._cost / SHARE:
             self._save_best()
-        self._run.write_history([asdict(row) for row in self.history])
+        self._run.write_history([row.to_dict() for row in self.history])
         self._write_steps()
         if (stop := self.early_stop_of(stage)) is not None:
             self._append({"event": "early_stop", **asdict(stop)})
@@ -262,7 +223,7 @@ class RunRecorder:
     def end(self, state: str) -> None:
         """Tell what else takes the events that the training has ended, in the words of status.json."""
         if self._sink is not None:
-            self._sink.close(state, {} if self._best is None else asdict(self.best))
+            self._sink.close(state, {} if self._best is None else self.best.to_dict())
 
     def _append(self, event: Mapping[str, object]) -> None:
         self._run.append_events([event])
@@ -291,4 +252,20 @@ class RunRecorder:
         return is_better(value, best, self._monitor)
 
     def _value(self, row: EpochRow) -> float:
-        return float(getattr(row, self._monitor))
+        return row.value(self._monitor)
+
+
+def _row_of(stage: str, epoch: Epoch, scores: Scores, of_packages: Mapping[str, float]) -> EpochRow:
+    return EpochRow(
+        stage=stage,
+        epoch=epoch.epoch + 1,
+        train_loss=epoch.train_loss,
+        val_loss=scores.loss,
+        val_accuracy=scores.accuracy,
+        val_balanced_accuracy=scores.balanced_accuracy,
+        val_macro_f1=scores.macro_f1,
+        val_map=scores.map,
+        seconds=round(epoch.seconds, 3),
+        images_per_second=round(epoch.images_per_second, 1),
+        of_packages=dict(of_packages),
+    )

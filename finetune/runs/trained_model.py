@@ -1,6 +1,6 @@
 """A finished run, ready for use: its model, its classes, and how it reads images."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from finetune.errors import CheckpointError
 from finetune.machine.device import set_arithmetic
 from finetune.model import ImageClassifier, ModelSpec, Weights, rebuild_classifier
 from finetune.model.origin import Origin, sha256_of
+from finetune.plugins import FromPackage, require_packages
 from finetune.runs import MODEL, STATUS, WEIGHTS, Run, open_run
 from finetune.runs.digests import find_valid
 from finetune.runs.records import check_description
@@ -73,6 +74,8 @@ class TrainedModel:
     """How the folder of its images was read."""
     tta: bool = False
     """Whether it answers by the mean over several views of each image."""
+    packages: tuple[Mapping[str, str], ...] = ()
+    """What was taken from other packages, as `FromPackage.to_dict` says it."""
 
     @property
     def transform(self) -> Transform:
@@ -153,11 +156,18 @@ class TrainedModel:
             mirrored=bool(description.get("mirrored")),
             temperature=float(description.get("temperature", 1.0)),
             folders=FolderOptions(**description.get("folders", {})),
+            packages=tuple(description.get("packages", ())),
         )
 
 
 def describe_model(
-    spec: ModelSpec, index: ImageIndex, limits: ImageLimits, *, batch_size: int, mirrored: bool
+    spec: ModelSpec,
+    index: ImageIndex,
+    limits: ImageLimits,
+    *,
+    batch_size: int,
+    mirrored: bool,
+    packages: Sequence[FromPackage] = (),
 ) -> dict[str, object]:
     """Return the content of model.json, all that `load_trained` needs beside the weights.
 
@@ -167,6 +177,7 @@ def describe_model(
         limits: how they are read.
         batch_size: images that enter it at once.
         mirrored: whether it has seen images mirrored as well.
+        packages: what was taken from other packages.
     """
     return {
         "format": _FORMAT,
@@ -182,6 +193,7 @@ def describe_model(
         "columns": asdict(index.columns),
         "metadata": None if index.metadata is None else index.metadata.to_dict(),
         **({} if index.folders == ANYHOW else {"folders": asdict(index.folders)}),
+        **({"packages": [origin.to_dict() for origin in packages]} if packages else {}),
     }
 
 
@@ -195,6 +207,10 @@ def load_trained(directory: Path, device: torch.device) -> TrainedModel:
     run = open_run(directory)
     state, description = _read_model(run)
     with _reported_damage(run):
+        networks = [
+            one for one in description.get("packages", ()) if one["group"] == "finetune.architectures"
+        ]
+        require_packages(networks, str(directory))
         model = rebuild_classifier(description["model"], state).to(device)
         check_description(description, run / MODEL)
         set_arithmetic(device, model.spec.precision, deterministic=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetune.choices import Monitor
-from finetune.metrics.monitor import HIGHER_IS_BETTER
+from finetune.metrics.monitor import prefers_more
 from finetune.optim.schedule import combined_cos
 from finetune.text import counted
 
@@ -56,7 +56,7 @@ class Stop:
         waited = f"in {counted(self.patience, 'epoch')}"
         if self.best is None:
             return f"{self.metric} was no finite number {waited}"
-        direction = "above" if HIGHER_IS_BETTER[self.metric] else "below"
+        direction = "above" if prefers_more(self.metric) else "below"
         by = f" by more than {self.min_delta:g}" if self.min_delta else ""
         return f"{self.metric} was not {direction} {self.best:.4f} (epoch {self.best_epoch}){by} {waited}"
 
@@ -94,4 +94,4 @@ def find_stop(stage: str, values: Sequence[float], epochs: int, rule: EarlyStopp
 
 
 def _gain(value: float, best: float, metric: Monitor) -> float:
-    return value - best if HIGHER_IS_BETTER[metric] else best - value
+    return value - best if prefers_more(metric) else best - value

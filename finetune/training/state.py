@@ -20,8 +20,14 @@ def training_tensors(
     for number, parameter in enumerate(_parameters(optimizer)):
         assert optimizer is not None
         for key, value in optimizer.state[parameter].items():
-            if value is not None:  # torch's SGD without momentum
-                tensors[f"{_OPTIMIZER}{number}.{key}"] = value
+            if value is None:  # torch's SGD without momentum
+                continue
+            if not isinstance(value, Tensor):  # of another package
+                raise CheckpointError(
+                    f"The optimizer keeps {key} = {value!r}, which is no tensor and cannot be saved.\n"
+                    "Its state has to be tensors alone; change the optimizer, or optimizer.name."
+                )
+            tensors[f"{_OPTIMIZER}{number}.{key}"] = value
     if average is not None:
         tensors |= {_AVERAGE + name: tensor for name, tensor in average.tensors.items()}
     return tensors

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from finetune.machine.device import choose_device, keep_large_buffers
 from finetune.progress import NewBar
 from finetune.report.thumbnails import load_thumbnail
 from finetune.runs import HISTORY
-from finetune.runs.recorder import EpochRow, read_history
+from finetune.runs.history import EpochRow, read_history
 from finetune.runs.records import ADVICE
 from finetune.runs.trained_model import TrainedModel, load_trained
 from finetune.text import quoted
@@ -92,7 +92,7 @@ class ComparedRuns:
         """Return it as `compare --json` documents it."""
         return {
             "runs": [
-                {"run_dir": run, **best, "history": [asdict(row) for row in history]}
+                {"run_dir": run, **best, "history": [row.to_dict() for row in history]}
                 for run, best, history in zip(self.runs, self.best, self.histories, strict=True)
             ],
             "compared": [other.to_dict() for other in self.others],

@@ -19,11 +19,13 @@ from finetune.data.loading.loaders import ImageLoader, build_eval_loader
 from finetune.data.loading.workers import choose_workers
 from finetune.data.quality.scan import check_images
 from finetune.display import Display
-from finetune.errors import CheckpointError, DataError
+from finetune.errors import CheckpointError, ConfigError, DataError
 from finetune.experiment.read_data import layout_lines
 from finetune.machine.device import choose_device, keep_large_buffers
+from finetune.metrics.installed import PREFIX, score_of_package
 from finetune.metrics.score import Scores
 from finetune.notes import as_warnings
+from finetune.plugins import require_packages
 from finetune.progress import NewBar
 from finetune.report.scores import accuracy_interval
 from finetune.runs import SPLIT
@@ -41,6 +43,8 @@ class Evaluation:
     scores: Scores
     judged: Judged
     """the answers"""
+    of_packages: Mapping[str, float]
+    """Scores of other packages by name, of those that the training was judged by."""
 
     @property
     def confidence(self) -> Confidence:
@@ -50,7 +54,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return it as `evaluate --json` documents it."""
         confidence = self.confidence.to_dict() | {"accuracy_interval": accuracy_interval(self.scores)}
-        return self.scores.to_dict() | {"confidence": confidence} | self.trained.about_tta()
+        theirs = {"of_packages": dict(self.of_packages)} if self.of_packages else {}
+        return self.scores.to_dict() | theirs | {"confidence": confidence} | self.trained.about_tta()
 
 
 def evaluate(
@@ -91,7 +96,7 @@ def evaluate_trained(
     if trained.tta:
         display.say(views_line(trained))
     if data is None:
-        return _evaluation(trained, own_index(trained), split, display.bar)
+        return _evaluation(trained, own_index(trained), split, display)
     found = match_classes(
         data,
         trained.class_names,
@@ -108,13 +113,32 @@ def evaluate_trained(
         display.warn(f"left out, not among the model's classes: {_counted(found.unknown)}")
     if found.missing:
         display.warn(f"classes of the model without an image here: {', '.join(found.missing)}")
-    return _evaluation(trained, index, "test", display.bar)
+    return _evaluation(trained, index, "test", display)
 
 
-def _evaluation(trained: TrainedModel, index: ImageIndex, split: Split, new_bar: NewBar) -> Evaluation:
-    logits, targets = split_logits(trained, index, split, new_bar)
+def _evaluation(trained: TrainedModel, index: ImageIndex, split: Split, display: Display) -> Evaluation:
+    logits, targets = split_logits(trained, index, split, display.bar)
     scores = trained.task.score(logits, targets, trained.class_names, trained.thresholds)
-    return Evaluation(trained, scores, Judged(trained, index, split, logits, targets))
+    theirs = _scores_of_packages(trained, logits, targets, display)
+    return Evaluation(trained, scores, Judged(trained, index, split, logits, targets), theirs)
+
+
+def _scores_of_packages(
+    trained: TrainedModel, logits: Tensor, targets: Tensor, display: Display
+) -> dict[str, float]:
+    """Compute the metrics of packages that a model was chosen by; warn of those that are not installed."""
+    found = {}
+    for one in trained.packages:
+        if one["group"] == "finetune.metrics":
+            try:
+                require_packages([one], str(trained.run.directory))
+            except ConfigError as error:
+                display.warn(str(error))
+                continue
+            probabilities = trained.task.probabilities(logits.double())
+            found[one["name"]] = score_of_package(PREFIX + one["name"], probabilities, targets)
+            display.say(f"{one['name']} {found[one['name']]:.4f} (of {one['package']} {one['version']})")
+    return found
 
 
 def evaluate_split(trained: TrainedModel, index: ImageIndex, split: Split, new_bar: NewBar) -> Scores:

@@ -6,6 +6,7 @@ from typing import Any
 
 from finetune.config.yaml_writer import write_value
 from finetune.display import Display
+from finetune.optim.installed import rules_of_packages
 from finetune.optim.update_rules import UPDATE_RULES, UpdateRule
 
 _SYMBOLS = (
@@ -18,7 +19,7 @@ def list_optimizers() -> list[dict[str, Any]]:
     """Return the optimizers as `optimizers --json` documents them."""
     return [
         {"name": name, **asdict(rule), "settings": rule.settings.given()}
-        for name, rule in UPDATE_RULES.items()
+        for name, rule in (*UPDATE_RULES.items(), *rules_of_packages())
     ]
 
 
@@ -26,7 +27,7 @@ def show_optimizers(display: Display) -> None:
     """Show each optimizer in two lines: its update; its settings with their defaults, and its source."""
     rows = [
         row
-        for name, rule in UPDATE_RULES.items()
+        for name, rule in (*UPDATE_RULES.items(), *rules_of_packages())
         for row in ((name, rule.update), ("", f"{_settings(rule)} ({rule.source})"))
     ]
     display.table(("optimizer", "update; settings and their defaults (source)"), rows)

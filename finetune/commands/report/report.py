@@ -25,8 +25,8 @@ from finetune.metrics.score import Scores, scores_from_dict
 from finetune.model.origin import Origin
 from finetune.report.html_page import Steps, TrainingPart
 from finetune.runs import CONFIG, REPORT, Run, open_run
+from finetune.runs.history import read_history
 from finetune.runs.names import REPORT_PAGE
-from finetune.runs.recorder import read_history
 from finetune.runs.records import ADVICE, read_report, read_started, read_status
 from finetune.runs.trained_model import TrainedModel, load_trained
 from finetune.text import counted

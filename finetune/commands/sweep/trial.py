@@ -21,7 +21,7 @@ from finetune.machine.files import reported_disk_errors
 from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
 from finetune.runs import open_run
-from finetune.runs.recorder import EpochRow
+from finetune.runs.history import EpochRow
 from finetune.runs.records import read_report
 
 
@@ -112,7 +112,7 @@ class Watch:
     def __call__(self, history: Sequence[EpochRow], scores: Scores) -> None:
         """Take the epochs so far, and raise Pruned where the trial ends."""
         monitor = _resolved(self._monitor, scores)
-        epochs = {self._before[row.stage] + row.epoch: float(getattr(row, monitor)) for row in history}
+        epochs = {self._before[row.stage] + row.epoch: row.value(monitor) for row in history}
         self._board.report(self._number, {e: value for e, value in epochs.items() if math.isfinite(value)})
         if self._rule.name == "none":
             return
@@ -130,8 +130,7 @@ class Watch:
 def _resolved(monitor: str, scores: Scores) -> Monitor:
     if monitor == "auto":
         return "val_accuracy" if isinstance(scores, SingleLabelScores) else "val_map"
-    resolved: Monitor = monitor  # type: ignore[assignment]
-    return resolved
+    return monitor
 
 
 def best_of_others(

@@ -168,7 +168,7 @@ def write_report(training: TrainingRun, experiment: Experiment, verdict: Verdict
         findings=data_findings(index, run.read_files(), verdict.report["bad_images"]),
     )
     run.write_report_page(page)
-    run.append_events([{"event": "done", **asdict(recorder.best)}])
+    run.append_events([{"event": "done", **recorder.best.to_dict()}])
 
 
 def show_report(training: TrainingRun, experiment: Experiment, verdict: Verdict) -> None:
@@ -210,7 +210,7 @@ def build_report(
     recorder, metric = training.recorder, resolved_monitor(experiment.config)
     return {
         "run_dir": str(training.run.directory),
-        "best": asdict(recorder.best),
+        "best": recorder.best.to_dict(),
         "epochs": len(recorder.history),
         "seconds": round(training.checkpointer.seconds, 3),
         **({"inexact": list(training.inexact)} if training.inexact else {}),

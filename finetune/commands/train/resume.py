@@ -16,7 +16,9 @@ from finetune.data.index import ImageIndex
 from finetune.data.quality.fingerprint import Fingerprint
 from finetune.errors import CheckpointError
 from finetune.experiment.build import Experiment
+from finetune.experiment.packages import taken_from_packages
 from finetune.machine.device import describe, describe_arithmetic
+from finetune.plugins import require_packages
 from finetune.runs import STARTED, Run
 from finetune.runs.records import read_beginning, read_classes, read_started
 from finetune.text import counted, printable
@@ -44,6 +46,7 @@ def starting_facts(config: Config, experiment: Experiment, inexact: Sequence[str
         "weights": None if experiment.model.origin is None else experiment.model.origin.to_dict(),
         "layout": experiment.index.layout and experiment.index.layout.to_dict(),
         "corrections": experiment.index.corrections and experiment.index.corrections.to_dict(),
+        "packages": [origin.to_dict() for origin in taken_from_packages(config)],
         "environment": describe_environment(experiment),
         "inexact": list(dict.fromkeys(inexact)),
     }
@@ -60,6 +63,7 @@ def describe_environment(experiment: Experiment) -> dict[str, str]:
         **describe_versions(),
         **({"timm": version("timm")} if experiment.config.model.arch.startswith("timm:") else {}),
         **_heif_reader(experiment),
+        **{one.package: one.version for one in taken_from_packages(experiment.config)},
         "device": describe(experiment.device),
         "devices": str(experiment.ranks.size),
         "arithmetic": describe_arithmetic(experiment.device),
@@ -96,7 +100,7 @@ def config_as_given(run: Run, overrides: Sequence[str | Override] = ()) -> Confi
     """Return the config that a run was started with, perhaps with other values.
 
     Raises:
-        ConfigError: the overrides say nothing possible.
+        ConfigError: the overrides say nothing possible, or a package that it needs is not installed.
         CheckpointError: the run is of a version of finetune whose checkpoints, history and report have other
             fields.
     """
@@ -105,6 +109,7 @@ def config_as_given(run: Run, overrides: Sequence[str | Override] = ()) -> Confi
             f"{run.directory} was begun by another version of finetune, whose runs hold other things.\n"
             f"Resume it with that version, or start again without --resume; this is {VERSION}."
         )
+    require_packages(read_beginning(run).get("packages", ()), str(run.directory))
     return parse_config(read_beginning(run)["config"], str(run / STARTED), overrides)
 
 

@@ -28,6 +28,7 @@ from finetune.experiment.lr_search import find_lr
 from finetune.experiment.recipe import build_average
 from finetune.lr_finder.result import StartingWeights
 from finetune.machine.signals import StopSignals
+from finetune.metrics.installed import PREFIX, of_packages, score_of_package
 from finetune.metrics.score import Scores
 from finetune.notes import Note
 from finetune.optim.learning_rates import LearningRate
@@ -37,7 +38,8 @@ from finetune.report.lr_finder import curve_plot, refusal, show_found
 from finetune.report.plot import draw_png
 from finetune.runs import Run
 from finetune.runs.checkpointer import Checkpointer, Saved
-from finetune.runs.recorder import EpochRow, RunRecorder
+from finetune.runs.history import EpochRow
+from finetune.runs.recorder import RunRecorder
 from finetune.text import counted
 from finetune.training.events import START, Epoch, Hooks, Loaders, Reached, Step
 from finetune.training.inference import share_of
@@ -202,6 +204,10 @@ _MONITORED: Mapping[str, tuple[str, Callable[[EpochRow], tuple[float, str]]]] = 
 }
 
 
+def _of_package(monitor: str) -> tuple[str, Callable[[EpochRow], tuple[float, str]]]:
+    return monitor.removeprefix(PREFIX), lambda row: (row.value(monitor), ".4f")
+
+
 class _Watch:
     """Follow one stage: show it, and write it down."""
 
@@ -211,6 +217,9 @@ class _Watch:
         self._display = display = training.display
         names = dict.fromkeys([experiment.index.task.default_monitor, experiment.config.monitor])
         self._shown = [_MONITORED[name] for name in names if name in _MONITORED]
+        config = experiment.config
+        self._of_packages = of_packages((config.monitor, config.early_stopping.metric))
+        self._shown += [_of_package(name) for name in self._of_packages]
         self._spare = self._spare_columns(display.width)
         headings = "".join(f"  {heading:>8}" for heading, _ in self._shown)
         spare = "".join(f"  {heading:>8}" for heading in self._spare)
@@ -226,7 +235,11 @@ class _Watch:
     def epoch(self, epoch: Epoch) -> bool:
         index = self._experiment.index
         scores = index.task.score(epoch.val_logits, epoch.val_targets, index.class_names)
-        row = self._recorder.add_epoch(self._stage.name, epoch, scores, self._experiment.model)
+        probabilities = index.task.probabilities(epoch.val_logits.double())
+        theirs = {
+            name: score_of_package(name, probabilities, epoch.val_targets) for name in self._of_packages
+        }
+        row = self._recorder.add_epoch(self._stage.name, epoch, scores, self._experiment.model, theirs)
         if self._after_epoch is not None:
             self._after_epoch(self._recorder.history, scores)
         count, accuracy = f"{row.epoch}/{self._stage.epochs}", f"{row.val_accuracy:.2%}"

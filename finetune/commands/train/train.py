@@ -33,6 +33,7 @@ from finetune.display import Display
 from finetune.errors import ConfigError, Stopped
 from finetune.experiment.build import Experiment, early_stopping, plan_groups
 from finetune.experiment.features import feature_notes
+from finetune.experiment.packages import taken_from_packages
 from finetune.experiment.read_data import resolved_monitor
 from finetune.loggers.fan_out import open_loggers, require_loggers
 from finetune.machine.collection import no_collection
@@ -165,6 +166,7 @@ def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Di
         experiment.limits,
         batch_size=config.data.batch_size,
         mirrored=mirrors(config.data.augment),
+        packages=taken_from_packages(config),
     )
     recorder = RunRecorder(
         run,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.optim.learning_rates import LearningRate
-from finetune.runs.recorder import EpochRow
+from finetune.runs.history import EpochRow
 
 # A mean over fewer steps than this is mostly noise.
 _LEAST_STEPS = 4

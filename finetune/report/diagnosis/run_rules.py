@@ -18,7 +18,7 @@ from finetune.report.diagnosis.stage_rules import (
     measured_rate_or_more_epochs,
     more_epochs,
 )
-from finetune.runs.recorder import EpochRow
+from finetune.runs.history import EpochRow
 from finetune.text import counted
 
 # A final loss is high above this share of the chance loss.
@@ -100,7 +100,7 @@ def gain_finding(stages: Sequence[StageCurves], knobs: Knobs) -> Finding | None:
         return None
     best, later = (best_of(rows, knobs.monitor) for rows in (before, after))
     lower = min(row.val_loss for row in after) < _WORTH_THE_LOSS * min(row.val_loss for row in before)
-    if lower or is_better(getattr(later, knobs.monitor), getattr(best, knobs.monitor), knobs.monitor):
+    if lower or is_better(later.value(knobs.monitor), best.value(knobs.monitor), knobs.monitor):
         return None
     name, took = stages[len(alone)].name, sum(row.seconds for row in after)
     share = took / (took + sum(row.seconds for row in before))
@@ -118,13 +118,13 @@ def best_of(rows: Sequence[EpochRow], monitor: Monitor) -> EpochRow:
     """Return the best of some epochs, the first of equals."""
     best = rows[0]
     for row in rows[1:]:
-        if is_better(getattr(row, monitor), getattr(best, monitor), monitor):
+        if is_better(row.value(monitor), best.value(monitor), monitor):
             best = row
     return best
 
 
 def _shown(row: EpochRow, monitor: Monitor) -> str:
-    value = getattr(row, monitor)
+    value = row.value(monitor)
     return f"{monitor} {value:.2%}" if "accuracy" in monitor else f"{monitor} {value:.4f}"
 
 
