@@ -17,6 +17,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line."""
+    gc.freeze()  # and with it whatever is imported from now on, see `finetune.imports`
     # While modules load there is nothing to clean up, and an exception out of an import would show itself.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where nohup has it ignored
         signal.signal(signal.SIGINT, leave)

@@ -23,7 +23,7 @@ FLOORS = (
     {"task"},
     {"analysis", "metrics", "packaged_weights"},
     {"plugins"},
-    {"errors", "choices", "seed", "text", "layout", "notes", "progress", "version", "without_compiler"},
+    {"errors", "choices", "seed", "text", "layout", "notes", "progress", "version", "imports"},
 )
 
 # The rooms that may know a config; every other takes plain values.

@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from finetune.machine.quick_imports import quick_imports
+from finetune.imports import quick_imports
 
 if TYPE_CHECKING:  # a Ctrl-C is heeded before typer is there
     from typer import Typer

@@ -1,26 +1,11 @@
-"""Import modules without a search for garbage among them."""
+"""Import modules that import torch."""
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from finetune.without_compiler import import_without_compiler
+from finetune.imports import import_without_compiler, quick_imports
 
-
-@contextmanager
-def quick_imports() -> Iterator[None]:
-    """Hold the garbage collector while modules are imported.
-
-    Importing makes hundreds of thousands of objects that stay. The collector goes through them again and
-    again, which takes a sixth of the time of `import torch`.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
+__all__ = ["quick_imports", "quick_torch_imports"]
 
 
 @contextmanager

@@ -3,14 +3,15 @@
 import difflib
 import fnmatch
 import importlib.util
+import sys
 from functools import cache
 from typing import Any
 
 from finetune.errors import ConfigError
+from finetune.imports import import_without_compiler, quick_imports
 from finetune.model.architecture import TIMM, Architecture
 from finetune.model.meta import on_meta
 from finetune.plugins import FromPackage, installed, load, origin_of
-from finetune.without_compiler import import_without_compiler
 
 INSTALL = "pip install 'finetune-vision[timm]'"
 
@@ -26,7 +27,9 @@ def import_timm() -> Any:
     """
     if importlib.util.find_spec("timm") is None:
         raise ConfigError(f"model.arch: architectures called timm:… need timm.\nInstall it: {INSTALL}")
-    import_without_compiler("timm")
+    if "timm" not in sys.modules:  # it is asked for thousands of times
+        with quick_imports():
+            import_without_compiler("timm")
     import timm
 
     _register_plugins()

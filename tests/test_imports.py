@@ -73,7 +73,7 @@ def test_a_function_is_left_uncompiled_that_was_imported_without_the_compiler(tm
     )
     program = (
         "import sys, torch\n"
-        "from finetune.without_compiler import import_without_compiler\n"
+        "from finetune.imports import import_without_compiler\n"
         "import_without_compiler('asking')\n"
         "import asking\n"
         "assert 'torch._dynamo' not in sys.modules\n"
