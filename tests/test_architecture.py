@@ -269,6 +269,7 @@ CLAIMS = {
     "diagnosis_thresholds",
     "dispatch",
     "fuzz_paths",
+    "fuzz_published",
     "fuzz_runs",
     "fuzz_script",
     "disk",

@@ -35,6 +35,7 @@ _NAMES: Mapping[Kind, tuple[str, ...]] = {
 """what the file of an image is called"""
 _LARGEST = 4 << 20
 """bytes of a file about one image; more are not read"""
+_LARGEST_LIST = 256 << 20
 _LOOKED_AT = 20  # files by which their kind is told
 _ENOUGH = 0.5  # share of the images that have a file, from which on the files are those of the images
 
@@ -161,18 +162,16 @@ def _pairs(images: Sequence[str], files: Collection[str], forms: Sequence[str]) 
             yield image, file
 
 
-def _content(root: Path, file: str) -> bytes:
+def _content(root: Path, file: str, *, most: int = _LARGEST) -> bytes:
     try:
         with open_file(root / file) as opened:
-            content = opened.read(_LARGEST + 1)
+            content = opened.read(most + 1)
     except OSError as error:
         raise DataError(
             f"cannot read {printable(str(root / file))}: {(error.strerror or '').lower()}."
         ) from None
-    if len(content) > _LARGEST:
-        raise _refusal(
-            root, file, f"it has more than {_LARGEST >> 20} MiB, too much for a file about one image"
-        )
+    if len(content) > most:
+        raise _refusal(root, file, f"it has more than {most >> 20} MiB, too much for what it is")
     return content
 
 
@@ -265,11 +264,13 @@ def _with_lists(
 ) -> tuple[list[tuple[str, Split | None, tuple[str, ...]]], int]:
     """Return the images with the splits that lists of Pascal VOC say, and how many are in no list."""
     lists: dict[str, Split] = {}
+    stems = {splitext(image)[0].rpartition("/")[2] for image, _, _ in found}
     for split in ("test", "val", "train"):
-        path = root / "ImageSets" / "Main" / f"{split}.txt"
-        if path.is_file():
-            lines = path.read_text("utf-8", errors="surrogateescape").split("\n")
-            lists |= {line.split()[0]: split for line in lines if line.strip()}
+        name = f"ImageSets/Main/{split}.txt"
+        if file_exists(root / name):
+            content = _content(root, name, most=_LARGEST_LIST)
+            lines = [line.strip() for line in content.decode("utf-8", "surrogateescape").split("\n")]
+            lists |= {line if line in stems else line.split()[0]: split for line in lines if line}
     if "train" not in lists.values():
         return list(found), 0
     named = [(image, lists.get(splitext(image)[0].rpartition("/")[2]), names) for image, _, names in found]

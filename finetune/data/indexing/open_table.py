@@ -75,10 +75,10 @@ def open_table(
         files = ImageFiles(table_root(path, image_folder))
         table = read_table(path, files=files, encoding=columns.encoding)
         return OpenTable(with_folder_labels(table, columns), files)
-    if (annotated := read_cvat_file(root) if folders == ANYHOW else None) is not None:
-        return OpenTable(annotated, ImageFiles(table_root(annotated.path, image_folder)))
-    if not is_folder(root) or folders != ANYHOW:
+    if folders != ANYHOW:
         return None
+    if not is_folder(root):
+        return _open_cvat(root, image_folder)
     for folder in _down_to(root, data_folder(root)):
         if (opened := _open_in(folder, columns, image_folder)) is not None:
             return opened
@@ -88,16 +88,26 @@ def open_table(
 
 def _open_in(folder: Path, columns: Columns, image_folder: str | Path | None) -> OpenTable | None:
     """Open what says the classes of the images in a folder, if that is a table or takes the place of one."""
+    if (lists := lists_folder(folder)) is not None:
+        return OpenTable(read_numbered_lists(lists), ImageFiles(lists))
+    if (annotated := _open_cvat(folder, image_folder)) is not None:
+        return annotated
+    if (labelled := find_label_files(folder, columns)) is not None:
+        return OpenTable(labelled, ImageFiles(folder))
     if found := find_split_tables(folder) or find_shards(folder):
         return OpenTable(join_split_tables(folder, found, columns), ImageFiles(folder))
-    said = find_label_files(folder, columns) or read_listed_splits(folder, columns)
-    if said is not None:
-        return OpenTable(said, ImageFiles(folder))
+    if (listed := read_listed_splits(folder, columns)) is not None:
+        return OpenTable(listed, ImageFiles(folder))
     files = ImageFiles(folder if image_folder is None else expanded(image_folder).absolute())
     if (beside := table_beside(folder, files, columns)) is None:
         return None
     existing_folder(files.root or folder)
     return OpenTable(with_folder_labels(beside, columns), files, beside=True)
+
+
+def _open_cvat(path: Path, image_folder: str | Path | None) -> OpenTable | None:
+    table = read_cvat_file(path)
+    return None if table is None else OpenTable(table, ImageFiles(table_root(table.path, image_folder)))
 
 
 def _down_to(root: Path, folder: Path) -> list[Path]:

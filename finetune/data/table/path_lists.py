@@ -45,6 +45,8 @@ def read_path_list(path: Path, text: str, tests: Sequence[NamesFile]) -> list[Re
         if separator := _separator_beside_files(sample, names_file):
             return read_delimited(path, text, separator)
         cut = cut or _find_cut(sample, names_file)
+        if cut is _not_at_all:  # names of files may hold separators
+            break
     cut = cut or _at_blanks(sample) or (_not_at_all if all(map(_is_path, sample)) else None)
     if cut is None and median_low(map(len, cut_lines(sample, separator := find_separator(sample)))) > 1:
         return read_delimited(path, text, separator)
