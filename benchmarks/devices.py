@@ -2,7 +2,8 @@
 
     python benchmarks/devices.py                    # all of it: minutes on two cores
     python benchmarks/devices.py equal              # 1 × 8 = 2 × 4 = 4 × 2: how far weights are apart
-    python benchmarks/devices.py kill --kills 100   # kill ranks in every phase; all end with the same weights
+    python benchmarks/devices.py kill --kills 100   # kill each rank in each phase; all end with the same bits
+    python benchmarks/devices.py kill --log kills.jsonl     # the same, going on from a log when interrupted
 
 Devices are processes on the CPU here, one thread each. `equal` trains 12 steps of everything, from random
 weights, with dropout, augmentation, metadata that are dropped out, and batch norm whose statistics move:
@@ -11,19 +12,14 @@ between one process with one thread and with two: what another order of sums alo
 """
 
 import argparse
-import contextlib
-import json
 import os
-import random
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from killed_ranks import kill
 from safetensors.torch import load_file
 
 EQUAL = """
@@ -99,71 +95,6 @@ def equal(folder: Path) -> None:
         print(f"{title:<60} {found[0]:>12.1e} {found[1]:>12.1e} {found[2]:>9.1e}", flush=True)
 
 
-KILLED = """
-precision: float32
-data: {path: "builtin:digits", images_per_class: 12, image_size: 32, batch_size: 16, augment: light}
-model: {arch: shufflenet_v2_x0_5, weights: "builtin:glyphs", head: {hidden: [32]}}
-checkpoint: {every: 2}
-lr_finder: {steps: 20, race_steps: 5, start: 1e-5}
-stages:
-  - {name: frozen, train: head, epochs: 2, lr: 1e-2}
-  - {name: unfrozen, train: all, epochs: 4, lr: "slice(auto/100, auto)"}
-"""
-
-
-def kill(folder: Path, kills: int) -> None:
-    """Kill one rank after another at random moments under torchrun, which starts all again, and compare."""
-    (folder / "config.yaml").write_text(KILLED)
-    began = time.monotonic()
-    expected = load_file(train(folder, "alone", devices=2) / "model.safetensors")
-    usual, chosen = time.monotonic() - began, random.Random(1)
-    done, counted, wrong = 0, Counter[tuple[int, str]](), 0
-    while done < kills:
-        run = folder / f"killed-{done}"
-        command = command_of(folder, run, devices=2)
-        place = command.index("-m", 2)
-        command[place:place] = ["--max-restarts", "3"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(min(3, kills - done)):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(chosen.uniform(0.2, 0.8) * usual)
-            pids = ranks_of(process.pid)
-            if process.poll() is None and (rank := done % 2) in pids:
-                counted[rank, phase_of(run)] += 1
-                os.kill(pids[rank], signal.SIGKILL)
-                done += 1
-        ended = process.wait(timeout=600)
-        found = load_file(run / "model.safetensors") if ended == 0 else {}
-        same = found.keys() == expected.keys() and all(found[name].equal(expected[name]) for name in found)
-        wrong += not same
-        print(
-            f"{done} kills, {'the same weights' if same else f'OTHER weights, exit code {ended}'}", flush=True
-        )
-    for (rank, phase), number in sorted(counted.items()):
-        print(f"rank {rank}, {phase}: {number}")
-    print(f"{done} kills, {wrong} runs with other weights")
-
-
-def phase_of(run: Path) -> str:
-    """Return what a run is at, by its last event."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-        last = [event for event in events if event["event"] != "resume"][-1]
-        return f"after {last['event']} of {last.get('stage', 'all')}"
-    return "before the first stage"
-
-
-def ranks_of(launcher: int) -> dict[int, int]:
-    """Return the process of each rank."""
-    found = {}
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(launcher)], capture_output=True, text=True)
-    for pid in map(int, children.stdout.split()):
-        with contextlib.suppress(OSError):
-            lines = Path(f"/proc/{pid}/environ").read_text().split("\0")
-            found |= {int(line.removeprefix("RANK=")): pid for line in lines if line.startswith("RANK=")}
-    return found
-
-
 def main() -> None:
     """Print what was asked for."""
     parser = argparse.ArgumentParser(
@@ -171,8 +102,9 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="*", default=["equal", "kill"])
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--log", type=Path, help="where kills are noted, to go on from")
     wanted = parser.parse_args()
-    stories = {"equal": equal, "kill": partial(kill, kills=wanted.kills)}
+    stories = {"equal": equal, "kill": partial(kill, kills=wanted.kills, log=wanted.log)}
     with tempfile.TemporaryDirectory() as folder:
         for what in wanted.what:
             stories[what](Path(folder))

@@ -82,6 +82,8 @@ OwnMonitorSetting = Literal["auto", OwnMonitor]
 SamplerName = Literal["tpe", "random", "grid"]
 PrunerName = Literal["none", "median", "halving"]
 EngineName = Literal["local", "ray"]
+StudyStorage = Literal["sqlite", "journal"]
+"""How the trials of a sweep are kept."""
 DimensionKind = Literal["log", "uniform", "int", "choices"]
 """How the values of a key are spread."""
 TrialStatus = Literal["done", "pruned", "failed", "running"]

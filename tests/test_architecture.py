@@ -261,6 +261,7 @@ def test_no_two_tests_of_a_file_have_one_name():
 
 # Files of claims that no one module or folder holds.
 CLAIMS = {
+    "ranks_apart",
     "docs",
     "architecture",
     "check_fuzz",
@@ -301,6 +302,7 @@ TESTED_IN = {
     "optim/installed.py": "test_plugins.py",
     "runs/history.py": "test_recorder.py",
     "config/load_sweep.py": "test_sweep_plan.py",
+    "commands/job/sweep_workers.py": "test_job.py",
     "config/read_space.py": "test_search_space.py",
     "config/sweep_file.py": "test_sweep_plan.py",
     "report/sweep_page.py": "test_sweep_study.py",

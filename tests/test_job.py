@@ -1,5 +1,6 @@
 """Jobs for clusters: the files that are written, run by a real shell and read by real validators."""
 
+import json
 import os
 import subprocess
 import sys
@@ -169,6 +170,81 @@ def test_several_configs_and_seeds_are_an_array(here):
     ]
     done = node.run(script, ARRAY_TASK_ID="6")
     assert (done.returncode, done.stderr) == (2, "no training has the number 6\n")
+
+
+SWEEP = """\
+base: base.yaml
+trials: 4
+sampler: random
+space: {stages.0.lr: {log: [1e-4, 1e-2]}}
+"""
+
+
+def test_a_sweep_is_an_array_of_workers_that_begin_join_or_resume_it(here):
+    Path("base.yaml").write_text(CONFIG)
+    Path("lr.yaml").write_text(SWEEP + "study: journal\nset: {device: cuda}\n")
+    script = job("lr.yaml", "--slurm", "--workers", "3", "--at-once", "2")
+    assert directives(script)["array"] == "0-2%2"
+    node = Node(here, 75)
+    assert node.run(script, ARRAY_TASK_ID="2").returncode == 75
+    assert node.arguments() == ["finetune", "sweep", "lr.yaml", "--sweep-dir", "runs/lr", "--resume"]
+    assert node.calls() == ["requeue 7"]
+    assert "array" not in directives(job("lr.yaml", "--slurm", "--run-dir", "elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "text"),
+    [
+        ("", "--gpus 0 --workers 2", "2 workers on several nodes share the study, and SQLite's locks do not"),
+        ("", "", "device is auto, and the job requests GPUs"),
+        ("set: {device: cuda}", "--gpus 0", "device is cuda, and the job requests no GPU"),
+        ("set: {device: cuda}", "--gpus 2", "each worker of a sweep trains one trial at a time"),
+        ("set: {device: cuda}", "--seeds 1-3", "--seeds: the job of a sweep takes the sweep file alone"),
+        ("set: {device: cuda}", "seed=3", "seed=3: the job of a sweep takes the sweep file alone"),
+    ],
+)
+def test_what_no_workers_of_a_sweep_can_do_is_said(more, options, text):
+    Path("base.yaml").write_text(CONFIG)
+    Path("lr.yaml").write_text(f"{SWEEP}{more}\n")
+    result = run_finetune("job", "lr.yaml", *options.split(), "--slurm")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 2)
+    assert text in result.stderr
+
+
+def test_workers_are_of_a_sweep_and_of_slurm():
+    assert "--workers is for a sweep" in run_finetune("job", "pets.yaml", "--slurm", "--workers", "2").stderr
+    Path("base.yaml").write_text(CONFIG)
+    Path("lr.yaml").write_text(SWEEP)
+    assert "is for Slurm" in run_finetune("job", "lr.yaml", "--kubernetes", *IMAGE).stderr
+
+
+@pytest.mark.slow
+def test_two_tasks_of_an_array_train_each_trial_of_a_sweep_once(here, images):
+    write_small_config(here, images).rename("base.yaml")
+    make_command(here / "bin")
+    (here / "bin" / "srun").write_text('#!/bin/sh\nexec "$@"\n')
+    (here / "bin" / "srun").chmod(0o755)
+    Path("lr.yaml").write_text(SWEEP + "study: journal\nset: {device: cpu}\n")
+    script = job("lr.yaml", "--slurm", "--gpus", "0", "--cpus", "1", "--workers", "2")
+    variables = {"JOB_ID": "7", "JOB_NODELIST": "node1", "CPUS_PER_TASK": "1", "NTASKS": "1"}
+    environment = os.environ | {f"SLURM_{name}": value for name, value in variables.items()}
+    environment["PATH"] = f"{here / 'bin'}{os.pathsep}{environment['PATH']}"
+    tasks = [
+        subprocess.Popen(
+            ["bash", "-c", script],
+            env=environment | {"SLURM_ARRAY_TASK_ID": str(number)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    said = [task.communicate(timeout=300)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said
+    trials = json.loads(run_finetune("sweep", "runs/lr", "--json").stdout)["trials"]
+    assert [(trial["number"], trial["status"]) for trial in trials] == [(n, "done") for n in range(4)]
+    trained = [line.split()[0] for text in said for line in text.splitlines() if " done " in line]
+    assert sorted(trained) == ["0", "1", "2", "3"]
 
 
 def test_several_ranks_learn_who_they_are(here):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -232,11 +233,11 @@ def on_two(folder):
 def rank_pids(launcher):
     """Return the process of each rank, once all are there."""
     for _ in range(600):
-        found = {}
+        found, values = {}, {}
         for line in subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(launcher.pid)], capture_output=True, text=True, check=False
         ).stdout.split():
-            with open(f"/proc/{line}/environ") as file:
+            with suppress(OSError), open(f"/proc/{line}/environ") as file:  # it may have ended
                 values = dict(one.partition("=")[::2] for one in file.read().split("\0"))
             if "RANK" in values:
                 found[int(values["RANK"])] = int(line)

@@ -111,6 +111,24 @@ def test_three_failures_in_a_row_for_one_reason_end_a_sweep():
         failures.add(same)
 
 
+def test_a_journal_holds_the_trials_that_sqlite_would(tmp_path):
+    space = "sampler: {name: tpe, startup: 2}\n" + SPACE
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    expected = end_all(begin(tmp_path / "a", space), 5)
+    open_study = begin(tmp_path / "b", space + "study: journal\n")
+    first, second = open_study().claim(2), open_study().claim(2)
+    assert open_study().claim(2) is None  # both are held
+    first.lock.release()
+    second.lock.release()
+    assert end_all(open_study, 5) == expected
+    assert not (tmp_path / "b/found/study.db").exists()
+    with open(tmp_path / "b/found/study.jsonl", "ab") as journal:
+        journal.write(b"torn\n" * 2)
+    with pytest.raises(CheckpointError, match=r"study\.jsonl cannot be used as the file of a study"):
+        open_study()
+
+
 def test_a_study_that_is_damaged_is_said_to_be_so(tmp_path):
     open_study = begin(tmp_path, SPACE)
     (tmp_path / "found/study.db").write_bytes(b"no database, but long enough to be looked at" * 100)

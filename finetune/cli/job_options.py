@@ -8,7 +8,9 @@ import typer
 from finetune.choices import ContainerEngine
 from finetune.cli.completion import complete_keys
 
-JobConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
+JobConfig = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="A YAML file: a config, or a sweep.", show_default=False)
+]
 ConfigsOrOverrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -55,6 +57,12 @@ Notice = Annotated[
 Restarts = Annotated[int, typer.Option(min=0, help="How often the job is started again at the most.")]
 AtOnce = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Of several trainings, how many run at a time.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=1000, metavar="N", help="Of a sweep: how many jobs train its trials.  [default: 1]"
+    ),
 ]
 Image = Annotated[
     str | None, typer.Option(metavar="IMAGE", help="The container image to run in.", show_default=False)

@@ -33,6 +33,11 @@ class RankOfCommand:
         """
         self._one = launched()
         self._ranks: Ranks | None = None
+        self._has_tried = False
+        if (
+            self._one is not None
+        ):  # torch, which reads it as it is imported, would add frames of C++ to errors
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 
     @property
     def is_first(self) -> bool:
@@ -56,6 +61,7 @@ class RankOfCommand:
 
         if self._one is None:
             return ALONE
+        self._has_tried = True
         self._ranks = start_ranks(self._one, device)
         return self._ranks
 
@@ -71,7 +77,7 @@ class RankOfCommand:
         if folder := os.environ.get(EXIT_CODES):
             with suppress(OSError):
                 (Path(folder) / str(self._one.rank)).write_text(str(code))
-        if error is not None and self._ranks is None:
+        if error is not None and self._ranks is None and not self._has_tried:
             from finetune.machine.meeting import start_ranks
 
             with suppress(FinetuneError):  # the others cannot be reached either

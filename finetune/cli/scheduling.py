@@ -21,6 +21,7 @@ from finetune.cli.job_options import (
     Restarts,
     Seeds,
     Time,
+    Workers,
 )
 from finetune.cli.keys import ConfigCommand
 from finetune.errors import ConfigError
@@ -44,6 +45,7 @@ def job(
     notice: Notice = 180,
     restarts: Restarts = 50,
     at_once: AtOnce = None,
+    workers: Workers = None,
     image: Image = None,
     engine: Engine = None,
     sbatch: Directives = None,
@@ -56,7 +58,7 @@ def job(
         scheduler = _scheduler(slurm=slurm, kubernetes=kubernetes)
         container, directives = Container.of(image, engine), tuple(sbatch or ())
         size = (gpus, cpus, memory, nodes, time, notice, restarts, at_once)
-        request = Request(*size, container=container, directives=directives)
+        request = Request(*size, container=container, directives=directives, workers=workers)
         if output is not None:
             check_unused(output)
         check_output_path("--output", output)

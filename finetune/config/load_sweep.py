@@ -41,6 +41,16 @@ def load_sweep(path: Path) -> SweepPlan:
     return parse_sweep(SweepTexts(text, str(path), base_text, str(base)))
 
 
+def is_sweep(path: Path) -> bool:
+    """Tell whether a file describes a sweep, and not a config.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    value = read_yaml(decode(load_bytes(path), str(path)), str(path)).value
+    return isinstance(value, dict) and "space" in value
+
+
 def parse_sweep(texts: SweepTexts) -> SweepPlan:
     """Check a sweep file with its base: every choice, both ends of each range, and how they go together.
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from finetune.choices import EngineName, PrunerName, SamplerName
+from finetune.choices import EngineName, PrunerName, SamplerName, StudyStorage
 from finetune.config.installed_names import MonitorSetting
 from finetune.config.sections import Section
 from finetune.config.values import Text
@@ -91,6 +91,9 @@ class SweepFile(Section):
 
     engine: EngineConfig = EngineConfig()
     """Where trials run: a name, or a mapping."""
+
+    study: StudyStorage = "sqlite"
+    """How the folder of the sweep keeps trials: `sqlite`, or `journal` where several machines write."""
 
 
 NAMED = ("sampler", "pruner", "engine")

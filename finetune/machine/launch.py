@@ -26,7 +26,7 @@ def launch(devices: int, arguments: Sequence[str]) -> int:
 
     # It logs in many lines what the processes say themselves in one.
     logging.disable()
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // devices)))
     config = LaunchConfig(
         min_nodes=1,

@@ -2,14 +2,15 @@
 
 import gc
 import json
+import multiprocessing
 import os
 import signal
-import sys
 import time
 import traceback
+from concurrent.futures import Future
 from contextlib import suppress
-from ctypes import CDLL
 from datetime import timedelta
+from threading import Thread
 from typing import Any
 
 import torch
@@ -21,11 +22,13 @@ from finetune.choices import DeviceName
 from finetune.errors import ConfigError, Interrupted, MachineError, Stopped
 from finetune.machine.launched import Launched
 from finetune.machine.ranks import LAST_WORDS, Line, Ranks, first_line, ignore_signals, note_of
+from finetune.machine.signals import end_with_parent
 
 PATIENCE = timedelta(hours=1)
 """how long a rank waits for the others where they meet: a scan of very many images takes long"""
 
 _PATIENCE_AT_START = timedelta(minutes=5)
+_SLACK = timedelta(seconds=5)
 
 
 def start_ranks(one: Launched, device: DeviceName | None) -> Ranks:
@@ -40,12 +43,12 @@ def start_ranks(one: Launched, device: DeviceName | None) -> Ranks:
         MachineError: the others cannot be reached.
         FinetuneError: another process has failed.
     """
-    _end_with_launcher()
+    end_with_parent(signal.SIGTERM)
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
-        job, rank, size = next(rendezvous("env://", timeout=_PATIENCE_AT_START))
+        job, rank, size = _rendezvous()
         # torchrun's store outlives a restart, and with it what the ranks have left there before.
-        store = PrefixStore(f"restart {one.restarts}", job)
+        store = PrefixStore(f"{_job_name()} restart {one.restarts}", job)
         ranks = Ranks(rank, size, one.local_rank, one.local_size, one.restarts, Line(store, job))
         store.set(f"ready/{rank}", device or "")
         if device is not None:
@@ -56,6 +59,35 @@ def start_ranks(one: Launched, device: DeviceName | None) -> Ranks:
             "If another training has this port, name a free one: torchrun --master-port PORT."
         ) from None
     return ranks
+
+
+def _rendezvous() -> tuple[Any, int, int]:
+    """Return the store at the address that the environment names, the rank of this process, and their number.
+
+    In a thread: torch waits without end for an answer from whatever else may listen at that port, and hears
+    no signal meanwhile.
+
+    Raises:
+        RuntimeError: nobody answers there, or rank 0 cannot have the port.
+    """
+    found: Future[tuple[Any, int, int]] = Future()
+
+    def connect() -> None:
+        try:
+            found.set_result(next(rendezvous("env://", timeout=_PATIENCE_AT_START)))
+        except (RuntimeError, ValueError) as error:
+            found.set_exception(error)
+
+    Thread(target=connect, daemon=True).start()
+    try:
+        return found.result((_PATIENCE_AT_START + _SLACK).total_seconds())
+    except TimeoutError:
+        raise RuntimeError("what listens there does not answer as rank 0 would") from None
+
+
+def _job_name() -> str:
+    """Return what tells this job's notes from those of another one whose rank 0 has the same port."""
+    return os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.get("SLURM_JOB_ID") or "job"
 
 
 def _meet(ranks: Ranks, store: Any, device: DeviceName) -> None:
@@ -95,13 +127,35 @@ def end_ranks(ranks: Ranks, code: int, text: str, error: BaseException | None) -
     ignore_signals()
     with suppress(RuntimeError, AssertionError):
         dist.destroy_process_group()
-    # Those who wait for this rank notice it when its connections close, which what was under way may hold.
+    # Those who wait for this rank notice it when its connections close. What was under way may hold these,
+    # and so do its children.
+    if error is not None:
+        _kill_children()
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
     gc.collect()
-    if ranks.is_first or not code or 0 in ranks.line.lost:
+    if ranks.is_first:
+        _wait_for_others(ranks)
         return False
+    said = bool(code) and 0 not in ranks.line.lost and _first_says(ranks, code, text)
+    with suppress(RuntimeError):
+        store.set(f"gone/{ranks.rank}", "")
+    return said
+
+
+def _kill_children() -> None:
+    """End what loads images for this process, for which torch would wait 10 s each."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # at which torch raises that a worker was killed
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
+def _first_says(ranks: Ranks, code: int, text: str) -> bool:
+    """Wait for the note of rank 0; return whether it says what this rank would."""
+    assert ranks.line is not None
+    store, relayed = ranks.line.store, ranks.line.relayed
     began = time.monotonic()
     with suppress(RuntimeError):
         while time.monotonic() - began < 3 * LAST_WORDS:
@@ -112,8 +166,15 @@ def end_ranks(ranks: Ranks, code: int, text: str, error: BaseException | None) -
     return False
 
 
-def _end_with_launcher() -> None:
-    """Be asked to stop when what started this process ends, however it ends; Linux alone has this."""
-    if sys.platform.startswith("linux"):
-        set_parent_death_signal = 1
-        CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+def _wait_for_others(ranks: Ranks) -> None:
+    """Keep the store until the others have read there why they end; that of torchrun outlives rank 0."""
+    assert ranks.line is not None
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return
+    store, began = ranks.line.store, time.monotonic()
+    with suppress(RuntimeError):
+        others = [rank for rank in range(1, ranks.size) if rank not in ranks.line.lost]
+        left = [f"gone/{rank}" for rank in others if store.check([f"ready/{rank}"])]
+        while left and time.monotonic() - began < 3 * LAST_WORDS:
+            left = [key for key in left if not store.check([key])]
+            time.sleep(0.05)

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from ctypes import CDLL
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -115,6 +117,13 @@ def _acknowledge(name: str) -> None:
     with suppress(OSError):
         # Not through sys.stderr: the signal may have come in the midst of a print. The codes clear a bar.
         os.write(2, (("\r\x1b[2K" if os.isatty(2) else "") + text).encode())
+
+
+def end_with_parent(number: int) -> None:
+    """Have Linux send this process a signal when its parent ends, however it ends; other systems do not."""
+    if sys.platform.startswith("linux"):
+        set_parent_death_signal = 1
+        CDLL(None).prctl(set_parent_death_signal, number)
 
 
 @contextmanager

@@ -64,6 +64,8 @@ class Request:
     container: Container | None = None
     directives: tuple[str, ...] = ()
     """further options of sbatch, such as `partition=gpu`"""
+    workers: int | None = None
+    """of a sweep: how many jobs train its trials; None for one"""
 
     def __post_init__(self) -> None:
         self.bytes_of_memory()  # whoever makes a request hears of its mistakes

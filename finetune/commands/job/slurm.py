@@ -132,7 +132,7 @@ def _own_part(request: Request) -> str:
 def _choice(trainings: Sequence[Training]) -> str:
     """Write the command of the training, or of each task of an array."""
     commands = [" ".join(map(quoted, training.command())) for training in trainings]
-    if len(commands) == 1:
+    if len(set(commands)) == 1:  # one training, or workers of a sweep
         return f"training=({commands[0]})\n"
     cases = "".join(f"  {task}) training=({command}) ;;\n" for task, command in enumerate(commands))
     other = (

@@ -17,9 +17,10 @@ from finetune.errors import CheckpointError, ConfigError, RunError
 from finetune.machine.files import reported_disk_errors, write_json
 from finetune.text import printable, shortened
 
-RECORD, STUDY, PRUNING, PAGE, TRIALS = (
+RECORD, STUDY, JOURNAL, PRUNING, PAGE, TRIALS = (
     "sweep.json",
     "study.db",
+    "study.jsonl",
     "pruning.jsonl",
     "report.html",
     "trials",

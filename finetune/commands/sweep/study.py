@@ -1,4 +1,4 @@
-"""The study of a sweep: its trials in Optuna's SQLite file, which several processes share."""
+"""The study of a sweep: its trials in a file of Optuna's, which several processes share."""
 
 import importlib.util
 import json
@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
 from filelock import BaseFileLock
 
-from finetune.choices import TrialStatus
-from finetune.commands.sweep.folder import STUDY, SweepFolder
+from finetune.choices import StudyStorage, TrialStatus
+from finetune.commands.sweep.folder import JOURNAL, STUDY, SweepFolder
 from finetune.config.search_space import Dimension, Sample, samples_to_values
 from finetune.config.sweep_plan import SweepPlan
 from finetune.errors import CheckpointError, ConfigError
@@ -19,6 +20,7 @@ from finetune.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, TrialState
 
 _STUDY_NAME = "sweep"
@@ -69,7 +71,7 @@ class SweepStudy:
         """Open the study, or create it."""
         self.folder, self.plan = folder, plan
         with _reported(folder), folder.locked():
-            self._study = _open(folder, maximises=plan.maximises)
+            self._study = _open(folder, storage=plan.file.study, maximises=plan.maximises)
 
     def records(self) -> list[TrialRecord]:
         """Read all trials."""
@@ -214,19 +216,30 @@ def _suggest(trial: "Trial", dimension: Dimension) -> Sample:
     return trial.suggest_float(key, low, high, log=dimension.kind == "log")
 
 
-def _open(folder: SweepFolder, *, maximises: bool) -> "Study":
+def _open(folder: SweepFolder, *, storage: StudyStorage, maximises: bool) -> "Study":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{folder / STUDY}", engine_kwargs={"connect_args": {"timeout": _PATIENCE}}
-    )
     return optuna.create_study(
-        storage=storage,
+        storage=_journal(folder) if storage == "journal" else _sqlite(folder),
         study_name=_STUDY_NAME,
         direction="maximize" if maximises else "minimize",
         load_if_exists=True,
     )
+
+
+def _sqlite(folder: SweepFolder) -> "BaseStorage":
+    from optuna.storages import RDBStorage
+
+    return RDBStorage(f"sqlite:///{folder / STUDY}", engine_kwargs={"connect_args": {"timeout": _PATIENCE}})
+
+
+def _journal(folder: SweepFolder) -> "BaseStorage":
+    """Return a log of all changes, for file systems on which SQLite's locks do not hold, such as NFS."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
 
 
 @contextmanager
@@ -236,9 +249,10 @@ def _reported(folder: SweepFolder) -> Iterator[None]:
 
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, JSONDecodeError) as error:
+        file = JOURNAL if isinstance(error, JSONDecodeError) else STUDY
         cause = getattr(error, "orig", None) or error
         raise CheckpointError(
-            f"{folder / STUDY} cannot be used as the file of a study: {cause}.\n"
+            f"{folder / file} cannot be used as the file of a study: {cause}.\n"
             "Restore it from a copy, or name another --sweep-dir."
         ) from None

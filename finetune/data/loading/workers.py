@@ -13,7 +13,7 @@ import torch
 
 from finetune.errors import ResourceError
 from finetune.machine.cores import usable_cores
-from finetune.machine.signals import ASKING
+from finetune.machine.signals import ASKING, end_with_parent
 
 WORKER_TIMEOUT = 300
 """seconds without an answer after which a worker counts as stuck"""
@@ -103,7 +103,11 @@ def worker_failure(error: RuntimeError) -> ResourceError | None:
 
 
 def start_worker(worker: int) -> None:
-    """Leave signals to the main process, which stops workers when it has saved."""
+    """Leave signals to the main process, which stops workers when it has saved, but end when it is killed.
+
+    A worker has the main process's connections: while it lives, other ranks do not notice that one is gone.
+    """
+    end_with_parent(getattr(signal, "SIGKILL", signal.SIGTERM))
     torch.set_num_threads(1)
     for number in ASKING:
         signal.signal(number, signal.SIG_IGN)
