@@ -1,6 +1,6 @@
 """Measure how long commands take before they do something, and their memory.
 
-    python benchmarks/startup.py [--rounds 15]
+    python benchmarks/startup.py [--rounds 15] [--parts light torch first-step]
 
 The yardstick of commands without torch is a Python that imports typer, rich and pydantic and stops; that of
 the others is a Python that imports torch and reads the weights of the same run. Each round starts one process
@@ -29,6 +29,7 @@ FINETUNE = [sys.executable, "-m", "finetune"]
 YARDSTICK = "import typer, rich.console; from pydantic import BaseModel"
 TORCH = "import torch; from safetensors.torch import load_file; load_file({weights!r})"
 IMAGES = 1000
+PARTS = ("light", "torch", "first-step")
 CONFIG = """\
 precision: float32
 data: {{path: {path}, image_size: 32, batch_size: 512, workers: 0, augment: none}}
@@ -67,15 +68,18 @@ def main() -> None:
     """Print CPU time and memory of each command, and its time as a multiple of its yardstick's."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages are compiled
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        report(light_commands(folder), rounds)
-        print()
-        report(torch_commands(folder), rounds)
-        print()
-        draw_photographs(folder / "photographs")
-        report_first_steps(folder, rounds)
+        if "light" in options.parts:
+            report(light_commands(folder), options.rounds)
+        if "torch" in options.parts:
+            report(torch_commands(folder), options.rounds)
+        if "first-step" in options.parts:
+            draw_photographs(folder / "photographs")
+            report_first_steps(folder, options.rounds)
 
 
 def light_commands(folder: Path) -> dict[str, list[str]]:
@@ -148,7 +152,7 @@ def report_first_steps(folder: Path, rounds: int) -> None:
         config.write_text(PHOTOS.format(path=write_value(str(folder / "photographs")), arch=arch))
         train = [sys.executable, "-c", FIRST_STEP, "train", str(config), "--overwrite", "--run-dir"]
         for _ in range(rounds):
-            shutil.rmtree(cache, ignore_errors=True)
+            shutil.rmtree(cache / "finetune", ignore_errors=True)
             for name, command in (
                 ("import torch", [sys.executable, "-c", "import torch"]),
                 (f"{arch}, nothing cached", [*train, str(folder / "first")]),

@@ -1,5 +1,8 @@
 """Memory that runs out: told from other errors, in every command, with the exit code that scripts rely on."""
 
+import json
+from itertools import count
+
 import pytest
 import torch
 from conftest import run_finetune, write_small_config
@@ -7,6 +10,7 @@ from conftest import run_finetune, write_small_config
 import finetune
 from finetune.errors import ResourceError
 from finetune.machine.memory import out_of_memory
+from finetune.training.step import TrainingStep
 
 RUN_OUT = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …"),
@@ -78,3 +82,21 @@ def test_python_raises_it_as_the_error_it_is(small_run, images, monkeypatch):
     with pytest.raises(finetune.FinetuneError, match="Out of memory") as error:
         model.predict(images / "cat" / "cat00.png")
     assert error.value.exit_code == 6
+
+
+@pytest.mark.slow
+def test_a_step_for_which_there_is_no_memory_costs_no_other(small_run, images, tmp_path, monkeypatch):
+    run, steps, step = tmp_path / "run", count(), TrainingStep.__call__
+
+    def fourth_runs_out(self, *values, **named):
+        return run_out() if next(steps) == 3 else step(self, *values, **named)
+
+    command = ("train", write_small_config(tmp_path, images), "--run-dir", run)
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingStep, "__call__", fourth_runs_out)
+        result = run_finetune(*command)
+    assert result.exit_code == 6, result.output + repr(result.exception)
+    assert "data.batch_size" in result.stderr
+    assert json.loads((run / "status.json").read_text())["resumable"]
+    assert run_finetune(*command, "--resume").exit_code == 0
+    assert (run / "model.safetensors").read_bytes() == (small_run / "model.safetensors").read_bytes()
