@@ -1,3 +1,3 @@
 """The version of the package; `pyproject.toml` and `finetune.__version__` read it here."""
 
-VERSION = "0.1.0"
+VERSION = "1.0.0rc1"

@@ -273,6 +273,7 @@ CLAIMS = {
     "fuzz_published",
     "fuzz_runs",
     "fuzz_script",
+    "kept_runs",
     "disk",
     "field_folders",
     "field_exports",

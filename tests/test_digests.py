@@ -94,7 +94,7 @@ def test_a_damaged_or_missing_list_is_refused(run, images, tmp_path, reader):
     (run / "digests.json").unlink()
     result = read_by(reader, run, images, tmp_path)
     assert result.exit_code == 5
-    assert "digests.json is missing: it was removed, or the run is of an earlier version" in result.stderr
+    assert "digests.json is missing: it was removed, or the run is of another version" in result.stderr
 
 
 class KilledError(Exception):

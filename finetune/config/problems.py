@@ -17,6 +17,9 @@ from finetune.text import counted
 MAX_LINES = 20
 _IN_FULL = 3 * MAX_LINES  # mistakes that may be shown, with some that are said on one line
 
+# Values of drafts of 0.1.0, as runs have them in their config.yaml.
+_RENAMED = {"frozen": "still"}
+
 _EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -148,6 +151,8 @@ def _quote_hint(kind: str, detail: ErrorDetails) -> str:
 def _wrong_choice(value: str, expected: str, got: str) -> str:
     choices = re.findall(r"'([^']*)'", expected)
     near = get_close_matches(value.lower(), choices, n=1)
+    if (now := _RENAMED.get(value)) in choices:
+        return f"{value} is called {now} now"
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"expected one of {', '.join(choices)}; got {got}{hint}"
 

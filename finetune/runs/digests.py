@@ -19,7 +19,8 @@ from pathlib import Path
 
 from finetune.errors import CheckpointError, ResourceError
 from finetune.machine.files import publish, stage_bytes, staged, write_json
-from finetune.runs.names import CLASSES, DIGESTS, FILES, KNOWN, MODEL, SPLIT, STARTED, WEIGHTS
+from finetune.runs.names import CLASSES, CONFIG, DIGESTS, FILES, KNOWN, MODEL, SPLIT, STARTED, WEIGHTS
+from finetune.version import VERSION
 
 COVERED = (WEIGHTS, MODEL, KNOWN, CLASSES, SPLIT, FILES, STARTED)
 """Files in the list, in the order in which those that change together are written."""
@@ -107,6 +108,23 @@ def _altered(path: Path) -> CheckpointError:
     )
 
 
+def refuse_draft(directory: Path) -> None:
+    """Refuse a run that was written while 0.1.0 was made; its files are told by what their beginning holds.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    try:
+        started = json.loads((directory / STARTED).read_bytes())
+    except (OSError, ValueError):
+        return
+    if isinstance(started, dict) and "world" in started:
+        raise CheckpointError(
+            f"{directory} is of a draft of finetune 0.1.0 (format {started.get('format', 1)}), "
+            f"which finetune {VERSION} cannot read.\nTrain again: finetune train {directory / CONFIG}"
+        )
+
+
 def read_list(directory: Path) -> dict[str, str]:
     """Read the digests by file name.
 
@@ -117,12 +135,15 @@ def read_list(directory: Path) -> dict[str, str]:
     try:
         listed = json.loads(path.read_bytes())
     except FileNotFoundError:
+        refuse_draft(directory)
         raise CheckpointError(
-            f"{path} is missing: it was removed, or the run is of an earlier version of finetune.\n"
+            f"{path} is missing: it was removed, or the run is of another version of finetune.\n"
             "Restore the file, use the version that wrote the run, or train again."
         ) from None
     except ValueError:
         listed = None
+    if isinstance(listed, dict) and any(isinstance(digests, list) for digests in listed.values()):
+        refuse_draft(directory)
     if not isinstance(listed, dict) or not all(isinstance(digest, str) for digest in listed.values()):
         raise CheckpointError(f"{path} is damaged.\nRestore the file from a copy, or train again.")
     return listed

@@ -266,9 +266,10 @@ def load_run_weights(directory: Path) -> Weights:
 def _read_model(run: Run) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     state, description = run.load_model()
     if not isinstance(description, dict) or description.get("format") != _FORMAT:
+        theirs = description.get("finetune") if isinstance(description, dict) else None
         raise CheckpointError(
-            f"{run / MODEL} is of a format that finetune {VERSION} does not know. "
-            "Use the version that wrote it."
+            f"{run / MODEL} is of finetune {theirs}, and in a format that finetune {VERSION} does not know.\n"
+            f"Use that version: pip install 'finetune-vision=={theirs}'"
         )
     return state, description
 

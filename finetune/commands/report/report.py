@@ -67,8 +67,8 @@ def write_report_page(
     """
     keep_large_buffers()
     run = open_run(run_dir)
-    report = read_report(run)
     trained = load_trained(run_dir, choose_device(device))
+    report = read_report(run)
     with _reported_damage(run):
         scores = {str(split): scores_from_dict(report[split]) for split in SPLITS if split in report}
         index, seen, left_out = _look(trained, scores["val"], display)

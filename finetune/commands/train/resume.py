@@ -20,6 +20,7 @@ from finetune.experiment.packages import taken_from_packages
 from finetune.machine.device import describe, describe_arithmetic
 from finetune.plugins import require_packages
 from finetune.runs import STARTED, Run
+from finetune.runs.digests import refuse_draft
 from finetune.runs.records import read_beginning, read_classes, read_started
 from finetune.text import counted, printable
 from finetune.version import VERSION
@@ -104,6 +105,7 @@ def config_as_given(run: Run, overrides: Sequence[str | Override] = ()) -> Confi
         CheckpointError: the run is of a version of finetune whose checkpoints, history and report have other
             fields.
     """
+    refuse_draft(run.directory)
     if read_started(run).get("format") != _FORMAT:
         raise CheckpointError(
             f"{run.directory} was begun by another version of finetune, whose runs hold other things.\n"
