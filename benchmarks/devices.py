@@ -4,15 +4,22 @@
     python benchmarks/devices.py equal              # 1 × 8 = 2 × 4 = 4 × 2: how far weights are apart
     python benchmarks/devices.py kill --kills 100   # kill each rank in each phase; all end with the same bits
     python benchmarks/devices.py kill --log kills.jsonl     # the same, going on from a log when interrupted
+    python benchmarks/devices.py scaling            # images a second of one process and of two, a thread each
 
 Devices are processes on the CPU here, one thread each. `equal` trains 12 steps of everything, from random
 weights, with dropout, augmentation, metadata that are dropped out, and batch norm whose statistics move:
 batches of 8 in one process, 4 in each of two, 2 in each of four. The figure beside the difference is that
 between one process with one thread and with two: what another order of sums alone makes of the same steps.
+
+`scaling` trains all layers of two networks on the same global batches, in one process and in two, in turn. It
+takes the images a second of the last epoch from the history of each run. Efficiency is the ratio of the two,
+divided by two. Cores that other programs use as well take from both.
 """
 
 import argparse
+import csv
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -95,16 +102,40 @@ def equal(folder: Path) -> None:
         print(f"{title:<60} {found[0]:>12.1e} {found[1]:>12.1e} {found[2]:>9.1e}", flush=True)
 
 
+SCALING = """
+precision: float32
+data: {path: "builtin:digits", images_per_class: 16, val: 0.05, image_size: 96, batch_size: 32}
+model: {weights: none}
+stages: [{name: all, train: all, epochs: 2, lr: 1e-4}]
+"""
+
+
+def scaling(folder: Path, repeats: int = 3) -> None:
+    """Print the images a second of one and of two processes with one thread each, medians of some runs."""
+    (folder / "config.yaml").write_text(SCALING)
+    print(f"{'images a second':<18} {'1 process':>10} {'2 processes':>12} {'efficiency':>11}")
+    for arch in ("resnet18", "efficientnet_b0"):
+        found: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(repeats):
+            for devices, speeds in found.items():
+                run = train(folder, "speed", f"model.arch={arch}", devices=devices)
+                with open(run / "history.csv") as file:
+                    *_, last = csv.DictReader(file)
+                speeds.append(float(last["images_per_second"]))
+        one, two = (statistics.median(speeds) for speeds in found.values())
+        print(f"{arch:<18} {one:>10.1f} {two:>12.1f} {two / one / 2:>11.0%}", flush=True)
+
+
 def main() -> None:
     """Print what was asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", default=["equal", "kill"])
+    parser.add_argument("what", nargs="*", default=["equal", "kill", "scaling"])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--log", type=Path, help="where kills are noted, to go on from")
     wanted = parser.parse_args()
-    stories = {"equal": equal, "kill": partial(kill, kills=wanted.kills, log=wanted.log)}
+    stories = {"equal": equal, "kill": partial(kill, kills=wanted.kills, log=wanted.log), "scaling": scaling}
     with tempfile.TemporaryDirectory() as folder:
         for what in wanted.what:
             stories[what](Path(folder))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -134,6 +135,18 @@ def test_a_study_that_is_damaged_is_said_to_be_so(tmp_path):
     (tmp_path / "found/study.db").write_bytes(b"no database, but long enough to be looked at" * 100)
     with pytest.raises(CheckpointError, match="cannot be used as the file of a study"):
         open_study()
+
+
+def test_a_study_whose_file_cannot_be_written_is_said_to_be_so(tmp_path):
+    study = begin(tmp_path, SPACE)()
+    claim = study.claim(1)
+    database = sqlite3.connect(tmp_path / "found/study.db")
+    database.execute("DROP TABLE trial_user_attributes")
+    database.commit()
+    with pytest.raises(
+        CheckpointError, match=r"study\.db cannot be used as the file of a study: no such table"
+    ):
+        study.note(claim.number, seconds=1.0)
 
 
 @pytest.fixture(scope="module")

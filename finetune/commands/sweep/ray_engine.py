@@ -137,9 +137,8 @@ class _Cluster:
                 )
         ray: Any = importlib.import_module("ray")  # its own types do not know what `remote` makes
         known = {record.number: dict(record.epochs) for record in study.records()}
-        self._board = (
-            ray.remote(SharedBoard).options(num_cpus=0).remote(study.plan.maximises, known)
-        )  # where the driver is: what it knows is lost with it alone
+        board = ray.remote(SharedBoard).options(num_cpus=0, scheduling_strategy=_beside_driver())
+        self._board = board.remote(study.plan.maximises, known)
         self._task = ray.remote(run_remotely).options(
             num_cpus=self._engine.cpus, num_gpus=self._engine.gpus, max_retries=_RETRIES
         )
@@ -198,6 +197,14 @@ class _Cluster:
         import ray
 
         ray.shutdown()
+
+
+def _beside_driver() -> Any:
+    """Return what places an actor on the node of this process: what it knows is then lost with both alone."""
+    ray: Any = importlib.import_module("ray")
+    strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
+    node = ray.get_runtime_context().get_node_id()
+    return strategies.NodeAffinitySchedulingStrategy(node_id=node, soft=False)
 
 
 def _resource(name: str) -> float:

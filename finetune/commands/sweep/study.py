@@ -152,17 +152,19 @@ class SweepStudy:
 
     def report(self, number: int, epochs: Mapping[int, float]) -> None:
         """Write down what is monitored after epochs of a trial; what is known already stays."""
-        trial = self._trial(number)
-        known = self._study.get_trials(deepcopy=False)[number].intermediate_values
-        for epoch, value in epochs.items():
-            if epoch not in known:
-                trial.report(value, epoch)
+        with _reported(self.folder):
+            trial = self._trial(number)
+            known = self._study.get_trials(deepcopy=False)[number].intermediate_values
+            for epoch, value in epochs.items():
+                if epoch not in known:
+                    trial.report(value, epoch)
 
     def note(self, number: int, **facts: object) -> None:
         """Write down facts of a trial."""
-        trial = self._trial(number)
-        for name, value in facts.items():
-            trial.set_user_attr(name, json.dumps(value))
+        with _reported(self.folder):
+            trial = self._trial(number)
+            for name, value in facts.items():
+                trial.set_user_attr(name, json.dumps(value))
 
     def end(self, number: int, status: TrialStatus, value: float | None = None) -> None:
         """Write down how a trial has ended."""
@@ -245,13 +247,15 @@ def _journal(folder: SweepFolder) -> "BaseStorage":
 @contextmanager
 def _reported(folder: SweepFolder) -> Iterator[None]:
     """Say in two lines that the file of the study is damaged or cannot be used."""
+    from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (SQLAlchemyError, JSONDecodeError) as error:
+    except (SQLAlchemyError, StorageInternalError, JSONDecodeError) as error:
         file = JOURNAL if isinstance(error, JSONDecodeError) else STUDY
-        cause = getattr(error, "orig", None) or error
+        below = error.__cause__ if isinstance(error, StorageInternalError) else error
+        cause = getattr(below, "orig", None) or below
         raise CheckpointError(
             f"{folder / file} cannot be used as the file of a study: {cause}.\n"
             "Restore it from a copy, or name another --sweep-dir."
