@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu test-anywhere test-oldest fuzz mutants lint types unused check docs package glyphs benchmark clean
+.PHONY: help train test test-slow test-gpu test-anywhere test-oldest fuzz mutants lint types unused coverage check docs package sbom glyphs benchmark clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -71,6 +71,13 @@ unused: $(READY)  ## find code and dependencies that nothing uses
 	$(BIN)/vulture
 	$(BIN)/deptry --no-ansi .
 
+# Of the quick tests alone: the slow ones train all architectures, and would take hours under a tracer.
+coverage: $(READY)  ## print the share of lines and branches that the quick tests run, in the processes they start too
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
 check: lint types unused test test-slow  ## everything that a change must pass
 
 docs: $(READY)  ## build the documentation, strictly: build/site/index.html, and the manual page build/man/finetune.1
@@ -79,6 +86,11 @@ docs: $(READY)  ## build the documentation, strictly: build/site/index.html, and
 
 package: $(READY)  ## build the package, install it into a new environment, and try it outside of the repository (minutes)
 	$(BIN)/python scripts/check_package.py
+
+sbom: $(READY)  ## write what is installed here, with versions and licences, as CycloneDX: build/sbom.json
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/python -m pip install --quiet cyclonedx-bom
+	build/sbom/bin/cyclonedx-py environment $(BIN)/python --output-file build/sbom.json
 
 glyphs: $(READY)  ## train the built-in weights anew (minutes)
 	$(BIN)/python scripts/pretrain_glyphs.py

@@ -138,11 +138,13 @@ def _check_help(finetune: Callable[..., subprocess.CompletedProcess[str]], check
 def _check_types(folder: Path, python: Path, checks: Checks) -> None:
     wanted = ("finetune.api.model.Model", "finetune.api.run.Run", "trian")
     mypy = [sys.executable, "-m", "mypy", "--python-executable", str(python), "stranger.py"]
-    pyright = [sys.executable, "-m", "pyright", "--pythonpath", str(python), "stranger.py"]
+    # pyright is a program of Node's, which comes as a wheel: into an environment of its own.
+    tools = folder.parent / "tools"
+    venv.create(tools, with_pip=True)
+    its_python = str(tools / "bin" / "python")
+    _run([its_python, "-m", "pip", "install", "--quiet", "pyright[nodejs]"], folder).check_returncode()
+    pyright = [its_python, "-m", "pyright", "--pythonpath", str(python), "stranger.py"]
     for name, command in (("mypy", mypy), ("pyright", pyright)):
-        if _run([sys.executable, "-m", name, "--version"], folder).returncode:
-            print(f"not tried: {name} is not installed")
-            continue
         printed = _run(command, folder).stdout
         missing = [word for word in wanted if word.rpartition(".")[2] not in printed]
         checks.that(f"{name} knows the types of a stranger's script", not missing, ", ".join(missing))

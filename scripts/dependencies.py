@@ -1,7 +1,7 @@
 """Write docs/dependencies.md: what is installed with the package and each extra, and under which licences.
 
-Run it in an environment with all extras. `pip install cyclonedx-bom && cyclonedx-py environment` writes the
-bill of materials of an environment in a format for programs.
+Run it in an environment with all extras. `make sbom` writes the bill of materials of an environment in a
+format for programs, CycloneDX.
 """
 
 import re
@@ -19,8 +19,8 @@ _HEAD = """\
 # What is installed, and under which licences
 
 From the metadata of the packages themselves, written by `python scripts/dependencies.py`; what they require
-in turn is not listed. `pip install cyclonedx-bom && cyclonedx-py environment` writes the bill of materials
-(SBOM) of your environment. finetune itself is Apache-2.0.
+in turn is not listed. `make sbom`, or `pip install cyclonedx-bom && cyclonedx-py environment` in your own
+environment, writes the whole bill of materials (SBOM) as CycloneDX. finetune itself is Apache-2.0.
 
 | package | range | for | licence |
 |---|---|---|---|

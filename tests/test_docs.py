@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import run_finetune
 from photos import draw_photo
 from typer.main import get_group
 
 import finetune
-from finetune.cli import load_app
+from finetune.cli import MODULES, load_app
 from finetune.config.load import parse_config
 from finetune.errors import FinetuneError
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import rooms  # noqa: E402
 from tutorials import PAGES, Ran, in_shell, run_page  # noqa: E402
 
 
@@ -121,3 +123,27 @@ def test_the_commands_of_the_tutorials_run(path, photographs):
     pytest.importorskip("timm")
     for block in run_page(path, photographs, sooner):
         assert [(ran.command, ran.output) for ran in block if ran.exit_code] == []
+
+
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
+@pytest.mark.parametrize(
+    "form", [form for form in FORMS if form.stem != "config"], ids=lambda form: form.stem
+)
+def test_a_form_for_reports_is_one_and_asks_for_commands_that_there_are(form):
+    text = form.read_text(encoding="utf-8")
+    written = yaml.safe_load(text)
+    assert {"name", "description", "body"} <= set(written)
+    fields = [field["id"] for field in written["body"]]
+    assert len(set(fields)) == len(fields)
+    assert {field["type"] for field in written["body"]} <= {"textarea", "input"}
+    commands = {command for names in MODULES.values() for command in names}
+    assert set(re.findall(r"`finetune ([a-z-]+)", text)) <= commands
+
+
+def test_the_drawing_of_the_rooms_shows_all_of_them_on_their_floors():
+    needs = rooms.room_imports(rooms.PACKAGE)
+    drawn = re.findall(r"<text .*</text>", (ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8"))
+    now = rooms.drawing(needs, rooms.floors_of(needs))
+    assert drawn == re.findall(r"<text .*</text>", now), "python scripts/rooms.py --draw docs/rooms.svg"
