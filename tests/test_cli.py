@@ -422,7 +422,11 @@ def test_a_shell_completes(line, completed, tmp_path):
     [
         (
             "train {config} --run-dir run",
-            [r"done in .*: run \(validation loss \d\.\d{4}, accuracy .*%, mAP .*\)"],
+            [
+                "warning: 6 images say little: .*",
+                "Score the model on more images: .*",
+                r"done in .*: run \(validation loss \d\.\d{4}, accuracy .*%, mAP .*\)",
+            ],
         ),
         ("lr-find {config} lr_finder.steps=30", [r"lr: \d.*"]),
         ("evaluate {run}", [r"accuracy 100\.00%   loss .*   \(6 images\)"]),
@@ -430,7 +434,7 @@ def test_a_shell_completes(line, completed, tmp_path):
         ("predict {run} {image}", ["image .*probability.*", r".*cat00\.png .*%  –"]),
     ],
 )
-def test_a_quiet_command_prints_its_result_only(images, small_run, tmp_path, command, lines):
+def test_a_quiet_command_prints_warnings_and_its_result_only(images, small_run, tmp_path, command, lines):
     config = write_small_config(tmp_path, images)
     words = command.format(config=config, run=small_run, image=images / "cat/cat00.png").split()
     result = run_finetune(*words, "--quiet")
