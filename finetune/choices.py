@@ -163,7 +163,6 @@ FOREIGN_SUFFIXES: Mapping[str, str] = {
     ".dcm": "a DICOM file",
     ".dicom": "a DICOM file",
     ".nii": "a volume of NIfTI",
-    ".sframe": "a table of Turi Create",
 }
 """Endings, in lower case, of files in which other programs keep images and labels, and what these are."""
 

@@ -244,6 +244,7 @@ REFUSED = {
     "holdout before train": (
         split_folders("b_holdout", "of_train"), "data.layout: {{train: of_train, val: b_holdout}}",
     ),
+    "faces": (files("1_0.jpg_", images="faces"), "a pattern of names (data.label_pattern: ^([^_]+)_)."),
     "archives": (below("train.zip"), "Archives in a folder are not read: unpack them there"),
     "records": (below("a.tfrecord"), ".tfrecord is a file of records of TensorFlow. Write its images as"),
     "MATLAB": (file("annos.mat"), "loadmat('\"'\"'annos.mat'\"'\"', squeeze_me=True))"),

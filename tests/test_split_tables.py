@@ -92,6 +92,7 @@ def test_validation_images_without_class_folders_have_the_classes_of_their_list(
     assert {one.what: one.why for one in index.layout.left_out}[
         "folder test"
     ] == "holds images without class folders"
+    assert not [one for one in index.layout.left_out if one.what.endswith("in val")]
     matched = match_classes(tmp_path, ("cat", "dog"), split="val")
     assert [sample.target for sample in matched.index.samples] == [0, 1, 0, 1]
     text(tmp_path / "val/val_annotations.txt", lines("val_{n}.JPEG\tn0{k}", range(8, 12)))

@@ -94,12 +94,19 @@ def check_at_least_two(train: Part) -> None:
     if len(train.counts) < 2:
         raise DataError(
             f"need at least 2 classes; {train} has {len(train.counts)}: {with_counts(train.counts)}."
-            + (_hint(train) or tables_hint(train.root / train.folder) or _labels_hint(train))
+            + (_hint(train) or tables_hint(train.root / train.folder) or _other_labels(train))
         )
 
 
-def _labels_hint(train: Part) -> str:
-    return labels_hint(train.root / train.folder, train.found.ignored)
+def _other_labels(train: Part) -> str:
+    """Say where classes may stand that folders do not say: in files of other programs, names, or a table."""
+    if train.pattern is not None:
+        return ""
+    return labels_hint(train.root / train.folder, train.found.ignored) or (
+        _proposal(train)
+        or "\nPut the images of each class into a folder of its own, or name what says "
+        "the classes: a table (data.path: TABLE.csv), or a pattern of names (data.label_pattern: ^([^_]+)_)."
+    )
 
 
 def _hint(train: Part) -> str:

@@ -3,12 +3,13 @@
 Tiny ImageNet has `train/n01443537/images/1.JPEG`, and `val/images/1.JPEG` with `val/val_annotations.txt`.
 """
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 
 from finetune.choices import TABLE_SUFFIXES
 from finetune.data.image_files import list_entries
-from finetune.data.indexing.find_images import suffix_of
+from finetune.data.indexing.find_images import FoundImages, suffix_of
 from finetune.data.indexing.part import Part
 from finetune.data.indexing.set_aside import COLLECTIONS, plain_folder
 from finetune.data.table import USUAL_COLUMNS, ImageFiles, read_rows, read_table
@@ -33,11 +34,17 @@ def part_from_list(part: Part, class_names: Collection[str]) -> Part:
     names = [entry.name for entry in list_entries(folder) if not entry.is_folder]
     tables = sorted(name for name in names if suffix_of(name) in TABLE_SUFFIXES and name[0] != ".")
     found = [
-        replace(part, labels=labels, counts=_counted(labels), listed=name)
+        replace(part, found=_without(part, name), labels=labels, counts=_counted(labels), listed=name)
         for name in (tables if len(tables) <= _MOST else ())
         if (labels := _labels(part, name)) and set(labels.values()) <= set(class_names)
     ]
     return found[0] if len(found) == 1 else part
+
+
+def _without(part: Part, name: str) -> FoundImages:
+    """Return what lies in a part without a table that is read."""
+    ignored = part.found.ignored - Counter([suffix_of(name)])
+    return replace(part.found, ignored=ignored)
 
 
 def _labels(part: Part, name: str) -> dict[str, str]:

@@ -1,18 +1,14 @@
 """Say of class folders that a list beside their folder splits their images, as `images/` of CUB-200-2011."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from posixpath import splitext
 
-from finetune.data.image_files import file_exists, is_folder, open_file
+from finetune.data.image_files import file_exists, is_folder
 from finetune.data.indexing.numbered_lists import lists_folder
-from finetune.data.indexing.split_tables import split_lists
+from finetune.data.indexing.split_tables import first_words, split_lists
 from finetune.errors import DataError
 from finetune.text import printable
-
-_STARTS = 4_096
-"""bytes of a list by which it is told whether it is one of these images"""
 
 
 def split_list_above(root: Path, images: Sequence[str]) -> list[str]:
@@ -44,7 +40,5 @@ def _first_words(path: Path, folder: str) -> list[str]:
     """Return the words that a list begins with as paths in a folder without endings."""
     if is_folder(path):
         return []
-    with open_file(path) as file:
-        text = file.read(_STARTS).decode("utf-8", "replace")
-    words = [splitext(word)[0] for word in re.split(r"[\s,;\"']+", text) if "/" in word]
-    return [word.removeprefix(f"{folder}/") for word in words[:-1]]
+    words = [splitext(word)[0] for word in first_words(path) if "/" in word]
+    return [word.removeprefix(f"{folder}/") for word in words]

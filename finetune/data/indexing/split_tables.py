@@ -4,13 +4,14 @@
 `annotations/instances_train2017.json`, whose images are in `train2017/`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from posixpath import splitext
 
 from finetune.choices import SPLITS, TABLE_SUFFIXES, Split, split_of
-from finetune.data.image_files import list_entries
+from finetune.data.image_files import list_entries, open_file
 from finetune.data.indexing.find_images import find_images, is_image_name, list_folders, suffix_of
 from finetune.data.indexing.folder_labels import has_folder_labels, with_folder_labels
 from finetune.data.indexing.set_aside import ANNOTATIONS, COLLECTIONS, plain_folder
@@ -29,6 +30,8 @@ _NO_CLASSES = ("caption", "keypoint", "panoptic", "submission")
 """what names of tables hold that say something else of images"""
 
 _LOOKED_AT = 20
+_STARTS = 4_096
+"""bytes of a list by which it is told where its images are"""
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ def _read_group(root: Path, group: Sequence[SplitTable], columns: Columns, in_cl
 
 def _labelled(root: Path, table: SplitTable, columns: Columns) -> tuple[Table, Columns] | None:
     """Return the table of a split, and its columns, if it names images that are there and says classes."""
-    for images in dict.fromkeys((table.images, "")):
+    for images in _image_folders(root, table):
         try:
             part = _part(root, replace(table, images=images), columns)
             known = guess_columns(part, ImageFiles(root), columns, ("image", "label")).columns
@@ -205,6 +208,25 @@ def _labelled(root: Path, table: SplitTable, columns: Columns) -> tuple[Table, C
             )
             return part, same
     return None
+
+
+def _image_folders(root: Path, table: SplitTable) -> list[str]:
+    """Return where the images of a list may be; first where its first words name files."""
+    usual = [name for name in list_folders(root) if plain_folder(name) in COLLECTIONS]
+    words = first_words(root / table.name)[:_LOOKED_AT]
+
+    def missing(folder: str) -> bool:
+        files = ImageFiles(root / folder)
+        return not any(map(files.holds, words))
+
+    return sorted(dict.fromkeys((table.images, "", *usual)), key=missing)
+
+
+def first_words(path: Path) -> list[str]:
+    """Return the words that a list begins with, or what stands in quotes."""
+    with open_file(path) as file:
+        text = file.read(_STARTS).decode("utf-8", "replace")
+    return [word for word in re.split(r"[\s,;\"']+", text) if word][:-1]
 
 
 def _joined(root: Path, parts: Sequence[Table]) -> Table:

@@ -59,6 +59,7 @@ class ImageFiles:
         """Take the folder that cells are relative to; None where there are no files, as of built-in data."""
         self.root = root
         self._listed: dict[str, dict[str, list[str]]] = {}
+        self._parts: dict[str, list[str]] = {}
 
     def names_one(self, cell: str) -> bool:
         """Tell whether a cell names a file, perhaps without its ending or in a folder further down."""
@@ -145,7 +146,9 @@ class ImageFiles:
             files = self._tree.get(basename(path)) or (
                 [] if looks_like_image(path) else self._stems.get(basename(path), [])
             )
-            score = {name: parts_in_common(parts_of(name, strip=True), wanted) for name in files}
+            new = [name for name in files if name not in self._parts]
+            self._parts |= {name: parts_of(name, strip=True) for name in new}
+            score = {name: parts_in_common(self._parts[name], wanted) for name in files}
             whole = {name: min(len(wanted), 1 + name.count("/")) for name in files}
             found = [name for name in files if score[name] and (elsewhere or score[name] >= whole[name])]
             if found:
