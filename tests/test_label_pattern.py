@@ -11,6 +11,7 @@ from test_data import classes, draw
 from finetune.commands.survey import survey_data
 from finetune.config.load import load_config
 from finetune.data.data_layout import FolderOptions
+from finetune.data.indexing import label_pattern
 from finetune.data.indexing.build import list_images
 from finetune.data.indexing.label_pattern import Proposal, labels_by_pattern, propose_pattern
 from finetune.errors import ConfigError, DataError
@@ -58,6 +59,14 @@ def test_a_pattern_that_runs_for_ever_is_stopped(pattern):
 def test_the_message_of_a_stopped_pattern_says_how_to_write_it():
     with pytest.raises(ConfigError, match=r"was stopped after 2 s on 1 name, such as 'a.*\nWrite it without"):
         labels_by_pattern(r"^(a+)+$", ["a" * 60 + "!"])
+
+
+@pytest.mark.slow
+def test_a_pattern_is_not_stopped_for_what_others_compute(monkeypatch):
+    """A process that waits for a processor is as one that sleeps."""
+    busy = label_pattern._PROGRAM.replace("pattern, names", "import time; time.sleep(2.5)\npattern, names", 1)
+    monkeypatch.setattr(label_pattern, "_PROGRAM", busy)
+    assert labels_by_pattern(r"^(.+)_\d", ["cat_1.png"]) == {"cat_1.png": "cat"}
 
 
 def test_names_are_data(tmp_path):

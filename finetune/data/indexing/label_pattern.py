@@ -1,12 +1,14 @@
 """Read classes from the names of files: by a regular expression that was given, or one that fits them all.
 
 An expression can take longer than the universe lasts on a name of thirty letters, and nothing stops it in the
-process that it runs in. So it runs in one of its own, which is stopped after a few seconds.
+process that it runs in. So it runs in one of its own, which is stopped after it has computed for a few
+seconds: where others compute as well, that takes longer.
 """
 
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +18,8 @@ from typing import NamedTuple
 from finetune.errors import ConfigError
 from finetune.text import counted, printable, quoted
 
-_SECONDS = 2.0  # for the start of the process and the first names
+_SECONDS = 2.0  # of computing, for the start of the process and the first names
+_PATIENCE = 30  # times as long may pass, on a machine that has other things to do
 _NAMES_A_SECOND = 20_000  # a tenth of what sensible expressions manage
 
 _FEWEST = 3  # images of a class on average; two of a name are rather two pictures of one thing
@@ -25,7 +28,9 @@ _VIEWS = frozenset(
 )
 
 _PROGRAM = """\
-import json, re, sys
+import json, re, resource, sys
+seconds = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 pattern, names = json.load(sys.stdin)
 search = re.compile(pattern).search
 json.dump([found[1] if (found := search(name)) else None for name in names], sys.stdout)
@@ -64,26 +69,32 @@ def labels_by_pattern(pattern: str, names: Sequence[str]) -> dict[str, str]:
         ConfigError: the expression takes too long.
     """
     files = [name.rpartition("/")[2] for name in names]
-    seconds = _SECONDS + len(files) / _NAMES_A_SECOND
-    command = [sys.executable, "-I", "-S", "-W", "ignore", "-c", _PROGRAM]
+    seconds = int(_SECONDS + len(files) / _NAMES_A_SECOND)
+    command = [sys.executable, "-I", "-S", "-W", "ignore", "-c", _PROGRAM, str(seconds)]
+    asked = json.dumps([pattern, files]).encode()
     try:
-        done = subprocess.run(
-            command, input=json.dumps([pattern, files]).encode(), capture_output=True, timeout=seconds
-        )
+        done = subprocess.run(command, input=asked, capture_output=True, timeout=_PATIENCE * seconds)
         done.check_returncode()
     except subprocess.TimeoutExpired:
-        raise ConfigError(
-            f"data.label_pattern: {printable(pattern)} was stopped after {seconds:.0f} s on "
-            f"{counted(len(files), 'name')}, such as {printable(files[0])!r}.\n"
-            "Write it without a repeat inside a repeat, such as (a+)+."
-        ) from None
-    except subprocess.CalledProcessError as error:  # out of memory or depth
+        raise _stopped(pattern, seconds, files) from None
+    except subprocess.CalledProcessError as error:
+        if error.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+            raise _stopped(pattern, seconds, files) from None
+        # Out of memory or depth.
         raise ConfigError(
             f"data.label_pattern: {printable(pattern)} cannot be matched with {printable(files[0])!r} "
             f"({_last_line(error.stderr)})."
         ) from None
     found = json.loads(done.stdout)
     return {name: label for name, label in zip(names, found, strict=True) if label}
+
+
+def _stopped(pattern: str, seconds: int, files: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        f"data.label_pattern: {printable(pattern)} was stopped after {seconds} s on "
+        f"{counted(len(files), 'name')}, such as {printable(files[0])!r}.\n"
+        "Write it without a repeat inside a repeat, such as (a+)+."
+    )
 
 
 class Proposal(NamedTuple):
