@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from fastai.callback.schedule import combined_cos as fastai_combined_cos
 
 import finetune.training.loop  # noqa: F401  (first: it imports fastai without its warnings)
+
+# isort: split
+from fastai.callback.schedule import combined_cos as fastai_combined_cos
+
 from finetune.optim.schedule import OneCycle, combined_cos, set_rates
 
 
