@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "docs" / "start.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md")))
 
@@ -70,11 +72,50 @@ def spoiled_labels(photographs: Path, folder: Path) -> None:
         image.rename(folder / "photos" / "train" / other / image.name)
 
 
+def outfits(photographs: Path, folder: Path) -> None:
+    """Put one, two or three kinds of clothes into each picture, side by side, and write down which."""
+    (folder / "outfits").mkdir()
+    images = {
+        kind: sorted(photographs.glob(f"clothes/*/{kind}/*"))
+        for kind in ("outwear", "pants", "shoes", "t-shirt")
+    }
+    rows, drawn = ["image,wears"], random.Random(0)
+    for number in range(160):
+        worn = sorted(drawn.sample(sorted(images), drawn.choice((1, 2, 2, 3))))
+        picture = Image.new("RGB", (160 * len(worn), 200), "white")
+        for place, kind in enumerate(worn):
+            with Image.open(drawn.choice(images[kind])) as piece:
+                picture.paste(piece.convert("RGB").resize((160, 200)), (160 * place, 0))
+        picture.save(folder / "outfits" / f"{number:03}.jpg")
+        rows.append(f"{number:03}.jpg,{';'.join(worn)}")
+    (folder / "outfits.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def seasons(photographs: Path, folder: Path) -> None:
+    """Write a table of clothes with the season in which each was worn, of which a tenth is not known."""
+    (folder / "worn").mkdir()
+    rows, drawn = ["image,kind,season"], random.Random(0)
+    for kind, usual in (
+        ("longsleeve", "winter"),
+        ("outwear", "winter"),
+        ("shorts", "summer"),
+        ("t-shirt", "summer"),
+    ):
+        for image in sorted(photographs.glob(f"clothes/*/{kind}/*")):
+            name = f"{len(rows):04}{image.suffix}"
+            shutil.copy(image, folder / "worn" / name)
+            other = "summer" if usual == "winter" else "winter"
+            rows.append(f"{name},{kind},{drawn.choices((usual, other, ''), (0.8, 0.1, 0.1))[0]}")
+    (folder / "worn.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
 PREPARED: dict[str, Callable[[Path, Path], None]] = {
     "photos": class_folders,
     "insects": named_files,
     "scans": uneven_table,
     "spoiled": spoiled_labels,
+    "outfits": outfits,
+    "worn": seasons,
 }
 
 
@@ -99,7 +140,7 @@ def in_shell(command: str, folder: Path) -> Ran:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    return Ran(command, done.stdout, done.returncode)
+    return Ran(command, done.stdout.replace(f"{folder}/", ""), done.returncode)
 
 
 def run_page(
