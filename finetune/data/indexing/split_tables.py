@@ -148,15 +148,6 @@ def _groups(root: Path) -> list[list[SplitTable]]:
     return groups
 
 
-def _table_names(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in list_entries(folder) if not entry.is_folder)
-    return [
-        name
-        for name in names
-        if not name.startswith(".") and not any(word in name.casefold() for word in _NO_CLASSES)
-    ]
-
-
 def _images_of(root: Path, split: Split) -> str:
     """Return the folder of the images of a split, directly in a data set or in its folder of images."""
     within = [name for name in list_folders(root) if plain_folder(name) in COLLECTIONS]
