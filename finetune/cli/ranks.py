@@ -34,9 +34,8 @@ class RankOfCommand:
         self._one = launched()
         self._ranks: Ranks | None = None
         self._has_tried = False
-        if (
-            self._one is not None
-        ):  # torch, which reads it as it is imported, would add frames of C++ to errors
+        if self._one is not None:
+            # torch, which reads it as it is imported, would add frames of C++ to errors
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 
     @property

@@ -15,7 +15,8 @@ from finetune.choices import (
     TABLE_SUFFIXES,
 )
 from finetune.errors import ConfigError, DataError, RunError
-from finetune.machine.quick_imports import quick_imports, quick_torch_imports
+from finetune.imports import quick_imports
+from finetune.machine.quick_imports import quick_torch_imports
 from finetune.progress import NewBar, no_bar
 
 if TYPE_CHECKING:  # what a config is made of takes time that `--help` does not have

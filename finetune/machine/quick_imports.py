@@ -5,8 +5,6 @@ from contextlib import contextmanager
 
 from finetune.imports import import_without_compiler, quick_imports
 
-__all__ = ["quick_imports", "quick_torch_imports"]
-
 
 @contextmanager
 def quick_torch_imports() -> Iterator[None]:

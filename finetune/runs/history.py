@@ -31,7 +31,7 @@ class EpochRow:
 
     def value(self, monitor: Monitor) -> float:
         """Return what is monitored."""
-        return float(self.to_dict()[monitor])
+        return float(self.of_packages[monitor] if monitor in self.of_packages else getattr(self, monitor))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the epoch as files hold it: the scores of packages stand beside ours."""

@@ -232,13 +232,16 @@ class _Watch:
     def val_batch(self, done: int, total: int) -> None:
         self._bar.advance_to(None, f"validating, batch {done} of {total}")
 
+    def _scores_of_packages(self, epoch: Epoch) -> dict[str, float]:
+        if not self._of_packages:
+            return {}
+        probabilities = self._experiment.index.task.probabilities(epoch.val_logits.double())
+        return {name: score_of_package(name, probabilities, epoch.val_targets) for name in self._of_packages}
+
     def epoch(self, epoch: Epoch) -> bool:
         index = self._experiment.index
         scores = index.task.score(epoch.val_logits, epoch.val_targets, index.class_names)
-        probabilities = index.task.probabilities(epoch.val_logits.double())
-        theirs = {
-            name: score_of_package(name, probabilities, epoch.val_targets) for name in self._of_packages
-        }
+        theirs = self._scores_of_packages(epoch)
         row = self._recorder.add_epoch(self._stage.name, epoch, scores, self._experiment.model, theirs)
         if self._after_epoch is not None:
             self._after_epoch(self._recorder.history, scores)

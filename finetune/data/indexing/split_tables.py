@@ -133,11 +133,7 @@ def _groups(root: Path) -> list[list[SplitTable]]:
         ]
         names = [name for name in names if not any(word in name.casefold() for word in _NO_CLASSES)]
         for ending in TABLE_SUFFIXES:
-            stems = {
-                splitext(name)[0]: name
-                for name in sorted(names)
-                if suffix_of(name) == ending and name[0] != "."
-            }
+            stems = {splitext(name)[0]: name for name in sorted(names) if suffix_of(name) == ending}
             for splits in split_groups(list(stems)):
                 groups.append(
                     [

@@ -11,7 +11,8 @@ from finetune.text import quoted
 LIST_SEPARATOR = "|"
 """stands between the texts of a list in the cell that it becomes"""
 
-_NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")
+NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")
+"""a number, as JSON writes it"""
 
 Rows = Iterable[Any]
 
@@ -75,7 +76,7 @@ def _with_classes(classes: Any, labels: Mapping[str, Any]) -> list[dict[str, Any
             return [named(one) for one in label]
         if isinstance(label, dict):
             return named(label.get("label"))
-        if not names or not isinstance(label, str) or not _NUMBER.fullmatch(label):
+        if not names or not isinstance(label, str) or not NUMBER.fullmatch(label):
             return label
         return (
             names[int(label)] if label.isdecimal() and len(label) < 10 and int(label) < len(names) else None

@@ -1,20 +1,18 @@
 """Tables in JSON: a list of objects, an object by file or by class, columns, or an object on each line."""
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from finetune.data.table.ground_truth import answers_of
-from finetune.data.table.json_objects import LIST_SEPARATOR, are_files, rows_of_object
+from finetune.data.table.json_objects import LIST_SEPARATOR, NUMBER, are_files, rows_of_object
 from finetune.errors import DataError
 from finetune.text import printable, shortened
 
 _PEOPLE = frozenset(("completed_by", "annotator", "annotator_id", "worker_id", "created_by", "lead_time"))
 """keys of objects that are each what one person said"""
-_NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")
 _DEEPEST = 8
 _MOST_COLUMNS = 10_000
 
@@ -84,7 +82,7 @@ class JsonRows:
         for name, texts in found.items():
             if len(texts) == 1:
                 row[name] = next(iter(texts))
-            elif not people and not all(map(_NUMBER.fullmatch, texts)):  # numbers are where the marks are
+            elif not people and not all(map(NUMBER.fullmatch, texts)):  # numbers are where the marks are
                 self.lists.add(name)
                 row[name] = LIST_SEPARATOR.join(texts)
 
