@@ -321,6 +321,7 @@ TESTED_IN = {
     "data/table/ground_truth.py": "test_field_exports.py",
     "data/table/predictions.py": "test_field_exports.py",
     "data/table/voc_xml.py": "test_label_files.py",
+    "data/table/xml_events.py": "test_label_files.py",
     "data/indexing/set_aside.py": "test_doubtful_folders.py",
     "commands/survey.py": "test_init.py",
     "commands/prepare.py": "test_train.py",

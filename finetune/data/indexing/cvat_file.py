@@ -8,6 +8,7 @@ from finetune.data.table import Table
 from finetune.data.table.cvat_xml import read_cvat
 from finetune.data.table.json_objects import LIST_SEPARATOR
 from finetune.data.table.json_tables import JsonRows
+from finetune.data.table.reader import table_of_objects
 from finetune.data.table.tool_json import kept_rows
 from finetune.errors import DataError
 from finetune.text import printable
@@ -54,15 +55,8 @@ def _table(file: Path, content: bytes) -> Table:
     rows = JsonRows(file)
     for number, row in enumerate(found, start=1):
         rows.add(number, {**row, **({"split": said[row["image"]]} if said else {})})
-    return Table(
-        file,
-        tuple(rows.columns),
-        rows.cells(),
-        tuple(rows.numbers),
-        unit="entry",
-        lists=frozenset(rows.lists),
-        notes=notes,
-    )
+    rows.notes = notes
+    return table_of_objects(rows)
 
 
 def _splits(subsets: dict[str, Split | None]) -> dict[str, Split]:

@@ -19,6 +19,7 @@ from finetune.data.indexing.shards import split_of_file
 from finetune.data.table import Columns, ImageFiles, Table, guess_columns
 from finetune.data.table.guess import find_label
 from finetune.data.table.json_tables import JsonRows, parse_json
+from finetune.data.table.reader import table_of_objects
 from finetune.data.table.voc_xml import VocObjects, read_voc
 from finetune.data.table.yolo_txt import NAME_FILES, class_names, looks_like_yolo, read_yolo
 from finetune.errors import DataError
@@ -190,7 +191,7 @@ def _of_values(root: Path, parts: Sequence[_Part], columns: Columns) -> Table | 
             values = _value(root, file, part.kind)
             said = {"split": part.split} if part.split else {}
             rows.add(len(rows.rows) + 1, {**values, "image": image, **said})
-    table = _table(root, parts, rows, ())
+    table = _table(parts, rows, ())
     try:
         guessed = guess_columns(table, ImageFiles(root), columns, ("image", "label"))
     except DataError:  # several columns may hold the label, which is asked when the table is read
@@ -234,9 +235,7 @@ def _of_objects(root: Path, parts: Sequence[_Part]) -> Table:
     for number, (image, split, names) in enumerate(kept, start=1):
         said = {"split": split} if split else {}
         rows.add(number, {"image": image, "label": list(names) if several else names[0], **said})
-    return _table(
-        root, parts, rows, ("all objects of an image" if several else "the object of an image", *notes)
-    )
+    return _table(parts, rows, ("all objects of an image" if several else "the object of an image", *notes))
 
 
 def _objects(kind: Kind, content: bytes) -> VocObjects:
@@ -278,16 +277,9 @@ def _with_lists(
     return kept, len(named) - len(kept)
 
 
-def _table(root: Path, parts: Sequence[_Part], rows: JsonRows, notes: Sequence[str]) -> Table:
+def _table(parts: Sequence[_Part], rows: JsonRows, notes: Sequence[str]) -> Table:
     without = sum(part.without for part in parts)
     lines = [f"labels by the .{parts[0].kind} file of each image", *notes]
     lines += [f"{counted(without, 'image')} without one left out"] if without else []
-    return Table(
-        root,
-        tuple(rows.columns),
-        rows.cells(),
-        tuple(rows.numbers),
-        unit="entry",
-        lists=frozenset(rows.lists),
-        notes=tuple(lines),
-    )
+    rows.notes = tuple(lines)
+    return table_of_objects(rows)

@@ -6,7 +6,8 @@ type is refused, so that nothing but the file is read.
 
 from collections.abc import Mapping
 from typing import NamedTuple
-from xml.parsers.expat import ExpatError, ParserCreate
+
+from finetune.data.table.xml_events import read_elements
 
 _DEEPEST = 32
 _MARKS = ("box", "polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton")
@@ -31,14 +32,7 @@ def read_cvat(content: bytes) -> list[CvatImage]:
         ValueError: it is no XML, has a document type, or is none of CVAT for images.
     """
     reader = _Reader()
-    parser = ParserCreate()
-    parser.StartElementHandler = reader.begin
-    parser.EndElementHandler = reader.end
-    parser.StartDoctypeDeclHandler = reader.refuse
-    try:
-        parser.Parse(content, True)
-    except ExpatError as error:
-        raise ValueError(f"no XML ({error})") from None
+    read_elements(content, reader)
     if not reader.images:
         what = "tracks of a video" if reader.tracks else "no images"
         raise ValueError(f"it has {what}; expected annotations and images, as in CVAT for images")
@@ -79,5 +73,5 @@ class _Reader:
             self.images.append(CvatImage(image["name"], image.get("subset", ""), tuple(self._tags), marks))
         self._path.pop()
 
-    def refuse(self, *_: object) -> None:
-        raise ValueError("it has a document type, which is not read")
+    def add(self, text: str) -> None:
+        """Pass over text: all that counts stands in attributes."""

@@ -175,9 +175,9 @@ def _from_text(path: Path, text: str, encoding: str, files: ImageFiles) -> Table
 
     match path.suffix.lower():
         case ".json":
-            return _of_json(read_json(path, text, names_file), encoding, "entry")
+            return table_of_objects(read_json(path, text, names_file), encoding=encoding)
         case ".jsonl" | ".ndjson" | ".manifest":
-            return _of_json(read_json_lines(path, text), encoding, "line")
+            return table_of_objects(read_json_lines(path, text), encoding=encoding, unit="line")
         case ".txt":
             records = read_path_list(path, text, (files.names_one, looks_like_image))
         case ending:
@@ -193,7 +193,10 @@ def _from_text(path: Path, text: str, encoding: str, files: ImageFiles) -> Table
     return _with_header(path, records, encoding, headed)
 
 
-def _of_json(found: JsonRows, encoding: str, unit: Literal["entry", "line"]) -> Table:
+def table_of_objects(
+    found: JsonRows, *, encoding: str | None = "utf-8", unit: Literal["entry", "line"] = "entry"
+) -> Table:
+    """Return the rows of objects, of JSON or what is read as such, as a table."""
     return Table(
         found.path,
         tuple(found.columns),

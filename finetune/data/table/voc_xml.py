@@ -5,7 +5,8 @@ refused, so that what is read is no longer than the file.
 """
 
 from typing import NamedTuple
-from xml.parsers.expat import ExpatError, ParserCreate
+
+from finetune.data.table.xml_events import read_elements
 
 _DEEPEST = 32
 
@@ -26,15 +27,7 @@ def read_voc(content: bytes) -> VocObjects:
         ValueError: it is no XML, has a document type, or is no annotation of VOC.
     """
     reader = _Reader()
-    parser = ParserCreate()
-    parser.StartElementHandler = reader.begin
-    parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.add
-    parser.StartDoctypeDeclHandler = reader.refuse
-    try:
-        parser.Parse(content, True)
-    except ExpatError as error:
-        raise ValueError(f"no XML ({error})") from None
+    read_elements(content, reader)
     if reader.root != "annotation":
         raise ValueError(f"its first element is {reader.root[:40]!r}, not 'annotation' as in Pascal VOC")
     return VocObjects(tuple(reader.names), reader.difficult)
@@ -70,9 +63,6 @@ class _Reader:
             self._note_object()
         self._path.pop()
         self._text = []
-
-    def refuse(self, *_: object) -> None:
-        raise ValueError("it has a document type, which is not read")
 
     def _note_object(self) -> None:
         if self._object.get("difficult", "0") not in ("", "0"):
