@@ -12,7 +12,7 @@ import pytest
 from conftest import run_finetune, write_small_config
 from typer.testing import CliRunner
 
-from finetune.cli import MODULES, load_app
+from finetune.cli import MODULES, OPENMP_TURNS, load_app
 from finetune.machine.signals import StopSignals
 from finetune.version import VERSION
 
@@ -115,6 +115,24 @@ def test_a_config_with_mistakes_is_refused_without_torch(tmp_path):
     assert result.stderr.startswith("error: bad.yaml:1 data.batchsize: ")
     assert "\nerror: bad.yaml:2 seed: " in result.stderr  # every mistake is marked as one
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP computes for torch on Linux")
+@pytest.mark.parametrize(
+    ("given", "turns"),
+    [({}, OPENMP_TURNS), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+)
+def test_threads_wait_for_each_other_as_the_user_says_or_shortly(given, turns, images, tmp_path):
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    result = subprocess.run(
+        [sys.executable, "-m", "finetune", "groups", write_small_config(tmp_path, images)],
+        env=variables | {"OMP_DISPLAY_ENV": "verbose"} | given,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    # Every copy of OpenMP that is loaded says what it has understood.
+    assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", result.stderr)) == {turns}
 
 
 def test_an_error_in_a_config_waits_for_no_library_that_it_has_no_use_for(tmp_path):

@@ -26,6 +26,9 @@ MODULES = {
 }
 """The commands by the module that has them, in the order in which `finetune --help` lists them."""
 
+OPENMP_TURNS = "3000"
+"""how often a thread of OpenMP looks whether the others are done, before it sleeps"""
+
 
 def load_app(command: str = "") -> "Typer":
     """Return the application with one command and those of its module; with all, for what is no command.
@@ -45,6 +48,17 @@ def load_app(command: str = "") -> "Typer":
     return app
 
 
+def tell_libraries() -> None:
+    """Set what libraries read from the environment as they are imported, where the user has not."""
+    # pydantic would read what every installed package says of itself, to look for plugins; we use none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # The threads of GNU's OpenMP, which computes for torch on Linux, wait for each other in a loop of 300,000
+    # turns before they sleep. Where another program has the core of the awaited one, that keeps both from it;
+    # fewer turns are quicker on quiet cores too (`benchmarks/waiting.py`).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", OPENMP_TURNS)
+
+
 def main() -> None:
     """Run the command line."""
     # Python has None for a stream that was closed before it started (`>&-`).
@@ -56,6 +70,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    # pydantic would read what every installed package says of itself, to look for plugins; we use none.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    tell_libraries()
     load_app(*sys.argv[1:2])()
