@@ -41,11 +41,12 @@ from finetune.optim.build import build_optimizer
 from finetune.optim.learning_rates import parse_lr
 from finetune.optim.param_groups import RateRule, optimizer_groups, plan_stage
 from finetune.optim.schedule import OneCycle
+from finetune.runs.checkpoint_writer import HostCopy
 from finetune.runs.checksummed import dump_checksummed
 from finetune.training.events import START, Hooks, Loaders
 from finetune.training.loop import fit_one_cycle
 from finetune.training.state import training_tensors
-from finetune.training.step import TrainingStep
+from finetune.training.step import StepOptions, TrainingStep
 
 CLASSES = 10
 RULE = RateRule(divisor=3.0, spacing="geometric", weight_decay=0.01, decay_bias_and_norm=False)
@@ -87,6 +88,7 @@ class Case(NamedTuple):
     frozen: bool
     arithmetic: str
     deterministic: bool = True
+    compiled: bool = False
 
     def named(self) -> dict[str, Any]:
         """Return what tells it from others, as a line of the output has it."""
@@ -115,7 +117,8 @@ def build(case: Case, scale: Scale, device: torch.device) -> tuple[ImageClassifi
         model.layer_groups, trainable=trainable, batch_norm="auto", lr=parse_lr(1e-3), rule=RULE
     )
     optimizer = build_optimizer(optimizer_groups(plans), name="adam", decay="decoupled")
-    return model, TrainingStep(model, optimizer, loss=nn.CrossEntropyLoss(), seed=0, stage=0)
+    options = StepOptions(compiled=case.compiled)
+    return model, TrainingStep(model, optimizer, loss=nn.CrossEntropyLoss(), seed=0, stage=0, options=options)
 
 
 def finish(device: torch.device) -> None:
@@ -235,17 +238,30 @@ def determinism(scale: Scale, device: torch.device, folder: Path) -> Iterator[Li
         yield {**case.named(), "share_of_free": round(same / free, 3)}
 
 
+def compilation(scale: Scale, device: torch.device, folder: Path) -> Iterator[Line]:
+    """Measure our loop compiled and not, and how long the first pass takes, in which the compiler works."""
+    for arch, batch in product(scale.archs, scale.batches):
+        case = Case(arch, batch, False, "bfloat16" if device.type == "cuda" else "float32", compiled=True)
+        began = time.perf_counter()
+        compiled = loop_rate(case, scale, device)
+        seconds = time.perf_counter() - began - 2 * batch * scale.steps / compiled
+        ratio = compiled / loop_rate(case._replace(compiled=False), scale, device)
+        yield {**case.named(), "first_pass_seconds": round(seconds, 1), "gain": round(ratio, 3)}
+
+
 def checkpoint(scale: Scale, device: torch.device, folder: Path) -> Iterator[Line]:
-    """Measure for how long a checkpoint stops a training, by its parts."""
+    """Measure how long the copy for a checkpoint stops a training, and how long its thread works."""
     for arch in scale.archs:
         model, step = build(Case(arch, 4, False, "float32"), scale, device)
         images = torch.zeros(4, 3, scale.size, scale.size, dtype=torch.uint8, device=device)
         targets = torch.arange(4, device=device)
         step([images], targets, epoch=0, batch=0, rates=step.group_rates, momentum=None)
         tensors = training_tensors(model, step.optimizer)
+        copy = HostCopy()
+        copy.of(tensors)  # the first one takes the memory
         finish(device)
         began = time.perf_counter()
-        held = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+        held = copy.of(tensors)
         copied = time.perf_counter()
         content = dump_checksummed(held)
         hashed = time.perf_counter()
@@ -288,6 +304,7 @@ PHASES = {
     "fastai": (fastai, 60),
     "determinism": (determinism, 40),
     "checkpoint": (checkpoint, 20),
+    "compilation": (compilation, 60),
     "whole": (whole, 150),
 }
 """what is measured, and the seconds after which nothing more of it is begun"""

@@ -127,6 +127,11 @@ class Config(Section):
     """Whether a GPU computes the same bits in every run, which an exact resume needs. `false` leaves it the
     choice of its fastest algorithms. A CPU computes the same bits either way."""
 
+    compile: bool = False
+    """Whether torch compiles the network for its training steps. That takes minutes before the first step of
+    a stage, needs g++ on a CPU or triton on a GPU, and computes other bits, the same in every run. On two CPU
+    cores it gained nothing; no GPU has run it (docs/gpu.md). One device at a time."""
+
     memory_format: MemoryFormat = "channels_last"
     """Layout of images in memory. `channels_last` is faster for most convolutional networks."""
 

@@ -85,7 +85,7 @@ def build_experiment(
     set_arithmetic(device, precision, deterministic=config.deterministic)
     images = index.count("train")
     batch_size = fit_batch_size(images, config.data.batch_size)
-    check_ranks(ranks, batch_size)
+    check_ranks(ranks, batch_size, compiled=config.compile)
     check_batch(config, model, batch_size, device)
     accumulate = min(config.data.accumulate, images // batch_size)
     size = model.preprocessing.image_size

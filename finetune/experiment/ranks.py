@@ -17,12 +17,17 @@ def batch_share(config: Config, ranks: Ranks) -> BatchShare | None:
     return None if ranks.alone else BatchShare(ranks, data.images_per_step, data.accumulate, data.mixes)
 
 
-def check_ranks(ranks: Ranks, batch_size: int) -> None:
-    """Refuse more processes than a batch has images.
+def check_ranks(ranks: Ranks, batch_size: int, *, compiled: bool = False) -> None:
+    """Refuse more processes than a batch has images, and several for a network that is compiled.
 
     Raises:
-        ConfigError: some would have nothing to do.
+        ConfigError: some would have nothing to do, or what connects their batches would be compiled away.
     """
+    if compiled and not ranks.alone:
+        raise ConfigError(
+            f"compile: {counted(ranks.size, 'device')} cannot share the batches of a compiled network.\n"
+            "Set compile=false, or train on one device."
+        )
     if ranks.size > batch_size:
         raise ConfigError(
             f"data.batch_size: {counted(ranks.size, 'device')} cannot share batches of "

@@ -18,6 +18,7 @@ def step_options(config: Config, classes: int, share: BatchShare | None = None) 
         batch_size=data.batch_size if data.accumulate > 1 else None,
         mix=build_mix(config, classes),
         share=share,
+        compiled=config.compile,
     )
 
 
@@ -43,4 +44,6 @@ def recipe_lines(config: Config) -> list[str]:
         lines.append(f"mix     {' or '.join(ways)}{both}")
     if config.ema is not None:
         lines.append(f"ema     averaged weights are validated and kept, decay {config.ema:g}")
+    if config.compile:
+        lines.append("compile torch compiles the network at the first step of a stage, which takes minutes")
     return lines

@@ -15,6 +15,7 @@ from finetune.errors import ResourceError, Stopped
 from finetune.machine.signals import StopSignals
 from finetune.optim.learning_rates import LearningRate, parse_lr
 from finetune.runs import STATUS, Run, Stored
+from finetune.runs.checkpoint_writer import CheckpointWriter
 from finetune.runs.recorder import SHARE, RunRecorder
 from finetune.text import printable
 from finetune.training.averaging import WeightAverage
@@ -76,11 +77,14 @@ class Checkpointer:
         schedule: CheckpointSchedule,
         stop: StopSignals,
         warn: Callable[[str], None],
+        in_thread: bool = False,
     ) -> None:
+        """Begin to count the time of a training; `in_thread` lets it go on while a checkpoint is written."""
         self._run, self._model, self._recorder = run, model, recorder
         self._schedule, self._stop, self._warn = schedule, stop, warn
         self._started = self._last = time.perf_counter()
         self._cost, self._steps = 0.0, 0
+        self._writer = CheckpointWriter(run.checkpoints, keep=schedule.keep) if in_thread else None
         self._stage, self._lrs = 0, tuple[LearningRate, ...]()
         self.stage_name = ""
         """Stage that is trained now."""
@@ -149,6 +153,7 @@ class Checkpointer:
 
     def start_stage(self, number: int, name: str, lrs: tuple[LearningRate, ...]) -> None:
         """Set which stage begins, or is resumed, and at which rates; it has no optimizer yet."""
+        self.finish_writing()  # processes that load images are forked now, without threads
         self._stage, self.stage_name, self._lrs = number, name, lrs
         self._optimizer, self._average = None, None
 
@@ -161,6 +166,11 @@ class Checkpointer:
         self._steps += moment == "step"
         waited = time.perf_counter() - self._last
         wanted = self._schedule.due(moment, seconds=waited, steps=self._steps, cost=self._cost)
+        if self._writer is not None:
+            if self._writer.busy:
+                wanted = wanted and self._schedule.steps < math.inf  # what it costs is not known yet
+            else:
+                self.finish_writing()
         # All ranks save together, by the clock of the first.
         return self._stop.asked(also=wanted)
 
@@ -173,20 +183,51 @@ class Checkpointer:
             Stopped: a signal came; everything is saved.
             ResourceError: a signal came, and nothing could be saved.
         """
+        self.finish_writing()
         began = time.perf_counter()
         try:
             self._write(reached)
         except ResourceError as error:
-            if self._stop.received is not None:
-                raise
-            self._warn(f"{error} Training continues without this checkpoint.")
+            self._report(error)
         self._last, self._steps = time.perf_counter(), 0
         self._cost = self._last - began
         if self._stop.asked():
+            self.finish_writing()
             raise Stopped(
                 f"Stopped by {self._stop.received} and saved: stage {self.stage_name}, {_where(reached)}.\n"
                 + how_to_resume(self._run)
             )
+
+    def finish_writing(self) -> None:
+        """Wait for the checkpoint that is being written, if there is one, and say that it is there.
+
+        Raises:
+            ResourceError: a signal came, and nothing could be saved.
+        """
+        if self._writer is None:
+            return
+        try:
+            written = self._writer.finish()
+        except ResourceError as error:
+            self._report(error)
+            return
+        if written is not None:
+            name, seconds = written
+            self._cost += seconds
+            self._note(name)
+
+    def close(self) -> None:
+        """Let what is being written come to its end, after which nothing can be saved."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _report(self, error: ResourceError) -> None:
+        if self._stop.received is not None:
+            raise error
+        self._warn(f"{error} Training continues without this checkpoint.")
+
+    def _note(self, name: str) -> None:
+        self._run.write_status("running", 0, resumable=True, last_checkpoint=name, **self._recorder.place())
 
     def _write(self, reached: Reached) -> None:
         state = {
@@ -198,8 +239,12 @@ class Checkpointer:
         }
         name = checkpoint_name(self._stage, reached)
         tensors = training_tensors(self._model, self._optimizer, self._average)
-        self._run.checkpoints.save(Stored(name, tensors, state), keep=self._schedule.keep)
-        self._run.write_status("running", 0, resumable=True, last_checkpoint=name, **self._recorder.place())
+        checkpoint = Stored(name, tensors, state)
+        if self._writer is not None:
+            self._writer.start(checkpoint)
+            return
+        self._run.checkpoints.save(checkpoint, keep=self._schedule.keep)
+        self._note(name)
 
 
 def checkpoint_name(stage: int, reached: Reached) -> str:

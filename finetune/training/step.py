@@ -12,6 +12,7 @@ from finetune.data.loading.share import BatchShare
 from finetune.machine.ranks import Ranks
 from finetune.optim.schedule import set_rates
 from finetune.seed import derive, seed_for
+from finetune.training.compiled import compiled
 from finetune.training.mix import Mix
 from finetune.training.norms import StageTensors, tensor_norms
 from finetune.training.whole_batch import as_of_whole_batch
@@ -30,6 +31,8 @@ class StepOptions:
     """How images that are gone through at once are mixed, where there are images and nothing beside them."""
     share: BatchShare | None = None
     """The rows that this rank goes through, of those in a batch; None for all of them."""
+    compiled: bool = False
+    """Whether torch compiles the forward pass, and with it the backward pass."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class TrainingStep:
         module.train()  # first: whether the running statistics move depends on it
         self.module, self.optimizer, self.loss = module, optimizer, loss
         self.seed, self.stage, self.options = seed, stage, options or StepOptions()
+        self._forward = compiled(module) if self.options.compiled else module
         self.tensors = StageTensors(module, optimizer)
         self.group_rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
 
@@ -132,7 +136,7 @@ class TrainingStep:
             if share is not None and share.with_partner:
                 *part, wanted = (one[1:] for one in (*part, wanted))
             with as_of_whole_batch(share):
-                loss: Tensor = self.loss(self.module(*part), wanted)
+                loss: Tensor = self.loss(self._forward(*part), wanted)
             if len(wanted) < images:
                 loss = loss * (len(wanted) / images)
             loss.backward()  # type: ignore[no-untyped-call]

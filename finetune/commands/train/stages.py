@@ -87,8 +87,10 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
                     experiment = with_found_lr(training, experiment, number, loaders)
                     run_stage(training, experiment, number, loaders, reached, tensors)
             reached, tensors = START, {}
+        training.checkpointer.finish_writing()
         training.recorder.flush()
     finally:
+        training.checkpointer.close()
         with suppress(ResourceError):
             training.recorder.flush()
     # Not after an error: it may hold on to their work, and what stops them at exit has to find them.

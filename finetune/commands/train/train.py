@@ -41,6 +41,7 @@ from finetune.machine.ranks import ALONE, Ranks
 from finetune.machine.signals import StopSignals
 from finetune.notes import Note, as_warnings
 from finetune.runs import Run, create_run, find_run, resume_run
+from finetune.runs.checkpoint_writer import writes_in_thread
 from finetune.runs.checkpointer import Checkpointer, CheckpointSchedule, Saved, checkpoint_name
 from finetune.runs.recorder import RunRecorder
 from finetune.runs.records import read_beginning, read_status
@@ -181,7 +182,13 @@ def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Di
     often = config.checkpoint
     schedule = CheckpointSchedule(often.seconds, often.steps, often.keep)
     checkpointer = Checkpointer(
-        run, experiment.model, recorder, schedule=schedule, stop=stop, warn=display.warn
+        run,
+        experiment.model,
+        recorder,
+        schedule=schedule,
+        stop=stop,
+        warn=display.warn,
+        in_thread=experiment.ranks.is_first and writes_in_thread(experiment.device),
     )
     return TrainingRun(run, recorder, checkpointer, stop, display)
 
