@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -53,6 +54,35 @@ def import_without_compiler(name: str) -> None:
     finally:
         for stand_in in stand_ins:
             del sys.modules[stand_in]
+
+
+@contextmanager
+def imported_later(name: str) -> Iterator[None]:
+    """Let what is imported inside find a stand-in for a package, which imports it once it is used.
+
+    Nothing is done where the package is imported already, or not installed.
+    """
+    if name in sys.modules or find_spec(name) is None:
+        yield
+        return
+    stand_in = _Later(name)
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+
+
+class _Later(ModuleType):
+    """Hands on what is asked of it to the module of its name."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):  # `inspect` asks every module for its file
+            raise AttributeError(attribute)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), attribute)
 
 
 def _disable(function: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:

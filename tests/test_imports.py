@@ -89,3 +89,45 @@ def test_a_function_is_left_uncompiled_that_was_imported_without_the_compiler(tm
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout.split() == ["2", "2.0", "uncompiled"]
+
+
+def run_python(program, folder):
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_a_package_that_is_imported_later_is_whole_once_it_is_used(tmp_path):
+    (tmp_path / "heavy.py").write_text("print('imported')\nvalue = 3\n")
+    (tmp_path / "asking.py").write_text(
+        "try:\n    import heavy\nexcept ImportError:\n    heavy = None\n\n\n"
+        "def use():\n    return heavy.value\n"
+    )
+    program = (
+        "import sys\n"
+        "from finetune.imports import imported_later\n"
+        "with imported_later('heavy'), imported_later('not_installed'):\n"
+        "    import asking\n"
+        "print('heavy' in sys.modules, asking.use(), asking.use())\n"
+        "import heavy\n"
+        "print(heavy.value, hasattr(asking.heavy, 'nothing'), 'not_installed' in sys.modules)\n"
+    )
+    said = "imported False 3 3 3 False False"
+    assert sorted(run_python(program, tmp_path)) == sorted(said.split())
+    at_once = program.replace("import asking\n", "from heavy import value\n    import asking\n", 1)
+    assert run_python(at_once, tmp_path)[0] == "imported"
+
+
+def test_timm_is_imported_without_wandb_which_it_can_use_later(tmp_path):
+    pytest.importorskip("timm")
+    pytest.importorskip("wandb")
+    program = (
+        "import sys\n"
+        "from finetune.model.timm_catalogue import import_timm\n"
+        "import_timm()\n"
+        "print('wandb' in sys.modules)\n"
+        "from timm.utils import summary\n"
+        "print(callable(summary.wandb.log), 'wandb' in sys.modules)\n"
+    )
+    assert run_python(program, tmp_path) == ["False", "True", "True"]

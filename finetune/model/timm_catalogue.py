@@ -5,10 +5,11 @@ import fnmatch
 import importlib.util
 import sys
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from finetune.errors import ConfigError
-from finetune.imports import import_without_compiler, quick_imports
+from finetune.imports import import_without_compiler, imported_later, quick_imports
 from finetune.model.architecture import TIMM, Architecture
 from finetune.model.meta import on_meta
 from finetune.plugins import FromPackage, installed, load, origin_of
@@ -28,10 +29,11 @@ def import_timm() -> Any:
     if importlib.util.find_spec("timm") is None:
         raise ConfigError(f"model.arch: architectures called timm:… need timm.\nInstall it: {INSTALL}")
     if "timm" not in sys.modules:  # it is asked for thousands of times
-        with quick_imports():
+        # timm imports wandb where it is installed, for scripts of its own; that takes half as long as timm.
+        with quick_imports(), imported_later("wandb"):
             import_without_compiler("timm")
-    import timm
-
+            import_module("timm")  # where it needs the compiler
+    timm = sys.modules["timm"]
     _register_plugins()
     return timm
 
