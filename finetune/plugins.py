@@ -2,22 +2,39 @@
 
 | group | an entry point is |
 |---|---|
-| `finetune.commands` | a function with typer's annotations: a command of its name |
+| `finetune.commands` | a function with typer's annotations, or a `typer.Typer`: a command of its name |
 | `finetune.architectures` | a module that registers networks with timm: `model.arch: timm:NAME` |
 | `finetune.optimizers` | a class of torch's optimizers: `optimizer.name` |
 | `finetune.heuristics` | a function from the curve of a range test to a rate: `lr_finder.pick` |
 | `finetune.metrics` | a function from probabilities and targets to a score: `monitor: val_NAME` |
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal, get_args
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any, Literal, TypeVar, get_args
 
 from finetune.errors import ConfigError
 
-_FAULTS = (ImportError, AttributeError, NameError, SyntaxError, TypeError, ValueError)
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""what the code of another package may raise where it is wrong"""
+
+_T = TypeVar("_T")
 
 Group = Literal[
     "finetune.commands",
@@ -64,7 +81,7 @@ def load(point: EntryPoint) -> Any:
     """
     try:
         return point.load()
-    except _FAULTS as error:
+    except FAULTS as error:
         package = package_of(point)
         raise ConfigError(
             f"{point.name} of the package {package} cannot be loaded ({point.value}): "
@@ -86,6 +103,26 @@ def load_named(group: Group, name: str) -> tuple[Any, FromPackage]:
         f"{name} is of another package, and none that is installed has it (entry points of {group}).\n"
         "Install the package that it is of; docs/extending.md says how one adds it."
     )
+
+
+def call(origin: FromPackage, function: Callable[[], _T]) -> _T:
+    """Call what a package provides.
+
+    Raises:
+        ConfigError: it fails; names the package and the fault, where our own would show a traceback.
+    """
+    try:
+        return function()
+    except FAULTS as error:
+        # Memory that runs out is no fault of the package; torch says it in a RuntimeError.
+        if "memory" in str(error):
+            raise
+        place = extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"{origin.name} of {origin} failed: {type(error).__name__}: {error} "
+            f"({Path(place.filename).name}:{place.lineno})\n"
+            f"Repair the package or report it there; a config without {origin.name} does not call it."
+        ) from error
 
 
 def package_of(point: EntryPoint) -> str:

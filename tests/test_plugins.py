@@ -129,7 +129,10 @@ def test_names_of_packages_are_listed_and_offered(package, tmp_path):
     assert "optimizer.decay: expected decoupled, got l2; signum has no other" in wrong.stderr
 
 
-@pytest.mark.parametrize("kind", ["optimizers", "heuristics", "metrics"])
+KINDS = ["commands", "networks", "optimizers", "heuristics", "metrics"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_example_is_as_long_as_the_page_says(kind):
     before, code = re.search(rf"(.*)# finetune_extra/{kind}\.py\n(.*?)```", PAGE, re.DOTALL).groups()
     said = re.findall(r" in (\d+) lines", before)[-1]
@@ -158,9 +161,102 @@ def test_a_network_has_groups_and_is_trained(package, tmp_path):
     assert "Traceback" not in refused.stderr
 
 
-def test_a_broken_package_is_named_and_leaves_the_program_alone(package, tmp_path):
-    (package / NAME / "commands.py").write_text("import nothing_of_that_name\n", encoding="utf-8")
+def test_contributing_counts_the_lines_of_the_same_examples():
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for kind in KINDS:
+        before = PAGE.partition(f"# finetune_extra/{kind}.py")[0]
+        said = re.findall(r" in (\d+) lines", before)[-1]
+        what = {"networks": "architecture"}.get(kind, kind.removesuffix("s"))
+        assert re.search(rf"^\| an? {what} +\| {said} lines", table, re.MULTILINE), (what, said)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("import nothing_of_that_name", "cannot be loaded"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("sizes = 3", "3 is no function"),
+        ("def sizes(run: int | str): pass", "Union types"),
+    ],
+)
+def test_a_broken_command_is_named_and_leaves_the_program_alone(code, why, package, tmp_path):
+    (package / NAME / "commands.py").write_text(f"{code}\n", encoding="utf-8")
     shown = finetune(package, "--help", cwd=tmp_path)
-    assert "lr-find" in shown.stdout
-    assert "warning: the command sizes of the package finetune_extra cannot be loaded" in shown.stderr
-    assert "Traceback" not in shown.stderr
+    assert (shown.returncode, "lr-find" in shown.stdout) == (0, True)
+    first, second = shown.stderr.splitlines()
+    assert first.startswith("warning: the command sizes of the package finetune_extra ")
+    assert why in first
+    assert second == "Repair the package, or: pip uninstall finetune_extra"
+
+
+@pytest.mark.slow
+def test_an_application_has_several_commands_below_one_name(package, small_run, tmp_path):
+    path = package / NAME / "commands.py"
+    more = "\nimport typer\nfrom finetune import FinetuneError\n"
+    more += "one, sizes = sizes, typer.Typer()\nsizes.command()(one)\n"
+    more += "@sizes.command()\ndef refuse():\n    raise FinetuneError('no')\n"
+    path.write_text(path.read_text(encoding="utf-8") + more, encoding="utf-8")
+    done = finetune(package, "sizes", "sizes", small_run, cwd=tmp_path)
+    assert re.fullmatch(r"[\d,]+ parameters in 3 classes\n", done.stdout), done.stderr
+    refused = finetune(package, "sizes", "refuse", cwd=tmp_path)
+    assert (refused.returncode, refused.stderr) == (1, "error: no\n")
+
+
+BROKEN = {
+    "networks": ("model.arch=timm:resnet6", "networks of the package finetune_extra cannot be loaded"),
+    "optimizers": ("optimizer.name=signum", "signum of the package finetune_extra cannot be loaded"),
+    "heuristics": ("lr_finder.pick=tenth", "tenth of the package finetune_extra cannot be loaded"),
+    "metrics": ("monitor=val_kappa", "kappa of the package finetune_extra cannot be loaded"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_cannot_be_imported_is_refused_in_two_lines(kind, package, tmp_path):
+    draw_images(tmp_path / "photos", each=6)
+    (package / NAME / f"{kind}.py").write_text("raise KeyError('broken')\n", encoding="utf-8")
+    setting, said = BROKEN[kind]
+    settings = (
+        *(one for one in SETTINGS if kind != "networks" or "model." not in one),
+        "stages.frozen.lr=auto",
+    )
+    done = finetune(package, "train", "photos", *settings, setting, "--run-dir", "run", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    first, second = done.stderr.splitlines()
+    assert said in first
+    assert "KeyError: 'broken'" in first
+    assert second == "Repair the package, or: pip uninstall finetune_extra"
+
+
+FAILING = {
+    "optimizers": (
+        "optimizer.name=signum",
+        "signum",
+        "                mean.lerp_",
+        "                mean.lerp_+",
+    ),
+    "heuristics": ("lr_finder.pick=tenth", "tenth", "curve.lrs[-1]", "curve.lrs[10**9]"),
+    "metrics": ("monitor=val_kappa", "kappa", "argmax(1)", "argmax(7)"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FAILING)
+def test_what_fails_is_named_with_the_place_in_two_lines(kind, package, tmp_path):
+    draw_images(tmp_path / "photos", each=6)
+    setting, name, sound, failing = FAILING[kind]
+    path = package / NAME / f"{kind}.py"
+    code = path.read_text(encoding="utf-8")
+    assert sound in code
+    path.write_text(code.replace(sound, failing), encoding="utf-8")
+    rates = (
+        "stages.frozen.lr=auto" if kind == "heuristics" else "stages.frozen.lr=1e-3",
+        "stages.frozen.epochs=1",
+    )
+    done = finetune(package, "train", "photos", *SETTINGS, *rates, setting, "--run-dir", "run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    first, second = done.stderr.splitlines()
+    assert re.match(rf"error: {name} of finetune_extra 1.0 failed: \w+Error: .* \(\w+\.py:\d+\)$", first), (
+        first
+    )
+    assert second.startswith("Repair the package or report it there")

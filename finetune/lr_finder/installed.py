@@ -3,7 +3,7 @@
 import math
 
 from finetune.errors import ConfigError
-from finetune.plugins import load_named
+from finetune.plugins import call, load_named
 
 
 def suggest_by_package(name: str, curve: object) -> tuple[float | None, str]:
@@ -13,13 +13,19 @@ def suggest_by_package(name: str, curve: object) -> tuple[float | None, str]:
         The rate, or None and the reason why there is none: the text of the ValueError that it has raised.
 
     Raises:
-        ConfigError: no installed package has it, or it answers with anything but a rate.
+        ConfigError: no installed package has it, it fails, or it answers with anything but a rate.
     """
     heuristic, origin = load_named("finetune.heuristics", name)
-    try:
-        rate = heuristic(curve)
-    except ValueError as error:
-        return None, f"{error}"
+
+    def rate_or_reason() -> tuple[object, str]:
+        try:
+            return heuristic(curve), ""
+        except ValueError as error:
+            return None, f"{error}" or "no reason is said"
+
+    rate, reason = call(origin, rate_or_reason)
+    if reason:
+        return None, reason
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
         raise ConfigError(
             f"lr_finder.pick: {name} of {origin} answers {rate!r}, which is no rate.\n"

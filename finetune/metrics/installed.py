@@ -7,7 +7,7 @@ from torch import Tensor
 
 from finetune.errors import ConfigError
 from finetune.metrics.monitor import HIGHER_IS_BETTER
-from finetune.plugins import Group, load_named
+from finetune.plugins import Group, call, load_named
 
 PREFIX = "val_"
 """stands before the name of a metric where a config monitors it"""
@@ -29,10 +29,10 @@ def score_of_package(monitor: str, probabilities: Tensor, targets: Tensor) -> fl
         targets: classes (N,), or 0 and 1 for each class (N, C).
 
     Raises:
-        ConfigError: no installed package has it, or what it returns is no number.
+        ConfigError: no installed package has it, it fails, or what it returns is no number.
     """
     metric, origin = load_named(_GROUP, monitor.removeprefix(PREFIX))
-    score = metric(probabilities, targets)
+    score = call(origin, lambda: metric(probabilities, targets))
     try:
         value = float(score)
     except (TypeError, ValueError):

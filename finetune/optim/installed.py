@@ -2,13 +2,13 @@
 
 import inspect
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from finetune.choices import Decay
 from finetune.errors import ConfigError
 from finetune.optim.update_rules import UPDATE_RULES, Settings, UpdateRule
-from finetune.plugins import Group, installed_names, load_named
+from finetune.plugins import Group, call, installed_names, load_named
 
 if TYPE_CHECKING:
     import torch
@@ -78,6 +78,8 @@ def build_of_package(
             f"optimizer.name: {name} of {origin} cannot be built: {error}\n"
             "Leave out what is set of it, or report it to the package."
         ) from error
+    step = optimizer.step
+    optimizer.step = lambda *closure: call(origin, partial(step, *closure))  # type: ignore
     return optimizer
 
 
