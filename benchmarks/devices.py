@@ -5,6 +5,7 @@
     python benchmarks/devices.py kill --kills 100   # kill each rank in each phase; all end with the same bits
     python benchmarks/devices.py kill --log kills.jsonl     # the same, going on from a log when interrupted
     python benchmarks/devices.py scaling            # images a second of one process and of two, a thread each
+    python benchmarks/devices.py memory             # what a process holds with and without `shard: weights`
 
 Devices are processes on the CPU here, one thread each. `equal` trains 12 steps of everything, from random
 weights, with dropout, augmentation, metadata that are dropped out, and batch norm whose statistics move:
@@ -14,10 +15,16 @@ between one process with one thread and with two: what another order of sums alo
 `scaling` trains all layers of two networks on the same global batches, in one process and in two, in turn. It
 takes the images a second of the last epoch from the history of each run. Efficiency is the ratio of the two,
 divided by two. Cores that other programs use as well take from both.
+
+`memory` counts the bytes of tensors that a process holds when the optimizer steps, the most of all ranks:
+weights and running statistics, gradients, and optimizer states. `resident` is the highest resident memory of
+the process in three steps of batches of 8 images of 64 px: with Python, torch, activations and what has been
+freed and not been given back to the machine (see `held_by_ranks.py`).
 """
 
 import argparse
 import csv
+import json
 import os
 import statistics
 import subprocess
@@ -126,16 +133,54 @@ def scaling(folder: Path, repeats: int = 3) -> None:
         print(f"{arch:<18} {one:>10.1f} {two:>12.1f} {two / one / 2:>11.0%}", flush=True)
 
 
+MEMORY = """
+precision: float32
+device: cpu
+data: {path: "builtin:digits", images_per_class: 10, image_size: 64, batch_size: 8, workers: 0}
+model: {weights: none}
+optimizer: {name: adamw}
+stages: [{name: all, train: all, epochs: 1, lr: 1e-4}]
+"""
+
+
+def held(folder: Path, *overrides: str, devices: int) -> dict[str, int]:
+    """Return the most that a process of a training holds of each kind, in bytes."""
+    script, out = Path(__file__).with_name("held_by_ranks.py"), folder / "held"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
+    command = [sys.executable, *(torchrun if devices > 1 else []), str(script), str(folder / "config.yaml")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(out), *overrides], env=environment, check=True)
+    each = [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(devices)]
+    return {kind: max(one[kind] for one in each) for kind in each[0]}
+
+
+def memory(folder: Path) -> None:
+    """Print what each process holds in a step, for one, two and four that divide the weights or do not."""
+    (folder / "config.yaml").write_text(MEMORY)
+    kinds = ("weights", "gradients", "states")
+    columns = (*kinds, "together", "resident")
+    print(f"{'MiB of a process, adamw':<39}" + "".join(f"{column:>10}" for column in columns))
+    for arch in ("resnet50", "convnext_base"):
+        for devices, shard in ((1, "none"), (2, "none"), (2, "weights"), (4, "none"), (4, "weights")):
+            counted = held(folder, f"model.arch={arch}", f"shard={shard}", devices=devices)
+            counted["together"] = sum(counted[kind] for kind in kinds)
+            divided = ", shard: weights" if shard == "weights" else ""
+            title = f"{arch}, {devices} device{'s' * (devices > 1)}{divided}"
+            values = "".join(f"{counted[column] / 2**20:>10,.0f}" for column in columns)
+            print(f"{title:<39}{values}", flush=True)
+
+
 def main() -> None:
     """Print what was asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", default=["equal", "kill", "scaling"])
+    parser.add_argument("what", nargs="*", default=["equal", "kill", "scaling", "memory"])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--log", type=Path, help="where kills are noted, to go on from")
     wanted = parser.parse_args()
-    stories = {"equal": equal, "kill": partial(kill, kills=wanted.kills, log=wanted.log), "scaling": scaling}
+    killed = partial(kill, kills=wanted.kills, log=wanted.log)
+    stories = {"equal": equal, "kill": killed, "scaling": scaling, "memory": memory}
     with tempfile.TemporaryDirectory() as folder:
         for what in wanted.what:
             stories[what](Path(folder))

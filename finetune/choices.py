@@ -7,6 +7,8 @@ from typing import Literal
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "bfloat16"]
 PrecisionSetting = Literal["auto", Precision]
+Sharding = Literal["none", "weights"]
+"""What the processes of a training divide among them, beside the images of each batch."""
 MemoryFormat = Literal["channels_last", "contiguous"]
 
 # Data

@@ -262,6 +262,7 @@ def test_no_two_tests_of_a_file_have_one_name():
 # Files of claims that no one module or folder holds.
 CLAIMS = {
     "ranks_apart",
+    "divided_runs",
     "docs",
     "architecture",
     "check_fuzz",

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from finetune.choices import DeviceName, LoggerName, MemoryFormat, PrecisionSetting
+from finetune.choices import DeviceName, LoggerName, MemoryFormat, PrecisionSetting, Sharding
 from finetune.config.data import DataConfig
 from finetune.config.installed_names import MonitorSetting
 from finetune.config.lr_finder import LrFinderConfig
@@ -122,6 +122,11 @@ class Config(Section):
     """Arithmetic of the backbone. `auto` is `bfloat16` where the hardware computes in it; on a CPU the
     depthwise convolutions of a backbone that trains stay in float32, which is faster there. On a GPU
     `float32` is exactly that, without TF32, which `bfloat16` allows for what stays in float32."""
+
+    shard: Sharding = "none"
+    """What several devices divide beside the images of each batch. `weights`: each holds a part of the
+    backbone's weights, gradients and optimizer states, for networks that do not fit one device; the results
+    are those of `none` up to the order of sums. One device alone holds everything. See docs/devices.md."""
 
     deterministic: bool = True
     """Whether a GPU computes the same bits in every run, which an exact resume needs. `false` leaves it the

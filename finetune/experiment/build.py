@@ -15,7 +15,7 @@ from finetune.data.loading.share import BatchShare
 from finetune.data.loading.workers import choose_workers, most_workers, workers_with_room
 from finetune.experiment.capacity import check_batch
 from finetune.experiment.model import build_model
-from finetune.experiment.ranks import check_ranks, ranks_line
+from finetune.experiment.ranks import check_ranks, device_lines, put_on_device
 from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto, resolved_monitor
 from finetune.experiment.recipe import recipe_lines, step_options
 from finetune.machine.cores import usable_cores
@@ -31,6 +31,7 @@ from finetune.model import ImageClassifier
 from finetune.model.download import Say
 from finetune.model.layer_groups import statistics_stand_still
 from finetune.notes import Note
+from finetune.optim.adaptive import Lamb
 from finetune.optim.build import build_optimizer, has_momentum
 from finetune.optim.param_groups import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.optim.schedule import OneCycle
@@ -79,7 +80,7 @@ def build_experiment(
     """
     index, asked = data.index, config
     with ranks.local_first():
-        model = build_model(config, index, say=say).to(device)
+        model = build_model(config, index, say=say)
     precision = ranks.of_first(choose_precision(config.precision, device))
     model.set_precision(precision)
     set_arithmetic(device, precision, deterministic=config.deterministic)
@@ -87,6 +88,7 @@ def build_experiment(
     batch_size = fit_batch_size(images, config.data.batch_size)
     check_ranks(ranks, batch_size, compiled=config.compile)
     check_batch(config, model, batch_size, device)
+    put_on_device(model, config, ranks, device)
     accumulate = min(config.data.accumulate, images // batch_size)
     size = model.preprocessing.image_size
     columns = config.data.columns.model_copy(update={"metadata": column_kinds(index)})
@@ -109,8 +111,7 @@ def _notes(asked: Config, experiment: Experiment) -> Iterator[Note]:
         what = f"data.workers: shared memory (/dev/shm) has no room for the batches of {wanted}; using {used}"
         more = "Give a container more of it (docker: --shm-size), or lower data.batch_size."
         yield Note(f"{what}\n{more}", warning=True)
-    if not (ranks := experiment.ranks).alone:
-        yield Note(ranks_line(ranks, config.data.batch_size))
+    yield from map(Note, device_lines(config, experiment.ranks))
     if config.data.balance != "none":
         weights = balance_weights(config, index)
         yield Note(balance_line(config.data.balance, index.class_names, weights, index.task.weighed))
@@ -198,10 +199,15 @@ def freeze_for_stage(stage: StageConfig, model: ImageClassifier) -> None:
     model.freeze(trainable, batch_norm=stage.batch_norm)
 
 
-def build_stage_optimizer(config: Config, plans: list[GroupPlan]) -> torch.optim.Optimizer:
-    """Build the optimizer of a planned stage."""
-    optimizer, groups = config.optimizer, optimizer_groups(plans)
-    return build_optimizer(groups, name=optimizer.name, decay=optimizer.decay, settings=optimizer.settings)
+def build_stage_optimizer(
+    config: Config, plans: list[GroupPlan], ranks: Ranks = ALONE
+) -> torch.optim.Optimizer:
+    """Build the optimizer of a planned stage, of which each of the ranks may hold a part."""
+    section, groups = config.optimizer, optimizer_groups(plans)
+    optimizer = build_optimizer(groups, name=section.name, decay=section.decay, settings=section.settings)
+    if isinstance(optimizer, Lamb):
+        optimizer.ranks = ranks
+    return optimizer
 
 
 def stage_cycle(config: Config, optimizer: torch.optim.Optimizer) -> OneCycle:

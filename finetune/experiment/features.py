@@ -17,6 +17,7 @@ from finetune.data.metadata import metadata_tensors
 from finetune.experiment.build import Experiment, freeze_for_stage, loader_workers
 from finetune.experiment.image_features import ImageFeatures, evaluation_features, image_features
 from finetune.experiment.loaders import image_size_of
+from finetune.machine.divided import has_divided
 from finetune.metrics.score import Scores
 from finetune.notes import Note
 from finetune.progress import NewBar, no_bar
@@ -144,11 +145,12 @@ def _augmented_views(
         device=experiment.device,
     )
     metadata = metadata_tensors(index.metadata, (sample.metadata for sample in images.samples))
+    passes = data.accumulate if has_divided(experiment.model) else 1
     source = Source(
         order=loaders.train.sampler,
         read=read,
         others=(*metadata, torch.tensor([index.target(sample) for sample in images.samples])),
-        extract=partial(_in_chunks, experiment.model.features, data.batch_size),
+        extract=partial(_in_chunks, experiment.model.features, data.batch_size, at_least=passes),
         device=experiment.device,
         ranks=experiment.ranks,
     )
@@ -187,9 +189,17 @@ def _first_and_last(batches: Batches, progress: Callable[[int], None]) -> tuple[
     return torch.cat(features), torch.cat(targets)
 
 
-def _in_chunks(extract: Callable[[Tensor], Tensor], size: int, images: Tensor) -> Tensor:
-    """Compute features by as many images as the training computes at once."""
-    return torch.cat([extract(chunk) for chunk in torch.split(images, size)])
+def _in_chunks(
+    extract: Callable[[Tensor], Tensor], size: int, images: Tensor, *, at_least: int = 1
+) -> Tensor:
+    """Compute features by as many images as the training computes at once.
+
+    Ranks that hold a part of the weights each call `extract` equally often, also where one has a smaller
+    batch: what is computed once more is left out.
+    """
+    chunks = torch.split(images, size)
+    found = [extract(chunk) for chunk in (*chunks, *[chunks[0]] * (at_least - len(chunks)))]
+    return torch.cat(found[: len(chunks)])
 
 
 def _bytes(experiment: Experiment, stage: StageConfig) -> int:

@@ -18,6 +18,7 @@ from finetune.data.loading.transforms import eval_transform
 from finetune.data.metadata import metadata_tensors
 from finetune.experiment.build import Experiment, loader_workers
 from finetune.experiment.stored_features import FileFeatures, file_features
+from finetune.machine.divided import has_divided
 from finetune.machine.ranks import Ranks
 from finetune.model import ImageClassifier
 from finetune.model.preprocessing import Preprocessing
@@ -72,7 +73,8 @@ def evaluation_features(
     images = EvalImages(index, experiment.limits, eval_transform(preprocessing), split=split)
     sizes = batch_sizes(len(images), experiment.config.data.batch_size)
     ranks, stored = experiment.ranks, None
-    if ranks.is_first:  # there is one store, which other machines may not see
+    # There is one store, which other machines may not see; whose weights these are only all ranks can tell.
+    if ranks.is_first and not has_divided(experiment.model):
         stored = file_features(experiment, images.samples, preprocessing, sizes)
     known = _of_first(ranks, {} if stored is None else stored.known())
     reused, bar = len(known), partial(new_bar, f"features {split}", len(images))

@@ -143,7 +143,7 @@ def stage_trial(experiment: Experiment, number: int, loaders: Loaders) -> Trial:
         module=model,
         train=loaders.train,
         val=loaders.val,
-        new_optimizer=lambda: build_stage_optimizer(config, plans),
+        new_optimizer=lambda: build_stage_optimizer(config, plans, experiment.ranks),
         loss=build_loss(experiment),
         judge=experiment.index.task.judge,
         device=experiment.device,

@@ -2,12 +2,16 @@
 
 import hashlib
 
+import torch
+
 from finetune.config.config import Config
 from finetune.data.image_files import size_and_time
 from finetune.data.index import ImageIndex
 from finetune.data.loading.share import BatchShare
 from finetune.errors import ConfigError, DataError
 from finetune.machine.ranks import Ranks
+from finetune.model import ImageClassifier
+from finetune.optim.update_rules import UPDATE_RULES
 from finetune.text import counted, printable
 
 
@@ -33,6 +37,40 @@ def check_ranks(ranks: Ranks, batch_size: int, *, compiled: bool = False) -> Non
             f"data.batch_size: {counted(ranks.size, 'device')} cannot share batches of "
             f"{counted(batch_size, 'image')}.\nSet it to {ranks.size} or more, or train on fewer devices."
         )
+
+
+def divides_weights(config: Config, ranks: Ranks) -> bool:
+    """Tell whether each rank holds a part of the backbone alone."""
+    return config.shard == "weights" and not ranks.alone
+
+
+def put_on_device(model: ImageClassifier, config: Config, ranks: Ranks, device: torch.device) -> None:
+    """Put a model that is on the CPU where it is trained: all of it, or what this rank holds of it.
+
+    Raises:
+        ConfigError: weights of this network, or for this optimizer, cannot be divided.
+    """
+    if not divides_weights(config, ranks):
+        model.to(device)
+        return
+    if config.optimizer.name not in UPDATE_RULES:
+        raise ConfigError(
+            f"shard: {config.optimizer.name} is the optimizer of a package, which may look at whole tensors; "
+            "there are none.\nSet shard: none, or an optimizer of finetune's own."
+        )
+    from finetune.training.sharding import divide_weights  # which few trainings need
+
+    divide_weights(model, ranks, device)
+
+
+def device_lines(config: Config, ranks: Ranks) -> list[str]:
+    """Say what each rank has of a batch and of the weights; usually nothing of one that is alone."""
+    lines = [] if ranks.alone else [ranks_line(ranks, config.data.batch_size)]
+    if divides_weights(config, ranks):
+        lines.append(f"shard   each holds 1/{ranks.size} of the backbone's weights, gradients and states")
+    elif config.shard == "weights":
+        lines.append("shard   one device holds everything; there is no other to divide the weights with")
+    return lines
 
 
 def ranks_line(ranks: Ranks, batch_size: int) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.machine.device import LateNumbers
+from finetune.machine.divided import rows_of
 from finetune.training.events import Batches, EpochBatches
 from finetune.training.inference import compute_logits
 from finetune.training.step import StepOptions, TrainingStep
@@ -97,7 +98,7 @@ def no_trace(module: nn.Module) -> Iterator[None]:
     That is every parameter and buffer bit for bit, no gradients where there were none, the training mode of
     every layer, and the random states of torch, NumPy and Python.
     """
-    tensors = [*module.parameters(), *module.buffers()]
+    tensors = [rows_of(tensor) for tensor in (*module.parameters(), *module.buffers())]
     before = [tensor.detach().clone() for tensor in tensors]
     gradients = [parameter.grad for parameter in module.parameters()]
     module.zero_grad(set_to_none=True)

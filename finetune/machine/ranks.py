@@ -87,6 +87,19 @@ class Ranks:
         self.add_up(whole)
         return whole
 
+    def rows_to_first(self, rows: Tensor, total: int) -> Tensor | None:
+        """Put the rows (n, …) of all ranks together on rank 0, in their order: (total, …), on the CPU.
+
+        All have as many, but for the last ones, which have fewer or none. None on other ranks.
+        """
+        each = -(-total // self.size)
+        own = torch.zeros(each, *rows.shape[1:], dtype=rows.dtype)
+        own[: len(rows)] = rows
+        parts = [torch.empty_like(own) for _ in range(self.size)] if self.is_first else None
+        with self._meeting():
+            dist.gather(own, parts, dst=0)
+        return None if parts is None else torch.cat(parts)[:total]
+
     def of_first(self, value: _Value) -> _Value:
         """Return the value that rank 0 has; that of other ranks is not looked at."""
         if self.alone:
@@ -138,6 +151,20 @@ class Ranks:
         yield
         if self.local_rank == 0:
             self.largest(0)
+
+    @contextmanager
+    def meeting_within(self) -> Iterator[None]:
+        """Say what has become of the others where torch itself lets ranks meet, and that fails.
+
+        Raises:
+            FinetuneError: as `_meeting`.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.alone or not _is_of_network(error):
+                raise
+            self.report(error)
 
     @contextmanager
     def _meeting(self) -> Iterator[None]:
@@ -192,6 +219,11 @@ def note_of(store: Any, rank: int) -> dict[str, Any] | None:
     """Return the note of a rank that has ended: its exit code, the text, and whether another one began it."""
     key = f"end/{rank}"
     return json.loads(store.get(key)) if store.check([key]) else None
+
+
+def _is_of_network(error: RuntimeError) -> bool:
+    """Tell whether ranks have lost each other; of gloo's errors only the text says so."""
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch.optim.adam import adam
 
+from finetune.machine.divided import norms_of_whole
+from finetune.machine.ranks import ALONE, Ranks
 from finetune.optim.multi_tensor import Group, MultiTensorOptimizer, Tensors
 
 LARGEST_TRUST = 10.0
@@ -42,6 +44,8 @@ class Lamb(MultiTensorOptimizer):
     """
 
     memory = ("mean", "square", "step")
+    ranks: Ranks = ALONE
+    """Who hold rows of the tensors each, where these are divided: the norms are those of whole tensors."""
 
     def __init__(
         self, params: Iterable[Group], *, betas: tuple[float, float], eps: float, decoupled_weight_decay: bool
@@ -55,7 +59,7 @@ class Lamb(MultiTensorOptimizer):
         matrices = [pair for pair in zip(parameters, directions, strict=True) if pair[0].dim() > 1]
         if matrices:
             weights, steps = map(list, zip(*matrices, strict=True))
-            torch._foreach_mul_(steps, _trust(weights, steps))
+            torch._foreach_mul_(steps, _trust(weights, steps, self.ranks))
         torch._foreach_add_(parameters, directions, alpha=group["lr"])
 
 
@@ -84,8 +88,9 @@ def _adam_directions(
     return directions
 
 
-def _trust(weights: Tensors, steps: Tensors) -> Tensors:
+def _trust(weights: Tensors, steps: Tensors, ranks: Ranks) -> Tensors:
     """Return the factor for each tensor's step that makes it as large as the tensor, at most 10."""
-    sizes, lengths = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, steps))
+    norms = torch.stack([torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, steps)])
+    sizes, lengths = norms_of_whole(norms, weights, ranks)
     ratios = (sizes / lengths).clamp(max=LARGEST_TRUST)
     return list(ratios.where((sizes > 0) & (lengths > 0), 1.0).unbind())

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from finetune.choices import BatchNorm, Spacing, TrainedPart
+from finetune.machine.divided import rows_of
 from finetune.model.layer_groups import LayerGroup, decayed_parameters, layer_rows, learning_parameters
 from finetune.optim.learning_rates import LearningRate, spread
 
@@ -156,13 +157,14 @@ def optimizer_groups(plans: Sequence[GroupPlan]) -> list[dict[str, Any]]:
     """Return torch's parameter groups for a planned stage: (layer group × decayed or not), none empty.
 
     Each has the name of its layer group, so that what is measured of both halves can be put together again.
+    Of parameters that are divided over ranks they hold the rows of this one.
     """
     groups = []
     for plan in plans:
         for parameters, weight_decay in ((plan.decayed, plan.weight_decay), (plan.undecayed, 0.0)):
             if parameters:
                 rates = {"lr": plan.lr, "weight_decay": weight_decay}
-                groups.append({"params": list(parameters), "name": plan.group.name, **rates})
+                groups.append({"params": [*map(rows_of, parameters)], "name": plan.group.name, **rates})
     return groups
 
 

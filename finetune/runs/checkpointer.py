@@ -238,7 +238,7 @@ class Checkpointer:
             "recorder": self._recorder.state(),
         }
         name = checkpoint_name(self._stage, reached)
-        tensors = training_tensors(self._model, self._optimizer, self._average)
+        tensors = training_tensors(self._model, self._optimizer, self._average, ranks=self._recorder.ranks)
         checkpoint = Stored(name, tensors, state)
         if self._writer is not None:
             self._writer.start(checkpoint)

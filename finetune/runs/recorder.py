@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from finetune.choices import Monitor
 from finetune.errors import DivergenceError
+from finetune.machine.ranks import ALONE, Ranks
 from finetune.metrics.monitor import is_better
 from finetune.metrics.score import Scores, scores_from_dict
 from finetune.runs import Run
 from finetune.runs.history import EpochRow
 from finetune.training.early_stopping import EarlyStopping, Stop, find_stop
 from finetune.training.events import Epoch, EventSink, Step, with_epochs
+from finetune.training.state import weights_on_cpu
 
 SHARE = 0.02
 """part of the time that what is saved between epochs may take, 0–1; a model, and a checkpoint"""
@@ -38,6 +40,7 @@ class RunRecorder:
         epochs: Mapping[str, int],
         early_stopping: EarlyStopping | None = None,
         sink: EventSink | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Begin a record.
 
@@ -48,7 +51,10 @@ class RunRecorder:
             epochs: how many each stage is to have, in their order.
             early_stopping: when a stage ends sooner; None for never.
             sink: what else takes the events.
+            ranks: the processes that train together, which may hold some rows of the weights each.
         """
+        self.ranks = ranks
+        """Who train together; each may hold some rows of the weights."""
         self._run, self._monitor, self._description = run, monitor, description
         self._epochs, self._early_stopping, self._sink = epochs, early_stopping, sink
         self._steps: list[dict[str, object]] = []  # not on disk yet
@@ -197,7 +203,7 @@ class RunRecorder:
         row = _row_of(stage, epoch, scores, of_packages)
         self.history.append(row)
         self._tell({"event": "epoch", **row.to_dict()})
-        if self._is_best(row):
+        if self.ranks.of_first(self._is_best(row)):
             self._best = row, scores
             self._keep_weights(model)
         if self._unsaved and time.perf_counter() - self._saved_at >= self._cost / SHARE:
@@ -209,9 +215,7 @@ class RunRecorder:
         return row
 
     def _keep_weights(self, model: nn.Module) -> None:
-        self._best_weights = {
-            name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()
-        }
+        self._best_weights = weights_on_cpu(model, self.ranks)
         self._unsaved = True
 
     def flush(self) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from finetune.machine.divided import cut_as, note_rows, which_rows
 from finetune.training.norms import NamedTensor
 
 
@@ -21,6 +22,8 @@ class WeightAverage:
         self._names = [name for name, _ in moving]
         self._moving = [tensor.detach() for _, tensor in moving]
         self._average = [tensor.clone() for tensor in self._moving]
+        for average, (_, tensor) in zip(self._average, moving, strict=True):
+            note_rows(average, which_rows(tensor))
         self._decay = decay
         self._steps_go_on_from: list[Tensor] | None = None
 
@@ -30,9 +33,9 @@ class WeightAverage:
         return dict(zip(self._names, self._average, strict=True))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from a saved average of the same tensors."""
+        """Go on from a saved average of the same tensors, which are whole."""
         for average, name in zip(self._average, self._names, strict=True):
-            average.copy_(tensors[name])
+            average.copy_(cut_as(average, tensors[name]))
 
     def update(self, step: int) -> None:
         """Let the average follow the weights after a step, counted from 0.

@@ -126,9 +126,13 @@ def _cause_of_gradient(evidence: Evidence, broken: list[tuple[str, float]]) -> s
     return f"{where}.{' ' + weights if weights else ''}"
 
 
-def faults_of(batch: tuple[Tensor, Tensor], loss: float) -> int:
-    """Count what points at the rows of a rank: 2 for a broken batch, 1 for a loss that is not finite."""
-    return 2 * (_broken_batch(batch) is not None) + (not math.isfinite(loss))
+def faults_of(batch: tuple[Tensor, Tensor], loss: float, still: Iterable[NamedTensor] = ()) -> int:
+    """Count what points at a rank: 2 for a broken batch, 1 for a loss that is not finite.
+
+    And 1 for a frozen weight that is not finite, of which another rank may hold other rows.
+    """
+    frozen = not all(bool(torch.isfinite(tensor).all()) for _, tensor in still)
+    return 2 * (_broken_batch(batch) is not None) + (not math.isfinite(loss)) + frozen
 
 
 def worst_of(found: Sequence[tuple[int, str]]) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.data.loading.share import BatchShare, EvalShare
+from finetune.machine.divided import has_divided
 
 
 class MeanOverViews(nn.Module):
@@ -45,7 +46,8 @@ def compute_logits(
     """
     model.eval()
     logits, targets = [], []
-    with torch.inference_mode():
+    # In inference mode torch would put divided weights together to tensors that no training can use.
+    with torch.no_grad() if has_divided(model) else torch.inference_mode():
         for number, (*inputs, batch_targets) in enumerate(batches, start=1):
             logits.append(model(*(one.to(device, non_blocking=True) for one in inputs)))
             targets.append(batch_targets)

@@ -15,7 +15,7 @@ from finetune.training.averaging import WeightAverage
 from finetune.training.events import Epoch, Hooks, Loaders, Reached, Step
 from finetune.training.guards import Evidence, Place, check_step, check_weights, faults_of, worst_of
 from finetune.training.inference import put_together
-from finetune.training.norms import Norms, clip_factor, norms_by_group, tensor_norms
+from finetune.training.norms import Norms, clip_factor, norms_by_group
 from finetune.training.step import TrainingStep
 
 with warnings.catch_warnings():
@@ -228,7 +228,7 @@ class _Stage:
         where = number / (self._epochs * self._batches)
         rates = self._cycle.rates(where, self._step.group_rates)
         momentum = self._cycle.momentum(where)
-        weights = tensor_norms(self._step.tensors.moving)
+        weights = self._step.tensors.norms(self._step.tensors.moving)
         outcome = self._step(inputs, targets, epoch=epoch, batch=batch, rates=rates, momentum=momentum)
         if self._average is not None:
             self._average.update(number)
@@ -247,8 +247,9 @@ class _Stage:
     def _look_back(self, batches: int) -> None:
         """Account for all batches of this epoch so far, and make sure that the weights can be saved."""
         self._read_step()
-        moving = self._step.tensors.moving
-        check_weights(Norms([name for name, _ in moving], tensor_norms(moving).tolist()), self._place)
+        tensors = self._step.tensors
+        norms = tensors.norms(tensors.moving).tolist()
+        check_weights(Norms([name for name, _ in tensors.moving], norms), self._place)
         seconds = time.perf_counter() - self._began
         self._reached = replace(self._reached, batch=batches, seconds=seconds)
 
@@ -260,7 +261,8 @@ class _Stage:
         share = self._step.options.share
         if share is None:
             return error
-        found = share.ranks.of_each((faults_of(unread.batch, float(unread.own_loss)), str(error)))
+        faults = faults_of(unread.batch, float(unread.own_loss), self._step.tensors.still)
+        found = share.ranks.of_each((faults, str(error)))
         return DivergenceError(worst_of(found), step=error.step)
 
     def _read_step(self) -> None:

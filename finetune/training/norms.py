@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from finetune.machine.divided import is_divided, norms_of_whole, rows_of
+from finetune.machine.ranks import ALONE, Ranks
+
 NamedTensor = tuple[str, Tensor]
 
 
@@ -27,8 +30,13 @@ class Norms:
 class StageTensors:
     """The parameters and running statistics of a model in one stage, by whether they move."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Sort the tensors of a model that is in training mode."""
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE) -> None:
+        """Sort the tensors of a model that is in training mode.
+
+        Of tensors that are divided over the ranks these are the rows that this one holds.
+        """
+        self._ranks = ranks
+        self._divided = [(one, rows_of(one)) for one in model.parameters() if is_divided(one)]
         learning = {
             id(parameter): str(group.get("name", number))
             for number, group in enumerate(optimizer.param_groups)
@@ -47,7 +55,18 @@ class StageTensors:
 
     def gradients(self) -> list[NamedTensor]:
         """Return the gradients that the learning parameters have now."""
+        for whole, rows in self._divided:
+            rows.grad = None if whole.grad is None else rows_of(whole.grad)
         return [(name, tensor.grad) for name, tensor in self.learning if tensor.grad is not None]
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients of what is divided, which an optimizer of its rows does not know."""
+        for whole, _ in self._divided:
+            whole.grad = None
+
+    def norms(self, tensors: Sequence[NamedTensor]) -> Tensor:
+        """Return the L2 norm of each tensor as float32 (n,), the same on all ranks: that of the whole."""
+        return norms_of_whole(tensor_norms(tensors), [tensor for _, tensor in tensors], self._ranks)
 
 
 def tensor_norms(tensors: Sequence[NamedTensor]) -> Tensor:
@@ -74,7 +93,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
     for prefix, module in model.named_modules():
         dot = f"{prefix}." if prefix else ""
         for key, parameter in module.named_parameters(recurse=False):
-            yield f"{dot}{key}", parameter, False
+            yield f"{dot}{key}", rows_of(parameter), False
         for key, buffer in module.named_buffers(recurse=False):
             if key in ("running_mean", "running_var"):
                 yield f"{dot}{key}", buffer, module.training

@@ -1,4 +1,7 @@
-"""The tensors that a training is resumed from: those of the model, of its optimizer and of their average."""
+"""The tensors that a training is resumed from: those of the model, of its optimizer and of their average.
+
+They are whole, also where the ranks of a training hold some rows each: they are put together one by one.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,16 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from finetune.errors import CheckpointError
+from finetune.machine.divided import cut_as, rows_of, which_rows, whole_on_first, whole_shape
+from finetune.machine.ranks import ALONE, Ranks
 from finetune.training.averaging import WeightAverage
 
 _MODEL, _OPTIMIZER, _AVERAGE = "model.", "optimizer.", "average."
 
 
 def training_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer | None, average: WeightAverage | None = None
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    average: WeightAverage | None = None,
+    *,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Tensor]:
-    """Return all tensors, buffers and step counts included, by a name that `restore_…` finds them by."""
-    tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    """Return all tensors, buffers and step counts included, by a name that `restore_…` finds them by.
+
+    All ranks have to ask together; those after the first get no tensor of which they hold some rows alone.
+    """
+    tensors = {_MODEL + name: tensor for name, tensor in _whole_state(model, ranks).items()}
     for number, parameter in enumerate(_parameters(optimizer)):
         assert optimizer is not None
         for key, value in optimizer.state[parameter].items():
@@ -27,14 +39,35 @@ def training_tensors(
                     f"The optimizer keeps {key} = {value!r}, which is no tensor and cannot be saved.\n"
                     "Its state has to be tensors alone; change the optimizer, or optimizer.name."
                 )
-            tensors[f"{_OPTIMIZER}{number}.{key}"] = value
+            which = which_rows(parameter) if value.shape == parameter.shape else None
+            if (whole := whole_on_first(ranks, value, which)) is not None:
+                tensors[f"{_OPTIMIZER}{number}.{key}"] = whole
     if average is not None:
-        tensors |= {_AVERAGE + name: tensor for name, tensor in average.tensors.items()}
+        tensors |= {_AVERAGE + name: tensor for name, tensor in _whole(average.tensors, ranks).items()}
     return tensors
 
 
+def weights_on_cpu(model: nn.Module, ranks: Ranks = ALONE) -> dict[str, Tensor]:
+    """Return copies of all weights and buffers of a model, whole; all ranks have to ask together.
+
+    Ranks after the first get no tensor of which they hold some rows alone.
+    """
+    whole = _whole_state(model, ranks).items()
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in whole}
+
+
+def _whole_state(model: nn.Module, ranks: Ranks) -> dict[str, Tensor]:
+    return _whole({name: rows_of(tensor) for name, tensor in model.state_dict().items()}, ranks)
+
+
+def _whole(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+    """Put together what is divided; ranks after the first are left with the rest."""
+    whole = ((name, whole_on_first(ranks, own, which_rows(own))) for name, own in tensors.items())
+    return {name: tensor for name, tensor in whole if tensor is not None}
+
+
 def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy saved weights and buffers into a model.
+    """Copy saved weights and buffers into a model, or the rows of them that this rank holds.
 
     Raises:
         CheckpointError: they are those of another model.
@@ -43,7 +76,10 @@ def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in state.items()} != expected:
         raise CheckpointError("The checkpoint holds another model than the config describes.")
-    model.load_state_dict(state)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            rows = rows_of(tensor)
+            rows.copy_(cut_as(rows, state[name]))
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -84,7 +120,7 @@ def restore_average(average: WeightAverage, tensors: Mapping[str, Tensor]) -> No
     saved = {name.removeprefix(_AVERAGE): t for name, t in tensors.items() if name.startswith(_AVERAGE)}
     if not saved:
         return
-    expected = {name: tensor.shape for name, tensor in average.tensors.items()}
+    expected = {name: whole_shape(tensor) for name, tensor in average.tensors.items()}
     if {name: tensor.shape for name, tensor in saved.items()} != expected:
         raise CheckpointError("The checkpoint's average is of other weights than are trained now.")
     average.load(saved)
@@ -92,11 +128,12 @@ def restore_average(average: WeightAverage, tensors: Mapping[str, Tensor]) -> No
 
 def _as_made(saved: Tensor, parameter: Tensor) -> Tensor:
     """Lay a tensor out in memory as the optimizer made it: another layout is summed in another order."""
-    if saved.shape != parameter.shape:
+    if saved.shape != whole_shape(parameter):
         if saved.dim():
             raise CheckpointError("The checkpoint's optimizer holds parameters of other shapes.")
         return saved
-    return torch.empty_like(parameter, dtype=saved.dtype, requires_grad=False).copy_(saved)
+    own = torch.empty_like(parameter, dtype=saved.dtype, requires_grad=False)
+    return own.copy_(cut_as(parameter, saved))
 
 
 def _parameters(optimizer: torch.optim.Optimizer | None) -> list[Tensor]:

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 
 from finetune.data.loading.share import BatchShare
-from finetune.machine.ranks import Ranks
+from finetune.machine.divided import which_rows
+from finetune.machine.ranks import ALONE, Ranks
 from finetune.optim.schedule import set_rates
 from finetune.seed import derive, seed_for
 from finetune.training.compiled import compiled
 from finetune.training.mix import Mix
-from finetune.training.norms import StageTensors, tensor_norms
+from finetune.training.norms import StageTensors
 from finetune.training.whole_batch import as_of_whole_batch
 
 
@@ -78,7 +79,8 @@ class TrainingStep:
         self.module, self.optimizer, self.loss = module, optimizer, loss
         self.seed, self.stage, self.options = seed, stage, options or StepOptions()
         self._forward = compiled(module) if self.options.compiled else module
-        self.tensors = StageTensors(module, optimizer)
+        share = self.options.share
+        self.tensors = StageTensors(module, optimizer, ALONE if share is None else share.ranks)
         self.group_rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
 
     def __call__(
@@ -109,12 +111,13 @@ class TrainingStep:
         own = self._backward(inputs, targets, images, position=(epoch, batch))
         gradients = self.tensors.gradients()
         loss = own if share is None else _added_up(share.ranks, own, [tensor for _, tensor in gradients])
-        norms = tensor_norms(gradients)
+        norms = self.tensors.norms(gradients)
         if self.options.clip_norm is not None:
             learning = [parameter for _, parameter in self.tensors.learning]
             clip_grads_with_norm_(learning, self.options.clip_norm, torch.linalg.vector_norm(norms))
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.tensors.clear_gradients()
         return StepOutcome(loss, [name for name, _ in gradients], norms, images, own)
 
     def _backward(
@@ -146,7 +149,11 @@ class TrainingStep:
 
 
 def _added_up(ranks: Ranks, loss: Tensor, gradients: Sequence[Tensor]) -> Tensor:
-    """Add up gradients over the ranks, in place, and return the sum of their losses."""
+    """Add up gradients over the ranks, in place, and return the sum of their losses.
+
+    Those of divided weights are sums already: torch has added them up on the way back.
+    """
+    gradients = [gradient for gradient in gradients if which_rows(gradient) is None]
     flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), loss.reshape(1)])
     ranks.add_up(flat)
     *summed, whole = torch.split(flat, [*(gradient.numel() for gradient in gradients), 1])

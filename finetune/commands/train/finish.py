@@ -23,8 +23,10 @@ from finetune.display import duration
 from finetune.experiment.build import Experiment
 from finetune.experiment.read_data import resolved_monitor
 from finetune.experiment.recipe import build_mix
+from finetune.machine.divided import has_divided
 from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
+from finetune.model import rebuild_classifier
 from finetune.report.diagnosis import Finding, Knobs, Predictions, StageCurves, diagnose
 from finetune.report.html_page import TrainingPart
 from finetune.report.scores import accuracy_interval, show_scores
@@ -228,7 +230,10 @@ def build_report(
 def best_model(training: TrainingRun, experiment: Experiment) -> TrainedModel:
     """Put the best weights into the model, which is trained no more, and return it ready for use."""
     recorder, model = training.recorder, experiment.model
-    model.load_state_dict(recorder.best_weights)
+    if has_divided(model):  # the other ranks have come to their end
+        model = rebuild_classifier(model.spec.to_dict(), recorder.best_weights).to(experiment.device)
+    else:
+        model.load_state_dict(recorder.best_weights)
     return TrainedModel.described(training.run, model, recorder.best_description, experiment.device)
 
 

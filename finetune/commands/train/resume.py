@@ -18,6 +18,7 @@ from finetune.errors import CheckpointError
 from finetune.experiment.build import Experiment
 from finetune.experiment.packages import taken_from_packages
 from finetune.machine.device import describe, describe_arithmetic
+from finetune.machine.divided import has_divided
 from finetune.plugins import require_packages
 from finetune.runs import STARTED, Run
 from finetune.runs.digests import refuse_draft
@@ -26,7 +27,7 @@ from finetune.text import counted, printable
 from finetune.version import VERSION
 
 # The result does not depend on these.
-_FREE = ("data.workers", "data.cache", "output.", "checkpoint.", "device", "loggers")
+_FREE = ("data.workers", "data.cache", "output.", "checkpoint.", "device", "loggers", "shard")
 _LISTED = 5
 _FORMAT = 3  # of what a run holds for resuming it
 
@@ -66,9 +67,15 @@ def describe_environment(experiment: Experiment) -> dict[str, str]:
         **_heif_reader(experiment),
         **{one.package: one.version for one in taken_from_packages(experiment.config)},
         "device": describe(experiment.device),
-        "devices": str(experiment.ranks.size),
+        "devices": devices_text(experiment),
         "arithmetic": describe_arithmetic(experiment.device),
     }
+
+
+def devices_text(experiment: Experiment) -> str:
+    """Say how many devices train, and whether they divide the weights: sums are then in another order."""
+    divided = ", which divide the weights" if has_divided(experiment.model) else ""
+    return f"{experiment.ranks.size}{divided}"
 
 
 def _heif_reader(experiment: Experiment) -> dict[str, str]:

@@ -27,6 +27,7 @@ from finetune.experiment.loaders import StageLoaders
 from finetune.experiment.lr_search import find_lr
 from finetune.experiment.recipe import build_average
 from finetune.lr_finder.result import StartingWeights
+from finetune.machine.divided import undivided
 from finetune.machine.signals import StopSignals
 from finetune.metrics.installed import PREFIX, of_packages, score_of_package
 from finetune.metrics.score import Scores
@@ -74,20 +75,21 @@ def run_stages(training: TrainingRun, experiment: Experiment, saved: Saved | Non
     first, reached, tensors = (0, START, {}) if saved is None else (saved.stage, saved.reached, saved.tensors)
     stages = experiment.config.stages
     try:
-        for number in range(first, len(stages)):
-            over = training.recorder.early_stop_of(stages[number].name) is not None
-            if reached.epoch < stages[number].epochs and not over:
-                images = loaders_of.of_stage(number)
-                with experiment.ranks.local_first():
-                    display.show(decoded.of_stage(number, reached.epoch, images, display.bar))
-                with stage_loaders(experiment, stages[number], images, display.bar) as (loaders, notes):
-                    display.show(notes)
-                    if number == 0 and saved is None and caches_features(experiment, stages[0]):
-                        show_first_score(training, experiment, loaders)
-                    experiment = with_found_lr(training, experiment, number, loaders)
-                    run_stage(training, experiment, number, loaders, reached, tensors)
-            reached, tensors = START, {}
-        training.checkpointer.finish_writing()
+        with experiment.ranks.meeting_within():
+            for number in range(first, len(stages)):
+                over = training.recorder.early_stop_of(stages[number].name) is not None
+                if reached.epoch < stages[number].epochs and not over:
+                    images = loaders_of.of_stage(number)
+                    with experiment.ranks.local_first():
+                        display.show(decoded.of_stage(number, reached.epoch, images, display.bar))
+                    with stage_loaders(experiment, stages[number], images, display.bar) as (loaders, notes):
+                        display.show(notes)
+                        if number == 0 and saved is None and caches_features(experiment, stages[0]):
+                            show_first_score(training, experiment, loaders)
+                        experiment = with_found_lr(training, experiment, number, loaders)
+                        run_stage(training, experiment, number, loaders, reached, tensors)
+                reached, tensors = START, {}
+            training.checkpointer.finish_writing()
         training.recorder.flush()
     finally:
         training.checkpointer.close()
@@ -160,11 +162,11 @@ def run_stage(
     config, stage, display = experiment.config, experiment.config.stages[number], training.display
     plans = plan_groups(config, stage, experiment.model)
     freeze_for_stage(stage, experiment.model)
-    experiment.ranks.share_tensors(list(experiment.model.state_dict().values()))
+    experiment.ranks.share_tensors(undivided(experiment.model))
     show_stage(number, stage, plans, len(config.stages), display)
     if reached == START:
         training.recorder.start_stage(stage.name, [plan.summary() for plan in plans])
-    optimizer = build_stage_optimizer(config, plans)
+    optimizer = build_stage_optimizer(config, plans, experiment.ranks)
     restore_optimizer(optimizer, tensors)
     step = build_step(experiment, optimizer, number, share=share_of(loaders.train))
     average = build_average(config, step)

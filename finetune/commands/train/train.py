@@ -178,6 +178,7 @@ def open_record(run: Run, experiment: Experiment, stop: StopSignals, display: Di
         sink=open_loggers(config.loggers, run.directory, flat_values(config), display.warn)
         if experiment.ranks.is_first
         else None,
+        ranks=experiment.ranks,
     )
     often = config.checkpoint
     schedule = CheckpointSchedule(often.seconds, often.steps, often.keep)
