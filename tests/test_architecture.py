@@ -315,6 +315,7 @@ TESTED_IN = {
     "machine/launch.py": "test_ranks.py",
     "machine/launched.py": "test_ranks.py",
     "machine/meeting.py": "test_ranks.py",
+    "machine/watch.py": "test_presence.py",
     "runs/unwritten.py": "test_ranks.py",
     "__main__.py": "test_signals.py",
     "commands/groups.py": "test_layer_groups.py",

@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import socket
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -122,10 +124,34 @@ def test_a_batch_that_cannot_be_shared_is_refused(machines):
     assert "data.batch_size: 3 devices cannot share batches of 2 images." in text
 
 
-@pytest.mark.skip(reason="where memory ends before the ranks have met, the others wait for minutes")
 def test_a_rank_without_memory_ends_all_and_is_named(machines):
     ended = end(machines, "data.image_size=224", "data.workers=1", memory=80 << 20)
     assert "error: rank 1: Out of memory" in text_of_one(ended, 6)
+
+
+def test_a_rank_that_fails_before_all_have_met_ends_the_others_with_its_reason(machines):
+    (machines[1] / "config.yaml").write_text("data: {path: images")
+    began = time.monotonic()
+    text = text_of_one(end(machines, size=3), 2)
+    assert text.startswith("error: rank 1: config.yaml:1:20: ")
+    assert time.monotonic() - began < 40
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_rank_that_is_killed_before_all_have_met_is_named_within_seconds(machines, number):
+    files = Path(tempfile.gettempdir()) / f"finetune-ranks-{os.getuid()}"
+    before = set(files.glob("*"))
+    started = start(machines)
+    last = time.monotonic() + 60
+    while not (set(files.glob(f"*-{number}")) - before):
+        assert time.monotonic() < last
+        time.sleep(0.01)
+    os.kill(started.processes[number].pid, signal.SIGKILL)
+    began = time.monotonic()
+    ended = started.end()
+    assert time.monotonic() - began < 20
+    assert [code for code, _ in ended] == [-signal.SIGKILL if one == number else 6 for one in range(2)]
+    assert f"rank {number} has ended without a word: killed" in ended[1 - number][1]
 
 
 def test_a_rank_that_is_killed_leaves_no_process_behind(machines):

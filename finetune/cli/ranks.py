@@ -4,6 +4,7 @@ import io
 import os
 from contextlib import suppress
 from pathlib import Path
+from traceback import clear_frames
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,10 +13,12 @@ import typer
 from finetune.choices import DeviceName
 from finetune.cli.app import display_for
 from finetune.display import Display
-from finetune.errors import ConfigError, FinetuneError, Interrupted
+from finetune.errors import ConfigError, FinetuneError, Interrupted, MachineError
 from finetune.machine.cores import usable_cores
 from finetune.machine.hardware import has_gpu
 from finetune.machine.launched import EXIT_CODES, launched
+from finetune.machine.memory import out_of_memory
+from finetune.machine.presence import Presence, silent_end
 from finetune.text import counted
 
 if TYPE_CHECKING:  # it takes torch
@@ -33,8 +36,9 @@ class RankOfCommand:
         """
         self._one = launched()
         self._ranks: Ranks | None = None
-        self._has_tried = False
+        self._presence: Presence | None = None
         if self._one is not None:
+            self._presence = Presence(self._one)
             # torch, which reads it as it is imported, would add frames of C++ to errors
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 
@@ -55,13 +59,13 @@ class RankOfCommand:
         Raises:
             FinetuneError: they cannot be reached, or one has failed.
         """
-        from finetune.machine.meeting import start_ranks
+        from finetune.machine.meeting import join_ranks, meet
         from finetune.machine.ranks import ALONE
 
-        if self._one is None:
+        if self._one is None or self._presence is None:
             return ALONE
-        self._has_tried = True
-        self._ranks = start_ranks(self._one, device)
+        self._ranks = join_ranks(self._one, device, self._presence)
+        meet(self._ranks, device, self._presence)
         return self._ranks
 
     def __enter__(self) -> Self:
@@ -70,28 +74,51 @@ class RankOfCommand:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._one is None:
+        if self._one is None or self._presence is None:
             return
-        code, text = _end_of(error)
+        found = self._reason_of(error)
+        code, text = _end_of(found)
         if folder := os.environ.get(EXIT_CODES):
             with suppress(OSError):
                 (Path(folder) / str(self._one.rank)).write_text(str(code))
-        if error is not None and self._ranks is None and not self._has_tried:
-            from finetune.machine.meeting import start_ranks
+        if error is not None and self._ranks is None and not isinstance(error, MachineError):
+            self._ranks = self._join_to_tell(error)
+        said = False
+        if self._ranks is not None:
+            from finetune.machine.meeting import end_ranks
 
-            with suppress(FinetuneError):  # the others cannot be reached either
-                self._ranks = start_ranks(self._one, None)
-        if self._ranks is None:
+            said = end_ranks(self._ranks, code, text, error)
+        if self._ranks is not None or isinstance(
+            found, MachineError
+        ):  # of the port each rank tells by itself
+            self._presence.leave()
+        if found is None:
             return
-        from finetune.machine.meeting import end_ranks
+        if said and not self.is_first and isinstance(found, FinetuneError | KeyboardInterrupt):
+            raise typer.Exit(code) from None  # a bug of ours shows where it is
+        if isinstance(found, FinetuneError):
+            if self.is_first and found is not error:
+                raise found from None
+            if not self.is_first and self._ranks is not None:
+                raise type(found)(f"rank {self._one.rank}: {found}") from None
 
-        said = end_ranks(self._ranks, code, text, error)
-        if self.is_first or error is None:
-            return
-        if said and isinstance(error, FinetuneError | KeyboardInterrupt):  # a bug of ours shows where it is
-            raise typer.Exit(code) from None
-        if isinstance(error, FinetuneError):
-            raise type(error)(f"rank {self._one.rank}: {error}") from None
+    def _reason_of(self, error: BaseException | None) -> BaseException | None:
+        """Return what is to be said of an error: of a signal of the launcher, which rank it came for."""
+        if isinstance(error, KeyboardInterrupt) and self._ranks is None and self._presence is not None:
+            gone = self._presence.gone(settled=0)
+            return silent_end(gone) if gone else error
+        return error and (out_of_memory(error) or error)
+
+    def _join_to_tell(self, error: BaseException) -> "Ranks | None":
+        """Connect to the others only to say that this one has failed; None where that cannot be."""
+        assert self._one is not None
+        assert self._presence is not None
+        clear_frames(error.__traceback__)  # it may lack the memory that what failed has taken
+        with suppress(FinetuneError, MemoryError, OSError, RuntimeError):
+            from finetune.machine.meeting import join_ranks
+
+            return join_ranks(self._one, None, self._presence)
+        return None
 
 
 def _end_of(error: BaseException | None) -> tuple[int, str]:

@@ -7,10 +7,9 @@ import os
 import signal
 import time
 import traceback
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from threading import Thread
 from typing import Any
 
 import torch
@@ -21,8 +20,11 @@ from torch.distributed.rendezvous import rendezvous
 from finetune.choices import DeviceName
 from finetune.errors import ConfigError, Interrupted, MachineError, Stopped
 from finetune.machine.launched import Launched
+from finetune.machine.memory import out_of_memory
+from finetune.machine.presence import Presence, silent_end
 from finetune.machine.ranks import LAST_WORDS, Line, Ranks, first_line, ignore_signals, note_of
 from finetune.machine.signals import end_with_parent
+from finetune.machine.watch import ANY_END, Watch, in_thread
 
 PATIENCE = timedelta(hours=1)
 """how long a rank waits for the others where they meet: a scan of very many images takes long"""
@@ -31,58 +33,89 @@ _PATIENCE_AT_START = timedelta(minutes=5)
 _SLACK = timedelta(seconds=5)
 
 
-def start_ranks(one: Launched, device: DeviceName | None) -> Ranks:
-    """Meet the other processes of a training.
+def join_ranks(one: Launched, device: DeviceName | None, presence: Presence) -> Ranks:
+    """Connect to the other processes of a training.
 
     Args:
         one: which of them this is.
         device: where it is to compute; None for a process that has failed, and only lets the others know.
+        presence: what this machine knows of the others until they have met.
+
+    Raises:
+        MachineError: the others cannot be reached.
+        ResourceError: rank 0 has ended, or there is no memory.
+    """
+    end_with_parent(signal.SIGTERM)
+    with _reported(one.rank):
+        job = _connect(one, presence)
+        # torchrun's store outlives a restart, and with it what the ranks have left there before.
+        store = PrefixStore(f"{_job_name()} restart {one.restarts}", job)
+        store.set(f"ready/{one.rank}", device or "")
+    return Ranks(one.rank, one.size, one.local_rank, one.local_size, one.restarts, Line(store, job))
+
+
+def meet(ranks: Ranks, device: DeviceName, presence: Presence) -> None:
+    """Wait for the others, and begin to compute together.
 
     Raises:
         ConfigError: a device that one process has to itself, or another one than others have.
-        MachineError: the others cannot be reached.
+        MachineError: the others have not come.
         FinetuneError: another process has failed.
     """
-    end_with_parent(signal.SIGTERM)
-    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    with _reported(ranks.rank):
+        Watch(ranks, presence).wait_for_all(_PATIENCE_AT_START.total_seconds())
+        _meet(ranks, presence, device)
+
+
+@contextmanager
+def _reported(rank: int) -> Iterator[None]:
+    """Say where the others were looked for, if that fails."""
     try:
-        job, rank, size = _rendezvous()
-        # torchrun's store outlives a restart, and with it what the ranks have left there before.
-        store = PrefixStore(f"{_job_name()} restart {one.restarts}", job)
-        ranks = Ranks(rank, size, one.local_rank, one.local_size, one.restarts, Line(store, job))
-        store.set(f"ready/{rank}", device or "")
-        if device is not None:
-            _meet(ranks, store, device)
-    except (RuntimeError, ValueError) as error:
+        yield
+    except (RuntimeError, ValueError, TimeoutError) as error:
+        if known := out_of_memory(error):
+            raise known from None
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise MachineError(
-            f"rank {one.rank} cannot reach the others at {where}: {first_line(error)}\n"
+            f"rank {rank} cannot reach the others at {where}: {first_line(error)}\n"
             "If another training has this port, name a free one: torchrun --master-port PORT."
         ) from None
-    return ranks
 
 
-def _rendezvous() -> tuple[Any, int, int]:
-    """Return the store at the address that the environment names, the rank of this process, and their number.
-
-    In a thread: torch waits without end for an answer from whatever else may listen at that port, and hears
-    no signal meanwhile.
+def _connect(one: Launched, presence: Presence) -> Any:
+    """Return the store at the address that the environment names.
 
     Raises:
         RuntimeError: nobody answers there, or rank 0 cannot have the port.
+        ResourceError: rank 0, which would answer, has ended.
     """
-    found: Future[tuple[Any, int, int]] = Future()
 
-    def connect() -> None:
-        try:
-            found.set_result(next(rendezvous("env://", timeout=_PATIENCE_AT_START)))
-        except (RuntimeError, ValueError) as error:
-            found.set_exception(error)
+    def connect() -> Any:
+        if one.rank > 0 or _has_store_of_torchrun():
+            return next(rendezvous("env://", timeout=_PATIENCE_AT_START))[0]
+        # That of `rendezvous` waits until all are connected, and sees nobody's note meanwhile.
+        return dist.TCPStore(  # type: ignore[attr-defined]
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            one.size,
+            is_master=True,
+            timeout=_PATIENCE_AT_START,
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
 
-    Thread(target=connect, daemon=True).start()
+    def look() -> None:
+        if 0 in presence.gone():
+            raise silent_end([0])
+
     try:
-        return found.result((_PATIENCE_AT_START + _SLACK).total_seconds())
+        return in_thread(connect, look, (_PATIENCE_AT_START + _SLACK).total_seconds())
     except TimeoutError:
         raise RuntimeError("what listens there does not answer as rank 0 would") from None
+
+
+def _has_store_of_torchrun() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def _job_name() -> str:
@@ -90,10 +123,10 @@ def _job_name() -> str:
     return os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.get("SLURM_JOB_ID") or "job"
 
 
-def _meet(ranks: Ranks, store: Any, device: DeviceName) -> None:
-    keys = [f"ready/{rank}" for rank in range(ranks.size)]
-    store.wait(keys, _PATIENCE_AT_START)
-    ready = [store.get(key).decode() for key in keys]
+def _meet(ranks: Ranks, presence: Presence, device: DeviceName) -> None:
+    assert ranks.line is not None
+    store, watch = ranks.line.store, Watch(ranks, presence)
+    ready = [store.get(f"ready/{rank}").decode() for rank in range(ranks.size)]
     if "" in ready:
         ranks.report(RuntimeError("they have not met"))
     if len(set(ready)) > 1:
@@ -105,8 +138,18 @@ def _meet(ranks: Ranks, store: Any, device: DeviceName) -> None:
         raise ConfigError("device: one process alone can use Apple's GPU.\nTrain on one device, or the CPU.")
     with_gpus = device != "cpu" and torch.cuda.is_available()
     backend = "cpu:gloo,cuda:nccl" if with_gpus else "gloo"
-    dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE)
-    ranks.largest(0)
+    own = store.clone()  # one that waits for an answer keeps others from asking
+
+    def first_meeting() -> None:
+        dist.init_process_group(backend, store=own, rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE)
+        ranks.largest(0)
+
+    try:
+        in_thread(first_meeting, watch.look, PATIENCE.total_seconds())
+    except RuntimeError as error:
+        ranks.report(error)
+    store.set(f"met/{ranks.rank}", "")
+    presence.leave()
 
 
 def end_ranks(ranks: Ranks, code: int, text: str, error: BaseException | None) -> bool:
@@ -123,7 +166,9 @@ def end_ranks(ranks: Ranks, code: int, text: str, error: BaseException | None) -
     assert ranks.line is not None
     store, relayed = ranks.line.store, ranks.line.relayed
     with suppress(RuntimeError):
-        store.set(f"end/{ranks.rank}", json.dumps({"code": code, "text": text, "relayed": relayed}))
+        note = {"code": code, "text": text, "relayed": relayed, "lost": ranks.line.lost}
+        store.set(f"end/{ranks.rank}", json.dumps(note))
+        store.set(ANY_END, "")
     ignore_signals()
     with suppress(RuntimeError, AssertionError):
         dist.destroy_process_group()
@@ -169,12 +214,11 @@ def _first_says(ranks: Ranks, code: int, text: str) -> bool:
 def _wait_for_others(ranks: Ranks) -> None:
     """Keep the store until the others have read there why they end; that of torchrun outlives rank 0."""
     assert ranks.line is not None
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+    if _has_store_of_torchrun():
         return
     store, began = ranks.line.store, time.monotonic()
     with suppress(RuntimeError):
-        others = [rank for rank in range(1, ranks.size) if rank not in ranks.line.lost]
-        left = [f"gone/{rank}" for rank in others if store.check([f"ready/{rank}"])]
+        left = [f"gone/{rank}" for rank in range(1, ranks.size) if rank not in ranks.line.lost]
         while left and time.monotonic() - began < 3 * LAST_WORDS:
             left = [key for key in left if not store.check([key])]
             time.sleep(0.05)

@@ -12,6 +12,7 @@ _TEXTS = (
     "out of memory",  # CUDA's runtime, its allocator, MPS
     "alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED
     "std::bad_alloc",
+    "can't start new thread",  # Python, for lack of room for its stack
     "could not create a primitive",  # oneDNN, which says no more of what it lacks
     "unable to allocate",  # numpy
     "not enough memory",  # Windows

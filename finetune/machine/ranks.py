@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from finetune.errors import ResourceError, error_of
+from finetune.machine.presence import silent_end
 
 LAST_WORDS = 5.0
 """seconds that a rank which ends is given to say why"""
@@ -189,34 +190,43 @@ class Ranks:
         ignore_signals()  # torchrun sends them to those that are left
         self.line.relayed = True
         silent = [rank for rank in range(self.size) if rank != self.rank]
-        with suppress(RuntimeError):  # the store may be gone as well
+        try:
             self.line.store.set(f"noticed/{self.rank}", "")
             waited, began = 0.0, time.monotonic()
             while silent and waited < LAST_WORDS:
                 for rank in list(silent):
                     note = note_of(self.line.store, rank)
+                    if note is not None and note["lost"]:
+                        self.lose(note["lost"], error)
                     if note is not None and note["code"] and not note["relayed"]:
                         raise error_of(note["code"], f"rank {rank}: {note['text']}") from error
                     if note is not None or self.line.store.check([f"noticed/{rank}"]):
                         silent.remove(rank)
                 time.sleep(0.05)
                 waited = time.monotonic() - began
+        except RuntimeError:  # the store is gone as well, which most often rank 0 holds
+            silent = [0] if 0 in silent else silent
         if not silent:
             lost = f"The ranks have lost each other: {first_line(error)}"
             raise ResourceError(f"{lost}\nResume the run with --resume.") from error
-        self.line.lost = tuple(silent)
-        who = f"rank {silent[0]} has" if len(silent) == 1 else f"ranks {', '.join(map(str, silent))} have"
-        raise ResourceError(
-            f"{who} ended without a word: killed, most likely for lack of memory, or the machine was lost.\n"
-            "Set data.batch_size lower if it was memory; resume the run with --resume."
-        ) from error
+        self.lose(silent, error)
+
+    def lose(self, lost: Sequence[int], error: BaseException | None = None) -> NoReturn:
+        """Raise that these ranks have ended without a word; the others learn it from the note of this one.
+
+        Raises:
+            ResourceError: always.
+        """
+        assert self.line is not None
+        self.line.relayed, self.line.lost = True, tuple(lost)
+        raise silent_end(lost) from error
 
 
 ALONE = Ranks()
 
 
 def note_of(store: Any, rank: int) -> dict[str, Any] | None:
-    """Return the note of a rank that has ended: its exit code, the text, and whether another one began it."""
+    """Return the note of a rank that has ended: its exit code, the text, and whether others began it."""
     key = f"end/{rank}"
     return json.loads(store.get(key)) if store.check([key]) else None
 
