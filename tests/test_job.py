@@ -218,7 +218,6 @@ def test_workers_are_of_a_sweep_and_of_slurm():
     assert "is for Slurm" in run_finetune("job", "lr.yaml", "--kubernetes", *IMAGE).stderr
 
 
-@pytest.mark.skip(reason="failed once on a busy machine, for a reason that is not known yet; passes alone")
 def test_two_tasks_of_an_array_train_each_trial_of_a_sweep_once(here, images):
     write_small_config(here, images).rename("base.yaml")
     make_command(here / "bin")

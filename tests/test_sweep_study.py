@@ -1,5 +1,6 @@
 """A sweep: its trials are neither lost nor repeated, whoever is killed when, and what comes of them."""
 
+import io
 import json
 import os
 import signal
@@ -7,7 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from conftest import run_finetune
@@ -15,9 +18,11 @@ from conftest import run_finetune
 from finetune.commands.sweep.folder import SweepFolder
 from finetune.commands.sweep.local import Failures, end_trial
 from finetune.commands.sweep.study import SweepStudy
+from finetune.commands.sweep.sweep import finish
 from finetune.commands.sweep.trial import TrialEnd
 from finetune.config.load import load_config
 from finetune.config.load_sweep import load_sweep
+from finetune.display import Display
 from finetune.errors import CheckpointError, DataError
 
 BASE = """\
@@ -128,6 +133,58 @@ def test_a_journal_holds_the_trials_that_sqlite_would(tmp_path):
         journal.write(b"torn\n" * 2)
     with pytest.raises(CheckpointError, match=r"study\.jsonl cannot be used as the file of a study"):
         open_study()
+
+
+def test_processes_that_begin_a_sweep_at_once_begin_it_once(tmp_path):
+    plan = load_sweep(write_sweep(tmp_path, SPACE))
+    for number in range(20):
+        place, barrier = SweepFolder(tmp_path / str(number)), Barrier(4)
+
+        def begin_together(place=place, barrier=barrier):
+            barrier.wait()
+            return place.is_foreign, place.begin(plan)
+
+        with ThreadPoolExecutor(4) as pool:
+            done = [pool.submit(begin_together) for _ in range(4)]
+        assert sorted(one.result() for one in done) == [(False, False)] * 3 + [(False, True)]
+
+
+def test_a_worker_that_ends_writes_the_page_while_no_other_does(tmp_path):
+    study = begin(tmp_path, SPACE)()
+    end_trial(study, study.claim(1), TrialEnd("done", 0.5, {}))
+    with ThreadPoolExecutor(1) as pool:
+        with study.folder.locked():
+            done = pool.submit(finish, study, Display(io.StringIO(), quiet=True))
+            with pytest.raises(TimeoutError):
+                done.result(3)
+            assert not (tmp_path / "found/report.html").exists()
+        assert done.result().best.number == 0
+    assert (tmp_path / "found/report.html").exists()
+
+
+def test_a_line_of_a_journal_that_was_not_written_whole_is_passed_over(tmp_path):
+    open_study = begin(tmp_path, "sampler: random\nstudy: journal\n" + SPACE)
+    end_trial(open_study(), open_study().claim(3), TrialEnd("done", 0.5, {}))
+    journal, other = tmp_path / "found/study.jsonl", open_study()
+    whole = journal.read_bytes()
+    for cut in (1, 20, len(whole.splitlines(keepends=True)[-1]) - 1):
+        journal.write_bytes(whole + whole[-5000:].splitlines(keepends=True)[-1][:cut])
+        assert [record.status for record in open_study().records()] == ["done"]
+    end_trial(other, other.claim(3), TrialEnd("done", 0.6, {}))  # one that had read it before goes on as well
+    assert [record.value for record in open_study().records()] == [0.5, 0.6]
+    for line in journal.read_text().splitlines():
+        json.loads(line)
+
+
+def test_a_process_killed_while_it_wrote_into_a_journal_does_not_keep_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("finetune.commands.sweep.journal._GRACE", 3)
+    monkeypatch.chdir(tmp_path)
+    place, plan = SweepFolder(Path("found")), load_sweep(write_sweep(tmp_path, "study: journal\n" + SPACE))
+    place.begin(plan)
+    study = SweepStudy(place, plan)
+    os.symlink(os.path.abspath("found/study.jsonl"), "found/study.jsonl.lock")  # as Optuna's lock is
+    assert study.claim(1).number == 0
+    assert not os.path.lexists("found/study.jsonl.lock")
 
 
 def test_a_study_that_is_damaged_is_said_to_be_so(tmp_path):

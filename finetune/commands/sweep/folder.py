@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from os.path import isfile
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,28 @@ class SweepFolder:
         """Return what the trainings of a trial print into."""
         return self / TRIALS / f"{number:04d}.log"
 
-    def begin(self, plan: SweepPlan) -> None:
-        """Write down what is searched, so that it can be resumed though its files change."""
+    def begin(self, plan: SweepPlan) -> bool:
+        """Write down what is searched, so that it can be resumed though its files change.
+
+        Return False where another process has done so meanwhile.
+        """
         with reported_disk_errors(self.directory):
-            (self / TRIALS).mkdir(parents=True, exist_ok=True)
-        write_json(self / RECORD, {"format": _FORMAT, **asdict(plan.texts)})
+            self.directory.mkdir(parents=True, exist_ok=True)
+        with self.locked():
+            if self.exists:
+                return False
+            with reported_disk_errors(self.directory):
+                (self / TRIALS).mkdir(exist_ok=True)
+            write_json(self / RECORD, {"format": _FORMAT, **asdict(plan.texts)})
+            return True
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether something else lies here, and not a sweep that is just being begun."""
+        if not isdir(self.directory):
+            return False
+        holds = any(not entry.name.startswith(".") for entry in self.directory.iterdir())
+        return holds and not isfile(self / _LOCK) and not self.exists
 
     def plan(self) -> SweepPlan:
         """Read what is searched.

@@ -238,10 +238,9 @@ def _sqlite(folder: SweepFolder) -> "BaseStorage":
 
 def _journal(folder: SweepFolder) -> "BaseStorage":
     """Return a log of all changes, for file systems on which SQLite's locks do not hold, such as NFS."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    from finetune.commands.sweep.journal import open_journal
 
-    return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    return open_journal(folder / JOURNAL)
 
 
 @contextmanager

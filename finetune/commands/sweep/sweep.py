@@ -103,7 +103,8 @@ def finish(study: SweepStudy, display: Display) -> SweepResult:
         FinetuneError: every trial has failed; the error is that of the last.
     """
     result = read_result(study)
-    write_file(study.folder / PAGE, sweep_page(result, study.folder / PAGE))
+    with study.folder.locked():  # workers may end at the same moment
+        write_file(study.folder / PAGE, sweep_page(result, study.folder / PAGE))
     display.say("")
     show_summary(result, display)
     display.say(f"page    {study.folder / PAGE}")
@@ -137,11 +138,12 @@ def _open(path: Path, options: SweepOptions, display: Display) -> SweepStudy:
         newest = newest_folder(parent, path.stem, RECORD) if options.resume else None
         directory = newest or unused_folder(parent, path.stem)
     folder = SweepFolder(directory)
-    if not folder.exists:
-        if isdir(directory) and any(not entry.name.startswith(".") for entry in directory.iterdir()):
+    begun = folder.exists
+    if not begun:
+        if folder.is_foreign:
             raise RunError(f"{directory} is not empty, and holds no sweep.\nName another --sweep-dir.")
-        folder.begin(plan)
-    else:
+        begun = not folder.begin(plan)
+    if begun:
         folder.check_same(plan)
         if not options.resume and not folder.is_busy:
             raise RunError(
