@@ -24,6 +24,7 @@ from finetune.commands.check.stage_cost import measure_stage_costs, stage_cost_l
 from finetune.commands.prepare import prepare
 from finetune.config.load import load_config
 from finetune.data.quality.copies import find_copies, find_copies_in
+from finetune.data.quality.finding import Finding, Item
 from finetune.data.quality.fingerprint import take_fingerprints
 from finetune.display import Display
 from finetune.training.averaging import WeightAverage
@@ -171,13 +172,25 @@ def test_bad_images_are_warnings_where_training_skips_them(tmp_path, data):
     )
 
 
-def test_no_more_than_twenty_images_are_shown_and_json_has_all(tmp_path, data):
+def test_images_of_which_the_same_is_said_are_a_line_on_the_screen_and_json_has_all(tmp_path, data):
     for number in range(25):
         (data / "cat" / f"bad{number:02}.png").write_bytes(b"")
     result = run_finetune("check", write_small_config(tmp_path, data))
-    assert result.stdout.count(": empty file") == 20
-    assert "… and 5 more; --json lists all" in result.stdout
+    lines = [line for line in result.stdout.splitlines() if ".png" in line]
+    assert lines == [
+        "  cat/bad00.png, cat/bad01.png, cat/bad02.png, cat/bad03.png and 21 more: empty file",
+    ]
+    assert "--json, --html and --csv list all" in result.stdout
     assert len(of_kind(check(tmp_path, data)[1], "unreadable")["items"]) == 25
+
+
+def test_no_more_than_twenty_lines_are_shown_of_a_finding():
+    items = tuple(Item((f"{number}.png",), f"{number} px wide") for number in range(25))
+    stream = io.StringIO()
+    check_report.show_finding(Finding("note", "tiny", "25 images are tiny", items=items), Display(stream))
+    lines = stream.getvalue().splitlines()
+    assert sum("px wide" in line for line in lines) == 20
+    assert lines[-2:] == ["  … and 5 more", "  --json, --html and --csv list all"]
 
 
 def test_real_files_of_every_kind_pass(tmp_path, data):

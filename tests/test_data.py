@@ -261,9 +261,19 @@ def test_a_missing_folder_and_a_file_are_told_apart(tmp_path):
 
 
 def test_images_without_class_folders_are_refused(tmp_path):
-    draw(tmp_path, "1.png", "2.png")
-    with pytest.raises(DataError, match=r"no class folders in .*: 2 images lie directly in it"):
+    draw(tmp_path, "1.png", "2.png", "3.png", "4.png")
+    with pytest.raises(DataError, match=r"no class folders in .*: 4 images lie directly in it") as refusal:
         index_images(tmp_path, seed=1)
+    first, second = str(refusal.value).splitlines()
+    assert first.endswith("put the images of each class into a folder of its own.")
+    assert second == (
+        "For instance cat/1.png; or a table, data.path: labels.csv with a line file,label and then "
+        "1.png,cat; or names such as cat_1.jpg and data.label_pattern: '^([^_]+)_'."
+    )
+    (tmp_path / "labels.csv").write_text(
+        "file,label\n1.png,cat\n2.png,dog\n3.png,cat\n4.png,dog\n"
+    )  # as it says
+    assert index_images(tmp_path / "labels.csv", seed=1, val=0.5).class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("folder", ["train", "val"])

@@ -1,6 +1,6 @@
 """What `finetune check` has found, for people and for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -137,15 +137,33 @@ def show_plan(experiment: Experiment, stages: Sequence[StageCost], display: Disp
 def show_finding(finding: Finding, display: Display) -> None:
     """Tell one finding, with the first of its images."""
     display.say(f"\n{finding.level}: {finding.message}")
-    for item in finding.items[:_LISTED]:
-        names = [printable(name) for name in item.images]
-        more = f" and {len(names) - _TOGETHER:,} more" if len(names) > _TOGETHER else ""
-        detail = f": {item.detail}" if item.detail else ""
-        display.say(f"  {' = '.join(names[:_TOGETHER])}{more}{detail}")
-    if len(finding.items) > _LISTED:
-        display.say(f"  … and {len(finding.items) - _LISTED:,} more; --json lists all")
+    lines = list(_lines_of(finding))
+    for line in lines[:_LISTED]:
+        display.say(f"  {line}")
+    if len(lines) > _LISTED:
+        display.say(f"  … and {len(lines) - _LISTED:,} more")
+    if len(lines) > _LISTED or len(lines) < len(finding.items):
+        display.say("  --json, --html and --csv list all")
     if finding.advice:
         display.say(finding.advice)
+
+
+def _lines_of(finding: Finding) -> Iterator[str]:
+    """Return a line for each item; one for all images of which the same is said."""
+    alike: dict[str, list[str]] = {}
+    for item in finding.items:
+        names = [printable(name) for name in item.images]
+        if len(names) == 1:
+            alike.setdefault(item.detail, []).extend(names)
+        else:
+            more = f" and {len(names) - _TOGETHER:,} more" if len(names) > _TOGETHER else ""
+            yield f"{' = '.join(names[:_TOGETHER])}{more}{item.detail and f': {item.detail}'}"
+    for detail, names in alike.items():
+        if len(names) <= _TOGETHER:
+            yield from (f"{name}{detail and f': {detail}'}" for name in names)
+        else:
+            more = f" and {len(names) - _TOGETHER:,} more"
+            yield f"{', '.join(names[:_TOGETHER])}{more}{detail and f': {detail}'}"
 
 
 def _size(cost: StageCost) -> str:

@@ -39,8 +39,11 @@ def check_not_empty(part: Part, train: Part | None = None) -> None:
     if not part.counts and images:
         raise DataError(
             f"no class folders in {part}: {_lie(len(images))} directly in it; "
-            f"put the images of each class into a folder of its own.{_proposal(part)}"
-            + (train_alone(train, part) or tables_hint(part.root / part.folder))
+            "put the images of each class into a folder of its own."
+            + (
+                _proposal(part) + (train_alone(train, part) or tables_hint(part.root / part.folder))
+                or _ways_to_say_classes(os.path.basename(images[0]))
+            )
         )
     if not any(part.counts.values()):
         raise DataError(
@@ -77,6 +80,15 @@ def _proposal(part: Part) -> str:
         return ""
     doubt = f" ({proposal.doubt})" if proposal.doubt else ""
     return f"\nOr read the classes from their names: data.label_pattern: '{proposal.pattern}'{doubt}."
+
+
+def _ways_to_say_classes(example: str) -> str:
+    """Show a line of each of the forms in which classes are said, of an image that is there."""
+    name = printable(example)
+    return (
+        f"\nFor instance cat/{name}; or a table, data.path: labels.csv with a line file,label and then "
+        f"{name},cat; or names such as cat_1.jpg and data.label_pattern: '^([^_]+)_'."
+    )
 
 
 def _other_endings(part: Part) -> str:
