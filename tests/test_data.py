@@ -272,7 +272,7 @@ def test_images_without_class_folders_are_refused(tmp_path):
     )
     (tmp_path / "labels.csv").write_text(
         "file,label\n1.png,cat\n2.png,dog\n3.png,cat\n4.png,dog\n"
-    )  # as it says
+    )
     assert index_images(tmp_path / "labels.csv", seed=1, val=0.5).class_names == ("cat", "dog")
 
 
