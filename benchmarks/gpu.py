@@ -19,6 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import StringIO
 from itertools import product
 from pathlib import Path
@@ -29,14 +30,19 @@ import torch
 from one_batch import OneBatch
 from photos import draw_photo
 from torch import nn
+from torchvision.transforms.v2 import functional
 
-from finetune.choices import Precision
+from finetune.choices import Augment, Precision
 from finetune.commands.settings import RunOptions
 from finetune.commands.train.train import train
 from finetune.config.load import parse_config
+from finetune.data.loading.draws import DrawnBatch, DrawTransform, device_transform, pack
+from finetune.data.loading.transforms import Transform, train_transform
+from finetune.data.loading.workers import one_thread
 from finetune.display import Display
 from finetune.machine.device import describe, describe_arithmetic, peak_memory, set_arithmetic
 from finetune.model import HeadSpec, ImageClassifier, ModelSpec, build_classifier
+from finetune.model.preprocessing import Preprocessing
 from finetune.optim.build import build_optimizer
 from finetune.optim.learning_rates import parse_lr
 from finetune.optim.param_groups import RateRule, optimizer_groups, plan_stage
@@ -298,6 +304,34 @@ def whole(scale: Scale, device: torch.device, folder: Path) -> Iterator[Line]:
         yield {"arch": arch, "seconds": seconds, "images_per_second": rates, "peak_mib": peak}
 
 
+def augmentation(scale: Scale, device: torch.device, folder: Path) -> Iterator[Line]:
+    """Measure how fast images are varied by one core, only collected by it, and varied on the device."""
+    preprocessing = Preprocessing(scale.size, scale.size * 8 // 7, (0.5,) * 3, (0.25,) * 3, "bilinear")
+    generator, images = np.random.default_rng(0), max(scale.batches)
+    photos = [functional.pil_to_tensor(draw_photo(generator)) for _ in range(min(20, images))]
+    shown = [photos[number % len(photos)] for number in range(images)]
+    cpu = torch.device("cpu")
+    levels: tuple[Augment, ...] = ("light", "standard")
+    for level in levels:
+        whole, halves = train_transform(level, preprocessing), device_transform(level, preprocessing)
+        assert isinstance(halves, DrawTransform)
+        with one_thread():
+            alone = rate(partial(_each, whole, shown), images, cpu)
+            collected = rate(partial(_collect, halves, shown), images, cpu)
+        batch = _collect(halves, shown).to(device, non_blocking=True)
+        varied = rate(partial(halves.halves.finish, batch), images, device)
+        figures = {"core": alone, "core_collects": collected, "device_varies": varied}
+        yield {"level": level, **figures}
+
+
+def _each(transform: Transform, images: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([transform(image) for image in images])
+
+
+def _collect(transform: DrawTransform, images: list[torch.Tensor]) -> DrawnBatch:
+    return pack([transform(image) for image in images])
+
+
 PHASES = {
     "ceilings": (ceilings, 120),
     "loop": (loop, 90),
@@ -305,6 +339,7 @@ PHASES = {
     "determinism": (determinism, 40),
     "checkpoint": (checkpoint, 20),
     "compilation": (compilation, 60),
+    "augmentation": (augmentation, 30),
     "whole": (whole, 150),
 }
 """what is measured, and the seconds after which nothing more of it is begun"""

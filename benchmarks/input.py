@@ -2,6 +2,7 @@
 
     python benchmarks/input.py                       # two minutes
     python benchmarks/input.py --images 1000 --rounds 9
+    python benchmarks/input.py --augment-on          # data.augment_on: cpu beside device, on this CPU
 
 JPEGs of 500 × 375 are drawn in two class folders. Each loader gives an epoch of normalised float32 batches of
 64 at 224 px, on one thread and without workers; fastai's and ours take turns, each in a process of its own
@@ -12,6 +13,10 @@ which fastai does these and the normalisation on the GPU, we the normalisation.
 
 `decoded once` is ours from the second pass on, with `data.cache`: what an epoch costs that finds the images
 decoded, in files that the system holds in memory.
+
+With `--augment-on` nothing of fastai's is loaded: images that are decoded once are varied one by one, and by
+the half that a GPU would do, here on one thread of the CPU; `collected` is what is left for a core beside a
+GPU. Bytes, without the normalisation.
 
 What is printed is the median of the rounds, and the median of their ratios to fastai's with quartiles,
 because a machine's speed is noisy.
@@ -37,11 +42,13 @@ from finetune.choices import Augment
 from finetune.data.image_files import SETTLED
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex, Sample
-from finetune.data.loading.dataset import TrainImages
+from finetune.data.loading.dataset import TrainImages, collate
 from finetune.data.loading.decode_once import decode_missing
 from finetune.data.loading.decoded import DecodedImages
 from finetune.data.loading.decoded_store import DecodedStore
+from finetune.data.loading.draws import device_transform
 from finetune.data.loading.loaders import build_train_loader
+from finetune.data.loading.sampler import EpochSampler
 from finetune.data.loading.transforms import train_transform
 from finetune.machine.device import keep_large_buffers
 from finetune.model.normalise import normalise_bytes
@@ -134,6 +141,37 @@ def decode_once(images: TrainImages, store: DecodedStore) -> DecodedImages:
     return decoded
 
 
+def augment_on_epochs(folder: Path, images: int) -> dict[str, Epoch]:
+    """Return epochs of images that are decoded once, varied by either half's owner, or collected for it."""
+    keep_large_buffers()
+    samples = tuple(Sample(name_of(number), (number % 2,), "train") for number in range(images))
+    index, epochs = ImageIndex(folder, ("a", "b"), samples), {}
+    levels: tuple[Augment, ...] = ("light", "standard")
+    for level in levels:
+        whole = training_images(index, level)
+        whole.decoded = decode_once(whole, DecodedStore(folder.parent / "decoded" / level, 10**11))
+        halves = TrainImages(index, ImageLimits(), device_transform(level, PREPROCESSING))
+        halves.decoded = whole.decoded
+        epochs[f"{level}, augment_on: cpu"] = train_epoch(whole, normalise=False)
+        epochs[f"{level}, augment_on: device"] = train_epoch(halves, normalise=False)
+        epochs[f"{level}, collected for a device"] = collecting_epoch(halves)
+    return epochs
+
+
+def collecting_epoch(images: TrainImages) -> Epoch:
+    """Return an epoch of training images that are drawn for and put together, and not varied."""
+    sampler, epoch = EpochSampler(len(images), BATCH, seed=0), iter(range(1_000_000))
+
+    def load() -> int:
+        sampler.start_epoch(0, next(epoch))
+        keys = list(sampler)[: len(images) // BATCH * BATCH]
+        for start in range(0, len(keys), BATCH):
+            collate([images[key] for key in keys[start : start + BATCH]])
+        return len(keys)
+
+    return load
+
+
 def train_epoch(images: TrainImages, *, normalise: bool = True) -> Epoch:
     """Return an epoch of training images, normalised as the model does."""
     loader = build_train_loader(images, batch_size=BATCH, seed=0)
@@ -200,6 +238,13 @@ def measure(sides: list[Side], rounds: int) -> dict[str, list[float]]:
     return taken
 
 
+def print_speeds(taken: dict[str, list[float]]) -> None:
+    """Print the speed of each loader."""
+    for name, times in taken.items():
+        each = statistics.median(times)
+        print(f"  {name:<38} {each:5.2f} ms, {1000 / each:5.0f} images/s")
+
+
 def print_table(taken: dict[str, list[float]]) -> None:
     """Print the speed of each loader, and by how much it is faster than fastai's."""
     for name, times in taken.items():
@@ -220,16 +265,18 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--augment-on", action="store_true")
     arguments = parser.parse_args()
+    builders = [augment_on_epochs] if arguments.augment_on else [fastai_epochs, our_epochs]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "images"
         folder.mkdir()
         draw_folder(folder, arguments.images)
         time.sleep(2 * SETTLED / 1e9)  # files that have just changed are not kept
-        sides = [Side(build, folder, arguments.images) for build in (fastai_epochs, our_epochs)]
+        sides = [Side(build, folder, arguments.images) for build in builders]
         measure(sides, 1)  # the first pass reads the files, and starts what starts once
         print(f"{arguments.images:,} JPEGs of 500 × 375, load {os.getloadavg()[0]:.1f}")
-        print_table(measure(sides, arguments.rounds))
+        (print_speeds if arguments.augment_on else print_table)(measure(sides, arguments.rounds))
         for side in sides:
             side.stop()
 

@@ -17,6 +17,10 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Kind = Literal["auto", "category", "number"]
 """What a metadata column holds."""
 Augment = Literal["none", "light", "standard", "strong", "randaugment", "trivial"]
+AugmentOn = Literal["cpu", "device"]
+"""Where images are varied: one by one by what loads them, or a batch at a time where the model computes."""
+ON_DEVICE: tuple[Augment, ...] = ("none", "light", "standard")
+"""The levels that a device can do to the same grey levels."""
 Balance = Literal["none", "sampler", "loss"]
 OnBad = Literal["stop", "skip"]
 """What to do about an image that cannot be read."""

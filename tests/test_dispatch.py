@@ -16,9 +16,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from finetune.data.loading.draws import DrawnBatch, device_transform, pack
 from finetune.lr_finder.sweep import Range, range_test
 from finetune.lr_finder.trial import Trial
 from finetune.model import HeadSpec, ModelSpec, build_classifier
+from finetune.model.preprocessing import Preprocessing
 from finetune.optim.build import build_optimizer
 from finetune.optim.learning_rates import parse_lr
 from finetune.optim.param_groups import RateRule, optimizer_groups, plan_stage
@@ -203,6 +205,38 @@ def test_a_batch_of_inference_waits_for_nothing(model):
     operations, waits = per_step(lambda batches: compute_logits(model, repeated(batches), device=CPU))
     assert not waits
     assert operations <= least + 2
+
+
+@pytest.fixture(params=["light", "standard"])
+def varied(request):
+    """Return what varies a batch on the device, and a batch of images of two sizes."""
+    preprocessing = Preprocessing(32, 36, (0.5,) * 3, (0.25,) * 3, "bilinear")
+    transform = device_transform(request.param, preprocessing)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(40, 50), (70, 30), (40, 50), (33, 90)]
+    images = [torch.randint(0, 256, (3, *s), dtype=torch.uint8, generator=generator) for s in shapes]
+    return transform.halves.finish, pack([transform(image) for image in images])
+
+
+def test_to_vary_a_batch_on_the_device_waits_for_nothing(varied):
+    finish, batch = varied
+    spy = Spy()
+    with spy:
+        images = finish(batch.to(META, non_blocking=True))
+    assert not spy.waits
+    assert (images.device, images.dtype, images.shape) == (META, torch.uint8, (4, 3, 32, 32))
+
+
+def test_to_vary_a_batch_takes_operations_by_groups_and_not_by_images(varied):
+    finish, batch = varied
+    counts = []
+    for times in (1, 5):
+        rows = [group.repeat(times, 1, 1, 1) for group in batch.groups]
+        spy = Spy()
+        with spy:
+            finish(DrawnBatch(rows, batch.numbers.repeat(times, 1), batch.order.repeat(times)))
+        counts.append(spy.operations.total())
+    assert counts[0] == counts[1]
 
 
 def test_the_spy_sees_what_waits():

@@ -17,8 +17,12 @@ from one_batch import OneBatch
 from run_result import result_of
 from test_resume import as_if_killed_at
 from torch import nn
+from torchvision.transforms.v2 import functional
 
 from finetune.choices import OptimizerName
+from finetune.data.loading.draws import device_transform, pack
+from finetune.data.loading.transforms import train_transform
+from finetune.model.preprocessing import Preprocessing
 from finetune.optim.build import build_optimizer
 from finetune.optim.schedule import OneCycle
 from finetune.training.events import START, Hooks, Loaders
@@ -160,6 +164,29 @@ def test_no_step_waits_for_the_device(device):
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("default")
     assert watched == list(range(steps))
+
+
+@pytest.mark.parametrize("level", ["light", "standard"])
+def test_images_that_the_device_varies_differ_by_one_grey_level_at_the_most(device, level):
+    preprocessing = Preprocessing(64, 73, (0.5,) * 3, (0.25,) * 3, "bilinear")
+    whole, halves = train_transform(level, preprocessing), device_transform(level, preprocessing)
+    expected, draws = [], []
+    for seed, shape in enumerate([(90, 120), (375, 500), (1, 1), (30, 400), (64, 64), (400, 300)]):
+        pixels = torch.rand(3, *(1 + side // 8 for side in shape))
+        image = functional.resize((pixels * 255).to(torch.uint8), list(shape), antialias=True)
+        for transform, made in ((whole, expected), (halves, draws)):
+            torch.manual_seed(seed)
+            made.append(transform(functional.to_pil_image(image)))
+    batch = pack(draws).to(torch.device(device), non_blocking=True)
+    difference = halves.halves.finish(batch).cpu().int() - torch.stack(expected).int()
+    assert int(difference.abs().max()) <= 1
+
+
+def test_a_training_varies_its_images_there(device, trained, tmp_path):
+    keys = (f"device={device}", "data.augment=standard", "data.augment_on=device")
+    runs = [train(trained[0], tmp_path / f"run{n}", *keys, f"data.workers={n}") for n in (0, 1)]
+    expected, got = map(result_of, runs)
+    assert {name for name in expected if name != "config" and got[name] != expected[name]} == set()
 
 
 def test_memory_that_runs_out_ends_with_6_and_what_to_lower(gpu, trained, tmp_path):

@@ -4,7 +4,17 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from finetune.choices import Augment, Balance, Cache, CaseVariants, OnBad, SixteenBit, Uncertain
+from finetune.choices import (
+    ON_DEVICE,
+    Augment,
+    AugmentOn,
+    Balance,
+    Cache,
+    CaseVariants,
+    OnBad,
+    SixteenBit,
+    Uncertain,
+)
 from finetune.config.columns import Encoding, LabelColumns, MetadataColumns, Separator
 from finetune.config.folder_values import FoldersOfLayout, LabelPattern
 from finetune.config.sections import Section
@@ -144,6 +154,11 @@ class DataConfig(Section):
     torchvision's policies after the crops and flips of `standard`. Use `light` where mirrored images mean
     something else, as for digits and text."""
 
+    augment_on: AugmentOn = "cpu"
+    """Where training images are varied: on the `cpu` by what loads them, or a batch at a time on the `device`
+    on which the model computes, with `augment: none`, `light` or `standard`. Draws are the same, and grey
+    levels differ by 1 at the most. For a GPU that waits for its images; slower on a CPU. See docs/gpu.md."""
+
     mixup: Annotated[float, Field(ge=0, le=10)] | None = None
     """α of mixup (Zhang et al., 2018): each training image is mixed with another one of its batch, and their
     targets with them, by shares drawn from Beta(α, α). 0.2 is usual, and leaves most images nearly as they
@@ -205,6 +220,17 @@ class DataConfig(Section):
         if named and columns is not None and isinstance(columns.label, tuple):
             raise ValueError("data.columns.label is a list, whose cells hold no names; leave one of them out")
         return separator
+
+    @field_validator("augment_on")
+    @classmethod
+    def _device_knows_the_level(cls, where: AugmentOn, info: ValidationInfo) -> AugmentOn:
+        level = info.data.get("augment")
+        if where == "device" and level is not None and level not in ON_DEVICE:
+            raise ValueError(
+                f"the device does not do augment: {level} to the same grey levels; "
+                f"write cpu, or one of {', '.join(ON_DEVICE)} for augment"
+            )
+        return where
 
     @field_validator("mixup", "cutmix")
     @classmethod

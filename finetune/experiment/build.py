@@ -10,10 +10,11 @@ from finetune.config.config import Config
 from finetune.config.sections import StageConfig
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
+from finetune.data.loading.draws import LARGEST
 from finetune.data.loading.loaders import fit_batch_size
 from finetune.data.loading.share import BatchShare
 from finetune.data.loading.workers import choose_workers, most_workers, workers_with_room
-from finetune.experiment.capacity import check_batch
+from finetune.experiment.capacity import check_augmentation, check_batch
 from finetune.experiment.model import build_model
 from finetune.experiment.ranks import check_ranks, device_lines, put_on_device
 from finetune.experiment.read_data import ImageData, column_kinds, resolve_auto, resolved_monitor
@@ -88,6 +89,7 @@ def build_experiment(
     batch_size = fit_batch_size(images, config.data.batch_size)
     check_ranks(ranks, batch_size, compiled=config.compile)
     check_batch(config, model, batch_size, device)
+    check_augmentation(config, model, device)
     put_on_device(model, config, ranks, device)
     accumulate = min(config.data.accumulate, images // batch_size)
     size = model.preprocessing.image_size
@@ -128,7 +130,8 @@ def loader_workers(experiment: Experiment) -> int:
     """Decide how many processes load the images of a training."""
     config = experiment.config
     sizes = [stage.image_size or experiment.model.preprocessing.image_size for stage in config.stages]
-    batch_bytes = config.data.images_per_step * 3 * max(sizes) ** 2
+    crops = LARGEST if config.data.augment_on == "device" else 1
+    batch_bytes = config.data.images_per_step * 3 * max(sizes) ** 2 * crops
     return workers_with_room(_wanted_workers(experiment), batch_bytes)  # as much for all ranks as for one
 
 

@@ -5,7 +5,7 @@ import itertools
 import torch
 
 from finetune.config.config import Config
-from finetune.errors import ResourceError
+from finetune.errors import ConfigError, ResourceError
 from finetune.machine.device import total_memory
 from finetune.model import ImageClassifier
 from finetune.model.meta import largest_output
@@ -50,6 +50,23 @@ def check_batch(config: Config, model: ImageClassifier, batch_size: int, device:
         f"data.batch_size: a batch of {batch_size:,} images of {side} px",
         "Set data.batch_size lower (data.accumulate keeps the size of a step), or data.image_size.",
     )
+
+
+def check_augmentation(config: Config, model: ImageClassifier, device: torch.device) -> None:
+    """Refuse `data.augment_on: device` where images cannot be resized there to the same grey levels.
+
+    Raises:
+        ConfigError: says what is in the way.
+    """
+    if config.data.augment_on == "cpu":
+        return
+    if device.type == "mps":
+        what = "Apple's GPUs do not compute in float64, which resizing takes"
+    elif model.preprocessing.interpolation == "nearest":
+        what = "the device does not resize by nearest pixels, as these weights want it"
+    else:
+        return
+    raise ConfigError(f"data.augment_on: {what}.\nWrite data.augment_on: cpu.")
 
 
 def _check(needed: int, device: torch.device, what: str, advice: str) -> None:

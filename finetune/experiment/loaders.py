@@ -3,6 +3,7 @@
 from finetune.choices import Augment
 from finetune.config.sections import StageConfig
 from finetune.data.loading.dataset import EvalImages, TrainImages
+from finetune.data.loading.draws import device_transform
 from finetune.data.loading.loaders import ImageLoader, build_eval_loader, build_train_loader, end_workers
 from finetune.data.loading.transforms import eval_transform, train_transform
 from finetune.experiment.build import Experiment, balance_weights, loader_workers
@@ -55,7 +56,8 @@ def how_shown(experiment: Experiment, stage: StageConfig) -> tuple[int, Augment]
 def _build_stage_loader(experiment: Experiment, image_size: int, augment: Augment) -> ImageLoader:
     config, index = experiment.config, experiment.index
     preprocessing = experiment.model.preprocessing.scaled_to(image_size)
-    transform = train_transform(augment, preprocessing)
+    build = device_transform if config.data.augment_on == "device" else train_transform
+    transform = build(augment, preprocessing)
     return build_train_loader(
         TrainImages(index, experiment.limits, transform),
         batch_size=config.data.images_per_step,

@@ -15,6 +15,7 @@ from finetune.choices import Split
 from finetune.data.images import ImageError, ImageLimits
 from finetune.data.index import ImageIndex, load_sample
 from finetune.data.loading.decoded import DecodedImages
+from finetune.data.loading.draws import Draw, DrawnBatch, pack
 from finetune.data.loading.sampler import TrainKey
 from finetune.data.loading.transforms import Transform
 from finetune.data.loading.workers import one_thread
@@ -39,8 +40,8 @@ Target = int | list[float]
 class Item(NamedTuple):
     """One image as it is loaded."""
 
-    image: Tensor
-    """(3, H, W), uint8"""
+    image: Tensor | Draw
+    """(3, H, W), uint8; a `Draw` where the device varies it"""
     metadata: EncodedRow | None
     """None where there is none"""
     target: Target
@@ -79,12 +80,17 @@ class EvalImages(Dataset[Item | Unreadable]):
         return _load(self, position)
 
 
-def collate(items: Sequence[Item | Unreadable]) -> tuple[Tensor, ...] | Unreadable:
-    """Put images together to a batch: images (N, 3, H, W), metadata where there is any, and targets."""
+def collate(items: Sequence[Item | Unreadable]) -> tuple[Tensor | DrawnBatch, ...] | Unreadable:
+    """Put images together to a batch: images (N, 3, H, W), metadata where there is any, and targets.
+
+    Images that the device varies come as a `DrawnBatch`.
+    """
     for item in items:
         if isinstance(item, Unreadable):
             return item
     images, metadata, targets = zip(*items, strict=True)
+    if isinstance(images[0], Draw):
+        return pack(images), *stack_metadata(metadata), torch.tensor(targets)
     # In a worker this stacks straight into shared memory.
     return default_collate(list(images)), *stack_metadata(metadata), torch.tensor(targets)
 
@@ -101,5 +107,5 @@ def _load(images: TrainImages | EvalImages, position: int) -> Item | Unreadable:
     row = None if index.metadata is None else index.metadata.encode(sample.metadata)
     with one_thread():
         if shown is None or not images.transform.fixed:
-            shown = images.transform(image)
+            return Item(images.transform(image), row, index.target(sample))
         return Item(shown, row, index.target(sample))

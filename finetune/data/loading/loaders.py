@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from finetune.data.loading.dataset import EvalImages, TrainImages, Unreadable, collate
+from finetune.data.loading.draws import DrawnBatch
 from finetune.data.loading.sampler import EpochSampler, TrainKey, balanced_order
 from finetune.data.loading.share import BatchShare, EvalShare
 from finetune.data.loading.workers import WORKER_TIMEOUT, start_worker, worker_failure
@@ -54,7 +55,10 @@ class ImageLoader(DataLoader[tuple[Tensor, ...]]):
                     raise DataError(
                         f"{printable(batch.name)}: {batch.reason}; it has changed since the scan."
                     )
-                yield tuple(part.to(self.device, non_blocking=True) for part in batch)
+                first, *others = (part.to(self.device, non_blocking=True) for part in batch)
+                if isinstance(first, DrawnBatch):
+                    first = self.dataset.transform.halves.finish(first)  # type: ignore[attr-defined]
+                yield first, *others
         except RuntimeError as error:
             failure = worker_failure(error)
             if failure is None:

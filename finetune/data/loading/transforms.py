@@ -96,15 +96,19 @@ class RandomNudge(nn.Module):
         self.scale = scale
         """smallest and largest magnification"""
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Move the pixels of a square uint8 image (3, S, S)."""
+    def draw(self) -> list[list[float]]:
+        """Draw a matrix (2, 3), as `affine_grid` takes it."""
         turn, right, down, size = (2 * torch.rand(4) - 1).tolist()
         low, high = self.scale
         angle = math.radians(self.degrees * turn)
         zoom = (high + low) / 2 + (high - low) / 2 * size
         cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
         # An image spans -1 … 1 for affine_grid, hence the 2.
-        theta = torch.tensor([[[cos, sin, 2 * self.shift * right], [-sin, cos, 2 * self.shift * down]]])
+        return [[cos, sin, 2 * self.shift * right], [-sin, cos, 2 * self.shift * down]]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Move the pixels of a square uint8 image (3, S, S)."""
+        theta = torch.tensor([self.draw()])
         grid = F.affine_grid(theta, [1, *image.shape], align_corners=False)
         moved = F.grid_sample(image[None].float(), grid, padding_mode="border", align_corners=False)
         return _to_bytes(moved[0].round_())
