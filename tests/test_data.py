@@ -5,8 +5,10 @@ import pytest
 from conftest import index_images
 from PIL import Image
 
+from finetune.data.data_layout import FolderOptions
 from finetune.data.images import ImageError, ImageLimits
 from finetune.data.index import load_sample
+from finetune.data.indexing.build import list_images
 from finetune.data.indexing.match_classes import match_classes
 from finetune.data.quality.scan import BadImagesError, check_images
 from finetune.data.quality.scan_cache import FileFacts
@@ -270,10 +272,23 @@ def test_images_without_class_folders_are_refused(tmp_path):
         "For instance cat/1.png; or a table, data.path: labels.csv with a line file,label and then "
         "1.png,cat; or names such as cat_1.jpg and data.label_pattern: '^([^_]+)_'."
     )
-    (tmp_path / "labels.csv").write_text(
-        "file,label\n1.png,cat\n2.png,dog\n3.png,cat\n4.png,dog\n"
-    )
+    (tmp_path / "labels.csv").write_text("file,label\n1.png,cat\n2.png,dog\n3.png,cat\n4.png,dog\n")
     assert index_images(tmp_path / "labels.csv", seed=1, val=0.5).class_names == ("cat", "dog")
+
+
+def test_images_whose_names_say_classes_beside_a_folder_of_lists_are_refused_with_what_reads_them(tmp_path):
+    names = [f"{name}_{number}.jpg" for name in ("Abyssinian", "boxer") for number in range(6)]
+    draw(tmp_path / "images", *names)
+    (tmp_path / "annotations").mkdir()
+    lines = [f"{name[:-4]} {1 + (name[0] == 'b')} 1 1\n" for name in names]
+    for file, part in (("trainval.txt", lines[::2]), ("test.txt", lines[1::2])):
+        (tmp_path / "annotations" / file).write_text("".join(part))
+    with pytest.raises(DataError) as refusal:
+        index_images(tmp_path, seed=1)
+    pattern = r"^(.+)_\d+\."
+    assert f"Did you mean {tmp_path / 'images'} with data.label_pattern: '{pattern}'?" in str(refusal.value)
+    found = list_images(tmp_path / "images", folders=FolderOptions(label_pattern=pattern))
+    assert found.class_names == ("Abyssinian", "boxer")
 
 
 @pytest.mark.parametrize("folder", ["train", "val"])

@@ -1,6 +1,7 @@
 """What annotation tools write says classes or is refused: YOLO, CVAT, VoTT, Datumaro, rows of AutoML."""
 
 import json
+import shutil
 
 import pytest
 from published import NAMES, PUBLISHED, cvat, lines, pictures, text
@@ -120,6 +121,20 @@ def test_images_without_a_label_are_left_out_and_said(tmp_path):
     index = list_images(tmp_path)
     assert index.count("train") == 7
     assert "1 image without any left out" in index.layout.line()
+
+
+def test_the_only_file_of_annotations_is_read_by_its_folder_and_by_its_own_path(tmp_path):
+    write("datumaro", tmp_path / "both")
+    shutil.copytree(tmp_path / "both/images/train", tmp_path / "cvat/images/default")
+    file = tmp_path / "cvat/annotations/default.json"
+    file.parent.mkdir()
+    shutil.copy(tmp_path / "both/annotations/train.json", file)
+    by_folder, by_path = list_images(tmp_path / "cvat"), list_images(file)
+    assert by_folder.samples == by_path.samples
+    assert by_folder.root == by_path.root == tmp_path / "cvat"
+    assert {sample.name for sample in by_folder.samples} == {f"images/default/{n:03}.jpg" for n in range(8)}
+    assert by_folder.counts("train") == {"cat": 4, "dog": 4}
+    assert "annotations/default.json" in by_folder.layout.line()
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,16 @@ def _other_files(part: Part) -> str:
 def _below(part: Part) -> str:
     """Guess that the folder meant is the only one with images, if it holds class folders."""
     full = [part.root / part.folder / name for name, number in part.counts.items() if number]
-    meant = len(full) == 1 and holds_class_folders(full[0])
-    return f" Did you mean {printable(str(full[0]))}?" if meant else ""
+    if len(full) != 1:
+        return ""
+    if holds_class_folders(full[0]):
+        return f" Did you mean {printable(str(full[0]))}?"
+    proposal = propose_pattern(part.found.images)
+    return (
+        f" Did you mean {printable(str(full[0]))} with data.label_pattern: '{proposal.pattern}'?"
+        if proposal is not None
+        else ""
+    )
 
 
 def _lie(number: int) -> str:

@@ -12,12 +12,13 @@ from finetune.data.indexing.find_images import list_folders
 from finetune.data.indexing.folder_labels import with_folder_labels
 from finetune.data.indexing.label_files import find_label_files, refuse_part_of_voc
 from finetune.data.indexing.numbered_lists import lists_folder, read_numbered_lists
-from finetune.data.indexing.set_aside import COLLECTIONS, plain_folder
+from finetune.data.indexing.set_aside import ANNOTATIONS, COLLECTIONS, plain_folder
 from finetune.data.indexing.shards import find_shards
 from finetune.data.indexing.split_tables import (
     find_split_tables,
     join_split_tables,
     read_listed_splits,
+    read_only_list,
 )
 from finetune.data.indexing.table_beside import table_beside, tables_in
 from finetune.data.indexing.two_readings import refuse_other_labels
@@ -72,6 +73,8 @@ def open_table(
     if folders == ANYHOW and image_folder is None:
         refuse_part_of_voc(root)
     if is_table(path):
+        if image_folder is None and (only := _open_only_list(root, columns)) is not None:
+            return only
         files = ImageFiles(table_root(path, image_folder))
         table = read_table(path, files=files, encoding=columns.encoding)
         return OpenTable(with_folder_labels(table, columns), files)
@@ -86,6 +89,15 @@ def open_table(
     return None
 
 
+def _open_only_list(path: Path, columns: Columns) -> OpenTable | None:
+    """Open a file of annotations with the images beside its folder, if no other file is in that."""
+    above = path.parent.parent
+    if plain_folder(path.parent.name) not in ANNOTATIONS:
+        return None
+    only = read_only_list(above, columns)
+    return OpenTable(only, ImageFiles(above)) if only is not None and only.path == path else None
+
+
 def _open_in(folder: Path, columns: Columns, image_folder: str | Path | None) -> OpenTable | None:
     """Open what says the classes of the images in a folder, if that is a table or takes the place of one."""
     if (lists := lists_folder(folder)) is not None:
@@ -98,6 +110,8 @@ def _open_in(folder: Path, columns: Columns, image_folder: str | Path | None) ->
         return OpenTable(join_split_tables(folder, found, columns), ImageFiles(folder))
     if (listed := read_listed_splits(folder, columns)) is not None:
         return OpenTable(listed, ImageFiles(folder))
+    if image_folder is None and (only := read_only_list(folder, columns)) is not None:
+        return OpenTable(only, ImageFiles(folder))
     files = ImageFiles(folder if image_folder is None else expanded(image_folder).absolute())
     if (beside := table_beside(folder, files, columns)) is None:
         return None

@@ -118,6 +118,25 @@ def read_listed_splits(root: Path, columns: Columns) -> Table | None:
     return next(iter(found.values()), None)
 
 
+def read_only_list(root: Path, columns: Columns) -> Table | None:
+    """Return the one table in a folder of lists beside images, as `annotations/default.json` of CVAT.
+
+    Its images are in a folder of images, or in one called like the table in that.
+    """
+    if holds_class_folders(root):
+        return None
+    folders = [name for name in list_folders(root) if plain_folder(name) in _LISTS]
+    tables = [f"{folder}/{name}" for folder in folders for name in tables_in(root / folder)]
+    if len(tables) != 1:
+        return None
+    stem = splitext(tables[0])[0].rpartition("/")[2]
+    usual = [name for name in list_folders(root) if plain_folder(name) in COLLECTIONS]
+    within = [f"{name}/{below}" for name in usual for below in list_folders(root / name)]
+    own = next((name for name in within if stem.endswith(name.rpartition("/")[2])), "")
+    found = _labelled(root, SplitTable(tables[0], "train", own), columns)
+    return None if found is None else replace(found[0], notes=(*found[0].notes, f"the list {tables[0]}"))
+
+
 def split_lists(root: Path) -> list[str]:
     """Return the lists of training images that stand beside those of other splits, relative to a folder."""
     return [table.name for group in _groups(root) for table in group if table.split == "train"]
