@@ -1,4 +1,8 @@
 import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +38,20 @@ def test_the_collector_works_again_after_an_import_that_failed():
     with pytest.raises(ImportError), quick_imports():
         import no_such_module  # noqa: F401
     assert gc.isenabled()
+
+
+def test_a_torchvision_of_another_torch_is_named_in_two_lines(tmp_path):
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision/__init__.py").write_text(
+        'raise RuntimeError("operator torchvision::nms does not exist")'
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune", "models"],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (7, 2), done.stderr
+    assert "does not fit torch" in done.stderr
+    assert "operator torchvision::nms does not exist" in done.stderr
