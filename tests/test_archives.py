@@ -15,12 +15,14 @@ from finetune.data.data_layout import LeftOut
 from finetune.data.image_files import (
     file_exists,
     file_status,
+    holds_file,
     is_archive,
     is_folder,
     list_entries,
     open_file,
 )
 from finetune.data.images import ImageError, ImageLimits, inspect_image
+from finetune.data.indexing.find_images import holds_images, is_image_name
 from finetune.data.quality.scan import check_images
 from finetune.errors import DataError
 
@@ -358,3 +360,19 @@ def test_json_about_class_folders_is_no_table_of_them(tmp_path, kind):
             index_images(folder, seed=1)
     else:
         assert index_images(pack(folder, tmp_path / kind), seed=1).class_names == ("a", "b")
+
+
+def test_a_file_of_a_name_is_looked_for_in_a_folder_and_in_an_archive_alike(tmp_path):
+    (tmp_path / "photos/empty/further").mkdir(parents=True)
+    (tmp_path / "photos/a.txt").touch()
+    (tmp_path / "photos/folder.png").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos/folder.png/1.png")
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "photos")
+    for root in (tmp_path / "photos", tmp_path / "packed.zip"):
+        assert not holds_file(root, is_image_name)  # a folder called like one is none
+        assert holds_file(root / "folder.png", is_image_name)
+        assert holds_file(root, lambda name: name == "a.txt")
+        assert holds_images(root)
+        assert not holds_images(root / "empty")
+    with pytest.raises(DataError, match="cannot list"):
+        holds_file(tmp_path / "nowhere", is_image_name)

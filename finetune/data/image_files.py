@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -146,6 +146,21 @@ def list_entries(folder: Path) -> list[Entry]:
             return found[0].entries(found[1])
         with os.scandir(folder) as entries:
             return [Entry(entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries]
+    except OSError as error:
+        raise _unlistable(folder, error) from error
+
+
+def holds_file(folder: Path, wanted: Callable[[str], bool]) -> bool:
+    """Tell whether a file of a name that is wanted lies directly in a folder, which is read only until then.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
+    try:
+        if (found := _in_archive(folder)) is not None:
+            return any(not entry.is_folder and wanted(entry.name) for entry in found[0].entries(found[1]))
+        with os.scandir(folder) as entries:
+            return any(wanted(entry.name) and not _is_folder(entry) for entry in entries)
     except OSError as error:
         raise _unlistable(folder, error) from error
 
