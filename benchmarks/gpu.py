@@ -1,6 +1,6 @@
 """Measure training on a GPU beside synthetic ceilings and fastai, in phases, one JSON line after each.
 
-    python benchmarks/gpu.py                        # at most 8 minutes
+    python benchmarks/gpu.py                        # at most about 10 minutes
     python benchmarks/gpu.py --device cpu --small   # the same phases on a CPU, small: shows that they start
     python benchmarks/gpu.py --only loop fastai
 

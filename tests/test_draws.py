@@ -8,6 +8,7 @@ from conftest import index_images, run_finetune, write_small_config
 from PIL import Image
 
 from finetune.choices import ON_DEVICE
+from finetune.commands.train.resume import check_config
 from finetune.config.load import load_config
 from finetune.data.images import ImageLimits
 from finetune.data.loading.dataset import TrainImages
@@ -155,6 +156,12 @@ def test_what_cannot_resize_so_is_refused(images, tmp_path):
         capacity.check_augmentation(config, Model, torch.device("cpu"))
     with pytest.raises(ConfigError, match="float64"):
         capacity.check_augmentation(config, Model, torch.device("mps"))
+
+
+def test_the_key_counts_as_one_that_changes_bits(images, tmp_path):
+    config = write_small_config(tmp_path, images)
+    before, now = (load_config(config, [f"data.augment_on={where}"]) for where in BUILD)
+    assert check_config(before, now) == ["data.augment_on: cpu, now device"]
 
 
 def history(run):
