@@ -6,6 +6,7 @@ import shutil
 import stat
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from conftest import draw_images, index_images, run_finetune, some_quick, write_small_config
@@ -18,6 +19,7 @@ from finetune.data.image_files import (
     holds_file,
     is_archive,
     is_folder,
+    is_other_than_folder,
     list_entries,
     open_file,
 )
@@ -376,3 +378,22 @@ def test_a_file_of_a_name_is_looked_for_in_a_folder_and_in_an_archive_alike(tmp_
         assert not holds_images(root / "empty")
     with pytest.raises(DataError, match="cannot list"):
         holds_file(tmp_path / "nowhere", is_image_name)
+
+
+def test_files_and_links_are_told_from_folders_in_an_archive_as_well(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner/1.png").touch()
+    (folder / "nowhere").symlink_to("no such file")
+    (folder / "round").symlink_to("round")
+    (folder / "link").symlink_to("inner")
+    found = {name: is_other_than_folder(folder / name) for name in ("inner/1.png", "inner", "gone", "link")}
+    assert found == {"inner/1.png": True, "inner": False, "gone": False, "link": False}
+    assert is_other_than_folder(folder / "nowhere")
+    assert is_other_than_folder(folder / "round")
+    assert not is_other_than_folder(folder / "inner/1.png/2.png")
+    for link in ("nowhere", "round", "link"):
+        (folder / link).unlink()
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", folder))
+    found = {name: is_other_than_folder(packed / name) for name in ("inner/1.png", "inner", "gone")}
+    assert found == {"inner/1.png": True, "inner": False, "gone": False}

@@ -129,6 +129,21 @@ def file_exists(path: str | Path) -> bool:
     return os.path.lexists(path) if found is None else found[1] in found[0].members
 
 
+def is_other_than_folder(path: str | Path) -> bool:
+    """Tell whether there is a file, a link that leads nowhere, or a member of an archive, and no folder.
+
+    Raises:
+        ValueError: its name cannot be one.
+        DataError: the archive cannot be read.
+    """
+    if _in_archive(path) is not None:
+        return file_exists(path) and not is_folder(path)
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return os.path.lexists(path)
+
+
 def is_folder(path: str | Path) -> bool:
     """Tell whether a path is a folder, an archive, or a folder in one."""
     found = _in_archive(path)

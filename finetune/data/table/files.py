@@ -11,7 +11,7 @@ from posixpath import basename, dirname, join, normpath, splitext
 from urllib.parse import unquote
 
 from finetune.choices import SUFFIXES
-from finetune.data.image_files import file_exists, in_archive, is_folder, list_entries
+from finetune.data.image_files import in_archive, is_other_than_folder, list_entries
 from finetune.data.indexing.find_images import find_images
 from finetune.data.table.path_names import (
     looks_like_image,
@@ -103,7 +103,9 @@ class ImageFiles:
 
     def _direct(self, cell: str) -> list[str]:
         """Return the file that a cell names in the folder itself, or all that differ in the ending alone."""
-        for text in variants(cell):
+        if self.has(cell):  # of which there may be a million
+            return [cell]
+        for text in variants(cell)[1:]:
             if self.has(text):
                 return [text]
         for text in variants(cell):
@@ -116,7 +118,7 @@ class ImageFiles:
         assert self.root is not None
         path = os.path.join(self.root, text)
         try:
-            return file_exists(path) and not is_folder(path)
+            return is_other_than_folder(path)
         except (OSError, ValueError):
             return False
 
