@@ -27,11 +27,10 @@ from finetune.model.preprocessing import Preprocessing
 LARGEST = 16
 """Crops that are handed over have at most so many pixels for one that the network sees."""
 
-_GROUP = 128 << 20  # bytes of the images that are resized together; their weights come on top
-_PER_PIXEL, _NARROWEST = (
-    60,
-    256,
-)  # bytes; what is not resized in height yet is as wide as the network's images
+# Bytes of the images that are resized together, with the weights that this takes beside them.
+_GROUP = 128 << 20
+_PER_PIXEL = 60
+_NARROWEST = 256  # what is not resized in height yet is as wide as the network's images
 _BRIGHTNESS, _HUE = 0, 3  # of the four changes that torchvision's ColorJitter orders
 
 
