@@ -60,6 +60,33 @@ def test_every_optimizer_takes_the_same_steps_with_divided_weights(tmp_path):
         assert bool((parts["held"] < 0.51 * whole["held"]).all())
 
 
+FAMILIES = (
+    "densenet121",
+    "googlenet",
+    "mobilenet_v3_small",
+    "regnet_y_400mf",
+    "squeezenet1_1",
+    "swin_t",
+    "timm:dla46x_c",
+    "timm:hrnet_w18_small",
+    "timm:pvt_v2_b0",
+    "timm:test_nfnet",
+)
+
+
+@pytest.mark.slow
+def test_networks_of_many_kinds_take_the_step_of_ranks_that_hold_everything(tmp_path):
+    """However blocks are called: twice, in branches, or before what changes their output in place."""
+    cases = [
+        Case(arch=arch, image_size=64, steps=1, divided=divided)
+        for divided in (True, False)
+        for arch in FAMILIES
+    ]
+    found = on_ranks(2, steps_of, cases, tmp_path)
+    for parts, whole in zip(found[: len(FAMILIES)], found[len(FAMILIES) :], strict=True):
+        assert_equal(parts, whole)
+
+
 @pytest.mark.slow
 def test_bfloat16_and_divided_weights_go_together(tmp_path):
     case = Case(arch="efficientnet_b0", precision="bfloat16", double=False)

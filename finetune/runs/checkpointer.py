@@ -34,7 +34,8 @@ class Saved:
     seconds: float
     """Time that the run took up to here."""
     recorder: Mapping[str, Any]
-    tensors: Mapping[str, Tensor]
+    tensors: dict[str, Tensor]
+    """Nothing, once the stage has them."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Checkpointer:
             lrs=tuple(parse_lr(lr) for lr in state["lrs"]),
             seconds=state["seconds"],
             recorder=state["recorder"],
-            tensors=stored.tensors,
+            tensors=dict(stored.tensors),
         )
         self.restore(saved)
         return saved

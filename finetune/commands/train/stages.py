@@ -156,7 +156,7 @@ def run_stage(
     number: int,
     loaders: Loaders,
     reached: Reached,
-    tensors: Mapping[str, Tensor],
+    tensors: dict[str, Tensor],
 ) -> None:
     """Fit one cycle to the learning parameters of a stage, from where it was saved if it was."""
     config, stage, display = experiment.config, experiment.config.stages[number], training.display
@@ -172,6 +172,7 @@ def run_stage(
     average = build_average(config, step)
     if average is not None:
         restore_average(average, tensors)
+    tensors.clear()  # each rank was sent all of it
     training.checkpointer.follow(optimizer, average)
     display.show(schedule_notes(config, stage_cycle(config, optimizer).moms))
     display.show(feature_notes(experiment, stage))
