@@ -7,8 +7,10 @@ of a temporary folder: the environment is a new one, in which nothing of the rep
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 import venv
@@ -18,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MOST_MEGABYTES = 3.0  # of the wheel; the built-in weights and digits are two thirds of it
 EPOCH = "1700000000"  # what all files are dated
+SECONDS = 120  # after which a command that needs an extra is taken to run, and is ended
 
 STRANGER = """\
 import finetune
@@ -39,14 +42,21 @@ stages:
 WITHOUT = {
     "timm": "groups digits.yaml model.arch=timm:resnet18",
     "onnx": "export run --output model.onnx",
-    "serve": "serve run",
+    "serve": "serve run --port 8799",
     "labels": "labels digits.yaml",
     "tensorboard": "train digits.yaml loggers=[tensorboard]",
     "wandb": "train digits.yaml loggers=[wandb]",
     "mlflow": "train digits.yaml loggers=[mlflow]",
     "parquet": "init table.parquet",
     "heif": "predict run photo.heic",
+    "sweep": "sweep sweep.yaml",
+    "ray": "sweep ray.yaml",
 }
+SWEEP = """\
+base: digits.yaml
+trials: 1
+space: {optimizer.weight_decay: {log: [1e-3, 0.3]}}
+"""
 
 
 class Checks:
@@ -69,6 +79,8 @@ def main() -> int:
         wheel = build(folder, checks)
         python = install(folder, wheel)
         try_outside(folder / "outside", python, checks)
+        add_extras(folder / "outside", python, wheel, checks)
+        check_manual(folder, checks)
     return 1 if checks.failed else 0
 
 
@@ -87,7 +99,25 @@ def build(folder: Path, checks: Checks) -> Path:
     checks.that(
         f"the wheel has at most {MOST_MEGABYTES} MB", megabytes <= MOST_MEGABYTES, f"{megabytes:.1f} MB"
     )
+    _check_source(next((folder / "dist1").glob("*.tar.gz")), checks)
     return built[0]
+
+
+def _check_source(sdist: Path, checks: Checks) -> None:
+    """Check that the sdist, of which the wheel was built, has all of the package and its licence."""
+    with tarfile.open(sdist) as packed:
+        held = {member.name.partition("/")[2] for member in packed if member.isfile()}
+    tracked = subprocess.run(
+        ["git", "ls-tree", "-r", "--name-only", "HEAD", "finetune", "LICENSE", "README.md", "pyproject.toml"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    missing = sorted(set(tracked) - held)
+    checks.that(f"the sdist has {len(tracked)} tracked files of the package", not missing, ", ".join(missing))
+    halves = sorted(name for name in held if name.startswith("tests/"))
+    checks.that("the sdist has no tests, of which setuptools takes a part", not halves, ", ".join(halves[:3]))
 
 
 def _archive(folder: Path) -> Path:
@@ -108,6 +138,8 @@ def try_outside(folder: Path, python: Path, checks: Checks) -> None:
     """Use the package in an empty folder: every help, a training, the API, its types, missing extras."""
     folder.mkdir()
     (folder / "digits.yaml").write_text(DIGITS, encoding="utf-8")
+    (folder / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
+    (folder / "ray.yaml").write_text(f"{SWEEP}engine: ray\n", encoding="utf-8")
     (folder / "stranger.py").write_text(STRANGER, encoding="utf-8")
     (folder / "table.parquet").write_bytes(b"PAR1" + bytes(64) + b"PAR1")
     (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
@@ -118,6 +150,7 @@ def try_outside(folder: Path, python: Path, checks: Checks) -> None:
     version = finetune("--version")
     checks.that("finetune --version", version.returncode == 0, version.stdout.strip())
     _check_help(finetune, checks)
+    _check_completion(folder, python, checks)
     train = finetune("train", "digits.yaml", "--run-dir", "run", "--quiet")
     checks.that("a training", train.returncode == 0, (train.stdout or train.stderr).strip().splitlines()[-1])
     for command in (("evaluate", "run", "--quiet"), ("report", "run"), ("groups", "digits.yaml")):
@@ -126,13 +159,42 @@ def try_outside(folder: Path, python: Path, checks: Checks) -> None:
     _check_extras(finetune, checks)
 
 
-def _check_help(finetune: Callable[..., subprocess.CompletedProcess[str]], checks: Checks) -> None:
+def _commands() -> list[str]:
     sys.path.insert(0, str(ROOT))
     from finetune.cli import MODULES
 
-    commands = [command for commands in MODULES.values() for command in commands]
+    return [command for commands in MODULES.values() for command in commands]
+
+
+def _check_help(finetune: Callable[..., subprocess.CompletedProcess[str]], checks: Checks) -> None:
+    commands = _commands()
     silent = [command for command in commands if "Usage:" not in finetune(command, "--help").stdout]
     checks.that(f"the help of {len(commands)} commands", not silent, ", ".join(silent))
+
+
+def _check_completion(folder: Path, python: Path, checks: Checks) -> None:
+    program = str(python.parent / "finetune")
+    for shell in ("bash", "zsh", "fish"):
+        shown = _run([program, "--show-completion", shell], folder)
+        checks.that(f"a completion for {shell}", "_FINETUNE_COMPLETE" in shown.stdout)
+    for words, wanted in (("finetune tra", "train"), ("finetune train --resu", "--resume")):
+        asked = {
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+            "_FINETUNE_COMPLETE": "complete_bash",
+        }
+        completed = _run([program], folder, **asked).stdout.split()
+        checks.that(f"bash completes {words!r}", completed == [wanted], " ".join(completed))
+
+
+def check_manual(folder: Path, checks: Checks) -> None:
+    """Build the manual page from what is committed, and look for all commands in it."""
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet", "-b", "man"]
+    built = _run([*command, str(folder / "source" / "docs"), str(folder / "man")], folder / "source")
+    page = folder / "man" / "finetune.1"
+    text = page.read_text(encoding="utf-8").replace("\\-", "-") if page.exists() else ""
+    missing = [command for command in _commands() if f"finetune {command}" not in text]
+    checks.that("the manual page has all commands", not missing, ", ".join(missing) or built.stderr[-300:])
 
 
 def _check_types(folder: Path, python: Path, checks: Checks) -> None:
@@ -162,10 +224,53 @@ def _check_extras(finetune: Callable[..., subprocess.CompletedProcess[str]], che
         checks.that(f"without {extra}: {line}", says, "" if says else (done.stderr + done.stdout)[-300:])
 
 
+def add_extras(folder: Path, python: Path, wheel: Path, checks: Checks) -> None:
+    """Install one extra after the other, and check that what needs it asks for it no more."""
+    for extra, command in WITHOUT.items():
+        line = [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            f"finetune-vision[{extra}] @ {wheel.as_uri()}",
+        ]
+        installed = _run(line, folder)
+        checks.that(f"{extra} is installed", installed.returncode == 0, installed.stderr[-300:])
+        offline = {"WANDB_MODE": "offline", "MLFLOW_TRACKING_URI": (folder / "mlruns").as_uri()}
+        with tempfile.TemporaryFile("w+") as printed:
+            program = subprocess.Popen(
+                [str(python), "-m", "finetune", *command.split()],
+                cwd=folder,
+                env=_known() | offline,
+                stdout=printed,
+                stderr=printed,
+            )
+            try:
+                program.wait(SECONDS)
+            except subprocess.TimeoutExpired:  # a server, or a page: it runs
+                program.send_signal(signal.SIGINT)
+                program.wait(SECONDS)
+            printed.seek(0)
+            said = printed.read()
+        checks.that(
+            f"with {extra}: finetune {command}",
+            not _asks(extra, said),
+            said[-300:] if _asks(extra, said) else "",
+        )
+
+
+def _asks(extra: str, said: str) -> bool:
+    return f"finetune-vision[{extra}]" in said or "Traceback" in said
+
+
+def _known() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
 def _run(command: Sequence[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    known = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return subprocess.run(
-        command, cwd=folder, env=known | environment, capture_output=True, text=True, check=False
+        command, cwd=folder, env=_known() | environment, capture_output=True, text=True, check=False
     )
 
 

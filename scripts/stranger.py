@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +62,11 @@ def main() -> int:
         folder = Path(name)
         shutil.copytree(options.photographs, folder / "photos")
         image = min((folder / "photos" / "val").glob("*/*")).relative_to(folder)
+        repository = options.repository.resolve()
         for step in WAY:
-            command = step.command.format(repository=options.repository.resolve(), image=image)
-            if not walked(command, folder, options.last if step.last is None else step.last):
+            command = step.command.format(repository=repository, image=image)
+            last = options.last if step.last is None else step.last
+            if not walked(command, folder, last, {str(folder): "~", str(repository): "~/finetune.git"}):
                 return 1
         served = asked(folder, image)
     print(f"\nin all {minutes(time.perf_counter() - began)}")
@@ -83,8 +86,15 @@ def environment(folder: Path) -> dict[str, str]:
     return kept | {"PATH": programs, "HOME": str(folder / "home"), "COLUMNS": "110"}
 
 
-def walked(command: str, folder: Path, last: int) -> bool:
-    """Run a command, print it with its time and its last lines, and tell whether it succeeded."""
+def walked(command: str, folder: Path, last: int, names: Mapping[str, str] | None = None) -> bool:
+    """Run a command, print it with its time and its last lines, and tell whether it succeeded.
+
+    Args:
+        command: a line for a shell.
+        folder: where it runs.
+        last: how many lines are shown.
+        names: what stands in the transcript for folders of this machine.
+    """
     began = time.perf_counter()
     done = subprocess.run(
         ["bash", "-c", command],
@@ -96,11 +106,19 @@ def walked(command: str, folder: Path, last: int) -> bool:
     )
     said = done.stdout.rstrip().splitlines()
     shown = said if done.returncode else said[max(0, len(said) - last) :]
-    print(f"$ {command}    # {time.perf_counter() - began:.1f} s")
-    print("\n".join(["…"] * (len(shown) < len(said)) + shown), flush=True)
+    transcript = [f"$ {command}    # {time.perf_counter() - began:.1f} s"]
+    transcript += [*(["…"] * (bool(shown) and len(shown) < len(said))), *shown]
+    print(renamed("\n".join(transcript), names or {}), flush=True)
     if done.returncode:
         print(f"exit code {done.returncode}")
     return not done.returncode
+
+
+def renamed(text: str, names: Mapping[str, str]) -> str:
+    """Replace folders of this machine by what a stranger would have."""
+    for name in sorted(names, key=len, reverse=True):
+        text = text.replace(name, names[name])
+    return text
 
 
 def asked(folder: Path, image: Path) -> bool:

@@ -12,6 +12,14 @@ def test_a_step_shows_its_last_lines_and_everything_where_it_fails(tmp_path, cap
     assert capsys.readouterr().out.splitlines()[1:] == ["1", "2", "3", "exit code 4"]
 
 
+def test_a_transcript_names_no_folder_of_this_machine(tmp_path, capsys):
+    assert stranger.walked(f"pwd; ls {tmp_path}/none; true", tmp_path, 5, {str(tmp_path): "~"})
+    printed = capsys.readouterr().out
+    assert "\n~\n" in printed
+    assert "~/none" in printed
+    assert str(tmp_path) not in printed
+
+
 def test_a_stranger_has_a_home_of_his_own_and_no_python_path(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     assert stranger.output("echo $HOME $PYTHONPATH", tmp_path) == str(tmp_path / "home")
