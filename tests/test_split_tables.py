@@ -1,7 +1,10 @@
 """Tables called like splits belong together; lists of paths say classes by their folders."""
 
+import shutil
+
 import pytest
 from conftest import index_images, run_finetune
+from PIL import Image
 from published import PUBLISHED, draw, lines, of_classes, pictures, text
 
 from finetune.data.indexing.build import list_images
@@ -106,3 +109,24 @@ def test_a_folder_with_split_lists_is_read_alike_by_every_command(tmp_path):
     assert "splits by meta/train.txt, meta/test.txt" in made.stdout
     matched = match_classes(tmp_path / "data", ("cat", "dog"), split="test")
     assert len(matched.index.samples) == 4
+
+
+def test_a_table_of_validation_images_beside_class_folders_for_training_is_asked_about(tmp_path):
+    inner = tmp_path / "ILSVRC/Data"
+    for place, numbers in (("train/a", (0, 1)), ("train/b", (2, 3)), ("val", (4, 5, 6, 7))):
+        for number in numbers:
+            path = inner / place / f"{number:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (24, 20), (20 * number, 0, 0)).save(path)
+    table = tmp_path / "LOC_val_solution.csv"
+    rows = [f"{number:03},{'ab'[number % 2]} 1 2 20 20 " for number in range(4, 8)]
+    table.write_text("\n".join(["ImageId,PredictionString", *rows]) + "\n")
+    with pytest.raises(DataError, match=r"the classes of ILSVRC/Data/val alone") as refusal:
+        list_images(tmp_path)
+    assert str(refusal.value).splitlines()[1:] == [
+        f"data.path: {inner / 'train'}      the folders",
+        f"data.path: {table}      the table",
+    ]
+    assert list_images(inner / "train").class_names == ("a", "b")
+    shutil.rmtree(inner / "train")
+    assert list_images(tmp_path).count("train") == 4

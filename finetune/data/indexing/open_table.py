@@ -21,7 +21,7 @@ from finetune.data.indexing.split_tables import (
     read_only_list,
 )
 from finetune.data.indexing.table_beside import table_beside, tables_in
-from finetune.data.indexing.two_readings import refuse_other_labels
+from finetune.data.indexing.two_readings import refuse_other_labels, refuse_table_of_one_split
 from finetune.data.table import Columns, ImageFiles, ImageRow, Table, is_table, read_table
 from finetune.data.table.foreign_images import refuse_foreign_names
 from finetune.errors import DataError
@@ -116,6 +116,7 @@ def _open_in(folder: Path, columns: Columns, image_folder: str | Path | None) ->
     if (beside := table_beside(folder, files, columns)) is None:
         return None
     existing_folder(files.root or folder)
+    refuse_table_of_one_split(beside, files, columns)
     return OpenTable(with_folder_labels(beside, columns), files, beside=True)
 
 
