@@ -88,6 +88,14 @@ def test_the_site_and_the_manual_page_are_built_without_a_warning(tmp_path):
         assert done.returncode == 0, done.stderr
     assert "finetune train" in (tmp_path / "html" / "commands.html").read_text(encoding="utf-8")
     assert "lr\\-find" in (tmp_path / "man" / "finetune.1").read_text(encoding="utf-8")
+    site = tmp_path / "html"
+    assert "start" in (site / "searchindex.js").read_text(encoding="utf-8")
+    # It is read and searched without a network: nothing that a page loads is elsewhere.
+    loaded = (
+        r"<(?:script|img|iframe)[^>]*\ssrc=\"(?:https?:)?//|<link[^>]*stylesheet[^>]*href=\"(?:https?:)?//"
+    )
+    away = [path.name for path in site.rglob("*.html") if re.search(loaded, path.read_text(encoding="utf-8"))]
+    assert away == []
 
 
 @pytest.fixture(scope="session")
