@@ -303,3 +303,14 @@ def test_a_process_that_is_killed_is_named_and_the_other_ends(folder):
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids.values())
     status = json.loads((folder / "killed" / "status.json").read_text())
     assert (status["state"], status["resumable"]) == ("failed", True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_is_killed_while_all_still_start_is_named(folder, number):
+    launcher = start(folder, f"killed-{number}-early")
+    os.kill(rank_pids(launcher)[number], signal.SIGKILL)
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == 6
+    assert f"rank {number} has ended without a word" in errors
+    assert "Traceback" not in errors

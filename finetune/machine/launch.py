@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from finetune.errors import Interrupted, ResourceError
+from finetune.errors import Interrupted
 from finetune.machine.cores import usable_cores
 from finetune.machine.launched import EXIT_CODES
+from finetune.machine.presence import silent_end
 
 
 def launch(devices: int, arguments: Sequence[str]) -> int:
@@ -19,6 +20,9 @@ def launch(devices: int, arguments: Sequence[str]) -> int:
 
     SIGINT, SIGTERM and SIGUSR1 are passed on to all of them. Each has its part of the cores, unless
     `OMP_NUM_THREADS` says how many threads it takes.
+
+    Raises:
+        ResourceError: one was killed, and no other has said so.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -44,10 +48,21 @@ def launch(devices: int, arguments: Sequence[str]) -> int:
         try:
             elastic_launch(config, sys.executable)("-m", "finetune", *arguments)
         except ChildFailedError as failure:
-            return _exit_code(Path(folder), default=_of_killed(failure.get_first_failure()[1].exitcode))
+            rank, first = failure.get_first_failure()
+            return _code_after(Path(folder), rank, first.exitcode)
         except SignalException:
             return _exit_code(Path(folder), default=Interrupted.exit_code)
         return 0
+
+
+def _code_after(folder: Path, rank: int, exitcode: int) -> int:
+    """Return the exit code where a rank has ended first; `exitcode` is negative for a signal."""
+    code = _exit_code(folder, default=Interrupted.exit_code)
+    killed = exitcode < 0 and exitcode not in (-signal.SIGINT, -signal.SIGTERM)
+    # One that was interrupted in the midst of an import does not look what has become of the others.
+    if killed and code == Interrupted.exit_code:
+        raise silent_end([rank]) from None
+    return _exit_code(folder, default=exitcode)
 
 
 def _exit_code(folder: Path, default: int) -> int:
@@ -56,8 +71,3 @@ def _exit_code(folder: Path, default: int) -> int:
         with suppress(ValueError):
             return int(path.read_text())
     return default
-
-
-def _of_killed(code: int) -> int:
-    """Return the exit code for a process that a signal ended, which is most often for lack of memory."""
-    return ResourceError.exit_code if code < 0 else code
