@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import index_images
+from conftest import index_images, run_finetune
 
 from finetune.commands.init import write_config
 from finetune.config.load import load_config
@@ -219,3 +219,13 @@ def test_sizes_fit_the_machine(tmp_path: Path, monkeypatch, gpu, gigabytes, size
     write_config(draw_classes(tmp_path / "photos", {"ants": 400, "bees": 400}), tmp_path / "pets.yaml")
     data = load_config(tmp_path / "pets.yaml").data
     assert (data.image_size, data.batch_size) == (size, batch)
+
+
+def test_a_config_in_place_of_data_is_told_apart_from_yolos_list(images, tmp_path):
+    config = tmp_path / "pets.yaml"
+    config.write_text(f'seed: 1\ndata: {{path: "{images}"}}\n')
+    result = run_finetune("init", config, "--output", tmp_path / "new.yaml")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {config} is a config already.\nTrain: finetune train {config}\n"
+    config.write_text("train: images\nnames: [cat, dog]\n")
+    assert "YOLO" in run_finetune("init", config, "--output", tmp_path / "new.yaml").stderr

@@ -3,9 +3,10 @@
 Only names and labels are looked at, no image is opened and torch is not loaded, so that it answers at once.
 """
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
-from os.path import isdir
+from os.path import isdir, isfile
 from pathlib import Path
 
 from finetune.commands.proposed_architecture import architecture_lines
@@ -41,10 +42,11 @@ def write_config(data: Path, target: Path, overrides: Sequence[str | Override] =
 
     Raises:
         DataError: it does not look like a data set of at least two classes.
-        ConfigError: `target` exists, or its folder does not.
+        ConfigError: `target` exists, or its folder does not; or the data are a config.
         ResourceError: it cannot be written.
     """
     check_target(target)
+    refuse_config(data)
     survey = survey_data(data, read_options(data, overrides))
     text = config_text(data, target, survey)
     with reported_disk_errors(target), target.open("xb") as file:
@@ -52,6 +54,19 @@ def write_config(data: Path, target: Path, overrides: Sequence[str | Override] =
     following = f"next: finetune train {shlex.quote(str(target))}"
     lines = [f"layout  {survey.layout.line()}", *(f"warning: {line}" for line in survey.warnings)]
     return "\n".join([*map(printable, lines), f"wrote {target} for {survey}; {following}"])
+
+
+def refuse_config(path: Path) -> None:
+    """Refuse a config where a data set is asked for.
+
+    Raises:
+        ConfigError: it is one; says how to train with it.
+    """
+    if path.suffix.lower() in (".yaml", ".yml") and isfile(path):
+        with reported_disk_errors(path):
+            text = path.read_text(encoding="utf-8", errors="replace")
+        if re.search(r"^data\s*:", text, re.MULTILINE):
+            raise ConfigError(f"{path} is a config already.\nTrain: finetune train {shlex.quote(str(path))}")
 
 
 def check_target(target: Path) -> None:

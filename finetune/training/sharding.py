@@ -6,6 +6,7 @@ blocks of a network are put together one after the other where a pass needs them
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,11 @@ def divide_weights(model: ImageClassifier, ranks: Ranks, device: torch.device) -
     mesh = init_device_mesh(device.type, (ranks.size,))
     scalars = {parameter for parameter in model.backbone.parameters() if not parameter.ndim}
     for module in (*_blocks(model), model.backbone):
-        module.register_forward_hook(_no_view)
-        fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=scalars)
+        # Older torch takes no container that can be called, as blocks of DenseNet can: what is in one of these
+        # is then put together with the first.
+        with suppress(ValueError):
+            fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=scalars)
+            module.register_forward_hook(_no_view)
     for module in model.backbone.modules():
         if isinstance(module, FSDPModule):
             # Each loss is weighted by what its rows are of the batch.
