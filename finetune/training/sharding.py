@@ -38,8 +38,8 @@ def divide_weights(model: ImageClassifier, ranks: Ranks, device: torch.device) -
     mesh = init_device_mesh(device.type, (ranks.size,))
     scalars = {parameter for parameter in model.backbone.parameters() if not parameter.ndim}
     for module in (*_blocks(model), model.backbone):
-        # Older torch takes no container that can be called, as blocks of DenseNet can: what is in one of these
-        # is then put together with the first.
+        # Older torch takes no container, also where it can be called (blocks of DenseNet): what is in one is
+        # then put together with the first.
         with suppress(ValueError):
             fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=scalars)
             module.register_forward_hook(_no_view)
