@@ -114,7 +114,8 @@ def ranks_at(store, rank, size=3):
 
 @pytest.fixture
 def deaf(monkeypatch):
-    """Leave the signals of this process alone."""
+    """Leave the signals of this process alone, and do not wait for ranks that are not there."""
+    monkeypatch.setattr("finetune.machine.meeting.LAST_WORDS", 0.05)
     monkeypatch.setattr("finetune.machine.ranks.ignore_signals", lambda: None)
     monkeypatch.setattr("finetune.machine.meeting.ignore_signals", lambda: None)
 
