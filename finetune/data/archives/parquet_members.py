@@ -169,6 +169,8 @@ class ParquetMembers(MemberTable):
                 table = file.read_row_group(group, columns=[column.content], use_threads=False)
         except (pyarrow.ArrowException, ValueError) as error:
             raise damaged() from error
+        if table.num_rows != self._metadata.row_group(group).num_rows:
+            raise damaged()
         return table.flatten().column(0)  # in chunks: more than 2 GB do not fit into one
 
     @cached_property
