@@ -4,6 +4,7 @@ Each has a folder of its own, as machines without a shared file system have.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -126,7 +127,11 @@ def test_a_batch_that_cannot_be_shared_is_refused(machines):
 
 def test_a_rank_without_memory_ends_all_and_is_named(machines):
     ended = end(machines, "data.image_size=224", "data.workers=1", memory=80 << 20)
-    assert "error: rank 1: Out of memory" in text_of_one(ended, 6)
+    assert [code for code, _ in ended] == [6, 6]
+    said = "".join(text for _, text in ended)
+    # On a busy machine rank 0 may take rank 1 for killed while that one still looks for memory to speak.
+    assert re.search(r"error: (rank 1: )?Out of memory", said)
+    assert "Traceback" not in said
 
 
 def test_a_rank_that_fails_before_all_have_met_ends_the_others_with_its_reason(machines):
