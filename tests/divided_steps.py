@@ -15,7 +15,6 @@ from finetune.data.loading.share import BatchShare
 from finetune.errors import ConfigError
 from finetune.machine.ranks import ALONE, Ranks
 from finetune.model import HeadSpec, ModelSpec, build_classifier
-from finetune.optim.adaptive import Lamb
 from finetune.optim.build import build_optimizer
 from finetune.optim.learning_rates import LearningRate
 from finetune.optim.param_groups import RateRule, optimizer_groups, plan_stage
@@ -77,9 +76,8 @@ def steps_of(case, ranks=ALONE):
         lr=LearningRate(1e-2),
         rule=RateRule(3.0, "geometric", 0.01, decay_bias_and_norm=False),
     )
-    optimizer = build_optimizer(optimizer_groups(plans), name=case.optimizer, decay="decoupled")
-    if isinstance(optimizer, Lamb):
-        optimizer.ranks = ranks
+    groups = optimizer_groups(plans)
+    optimizer = build_optimizer(groups, name=case.optimizer, decay="decoupled", ranks=ranks)
     mix = Mix(mixup=case.mixup, cutmix=0, classes=CLASSES) if case.mixup else None
     share = None if ranks.alone else BatchShare(ranks, IMAGES, case.parts, with_partner=mix is not None)
     options = StepOptions(case.clip_norm, IMAGES // case.parts if case.parts > 1 else None, mix, share)

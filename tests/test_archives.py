@@ -14,9 +14,9 @@ from PIL import Image
 
 from finetune.data.data_layout import LeftOut
 from finetune.data.image_files import (
+    each_entry,
     file_exists,
     file_status,
-    holds_file,
     is_archive,
     is_folder,
     is_other_than_folder,
@@ -371,13 +371,14 @@ def test_a_file_of_a_name_is_looked_for_in_a_folder_and_in_an_archive_alike(tmp_
     Image.new("RGB", (8, 8)).save(tmp_path / "photos/folder.png/1.png")
     shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "photos")
     for root in (tmp_path / "photos", tmp_path / "packed.zip"):
-        assert not holds_file(root, is_image_name)  # a folder called like one is none
-        assert holds_file(root / "folder.png", is_image_name)
-        assert holds_file(root, lambda name: name == "a.txt")
+        files = [entry.name for entry in each_entry(root) if not entry.is_folder]
+        assert not any(map(is_image_name, files))  # a folder called like one is none
+        assert any(is_image_name(entry.name) for entry in each_entry(root / "folder.png"))
+        assert files == ["a.txt"]
         assert holds_images(root)
         assert not holds_images(root / "empty")
     with pytest.raises(DataError, match="cannot list"):
-        holds_file(tmp_path / "nowhere", is_image_name)
+        next(each_entry(tmp_path / "nowhere"))
 
 
 def test_files_and_links_are_told_from_folders_in_an_archive_as_well(tmp_path):

@@ -1,5 +1,6 @@
 """Ranks of one machine see each other by locks on files; ranks of others by signs of life."""
 
+import json
 import os
 import subprocess
 import sys
@@ -104,11 +105,16 @@ def test_a_rank_whose_signs_of_life_end_is_named_unless_it_has_met_the_others(tm
         watch.look()
 
 
+def store_with_note(rank, **note):
+    store = Store()
+    store.set(f"end/{rank}", json.dumps(note))
+    store.set("ended", "")
+    return store
+
+
 @pytest.mark.usefixtures("deaf")
 def test_the_note_of_a_rank_that_has_lost_others_names_them(tmp_path):
-    store = Store()
-    store.set("end/2", '{"code": 6, "text": "rank 1 has …", "relayed": true, "lost": [1]}')
-    store.set("ended", "")
+    store = store_with_note(2, code=6, text="rank 1 has …", relayed=True, lost=[1])
     began = time.monotonic()
     with pytest.raises(ResourceError, match="rank 1 has ended without a word"):
         watch_at(store, tmp_path).look()
@@ -117,9 +123,7 @@ def test_the_note_of_a_rank_that_has_lost_others_names_them(tmp_path):
 
 @pytest.mark.usefixtures("deaf")
 def test_a_rank_that_waits_for_all_reads_the_note_of_one_that_has_failed(tmp_path):
-    store = Store()
-    store.set("end/1", '{"code": 3, "text": "no such file", "relayed": false, "lost": []}')
-    store.set("ended", "")
+    store = store_with_note(1, code=3, text="no such file", relayed=False, lost=[])
     with pytest.raises(DataError, match="rank 1: no such file"):
         watch_at(store, tmp_path).wait_for_all(60)
 

@@ -18,10 +18,10 @@ from finetune.machine.cores import usable_cores
 from finetune.machine.hardware import has_gpu
 from finetune.machine.launched import EXIT_CODES, launched
 from finetune.machine.memory import out_of_memory
-from finetune.machine.presence import Presence, silent_end
 from finetune.text import counted
 
-if TYPE_CHECKING:  # it takes torch
+if TYPE_CHECKING:  # the first takes torch, and both are for processes that train with others
+    from finetune.machine.presence import Presence
     from finetune.machine.ranks import Ranks
 
 
@@ -34,18 +34,16 @@ class RankOfCommand:
         Raises:
             ConfigError: the environment says nothing possible.
         """
-        self._one = launched()
+        self._presence = _presence()
         self._ranks: Ranks | None = None
-        self._presence: Presence | None = None
-        if self._one is not None:
-            self._presence = Presence(self._one)
+        if self._presence is not None:
             # torch, which reads it as it is imported, would add frames of C++ to errors
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 
     @property
     def is_first(self) -> bool:
         """Whether this process prints and writes; one that works alone does."""
-        return self._one is None or self._one.rank == 0
+        return self._presence is None or self._presence.one.rank == 0
 
     def display(self, stdout_has_data: bool, *, quiet: bool) -> Display:
         """Return the display for what people read; nobody sees what other ranks than the first show."""
@@ -62,9 +60,9 @@ class RankOfCommand:
         from finetune.machine.meeting import join_ranks, meet
         from finetune.machine.ranks import ALONE
 
-        if self._one is None or self._presence is None:
+        if self._presence is None:
             return ALONE
-        self._ranks = join_ranks(self._one, device, self._presence)
+        self._ranks = join_ranks(self._presence, device)
         meet(self._ranks, device, self._presence)
         return self._ranks
 
@@ -74,51 +72,64 @@ class RankOfCommand:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._one is None or self._presence is None:
+        if self._presence is None:
             return
-        found = self._reason_of(error)
+        rank = self._presence.one.rank
+        found = _reason_of(error, self._presence if self._ranks is None else None)
         code, text = _end_of(found)
         if folder := os.environ.get(EXIT_CODES):
             with suppress(OSError):
-                (Path(folder) / str(self._one.rank)).write_text(str(code))
+                (Path(folder) / str(rank)).write_text(str(code))
         if error is not None and self._ranks is None and not isinstance(error, MachineError):
-            self._ranks = self._join_to_tell(error)
+            self._ranks = _join_to_tell(self._presence, error)
         said = False
         if self._ranks is not None:
             from finetune.machine.meeting import end_ranks
 
             said = end_ranks(self._ranks, code, text, error)
-        if self._ranks is not None or isinstance(
-            found, MachineError
-        ):  # of the port each rank tells by itself
+        if self._ranks is not None or isinstance(found, MachineError):  # of the port each tells by itself
             self._presence.leave()
-        if found is None:
-            return
-        if said and not self.is_first and isinstance(found, FinetuneError | KeyboardInterrupt):
+        if said and isinstance(found, FinetuneError | KeyboardInterrupt):
             raise typer.Exit(code) from None  # a bug of ours shows where it is
-        if isinstance(found, FinetuneError):
-            if self.is_first and found is not error:
-                raise found from None
-            if not self.is_first and self._ranks is not None:
-                raise type(found)(f"rank {self._one.rank}: {found}") from None
+        if not isinstance(found, FinetuneError):
+            return
+        if self.is_first and found is not error:
+            raise found from None
+        if not self.is_first and self._ranks is not None:
+            raise type(found)(f"rank {rank}: {found}") from None
 
-    def _reason_of(self, error: BaseException | None) -> BaseException | None:
-        """Return what is to be said of an error: of a signal of the launcher, which rank it came for."""
-        if isinstance(error, KeyboardInterrupt) and self._ranks is None and self._presence is not None:
-            gone = self._presence.gone(settled=0)
-            return silent_end(gone) if gone else error
-        return error and (out_of_memory(error) or error)
 
-    def _join_to_tell(self, error: BaseException) -> "Ranks | None":
-        """Connect to the others only to say that this one has failed; None where that cannot be."""
-        assert self._one is not None
-        assert self._presence is not None
-        clear_frames(error.__traceback__)  # it may lack the memory that what failed has taken
-        with suppress(FinetuneError, MemoryError, OSError, RuntimeError):
-            from finetune.machine.meeting import join_ranks
-
-            return join_ranks(self._one, None, self._presence)
+def _presence() -> "Presence | None":
+    """Let the other processes of a training on this machine see this one; None where it trains alone."""
+    one = launched()
+    if one is None:
         return None
+    from finetune.machine.presence import Presence
+
+    return Presence(one)
+
+
+def _reason_of(error: BaseException | None, presence: "Presence | None") -> BaseException | None:
+    """Return what is to be said of an error: of a signal of the launcher, which rank it came for.
+
+    `presence` is that of a rank which has not met the others yet.
+    """
+    if isinstance(error, KeyboardInterrupt) and presence is not None:
+        from finetune.machine.presence import silent_end
+
+        gone = presence.gone(settled=0)
+        return silent_end(gone) if gone else error
+    return error and (out_of_memory(error) or error)
+
+
+def _join_to_tell(presence: "Presence", error: BaseException) -> "Ranks | None":
+    """Connect to the others only to say that this one has failed; None where that cannot be."""
+    clear_frames(error.__traceback__)  # it may lack the memory that what failed has taken
+    with suppress(FinetuneError, MemoryError, OSError, RuntimeError):
+        from finetune.machine.meeting import join_ranks
+
+        return join_ranks(presence, None)
+    return None
 
 
 def _end_of(error: BaseException | None) -> tuple[int, str]:

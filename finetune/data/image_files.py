@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -156,26 +156,22 @@ def list_entries(folder: Path) -> list[Entry]:
     Raises:
         DataError: it cannot be listed.
     """
-    try:
-        if (found := _in_archive(folder)) is not None:
-            return found[0].entries(found[1])
-        with os.scandir(folder) as entries:
-            return [Entry(entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries]
-    except OSError as error:
-        raise _unlistable(folder, error) from error
+    return list(each_entry(folder))
 
 
-def holds_file(folder: Path, wanted: Callable[[str], bool]) -> bool:
-    """Tell whether a file of a name that is wanted lies directly in a folder, which is read only until then.
+def each_entry(folder: Path) -> Iterator[Entry]:
+    """Return what `list_entries` does, one after the other: the folder is read no further than is asked.
 
     Raises:
         DataError: it cannot be listed.
     """
     try:
         if (found := _in_archive(folder)) is not None:
-            return any(not entry.is_folder and wanted(entry.name) for entry in found[0].entries(found[1]))
+            yield from found[0].entries(found[1])
+            return
         with os.scandir(folder) as entries:
-            return any(wanted(entry.name) and not _is_folder(entry) for entry in entries)
+            for entry in entries:
+                yield Entry(entry.name, _is_folder(entry), entry.is_symlink())
     except OSError as error:
         raise _unlistable(folder, error) from error
 

@@ -32,7 +32,6 @@ from finetune.model import ImageClassifier
 from finetune.model.download import Say
 from finetune.model.layer_groups import statistics_stand_still
 from finetune.notes import Note
-from finetune.optim.adaptive import Lamb
 from finetune.optim.build import build_optimizer, has_momentum
 from finetune.optim.param_groups import GroupPlan, RateRule, optimizer_groups, plan_stage, trainable_groups
 from finetune.optim.schedule import OneCycle
@@ -206,11 +205,10 @@ def build_stage_optimizer(
     config: Config, plans: list[GroupPlan], ranks: Ranks = ALONE
 ) -> torch.optim.Optimizer:
     """Build the optimizer of a planned stage, of which each of the ranks may hold a part."""
-    section, groups = config.optimizer, optimizer_groups(plans)
-    optimizer = build_optimizer(groups, name=section.name, decay=section.decay, settings=section.settings)
-    if isinstance(optimizer, Lamb):
-        optimizer.ranks = ranks
-    return optimizer
+    optimizer, groups = config.optimizer, optimizer_groups(plans)
+    return build_optimizer(
+        groups, name=optimizer.name, decay=optimizer.decay, settings=optimizer.settings, ranks=ranks
+    )
 
 
 def stage_cycle(config: Config, optimizer: torch.optim.Optimizer) -> OneCycle:

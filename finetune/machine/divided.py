@@ -99,8 +99,10 @@ def norms_of_whole(norms: Tensor, tensors: Sequence[Tensor], ranks: Ranks) -> Te
 
     Nothing is sent where all n are whole here.
     """
+    if ranks.alone:
+        return norms
     parts = [which_rows(tensor) is not None for tensor in tensors]
-    if ranks.alone or not any(parts):
+    if not any(parts):
         return norms
     divided = torch.tensor(parts, device=norms.device)
     squares = torch.where(divided, norms.double().square(), 0.0)

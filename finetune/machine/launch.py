@@ -51,23 +51,24 @@ def launch(devices: int, arguments: Sequence[str]) -> int:
             rank, first = failure.get_first_failure()
             return _code_after(Path(folder), rank, first.exitcode)
         except SignalException:
-            return _exit_code(Path(folder), default=Interrupted.exit_code)
+            code = _exit_code(Path(folder))
+            return Interrupted.exit_code if code is None else code
         return 0
 
 
 def _code_after(folder: Path, rank: int, exitcode: int) -> int:
     """Return the exit code where a rank has ended first; `exitcode` is negative for a signal."""
-    code = _exit_code(folder, default=Interrupted.exit_code)
+    code = _exit_code(folder)
     killed = exitcode < 0 and exitcode not in (-signal.SIGINT, -signal.SIGTERM)
     # One that was interrupted in the midst of an import does not look what has become of the others.
-    if killed and code == Interrupted.exit_code:
+    if killed and code in (None, Interrupted.exit_code):
         raise silent_end([rank]) from None
-    return _exit_code(folder, default=exitcode)
+    return exitcode if code is None else code
 
 
-def _exit_code(folder: Path, default: int) -> int:
-    """Return the exit code that the first rank which could has left."""
+def _exit_code(folder: Path) -> int | None:
+    """Return the exit code that the first rank which could has left; None where none has."""
     for path in sorted(folder.iterdir(), key=lambda path: int(path.name)):
         with suppress(ValueError):
             return int(path.read_text())
-    return default
+    return None

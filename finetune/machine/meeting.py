@@ -19,7 +19,6 @@ from torch.distributed.rendezvous import rendezvous
 
 from finetune.choices import DeviceName
 from finetune.errors import ConfigError, Interrupted, MachineError, Stopped
-from finetune.machine.launched import Launched
 from finetune.machine.memory import out_of_memory
 from finetune.machine.presence import Presence, silent_end
 from finetune.machine.ranks import LAST_WORDS, Line, Ranks, first_line, ignore_signals, note_of
@@ -33,21 +32,21 @@ _PATIENCE_AT_START = timedelta(minutes=5)
 _SLACK = timedelta(seconds=5)
 
 
-def join_ranks(one: Launched, device: DeviceName | None, presence: Presence) -> Ranks:
+def join_ranks(presence: Presence, device: DeviceName | None) -> Ranks:
     """Connect to the other processes of a training.
 
     Args:
-        one: which of them this is.
+        presence: which of them this is, and what its machine knows of the others until they have met.
         device: where it is to compute; None for a process that has failed, and only lets the others know.
-        presence: what this machine knows of the others until they have met.
 
     Raises:
         MachineError: the others cannot be reached.
         ResourceError: rank 0 has ended, or there is no memory.
     """
     end_with_parent(signal.SIGTERM)
+    one = presence.one
     with _reported(one.rank):
-        job = _connect(one, presence)
+        job = _connect(presence)
         # torchrun's store outlives a restart, and with it what the ranks have left there before.
         store = PrefixStore(f"{_job_name()} restart {one.restarts}", job)
         store.set(f"ready/{one.rank}", device or "")
@@ -82,7 +81,7 @@ def _reported(rank: int) -> Iterator[None]:
         ) from None
 
 
-def _connect(one: Launched, presence: Presence) -> Any:
+def _connect(presence: Presence) -> Any:
     """Return the store at the address that the environment names.
 
     Raises:
@@ -91,13 +90,13 @@ def _connect(one: Launched, presence: Presence) -> Any:
     """
 
     def connect() -> Any:
-        if one.rank > 0 or _has_store_of_torchrun():
+        if presence.one.rank > 0 or _has_store_of_torchrun():
             return next(rendezvous("env://", timeout=_PATIENCE_AT_START))[0]
         # That of `rendezvous` waits until all are connected, and sees nobody's note meanwhile.
         return dist.TCPStore(  # type: ignore[attr-defined]
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
-            one.size,
+            presence.one.size,
             is_master=True,
             timeout=_PATIENCE_AT_START,
             wait_for_workers=False,

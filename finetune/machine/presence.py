@@ -37,7 +37,7 @@ class Presence:
             one: which of the processes this is.
             folder: where the files are; by default in the system's folder for temporary ones.
         """
-        self._one, self._began = one, time.time()
+        self.one, self._began = one, time.time()
         self._free_since: dict[int, float] = {}
         user = getattr(os, "getuid", lambda: "")()
         self._folder = folder or Path(tempfile.gettempdir()) / f"finetune-ranks-{user}"
@@ -55,7 +55,7 @@ class Presence:
         for path in self._folder.iterdir():
             if path.stat().st_mtime < self._began - _ABANDONED:
                 path.unlink(missing_ok=True)
-        path = self._file_of(self._one.rank)
+        path = self._file_of(self.one.rank)
         path.unlink(missing_ok=True)  # of a process that was killed
         self._held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         if fcntl is not None:
@@ -71,8 +71,8 @@ class Presence:
             settled: seconds that they have been gone at least; one that starts may be taking its file over.
         """
         now, found = time.monotonic(), []
-        for rank in range(self._one.size):
-            if rank == self._one.rank or not self._is_free(rank):
+        for rank in range(self.one.size):
+            if rank == self.one.rank or not self._is_free(rank):
                 self._free_since.pop(rank, None)
             elif now - self._free_since.setdefault(rank, now) >= settled:
                 found.append(rank)
@@ -100,7 +100,7 @@ class Presence:
         """Be seen no more: the ranks have met, or the others have been told of the end."""
         if self._held is not None:
             with suppress(OSError):
-                os.unlink(self._file_of(self._one.rank))
+                os.unlink(self._file_of(self.one.rank))
             os.close(self._held)
             self._held = None
 

@@ -44,12 +44,18 @@ class Lamb(MultiTensorOptimizer):
     """
 
     memory = ("mean", "square", "step")
-    ranks: Ranks = ALONE
-    """Who hold rows of the tensors each, where these are divided: the norms are those of whole tensors."""
 
     def __init__(
-        self, params: Iterable[Group], *, betas: tuple[float, float], eps: float, decoupled_weight_decay: bool
+        self,
+        params: Iterable[Group],
+        *,
+        betas: tuple[float, float],
+        eps: float,
+        decoupled_weight_decay: bool,
+        ranks: Ranks = ALONE,
     ) -> None:
+        """Begin with no memory; `ranks` hold rows of the tensors each, where these are divided."""
+        self._ranks = ranks  # the norms are those of whole tensors
         # `fused` makes torch keep the number of steps beside the parameters when a state is loaded.
         defaults = {"betas": betas, "eps": eps, "fused": True}
         super().__init__(params, defaults, decoupled_weight_decay=decoupled_weight_decay)
@@ -59,7 +65,7 @@ class Lamb(MultiTensorOptimizer):
         matrices = [pair for pair in zip(parameters, directions, strict=True) if pair[0].dim() > 1]
         if matrices:
             weights, steps = map(list, zip(*matrices, strict=True))
-            torch._foreach_mul_(steps, _trust(weights, steps, self.ranks))
+            torch._foreach_mul_(steps, _trust(weights, steps, self._ranks))
         torch._foreach_add_(parameters, directions, alpha=group["lr"])
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from finetune.choices import Decay
+from finetune.machine.ranks import ALONE, Ranks
 from finetune.optim.adaptive import Lamb, RMSprop
 from finetune.optim.decoupled import DecoupledAdadelta, DecoupledAdagrad, DecoupledSGD
 from finetune.optim.eager import (
@@ -32,12 +33,17 @@ _ADAMS: dict[str, type[EagerNAdam | EagerRAdam]] = {
 
 
 def build_optimizer(
-    param_groups: Sequence[dict[str, Any]], *, name: str, decay: Decay, settings: Settings = NO_SETTINGS
+    param_groups: Sequence[dict[str, Any]],
+    *,
+    name: str,
+    decay: Decay,
+    settings: Settings = NO_SETTINGS,
+    ranks: Ranks = ALONE,
 ) -> torch.optim.Optimizer:
     """Build a multi-tensor optimizer over parameter groups that hold `params`, `lr` and `weight_decay`.
 
     Where torch computes what `UPDATE_RULES` says, torch's own is built, fused where there is such a path.
-    Settings that are None are the optimizer's own defaults.
+    Settings that are None are the optimizer's own defaults. Of the parameters each of `ranks` may hold rows.
     """
     chosen = update_rule(name).settings | settings
     momentum, beta2, eps = (value or 0.0 for value in (chosen.momentum, chosen.beta2, chosen.eps))
@@ -45,31 +51,38 @@ def build_optimizer(
     match name:
         case "sgd":  # both kinds of decay are one: w − lr·(g + wd·w) = (1 − lr·wd)·w − lr·g
             return EagerSGD(groups, fused=True)
-        case "momentum" | "nesterov" if chosen.form == "classic":
-            sgd = DecoupledSGD if decoupled else EagerSGD
-            return sgd(groups, momentum=momentum, nesterov=name == "nesterov", fused=True)
         case "momentum" | "nesterov":
-            mean = Momentum if name == "momentum" else Nesterov
-            return mean(groups, momentum=momentum, decoupled_weight_decay=decoupled)
+            classic = chosen.form == "classic"
+            return _build_momentum(groups, name=name, momentum=momentum, classic=classic, decoupled=decoupled)
         case "adagrad":
             return _build_adagrad(groups, eps=eps, decoupled=decoupled)
         case "rmsprop":
             return RMSprop(groups, beta2=beta2, eps=eps, decoupled_weight_decay=decoupled)
         case "adadelta":
-            return (DecoupledAdadelta if decoupled else EagerAdadelta)(
-                groups, rho=beta2, eps=eps, foreach=True
-            )
+            adadelta = DecoupledAdadelta if decoupled else EagerAdadelta
+            return adadelta(groups, rho=beta2, eps=eps, foreach=True)
         case "adam" | "adamw":
             adam = EagerAdamW if decoupled or name == "adamw" else EagerAdam
             return adam(groups, betas=betas, eps=eps, fused=True)
         case "nadam" | "radam" | "ranger":
             return _ADAMS[name](groups, betas=betas, eps=eps, decoupled_weight_decay=decoupled, foreach=True)
         case "lamb":
-            return Lamb(groups, betas=betas, eps=eps, decoupled_weight_decay=decoupled)
+            return Lamb(groups, betas=betas, eps=eps, decoupled_weight_decay=decoupled, ranks=ranks)
         case "lion":
             return Lion(groups, betas=betas, decoupled_weight_decay=decoupled)
         case _:
             return build_of_package(groups, name=name, decay=decay, settings=settings)
+
+
+def _build_momentum(
+    groups: list[dict[str, Any]], *, name: str, momentum: float, classic: bool, decoupled: bool
+) -> torch.optim.Optimizer:
+    """Build torch's SGD, whose velocity is a sum of gradients, or what keeps a mean of them."""
+    if classic:
+        sgd = DecoupledSGD if decoupled else EagerSGD
+        return sgd(groups, momentum=momentum, nesterov=name == "nesterov", fused=True)
+    mean = Momentum if name == "momentum" else Nesterov
+    return mean(groups, momentum=momentum, decoupled_weight_decay=decoupled)
 
 
 def _build_adagrad(groups: list[dict[str, Any]], *, eps: float, decoupled: bool) -> torch.optim.Optimizer:

@@ -152,18 +152,21 @@ def _lines_of(finding: Finding) -> Iterator[str]:
     """Return a line for each item; one for all images of which the same is said."""
     alike: dict[str, list[str]] = {}
     for item in finding.items:
-        names = [printable(name) for name in item.images]
-        if len(names) == 1:
-            alike.setdefault(item.detail, []).extend(names)
+        if len(item.images) == 1:
+            alike.setdefault(item.detail, []).extend(item.images)
         else:
-            more = f" and {len(names) - _TOGETHER:,} more" if len(names) > _TOGETHER else ""
-            yield f"{' = '.join(names[:_TOGETHER])}{more}{item.detail and f': {item.detail}'}"
+            yield _line(" = ", item.images, item.detail)
     for detail, names in alike.items():
         if len(names) <= _TOGETHER:
-            yield from (f"{name}{detail and f': {detail}'}" for name in names)
+            yield from (_line("", [name], detail) for name in names)
         else:
-            more = f" and {len(names) - _TOGETHER:,} more"
-            yield f"{', '.join(names[:_TOGETHER])}{more}{detail and f': {detail}'}"
+            yield _line(", ", names, detail)
+
+
+def _line(between: str, names: Sequence[str], detail: str) -> str:
+    """Name the first of some images, and say what there is to say of them."""
+    more = f" and {len(names) - _TOGETHER:,} more" if len(names) > _TOGETHER else ""
+    return between.join(map(printable, names[:_TOGETHER])) + more + (detail and f": {detail}")
 
 
 def _size(cost: StageCost) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune.choices import SUFFIXES
-from finetune.data.image_files import folder_identity, folder_stamp, holds_file, list_entries, refused_members
+from finetune.data.image_files import each_entry, folder_identity, folder_stamp, list_entries, refused_members
 from finetune.errors import DataError
 from finetune.progress import Bar, NewBar
 from finetune.text import in_byte_order, printable
@@ -68,10 +68,11 @@ def holds_images(folder: Path) -> bool:
     """Tell whether there is an image in or below a folder; links to folders are not looked into."""
     pending = [folder]
     while pending:
-        if holds_file(current := pending.pop(), is_image_name):
-            return True
-        inside = (entry for entry in list_entries(current) if entry.is_folder and not entry.is_link)
-        pending += [current / entry.name for entry in inside if _may_hold_images(entry.name)]
+        for entry in each_entry(current := pending.pop()):
+            if entry.is_folder and not entry.is_link and _may_hold_images(entry.name):
+                pending.append(current / entry.name)
+            elif not entry.is_folder and is_image_name(entry.name):
+                return True
     return False
 
 
