@@ -12,9 +12,10 @@ weights, with dropout, augmentation, metadata that are dropped out, and batch no
 batches of 8 in one process, 4 in each of two, 2 in each of four. The figure beside the difference is that
 between one process with one thread and with two: what another order of sums alone makes of the same steps.
 
-`scaling` trains all layers of two networks on the same global batches, in one process and in two, in turn. It
-takes the images a second of the last epoch from the history of each run. Efficiency is the ratio of the two,
-divided by two. Cores that other programs use as well take from both.
+`scaling` trains all layers of two networks on the same global batches, in one process and in two, in turn,
+with statistics of batch norm that stand still and with such that move. It takes the images a second of the
+last epoch from the history of each run. Efficiency is the ratio of the two, divided by two. Cores that other
+programs use as well take from both.
 
 `memory` counts the bytes of tensors that a process holds when the optimizer steps, the most of all ranks:
 weights and running statistics, gradients, and optimizer states. `resident` is the highest resident memory of
@@ -31,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from killed_ranks import kill
@@ -120,17 +122,19 @@ stages: [{name: all, train: all, epochs: 2, lr: 1e-4}]
 def scaling(folder: Path, repeats: int = 3) -> None:
     """Print the images a second of one and of two processes with one thread each, medians of some runs."""
     (folder / "config.yaml").write_text(SCALING)
-    print(f"{'images a second':<18} {'1 process':>10} {'2 processes':>12} {'efficiency':>11}")
-    for arch in ("resnet18", "efficientnet_b0"):
+    columns = f"{'batch norm':>10} {'1 process':>10} {'2 processes':>12} {'efficiency':>11}"
+    print(f"{'images a second':<18} {columns}")
+    for arch, batch_norm in product(("resnet18", "efficientnet_b0"), ("still", "train")):
         found: dict[int, list[float]] = {1: [], 2: []}
+        overrides = (f"model.arch={arch}", f"stages.all.batch_norm={batch_norm}")
         for _ in range(repeats):
             for devices, speeds in found.items():
-                run = train(folder, "speed", f"model.arch={arch}", devices=devices)
+                run = train(folder, "speed", *overrides, devices=devices)
                 with open(run / "history.csv") as file:
                     *_, last = csv.DictReader(file)
                 speeds.append(float(last["images_per_second"]))
         one, two = (statistics.median(speeds) for speeds in found.values())
-        print(f"{arch:<18} {one:>10.1f} {two:>12.1f} {two / one / 2:>11.0%}", flush=True)
+        print(f"{arch:<18} {batch_norm:>10} {one:>10.1f} {two:>12.1f} {two / one / 2:>11.0%}", flush=True)
 
 
 MEMORY = """

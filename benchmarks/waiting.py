@@ -2,10 +2,11 @@
 
     python benchmarks/waiting.py                 # the quickstart, some minutes
     python benchmarks/waiting.py photos.yaml --rounds 3 --turns 300000 3000 0
+    python benchmarks/waiting.py --programs 0    # on quiet cores alone
 
 Trains a config with each number of turns (`GOMP_SPINCOUNT`): first alone, then beside as many programs as
 there are cores, each of which keeps one busy. The weights of all these runs have to be the same. Shown are
-the medians of the clock and of the CPU time over the rounds.
+the medians of the clock and of the CPU time over the rounds, in each of which all numbers take their turn.
 """
 
 import argparse
@@ -66,15 +67,17 @@ def main() -> None:
     parser.add_argument("config", type=Path, nargs="?", default=QUICKSTART)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--turns", type=int, nargs="+", default=TURNS)
+    parser.add_argument("--programs", type=int, nargs="+", default=(0, usable_cores()))
     options = parser.parse_args()
     digests = set()
-    for programs in (0, usable_cores()):
+    for programs in options.programs:
         taken: dict[int, list[tuple[float, float]]] = {turns: [] for turns in options.turns}
         for _ in range(options.rounds):
             for turns, times in taken.items():
                 with busy_programs(programs):
                     *seconds, digest = train(options.config, turns)
                 times.append((seconds[0], seconds[1]))
+                print(f"beside {programs}, {turns:,} turns: {seconds[0]:.1f} s", file=sys.stderr, flush=True)
                 digests.add(digest)
         print(f"beside {programs} busy programs:" if programs else "alone:")
         for turns, times in taken.items():

@@ -5,7 +5,10 @@ python scripts/tutorials.py PHOTOGRAPHS docs/start.md
 
 A page names the images that it starts with, `<!-- images: photos -->`, and has its commands in blocks of
 `console`, after a `$`. Before such a block `<!-- show 5 … 12 -->` keeps the first 5 and the last 12 lines of
-what it prints.
+what it prints. A block after `<!-- file: photos.yaml -->` is written to that file before any command runs.
+
+`<!-- picture: labels.html 1000×600 -->` stands before a picture of a page that the commands have written, as
+Chromium shows it, or of a picture that they have drawn; it is put where the line after it looks for it.
 """
 
 import os
@@ -16,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +32,10 @@ _IMAGES = re.compile(r"<!-- images: (\w+) -->")
 _BLOCK = re.compile(
     r"(?:<!-- show (?P<first>\d+) … (?P<last>\d+) -->\n)?^```console\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
+)
+_FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_PICTURE = re.compile(
+    r"<!-- picture: (?P<shown>\S+)(?: (?P<width>\d+)×(?P<height>\d+))? -->\n!\[[^\]]*\]\((?P<kept>[^)]+)\)"
 )
 _WIDTH = "110"
 
@@ -147,14 +155,50 @@ def run_page(
     page: Path, photographs: Path, run: Callable[[str, Path], Ran] = in_shell
 ) -> Iterator[list[Ran]]:
     """Run the commands of a page in a folder of its own, and return what came of each block."""
+    with folder_of(page, photographs) as folder:
+        yield from run_blocks(page, folder, run)
+
+
+@contextmanager
+def folder_of(page: Path, photographs: Path) -> Iterator[Path]:
+    """Make the folder in which a page begins, with its images and files."""
     text = page.read_text(encoding="utf-8")
-    named = _IMAGES.search(text)
     with tempfile.TemporaryDirectory(prefix="tutorial-") as name:
-        if named:
+        if named := _IMAGES.search(text):
             PREPARED[named[1]](photographs, Path(name))
-        for block in _BLOCK.finditer(text):
-            commands = [line[2:] for line in block["text"].splitlines() if line.startswith("$ ")]
-            yield [run(command, Path(name)) for command in commands]
+        for file, content in _FILE.findall(text):
+            (Path(name) / file).write_text(content, encoding="utf-8")
+        yield Path(name)
+
+
+def run_blocks(page: Path, folder: Path, run: Callable[[str, Path], Ran] = in_shell) -> Iterator[list[Ran]]:
+    """Run the commands of a page in its folder, and return what came of each block."""
+    for block in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+        commands = [line[2:] for line in block["text"].splitlines() if line.startswith("$ ")]
+        yield [run(command, folder) for command in commands]
+
+
+def take_pictures(page: Path, folder: Path) -> None:
+    """Keep the pictures of what the commands of a page have left in its folder."""
+    for picture in _PICTURE.finditer(page.read_text(encoding="utf-8")):
+        kept = page.parent / picture["kept"]
+        if picture["width"] is None:
+            shutil.copy(folder / picture["shown"], kept)
+            continue
+        size = f"{picture['width']},{picture['height']}"
+        options = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--window-size={size}",
+        ]
+        file, _, part = picture["shown"].partition("#")
+        address = (folder / file).as_uri() + (f"#{part}" if part else "")
+        command = ["chromium", *options, f"--screenshot={kept}", address]
+        subprocess.run(command, check=True, capture_output=True)
+        with Image.open(kept) as image:
+            image.convert("RGB").quantize(256).save(kept, optimize=True)
 
 
 def filled(page: str, blocks: list[list[Ran]]) -> str:
@@ -180,7 +224,9 @@ def main() -> None:
     """Run the pages that are named, or all."""
     photographs, pages = Path(sys.argv[1]).resolve(), [Path(page) for page in sys.argv[2:]] or PAGES
     for page in pages:
-        blocks = list(run_page(page, photographs))
+        with folder_of(page, photographs) as folder:
+            blocks = list(run_blocks(page, folder))
+            take_pictures(page, folder)
         for ran in (ran for block in blocks for ran in block if ran.exit_code):
             print(f"{page}: exit code {ran.exit_code}: {ran.command}\n{ran.output}", file=sys.stderr)
         page.write_text(filled(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
