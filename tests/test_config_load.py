@@ -447,6 +447,8 @@ def test_one_mark_alone_is_itself_in_an_override(mark: str):
     [
         ("seed", "argument 'seed': expected key=value, for instance seed=1"),
         ("=1", "argument '=1': expected key=value"),
+        ("seed: 1", "argument 'seed: 1': expected key=value, write seed=1"),
+        ("data.path:", "argument 'data.path:': expected key=value, write data.path=VALUE"),
         ("data..path=x", "argument 'data..path=x': expected key=value"),
         (
             "stages.7.lr=1",

@@ -229,3 +229,10 @@ def test_a_config_in_place_of_data_is_told_apart_from_yolos_list(images, tmp_pat
     assert result.stderr == f"error: {config} is a config already.\nTrain: finetune train {config}\n"
     config.write_text("train: images\nnames: [cat, dog]\n")
     assert "YOLO" in run_finetune("init", config, "--output", tmp_path / "new.yaml").stderr
+
+
+def test_a_key_in_the_words_of_a_config_is_answered_with_the_argument(tmp_path: Path):
+    draw_classes(tmp_path / "photos", {"ants": 3, "bees": 4})
+    asked = run_finetune("init", tmp_path / "photos", "data.layout: classes")
+    assert asked.exit_code == 2
+    assert "expected key=value, write data.layout=classes" in asked.output

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shlex
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -36,16 +37,30 @@ def apply_override(document: Document, argument: str) -> None:
         ConfigError: no `key=value`, a value that is not YAML, or a key that leads nowhere.
     """
     source = source_of(argument)
-    key, equals, text = argument.partition("=")
+    key, _, text = argument.partition("=")
+    check_is_key_and_value(argument)
     parts = key_parts(key)
-    if not equals or not all(parts):
-        raise ConfigError(f"{source}: expected key=value, for instance seed=1 or data.batch_size=32")
     if re.search("[\ud800-\udfff]", key):
         raise ConfigError(f"{source}: the key holds bytes that are no text")
     if len(parts) > MAX_DEPTH:
         raise ConfigError(f"{source}: a key of {len(parts):,} parts; a config is at most 4 deep")
     written = f"'{text}'" if text in _INDICATORS else text
     set_value(document, parts, read_yaml(written, source, lines=False), source)
+
+
+def check_is_key_and_value(argument: str) -> None:
+    """Refuse an argument that is no `key=value`.
+
+    Raises:
+        ConfigError: it is none; names the argument that `key: value`, as a config has it, was meant for.
+    """
+    key, equals, _ = argument.partition("=")
+    if equals and all(key_parts(key)):
+        return
+    key, colon, value = argument.partition(":")
+    written = f"{key}={value.strip() or 'VALUE'}" if colon and re.fullmatch(r"[\w.\[\]]+", key) else ""
+    expected = f"write {shlex.quote(written)}" if written else "for instance seed=1 or data.batch_size=32"
+    raise ConfigError(f"{source_of(argument)}: expected key=value, {expected}")
 
 
 def source_of(override: str | Override) -> str:
