@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu test-anywhere test-oldest fuzz mutants lint types unused coverage check docs package sbom glyphs benchmark clean
+.PHONY: help train test test-slow test-gpu test-anywhere test-oldest fuzz mutants lint types unused coverage check release-check docs package sbom glyphs benchmark clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 OLDEST := .venv-oldest
 
 help:  ## show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "finetune needs Python 3.11 or newer; set PYTHON=")'
@@ -79,6 +79,10 @@ coverage: $(READY)  ## print the share of lines and branches that the quick test
 	$(BIN)/python -m coverage report
 
 check: lint types unused test test-slow  ## everything that a change must pass
+
+release-check: check docs package test-anywhere test-oldest coverage  ## all that a release must pass, with an hour of fuzzing and a sample of mutants (hours)
+	$(MAKE) fuzz MINUTES=60
+	$(MAKE) mutants SAMPLE=150
 
 docs: $(READY)  ## build the documentation, strictly: build/site/index.html, and the manual page build/man/finetune.1
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs build/site

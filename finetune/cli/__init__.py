@@ -53,8 +53,8 @@ def tell_libraries() -> None:
     # pydantic would read what every installed package says of itself, to look for plugins; we use none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # The threads of GNU's OpenMP, which computes for torch on Linux, wait for each other in a loop of 300,000
-    # turns before they sleep. Where another program has the core of the awaited one, that keeps both from it;
-    # fewer turns are quicker on quiet cores too (`benchmarks/waiting.py`).
+    # turns before they sleep. Where another program has the core of the awaited one, that keeps both from it.
+    # On quiet cores fewer turns cost a small network a little, and others nothing (`benchmarks/waiting.py`).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", OPENMP_TURNS)
 
