@@ -175,7 +175,10 @@ def _check_help(finetune: Callable[..., subprocess.CompletedProcess[str]], check
 def _check_completion(folder: Path, python: Path, checks: Checks) -> None:
     program = str(python.parent / "finetune")
     for shell in ("bash", "zsh", "fish"):
-        shown = _run([program, "--show-completion", shell], folder)
+        # typer would otherwise look for the shell that has started this program, and there may be none.
+        shown = _run(
+            [program, "--show-completion", shell], folder, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+        )
         checks.that(f"a completion for {shell}", "_FINETUNE_COMPLETE" in shown.stdout)
     for words, wanted in (("finetune tra", "train"), ("finetune train --resu", "--resume")):
         asked = {

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from browser import Browser
 from conftest import run_finetune
 from photos import draw_photo
 from typer.main import get_group
@@ -79,16 +80,23 @@ def test_configs_of_the_guides_are_valid(name):
     assert parse_config(config, name).data.path == "photos"
 
 
-@pytest.mark.slow
-def test_the_site_and_the_manual_page_are_built_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The documentation: the site in html/, the manual page in man/."""
     pytest.importorskip("furo")
+    folder = tmp_path_factory.mktemp("built")
     for builder in ("html", "man"):
         command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet", "-b", builder, str(DOCS)]
-        done = subprocess.run([*command, str(tmp_path / builder)], capture_output=True, text=True)
+        done = subprocess.run([*command, str(folder / builder)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    assert "finetune train" in (tmp_path / "html" / "commands.html").read_text(encoding="utf-8")
-    assert "lr\\-find" in (tmp_path / "man" / "finetune.1").read_text(encoding="utf-8")
-    site = tmp_path / "html"
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_and_the_manual_page_are_built_without_a_warning(built):
+    assert "finetune train" in (built / "html" / "commands.html").read_text(encoding="utf-8")
+    assert "lr\\-find" in (built / "man" / "finetune.1").read_text(encoding="utf-8")
+    site = built / "html"
     assert "start" in (site / "searchindex.js").read_text(encoding="utf-8")
     # It is read and searched without a network: nothing that a page loads is elsewhere.
     loaded = (
@@ -96,6 +104,16 @@ def test_the_site_and_the_manual_page_are_built_without_a_warning(tmp_path):
     )
     away = [path.name for path in site.rglob("*.html") if re.search(loaded, path.read_text(encoding="utf-8"))]
     assert away == []
+
+
+@pytest.mark.slow
+def test_every_page_of_the_site_fits_a_telephone_and_a_desk_and_lacks_nothing(built, tmp_path):
+    with Browser(tmp_path) as browser:
+        for page in sorted((built / "html").rglob("*.html")):
+            for width in (360, 1280):
+                browser.open(page.as_uri(), width=width)
+                assert browser.evaluate("document.documentElement.scrollWidth") <= width, (page.name, width)
+            assert browser.complaints == [], page.name
 
 
 @pytest.fixture(scope="session")

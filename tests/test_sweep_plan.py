@@ -1,8 +1,10 @@
 """A sweep file: checked whole, by the parser of configs, before any trial."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
+from conftest import run_finetune
 
 from finetune.config.load_sweep import load_sweep
 from finetune.errors import ConfigError
@@ -109,3 +111,16 @@ def test_the_base_is_found_beside_the_sweep_file_and_may_be_a_trial(tmp_path):
     within = HEAD + "space:\n  data.augment: [standard, light]\n  optimizer.weight_decay: {log: [1e-3, 1]}\n"
     plan = plan_of(tmp_path / "deep", within, BASE + "optimizer: {weight_decay: 0.02}\n")
     assert plan.base_samples() == {"data.augment": "standard", "optimizer.weight_decay": 0.02}
+
+
+@pytest.mark.parametrize(("engine", "extra"), [("", "sweep"), ("engine: ray\n", "ray")])
+def test_the_one_extra_that_brings_all_that_a_sweep_needs_is_named(tmp_path, monkeypatch, engine, extra):
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "s.yaml").write_text(f"{HEAD}{engine}space: {{data.batch_size: [16, 32]}}\n")
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *of: None if name in ("ray", "optuna") else found(name, *of)
+    )
+    asked = run_finetune("sweep", tmp_path / "s.yaml")
+    assert asked.exit_code == 2
+    assert f"pip install 'finetune-vision[{extra}]'" in asked.output

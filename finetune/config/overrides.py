@@ -58,8 +58,9 @@ def check_is_key_and_value(argument: str) -> None:
     if equals and all(key_parts(key)):
         return
     key, colon, value = argument.partition(":")
-    written = f"{key}={value.strip() or 'VALUE'}" if colon and re.fullmatch(r"[\w.\[\]]+", key) else ""
-    expected = f"write {shlex.quote(written)}" if written else "for instance seed=1 or data.batch_size=32"
+    meant = colon and re.fullmatch(r"[\w.\[\]]+", key) and value.isprintable()
+    written = shlex.quote(f"{key}={value.strip() or 'VALUE'}")
+    expected = f"write {written}" if meant else "for instance seed=1 or data.batch_size=32"
     raise ConfigError(f"{source_of(argument)}: expected key=value, {expected}")
 
 

@@ -73,7 +73,6 @@ def sweep(
         Stopped: a signal came; the sweep can be resumed.
         FinetuneError: what the user can fix; the error of the last trial where all have failed.
     """
-    require_optuna()
     study = _open(path, options, display)
     until = _until(study.plan, options)
     view = read_result(study)
@@ -121,7 +120,7 @@ def _open(path: Path, options: SweepOptions, display: Display) -> SweepStudy:
 
     Raises:
         RunError: it holds another sweep, or one that is not running and was not to be resumed.
-        ConfigError: what was named is neither a sweep file nor a sweep.
+        ConfigError: what was named is neither a sweep file nor a sweep; what it needs is not installed.
     """
     if isdir(path):
         if options.sweep_dir is not None:
@@ -131,7 +130,8 @@ def _open(path: Path, options: SweepOptions, display: Display) -> SweepStudy:
     if plan.file.engine.name == "ray":
         from finetune.commands.sweep.ray_engine import require_ray
 
-        require_ray()
+        require_ray()  # its extra brings Optuna as well
+    require_optuna()
     parent = expanded(plan.base.output.dir)
     directory = options.sweep_dir
     if directory is None:
