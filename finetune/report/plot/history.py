@@ -72,9 +72,8 @@ def _draw(plot: HistoryPlot, figure: "Figure", *, narrow: bool) -> None:
     best_score, best_loss = plot.scores[plot.best], plot.val_losses[plot.best]
     for axes, value, name in ((losses, best_loss, "loss"), (scores, best_score, plot.score_name)):
         axes.set_ylabel(name, color=_SOFT, size=10)
-        axes.plot(
-            plot.best + 1, value, "o", ms=11, mfc="none", mec=_INK, mew=1.6, label="best epoch", ls="none"
-        )
+        ring = {"ms": 11, "mfc": "none", "mec": _INK, "mew": 1.6, "ls": "none", "clip_on": False}
+        axes.plot(plot.best + 1, value, "o", label="best epoch", **ring)
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(-0.05, 1),
