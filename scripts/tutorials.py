@@ -26,6 +26,10 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from browser import Browser  # noqa: E402 - where the tests have it
+
 PAGES = (ROOT / "docs" / "start.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md")))
 
 _IMAGES = re.compile(r"<!-- images: (\w+) -->")
@@ -185,18 +189,14 @@ def take_pictures(page: Path, folder: Path) -> None:
         if picture["width"] is None:
             shutil.copy(folder / picture["shown"], kept)
             continue
-        size = f"{picture['width']},{picture['height']}"
-        options = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--window-size={size}",
-        ]
         file, _, part = picture["shown"].partition("#")
-        address = (folder / file).as_uri() + (f"#{part}" if part else "")
-        command = ["chromium", *options, f"--screenshot={kept}", address]
-        subprocess.run(command, check=True, capture_output=True)
+        with tempfile.TemporaryDirectory() as profile, Browser(Path(profile)) as browser:
+            width, height = int(picture["width"]), int(picture["height"])
+            browser.open((folder / file).as_uri(), width=width, height=height)
+            if part:
+                browser.evaluate(f"document.getElementById('{part}').scrollIntoView()")
+            browser.evaluate("document.documentElement.style.scrollbarWidth = 'none'")
+            browser.screenshot(kept)
         with Image.open(kept) as image:
             image.convert("RGB").quantize(256).save(kept, optimize=True)
 
