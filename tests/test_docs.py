@@ -136,6 +136,8 @@ def sooner(command, folder):
     if command.startswith("finetune train"):
         command += " data.image_size=64 stages.frozen.epochs=1 stages.frozen.lr=3e-3"
         command += "" if "stages=" in command else " stages.unfrozen.epochs=1"
+    if command.startswith("finetune lr-find"):
+        command += " lr_finder.pick=minimum"  # no race finds a rate at which noise is learnt
     words = shlex.split(command)
     if words[0] != "finetune" or not {"|", ";", ">"}.isdisjoint(words):
         return in_shell(command, folder)
