@@ -155,37 +155,28 @@ def in_shell(command: str, folder: Path) -> Ran:
     return Ran(command, done.stdout.replace(f"{folder}/", ""), done.returncode)
 
 
-def run_page(
-    page: Path, photographs: Path, run: Callable[[str, Path], Ran] = in_shell
-) -> Iterator[list[Ran]]:
-    """Run the commands of a page in a folder of its own, and return what came of each block."""
-    with folder_of(page, photographs) as folder:
-        yield from run_blocks(page, folder, run)
-
-
 @contextmanager
-def folder_of(page: Path, photographs: Path) -> Iterator[Path]:
+def folder_of(page: str, photographs: Path) -> Iterator[Path]:
     """Make the folder in which a page begins, with its images and files."""
-    text = page.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="tutorial-") as name:
-        if named := _IMAGES.search(text):
+        if named := _IMAGES.search(page):
             PREPARED[named[1]](photographs, Path(name))
-        for file, content in _FILE.findall(text):
+        for file, content in _FILE.findall(page):
             (Path(name) / file).write_text(content, encoding="utf-8")
         yield Path(name)
 
 
-def run_blocks(page: Path, folder: Path, run: Callable[[str, Path], Ran] = in_shell) -> Iterator[list[Ran]]:
+def run_blocks(page: str, folder: Path, run: Callable[[str, Path], Ran] = in_shell) -> Iterator[list[Ran]]:
     """Run the commands of a page in its folder, and return what came of each block."""
-    for block in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+    for block in _BLOCK.finditer(page):
         commands = [line[2:] for line in block["text"].splitlines() if line.startswith("$ ")]
         yield [run(command, folder) for command in commands]
 
 
-def take_pictures(page: Path, folder: Path) -> None:
-    """Keep the pictures of what the commands of a page have left in its folder."""
-    for picture in _PICTURE.finditer(page.read_text(encoding="utf-8")):
-        kept = page.parent / picture["kept"]
+def take_pictures(page: str, folder: Path, beside: Path) -> None:
+    """Keep the pictures of what the commands of a page have left in its folder, `beside` the page."""
+    for picture in _PICTURE.finditer(page):
+        kept = beside / picture["kept"]
         if picture["width"] is None:
             shutil.copy(folder / picture["shown"], kept)
             continue
@@ -223,14 +214,15 @@ def _shortened(output: str, first: int, last: int) -> str:
 def main() -> None:
     """Run the pages that are named, or all."""
     photographs, pages = Path(sys.argv[1]).resolve(), [Path(page) for page in sys.argv[2:]] or PAGES
-    for page in pages:
+    for path in pages:
+        page = path.read_text(encoding="utf-8")
         with folder_of(page, photographs) as folder:
             blocks = list(run_blocks(page, folder))
-            take_pictures(page, folder)
-        for ran in (ran for block in blocks for ran in block if ran.exit_code):
-            print(f"{page}: exit code {ran.exit_code}: {ran.command}\n{ran.output}", file=sys.stderr)
-        page.write_text(filled(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
-        print(page)
+            for ran in (ran for block in blocks for ran in block if ran.exit_code):
+                print(f"{path}: exit code {ran.exit_code}: {ran.command}\n{ran.output}", file=sys.stderr)
+            take_pictures(page, folder, path.parent)
+        path.write_text(filled(page, blocks), encoding="utf-8")
+        print(path)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ DOCS = ROOT / "docs"
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import rooms  # noqa: E402
-from tutorials import PAGES, Ran, in_shell, run_page  # noqa: E402
+from tutorials import PAGES, Ran, folder_of, in_shell, run_blocks  # noqa: E402
 
 
 def page(name: str) -> str:
@@ -150,8 +150,10 @@ def sooner(command, folder):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_the_commands_of_the_tutorials_run(path, photographs):
     pytest.importorskip("timm")
-    for block in run_page(path, photographs, sooner):
-        assert [(ran.command, ran.output) for ran in block if ran.exit_code] == []
+    text = path.read_text(encoding="utf-8")
+    with folder_of(text, photographs) as folder:
+        for block in run_blocks(text, folder, sooner):
+            assert [(ran.command, ran.output) for ran in block if ran.exit_code] == []
 
 
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))

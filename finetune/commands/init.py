@@ -13,7 +13,7 @@ from finetune.commands.proposed_architecture import architecture_lines
 from finetune.commands.survey import Survey, survey_data
 from finetune.config.data import DataConfig
 from finetune.config.load import parse_config
-from finetune.config.overrides import check_is_key_and_value, key_parts, source_of
+from finetune.config.overrides import key_parts, source_of, split_argument
 from finetune.config.python_values import Override
 from finetune.config.yaml_writer import write_value
 from finetune.data.image_files import is_archive
@@ -110,7 +110,7 @@ def read_options(
     """
     for override in overrides:
         if isinstance(override, str):
-            check_is_key_and_value(override)
+            split_argument(override)  # refuses what is no key=value
     others = [source_of(override) for override in overrides if not about_reading(override)]
     if others:
         keys = ", ".join(f"data.{key}" for key in READING)

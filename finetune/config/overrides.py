@@ -37,10 +37,8 @@ def apply_override(document: Document, argument: str) -> None:
         ConfigError: no `key=value`, a value that is not YAML, or a key that leads nowhere.
     """
     source = source_of(argument)
-    key, _, text = argument.partition("=")
-    check_is_key_and_value(argument)
-    parts = key_parts(key)
-    if re.search("[\ud800-\udfff]", key):
+    parts, text = split_argument(argument)
+    if re.search("[\ud800-\udfff]", "".join(parts)):
         raise ConfigError(f"{source}: the key holds bytes that are no text")
     if len(parts) > MAX_DEPTH:
         raise ConfigError(f"{source}: a key of {len(parts):,} parts; a config is at most 4 deep")
@@ -48,15 +46,16 @@ def apply_override(document: Document, argument: str) -> None:
     set_value(document, parts, read_yaml(written, source, lines=False), source)
 
 
-def check_is_key_and_value(argument: str) -> None:
-    """Refuse an argument that is no `key=value`.
+def split_argument(argument: str) -> tuple[list[str], str]:
+    """Return the parts of the key of an argument `key=value`, and the text of the value.
 
     Raises:
         ConfigError: it is none; names the argument that `key: value`, as a config has it, was meant for.
     """
-    key, equals, _ = argument.partition("=")
-    if equals and all(key_parts(key)):
-        return
+    key, equals, text = argument.partition("=")
+    parts = key_parts(key)
+    if equals and all(parts):
+        return parts, text
     key, colon, value = argument.partition(":")
     meant = colon and re.fullmatch(r"[\w.\[\]]+", key) and value.isprintable()
     written = shlex.quote(f"{key}={value.strip() or 'VALUE'}")

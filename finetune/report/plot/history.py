@@ -68,7 +68,7 @@ def _draw(plot: HistoryPlot, figure: "Figure", *, narrow: bool) -> None:
     if plot.score_name == "accuracy":
         from matplotlib.ticker import PercentFormatter
 
-        scores.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        scores.yaxis.set_major_formatter(PercentFormatter(1.0))
     best_score, best_loss = plot.scores[plot.best], plot.val_losses[plot.best]
     for axes, value, name in ((losses, best_loss, "loss"), (scores, best_score, plot.score_name)):
         axes.set_ylabel(name, color=_SOFT, size=10)

@@ -84,4 +84,4 @@ def _prepare(axes: "Axes", name: str, epochs: int) -> None:
     set_up_epochs(axes, epochs)
     axes.set_ylabel(name, color=_SOFT, size=10)
     if name == "accuracy":
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
