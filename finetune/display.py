@@ -1,16 +1,15 @@
 """What a person sees while a command runs: live bars on a terminal or in a notebook, plain lines in a log."""
 
 import html
-import io
-import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from finetune.notes import Note
 from finetune.progress import Bar, amount, speed
+from finetune.streams import Heedless
 from finetune.text import printable
 
 if TYPE_CHECKING:
@@ -25,51 +24,6 @@ _NOTEBOOK_COLUMNS = 110
 _NOTEBOOK_INTERVAL = 0.2
 
 
-class _Heedless:
-    """A stream whose reader may leave, or whose disk may fill: what is then printed goes nowhere.
-
-    A training is worth more than its log. rich ends the process on a broken pipe, so it must not see one.
-    """
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream, self._lost = stream, False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Write text, unless the stream has been lost."""
-        if not self._lost:
-            try:
-                return self._stream.write(text)
-            except OSError:
-                self._lose()
-        return len(text)
-
-    def flush(self) -> None:
-        """Write what is buffered, unless the stream has been lost."""
-        if not self._lost:
-            try:
-                self._stream.flush()
-            except OSError:
-                self._lose()
-
-    def _lose(self) -> None:
-        self._lost = True
-        discard(self._stream)
-
-
-def discard(stream: IO[str]) -> None:
-    """Let a stream that failed write to nothing: Python flushes it once more at its exit."""
-    try:
-        number = stream.fileno()
-    except (OSError, io.UnsupportedOperation):
-        return
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, number)
-    os.close(nothing)
-
-
 class Display:
     """Prints to one stream; bars move where that stream is a terminal, and in a notebook.
 
@@ -78,14 +32,19 @@ class Display:
 
     def __init__(self, stream: IO[str], *, quiet: bool = False) -> None:
         """Print to `stream`; `quiet` prints warnings alone."""
-        self._stream, self._quiet = stream, quiet
+        self._stream, self._quiet = Heedless(stream), quiet
+
+    @property
+    def lost(self) -> OSError | None:
+        """Why some of it was not printed; None as well where its reader has left, who had seen enough."""
+        return None if isinstance(self._stream.lost, BrokenPipeError) else self._stream.lost
 
     @cached_property
     def _notebook(self) -> bool:
         """Whether this is a notebook: there rich makes HTML of each line, and needs ipywidgets for a bar."""
         from rich.console import Console
 
-        return Console(file=self._stream).is_jupyter
+        return Console(file=cast(IO[str], self._stream)).is_jupyter
 
     @cached_property
     def _console(self) -> "Console":
@@ -93,7 +52,7 @@ class Display:
 
         # In a file or a pipe nothing is wrapped: whoever reads it has a width of their own.
         return Console(
-            file=cast(IO[str], _Heedless(self._stream)),
+            file=cast(IO[str], self._stream),
             highlight=False,
             soft_wrap=True,
             width=_NOTEBOOK_COLUMNS if self._notebook else None if self._stream.isatty() else _WIDE,

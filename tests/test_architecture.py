@@ -23,7 +23,7 @@ FLOORS = (
     {"task"},
     {"analysis", "metrics", "packaged_weights"},
     {"plugins"},
-    {"errors", "choices", "seed", "text", "layout", "notes", "progress", "version", "imports"},
+    {"errors", "choices", "seed", "text", "layout", "notes", "progress", "streams", "version", "imports"},
 )
 
 # The rooms that may know a config; every other takes plain values.
@@ -309,6 +309,7 @@ TESTED_IN = {
     "config/sweep_file.py": "test_sweep_plan.py",
     "report/sweep_page.py": "test_sweep_study.py",
     "cli/ranks.py": "test_ranks.py",
+    "streams.py": "test_display.py",
     "commands/train/alike.py": "test_ranks.py",
     "commands/train/follow.py": "test_ranks.py",
     "data/loading/share.py": "test_ranks.py",
@@ -317,7 +318,6 @@ TESTED_IN = {
     "machine/meeting.py": "test_ranks.py",
     "machine/watch.py": "test_presence.py",
     "runs/unwritten.py": "test_ranks.py",
-    "__main__.py": "test_signals.py",
     "commands/groups.py": "test_layer_groups.py",
     "data/table/guess_marks.py": "test_several_labels.py",
     "data/table/ground_truth.py": "test_field_exports.py",

@@ -293,15 +293,34 @@ def test_no_architecture_of_a_name_is_an_error():
     ("command", "to"),
     [
         *product(("optimizers", "optimizers --json", "schema"), ("| head -1", ">&-", ">/dev/full")),
+        ("--version", ">/dev/full"),
         pytest.param("models", "| head -1", marks=pytest.mark.slow),
+        pytest.param("models", ">/dev/full", marks=pytest.mark.slow),
     ],
 )
 def test_a_lost_reader_is_no_traceback(command, to):
     line = f"set -o pipefail; {sys.executable} -m finetune {command} {to}"
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
-    full = to == ">/dev/full" and command != "optimizers"
+    full = to == ">/dev/full"
     assert result.returncode == (6 if full else 0)
     assert result.stderr.startswith("error: The result could not be printed: ") if full else not result.stderr
+
+
+@pytest.mark.parametrize("command", ["--help", "train --help"])
+def test_help_that_cannot_be_printed_is_two_lines(command):
+    line = f"{sys.executable} -m finetune {command} >/dev/full"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    said = "error: No space left on device.\nPrint to another place, or make room there.\n"
+    assert (result.returncode, result.stderr) == (6, said)
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_result_that_finds_no_room_is_no_success(command, small_run, images):
+    line = f"{sys.executable} -m finetune {command} {small_run} >/dev/full"
+    line = line.replace(" >", f" {images / 'cat' / 'cat00.png'} >") if command == "predict" else line
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert result.returncode == 6
+    assert result.stderr.startswith("error: The result could not be printed: No space left on device.\n")
 
 
 @pytest.mark.slow

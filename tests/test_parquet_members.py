@@ -284,3 +284,19 @@ def test_a_spoiled_file_is_read_or_refused_and_never_anything_else(tmp_path, man
         with contextlib.suppress(FinetuneError):
             index = list_images(tmp_path / "data.parquet")
             check_images(index, ImageLimits(), on_bad="skip", max_bad_fraction=1.0)
+
+
+@pytest.mark.parametrize("name", ["image.path", "label"])
+def test_a_column_that_cannot_be_read_is_told_with_the_file(tmp_path, name):
+    path = write_hub(tmp_path / "data.parquet", pictures())
+    whole, group = path.read_bytes(), parquet.read_metadata(path).row_group(0)
+    column = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == name)
+    start = column.dictionary_page_offset or column.data_page_offset
+    said = set()
+    for byte in range(start, start + column.total_compressed_size):
+        path.write_bytes(whole[:byte] + b"\xff" + whole[byte + 1 :])
+        try:
+            list_images(path)
+        except DataError as error:
+            said.add(str(error).partition(f"{path} ")[2].partition(":")[0])
+    assert "is not a Parquet file that can be read" in said

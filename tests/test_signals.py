@@ -264,7 +264,7 @@ def test_ctrl_c_at_any_moment_of_the_start_shows_no_traceback(milliseconds, conf
 
 def test_both_ways_to_start_the_program_heed_early_signals():
     pyproject = (Path(__file__).parents[1] / "pyproject.toml").read_text()
-    assert 'finetune = "finetune.__main__:main"' in pyproject
+    assert 'finetune = "finetune.__main__:program"' in pyproject
 
 
 def own_terminal():

@@ -3,6 +3,7 @@
 torch takes seconds to import, so each command imports its story itself; help and config errors come at once.
 """
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -71,4 +72,14 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     tell_libraries()
-    load_app(*sys.argv[1:2])()
+    app = load_app(*sys.argv[1:2])
+    try:
+        app()
+    except OSError as error:  # of printing help, which no command does
+        if error.errno != errno.ENOSPC:
+            raise
+        from finetune.streams import discard
+
+        discard(sys.stdout)
+        print(f"error: {error.strerror}.\nPrint to another place, or make room there.", file=sys.stderr)
+        sys.exit(6)

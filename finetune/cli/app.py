@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from finetune.display import Display, discard
+from finetune.display import Display
 from finetune.errors import (
     ConfigError,
     FinetuneError,
@@ -24,6 +24,7 @@ from finetune.machine.hardware import whole_process
 from finetune.machine.launched import launched
 from finetune.machine.memory import reported_memory_errors
 from finetune.machine.signals import heeding_interrupts
+from finetune.streams import discard
 from finetune.text import printable, without_long_words
 from finetune.version import VERSION
 
@@ -46,7 +47,8 @@ def _before_a_command(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
     if version:
-        print(f"finetune {VERSION}")
+        with reported_errors():
+            print_result(f"finetune {VERSION}")
         raise typer.Exit
     if context.invoked_subcommand != "train":  # what another command does is done once
         with reported_errors():
@@ -55,12 +57,22 @@ def _before_a_command(
             raise typer.Exit
 
 
+_displays: list[Display] = []
+"""what the command that runs prints its result with"""
+
+
 @contextmanager
-def reported_errors() -> Iterator[None]:
-    """Turn a user's mistake into a line on stderr and an exit code; a bug of ours shows its traceback."""
+def reported_errors(*, prints_a_log: bool = False) -> Iterator[None]:
+    """Turn a user's mistake into a line on stderr and an exit code; a bug of ours shows its traceback.
+
+    What a command prints must arrive, unless it is a log, and the result is kept elsewhere.
+    """
+    _displays.clear()
     try:
         with whole_process(), heeding_interrupts(), reported_memory_errors():
             yield
+            if not prints_a_log:
+                _check_printed()
     except FinetuneError as error:
         wanted = isinstance(error, Stopped | Interrupted)
         text = without_long_words(printable(str(error), keep="\n"))
@@ -82,6 +94,13 @@ def reported_errors() -> Iterator[None]:
         raise typer.Exit(0) from None
 
 
+def _check_printed() -> None:
+    """Raise a ResourceError where the disk was full, for instance, to which a result was printed."""
+    for display in _displays:
+        if display.lost is not None:
+            raise unprintable(display.lost)
+
+
 def print_result(text: str, *, end: str = "\n") -> None:
     """Print what a command was run for; unlike a log, it must arrive.
 
@@ -95,15 +114,23 @@ def print_result(text: str, *, end: str = "\n") -> None:
         raise
     except OSError as error:
         discard(sys.stdout)
-        raise ResourceError(
-            f"The result could not be printed: {error.strerror}.\n"
-            "The command itself is complete, and a run that it trained is done; print to another place."
-        ) from None
+        raise unprintable(error) from None
+
+
+def unprintable(error: OSError) -> ResourceError:
+    """Return what is said where a result was not printed."""
+    return ResourceError(
+        f"The result could not be printed: {error.strerror}.\n"
+        "The command itself is complete, and a run that it trained is done; print to another place."
+    )
 
 
 def display_for(stdout_has_data: bool, *, quiet: bool = False) -> Display:
     """Return the display for what people read: stderr where stdout carries data; `quiet` shows warnings."""
-    return Display(sys.stderr if stdout_has_data else sys.stdout, quiet=quiet)
+    display = Display(sys.stderr if stdout_has_data else sys.stdout, quiet=quiet)
+    if not stdout_has_data:
+        _displays.append(display)
+    return display
 
 
 def check_plot_path(path: Path | None) -> None:

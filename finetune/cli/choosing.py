@@ -77,7 +77,7 @@ def auto(
 
     KEY=VALUE says how the data are to be read where that cannot be seen: data.columns.label=breed.
     """
-    with reported_errors():
+    with reported_errors(prints_a_log=True):
         require_data(data)
         display = display_for(as_json, quiet=quiet)
         announce("auto", data, display, as_json=as_json)

@@ -41,7 +41,7 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """Serve a page to drop pictures on, and answers as JSON."""
-    with reported_errors():
+    with reported_errors(prints_a_log=True):
         with quick_torch_imports():
             from finetune.commands.serve.limits import ServeLimits, ServeOptions
             from finetune.commands.serve.serve import serve as story

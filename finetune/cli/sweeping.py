@@ -67,7 +67,7 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Search keys of a config: many trainings, the best one named."""
-    with reported_errors():
+    with reported_errors(prints_a_log=True):
         looking = sweep.is_dir() and not resume
         how_to_run = sweep_dir is not None or trials is not None or minutes is not None or workers > 1
         if not looking and (best or write is not None or html is not None):

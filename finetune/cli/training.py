@@ -69,7 +69,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier as CONFIG says."""
-    with reported_errors(), RankOfCommand() as rank:
+    with reported_errors(prints_a_log=True), RankOfCommand() as rank:
         config = named(config)
         options = RunOptions(run_dir, resume=resume, force=force, overwrite=overwrite)
         if devices is not None and not dry_run:
@@ -250,4 +250,5 @@ def check(
             show(report, display, strict=strict)
         for line in files:
             display.say(line)
-        raise typer.Exit(report.exit_code(strict=strict))
+        if code := report.exit_code(strict=strict):
+            raise typer.Exit(code)

@@ -74,7 +74,8 @@ def doctor(
             print_result(json.dumps(checkup.to_dict()))
         else:
             story.show_verdict(checkup, display)
-        raise typer.Exit(checkup.exit_code)
+        if code := checkup.exit_code:
+            raise typer.Exit(code)
 
 
 @app.command()

@@ -144,8 +144,8 @@ def predict(
             shown = output_of(answers, unsure)
             display.table(shown.table_header, list(map(shown.table_row, answers)), paths=("image",))
         progress.show(map(Note, remarks_summary(answers, unsure)))
-        unread = count_unread(answers, display)
-        raise typer.Exit(3 if unread and not ignore_errors else 0)
+        if count_unread(answers, display) and not ignore_errors:
+            raise typer.Exit(3)
 
 
 def count_unread(answers: "Sequence[Prediction]", display: Display) -> int:

@@ -8,6 +8,8 @@ import errno
 import os
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from posixpath import splitext
@@ -43,27 +45,35 @@ def open_parquet(path: Path) -> Any:
         DataError: it is none.
         MachineError: pyarrow is not installed.
     """
-    shown = printable(str(path))
     try:
-        import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise MachineError(
-            f"{shown}: reading Parquet takes pyarrow, which is not installed.\n"
+            f"{printable(str(path))}: reading Parquet takes pyarrow, which is not installed.\n"
             "Install it with `pip install 'finetune-vision[parquet]'`, or save the table as CSV."
         ) from None
-    try:
+    with readable_parquet(path):
         return parquet.ParquetFile(path, pre_buffer=False)
+
+
+@contextmanager
+def readable_parquet(path: Path) -> Iterator[None]:
+    """Raise a DataError, which names the file, where what is read of it inside is damaged."""
+    import pyarrow
+
+    try:
+        yield
     except (pyarrow.ArrowException, ValueError) as error:
         reason = shortened(str(error), 300)
-        raise DataError(f"{shown} is not a Parquet file that can be read: {reason}.") from None
+        raise DataError(f"{printable(str(path))} is not a Parquet file that can be read: {reason}.") from None
 
 
 def image_columns(path: Path) -> list[ImageColumn]:
     """Return the columns of a Parquet file that hold images: bytes in a struct, or bytes that begin like one.
 
     Raises:
-        DataError, MachineError: as `open_parquet`.
+        DataError: it cannot be read, or the beginning of such a column cannot.
+        MachineError: as `open_parquet`.
     """
     from pyarrow import types
 
@@ -75,21 +85,26 @@ def image_columns(path: Path) -> list[ImageColumn]:
             if "bytes" in kinds and _is_binary(kinds["bytes"]):
                 named = f"{column.name}.path" if "path" in kinds else None
                 found.append(ImageColumn(column.name, f"{column.name}.bytes", named))
-        elif _is_binary(column.type) and _begins_like_image(file, column.name):
+        elif _is_binary(column.type) and _begins_like_image(path, file, column.name):
             found.append(ImageColumn(column.name, column.name, None))
     return found
 
 
 def member_names(path: Path, column: ImageColumn, *, only: bool) -> list[str]:
-    """Return the member of each row: `000012.jpg`, in a folder of its column unless it is the only one."""
+    """Return the member of each row: `000012.jpg`, in a folder of its column unless it is the only one.
+
+    Raises:
+        DataError: the names that the images had as files cannot be read.
+    """
     file = open_parquet(path)
     rows = file.metadata.num_rows
     names: list[str | None] = [None] * rows
     if column.file_name is not None:
-        table = file.read(columns=[column.file_name], use_threads=False)
-        names = [value and value.get("path") for value in table.column(0).to_pylist()]
+        with readable_parquet(path):
+            table = file.read(columns=[column.file_name], use_threads=False)
+            names = [value and value.get("path") for value in table.column(0).to_pylist()]
     folder = "" if only else f"{column.name}/"
-    endings = (splitext(name or "")[1].lower() for name in names)
+    endings = (splitext(str(name or ""))[1].lower() for name in names)
     return [
         f"{folder}{row:06d}{ending if ending in SUFFIXES else '.jpg'}" for row, ending in enumerate(endings)
     ]
@@ -195,10 +210,10 @@ def _is_binary(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _begins_like_image(file: Any, name: str) -> bool:
+def _begins_like_image(path: Path, file: Any, name: str) -> bool:
     """Tell whether the first value of a column begins as an image does."""
-    for batch in file.iter_batches(batch_size=16, columns=[name], use_threads=False):
-        values = [value for value in batch.column(0).to_pylist() if value]
-        first = values[0] if values else b""
-        return first.startswith(_BEGINNINGS) or (first[:4] == b"RIFF" and first[8:12] == b"WEBP")
-    return False
+    with readable_parquet(path):
+        batch = next(file.iter_batches(batch_size=16, columns=[name], use_threads=False), None)
+    values = [] if batch is None else [value for value in batch.column(0).to_pylist() if value]
+    first = values[0] if values else b""
+    return first.startswith(_BEGINNINGS) or (first[:4] == b"RIFF" and first[8:12] == b"WEBP")

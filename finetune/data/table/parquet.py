@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.data.archives.parquet_members import image_columns, member_names, open_parquet
+from finetune.data.archives.parquet_members import (
+    image_columns,
+    member_names,
+    open_parquet,
+    readable_parquet,
+)
 from finetune.data.table.json_objects import LIST_SEPARATOR
 from finetune.errors import DataError
-from finetune.text import printable, shortened
+from finetune.text import printable
 
 
 @dataclass(frozen=True)
@@ -77,16 +82,12 @@ def _names_in(about: Any) -> tuple[str, ...]:
 def _values(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     """Return the values of some columns as Python has them."""
     import pandas  # nearly a second of import, only for those who use it
-    import pyarrow
 
-    try:
+    with readable_parquet(path):
         # These types keep whole numbers whole where cells are missing: class 3 must not become class 3.0.
         frame = pandas.read_parquet(
             path, engine="pyarrow", dtype_backend="numpy_nullable", columns=list(columns)
         )
-    except (pyarrow.ArrowException, ValueError) as error:
-        reason = shortened(str(error), 300)
-        raise DataError(f"{printable(str(path))} is not a Parquet file that can be read: {reason}.") from None
     if frame.index.name is not None:
         frame = frame.reset_index()
     return {str(name): list(frame[name].astype(object)) for name in frame}
