@@ -1,10 +1,13 @@
 """What tells a class by something else than what its images show."""
 
 import pytest
+from conftest import draw_images, index_images, run_finetune, write_small_config
+from PIL import Image
 
-from finetune.data.images import ImageInfo, Look
+from finetune.data.images import ImageInfo, ImageLimits, Look
 from finetune.data.images.appearance import Appearance
 from finetune.data.index import ImageIndex, Sample
+from finetune.data.quality.scan import check_images
 from finetune.data.quality.shortcuts import find_shortcuts
 from finetune.task import MultiLabel
 
@@ -77,3 +80,30 @@ def test_an_image_with_both_classes_is_no_other():
     (finding,) = found([*alone, *[("ant|bee", ".jpg", look())] * 12], task)
     (item,) = finding.items  # half of the ants are JPEGs now, and still all the bees
     assert item.detail == "'bee': 24 of 24 are .jpg, and 0 of 10 others"
+
+
+SIZES = (
+    "2 classes with a size that other images have not: 'cat': 12 of 12 are 48 × 40, and 0 of 12 others; "
+    "a network may learn that alone (finetune check shows them)"
+)
+
+
+@pytest.fixture
+def sizes(tmp_path):
+    """Return images of two classes, the one of another size than the other."""
+    root = draw_images(tmp_path / "images", classes=("cat", "dog"))
+    for path in root.glob("dog/*"):
+        with Image.open(path) as image:
+            image.rotate(90, expand=True).save(path)
+    return root
+
+
+def test_a_scan_remarks_on_sizes_also_where_it_remembers_them(sizes):
+    index = index_images(sizes, seed=1)
+    for _ in range(2):
+        assert check_images(index, ImageLimits()).warnings[-1] == SIZES
+
+
+def test_a_training_says_so_before_it_begins(sizes, tmp_path):
+    result = run_finetune("train", write_small_config(tmp_path, sizes), "--dry-run")
+    assert f"warning: {SIZES}\n" in result.output

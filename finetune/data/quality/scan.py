@@ -12,6 +12,7 @@ from finetune.choices import OnBad
 from finetune.data.images import ImageInfo, ImageLimits, inspect_images
 from finetune.data.index import BadImage, ImageIndex, Sample
 from finetune.data.quality.scan_cache import ScanMemory
+from finetune.data.quality.shortcuts import shortcut_remarks
 from finetune.errors import DataError
 from finetune.text import counted, printable
 
@@ -57,13 +58,13 @@ def check_images(
     if index.root is None:
         return index
     infos, bad = _scan(index, limits, progress or (lambda done, total: None))
-    good = (
-        (sample.name, info) for sample, info in zip(index.samples, infos, strict=True) if info is not None
-    )
-    odd_ones = odd_images(good)
+    good = [sample for sample, info in zip(index.samples, infos, strict=True) if info is not None]
+    known = [info for info in infos if info is not None]
+    odd_ones = odd_images((sample.name, info) for sample, info in zip(good, known, strict=True))
     if bad:
         index = leave_out_bad(index, bad, on_bad, max_bad_fraction)
     remarks = [f"{odd.what}: {len(odd.names)}, first {printable(odd.names[0])}" for odd in odd_ones]
+    remarks += shortcut_remarks(index, good, known)
     return replace(index, warnings=(*index.warnings, *remarks))
 
 
