@@ -29,6 +29,12 @@ environment, writes the whole bill of materials (SBOM) as CycloneDX. finetune it
 
 def main() -> None:
     """Write the page."""
+    table = "".join(f"{row} {licence(name)} |\n" for name, row in required().items())
+    PAGE.write_text(_HEAD + table, encoding="utf-8")
+
+
+def required() -> dict[str, str]:
+    """Return the row of each package that a user installs, by its name, up to its licence."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = [(line, "always") for line in project["dependencies"]]
     for extra, lines in project["optional-dependencies"].items():
@@ -37,12 +43,11 @@ def main() -> None:
     for line, reason in needed:
         requirement = Requirement(line)
         rows.setdefault(requirement.name, (str(requirement.specifier), []))[1].append(reason)
-    table = "".join(
-        f"| {name} | {specifier} | {', '.join(reasons)} | {licence(name)} |\n"
+    return {
+        name: f"| {name} | {specifier} | {', '.join(reasons)} |"
         for name, (specifier, reasons) in rows.items()
         if not name.startswith("finetune")
-    )
-    PAGE.write_text(_HEAD + table, encoding="utf-8")
+    }
 
 
 def licence(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Draw the figures of docs/explanations.md: `python scripts/draw_figures.py`."""
+"""Draw the figures of docs/explanations.md from what the code does: `python scripts/draw_figures.py`."""
 
 from pathlib import Path
 
@@ -9,7 +9,9 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
+from finetune.config.config import Config, StageConfig
 from finetune.model import ModelSpec, build_classifier
+from finetune.optim.learning_rates import spread
 from finetune.optim.schedule import OneCycle
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -18,26 +20,37 @@ COLOURS = ("#8da0cb", "#3f6fb5", "#d95f02")
 ARCHITECTURES = ("resnet34", "efficientnet_b0", "convnext_tiny", "vit_b_16")
 
 
-def draw_schedule() -> None:
-    """Draw the rate of each layer group over the default stages: 1 epoch frozen, 4 unfrozen."""
-    cycle, figure, axes = OneCycle(), *plt.subplots(figsize=(7.2, 3.2), layout="constrained")
-    where = np.linspace(0, 1, 400)
-    stages = (((0, 1), (None, None, 2e-3)), ((1, 5), (1e-5, 1e-4, 1e-3)))
-    for (first, last), peaks in stages:
-        for peak, colour in zip(peaks, COLOURS, strict=True):
+def draw_schedule(folder: Path) -> None:
+    """Draw the rate of each layer group over the stages that a config has if it names none."""
+    config = Config.model_validate({"data": {"path": "photos"}})
+    cycle = OneCycle(config.one_cycle.pct_start, config.one_cycle.div, config.one_cycle.div_final, None)
+    figure, axes = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
+    where, first = np.linspace(0, 1, 400), 0
+    for stage in config.stages:
+        for peak, colour in zip(peaks_of(stage, config), COLOURS, strict=True):
             if peak is not None:
                 rates = [cycle.rate(float(part), peak) for part in where]
-                axes.plot(first + where * (last - first), rates, color=colour)
-    axes.axvline(1, color="grey", linewidth=0.8, linestyle=":")
-    axes.set(yscale="log", ylim=(1e-7, 5e-3), xlim=(0, 5), xlabel="epoch", ylabel="learning rate")
+                axes.plot(first + where * stage.epochs, rates, color=colour)
+        first += stage.epochs
+        axes.axvline(first, color="grey", linewidth=0.8, linestyle=":")
+    axes.set(yscale="log", ylim=(1e-7, 5e-3), xlim=(0, first), xlabel="epoch", ylabel="learning rate")
     for name, colour in zip(GROUPS, COLOURS, strict=True):
         axes.plot([], [], color=colour, label=name)
-    axes.legend(loc="lower center", frameon=False, ncols=3)
-    axes.set_title("frozen: the head alone; unfrozen: slice(1e-5, 1e-3)", fontsize=10)
-    figure.savefig(DOCS / "schedule.png", dpi=150, metadata={"Software": None})
+    figure.legend(loc="outside lower center", frameon=False, ncols=3)
+    title = "; ".join(f"{stage.name}: {stage.train} at {stage.lr}" for stage in config.stages)
+    axes.set_title(title, fontsize=10)
+    figure.savefig(folder / "schedule.png", dpi=150, metadata={"Software": None})
+    plt.close(figure)
 
 
-def draw_groups() -> None:
+def peaks_of(stage: StageConfig, config: Config) -> list[float | None]:
+    """Return the peak rate of each layer group; None of one that is frozen."""
+    if stage.train == "head":
+        return [None, None, stage.lr.last]
+    return list(spread(stage.lr, len(GROUPS), divisor=config.slice.divisor, spacing=config.slice.spacing))
+
+
+def draw_groups(folder: Path) -> None:
     """Draw how the parameters of some networks are shared out among three layer groups."""
     figure, axes = plt.subplots(figsize=(7.2, 2.4), layout="constrained")
     for row, arch in enumerate(reversed(ARCHITECTURES)):
@@ -55,9 +68,10 @@ def draw_groups() -> None:
     axes.set(yticks=range(len(ARCHITECTURES)), xlim=(0, 1), xlabel="share of the parameters")
     axes.set_yticklabels(reversed(ARCHITECTURES))
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(DOCS / "groups.png", dpi=150, metadata={"Software": None})
+    figure.savefig(folder / "groups.png", dpi=150, metadata={"Software": None})
+    plt.close(figure)
 
 
 if __name__ == "__main__":
-    draw_schedule()
-    draw_groups()
+    draw_schedule(DOCS)
+    draw_groups(DOCS)

@@ -14,6 +14,7 @@ import yaml
 from browser import Browser
 from conftest import run_finetune
 from photos import draw_photo
+from PIL import Image
 from typer.main import get_group
 
 import finetune
@@ -25,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import dependencies  # noqa: E402
+import draw_figures  # noqa: E402
 import rooms  # noqa: E402
 from tutorials import PAGES, Ran, folder_of, in_shell, run_blocks  # noqa: E402
 
@@ -171,6 +174,24 @@ def test_a_form_for_reports_is_one_and_asks_for_commands_that_there_are(form):
     assert {field["type"] for field in written["body"]} <= {"textarea", "input"}
     commands = {command for names in MODULES.values() for command in names}
     assert set(re.findall(r"`finetune ([a-z-]+)", text)) <= commands
+
+
+@pytest.mark.parametrize("name", ["schedule", "groups"])
+def test_a_figure_shows_what_the_code_does(name, tmp_path):
+    getattr(draw_figures, f"draw_{name}")(tmp_path)
+    with Image.open(DOCS / f"{name}.png") as kept, Image.open(tmp_path / f"{name}.png") as now:
+        assert kept.size == now.size
+        apart = np.abs(np.asarray(kept, np.int16) - np.asarray(now, np.int16)).max(axis=2)
+    # Another matplotlib may smooth otherwise.
+    assert np.mean(apart > 100) < 5e-4, "python scripts/draw_figures.py"
+
+
+def test_the_page_of_licences_has_every_package_that_is_required():
+    written = page("dependencies.md")
+    table = [line for line in written.splitlines() if line.startswith("| ")][1:]
+    for line, row in zip(table, dependencies.required().values(), strict=True):
+        assert line.startswith(row), "python scripts/dependencies.py"
+    assert "not installed" not in written, "run it where all extras are installed"
 
 
 def test_the_drawing_of_the_rooms_shows_all_of_them_on_their_floors():
