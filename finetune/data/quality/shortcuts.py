@@ -5,9 +5,7 @@ a network may learn the camera: it is right on the validation images, and wrong 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from os.path import splitext
-from typing import NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from finetune.data.images import ImageInfo, Look
 from finetune.data.index import ImageIndex, Sample
@@ -16,15 +14,6 @@ from finetune.data.quality.finding import Finding, Item
 OWN, OTHERS, LEAST = 0.8, 0.05, 10
 """share of a class's images that have a trait, of all others that have it, and images of either to tell"""
 
-# From the name of an image and what is known of it; empty where nothing is.
-_OF_FILES: dict[str, Callable[[str, ImageInfo], str]] = {
-    "size": lambda _, info: f"{info.width} × {info.height}",
-    "kind of file": lambda name, _: splitext(name)[1].lower(),
-}
-_OF_LOOKS: dict[str, Callable[[Look], str]] = {
-    "colour mode": lambda look: look.mode,
-    "camera": lambda look: look.camera,
-}
 _ADVICE = (
     "A network may tell these classes by it, and be wrong on other images. Take images of all classes in the "
     "same way, or make them alike: save them in one size and format."
@@ -39,8 +28,8 @@ def find_shortcuts(index: ImageIndex, looks: Mapping[str, Look]) -> list[Finding
     samples = [sample for sample in index.samples if sample.name in looks]
     seen = [looks[sample.name] for sample in samples]
     found = list(_in_files(index, samples, [look.info for look in seen]))
-    for trait, of in _OF_LOOKS.items():
-        found += _in_trait(trait, index, samples, list(map(of, seen)))
+    found += _in_trait("colour mode", index, samples, [look.mode for look in seen])
+    found += _in_trait("camera", index, samples, [look.camera for look in seen])
     return found
 
 
@@ -54,51 +43,48 @@ def shortcut_remarks(
 
 
 def _in_files(index: ImageIndex, samples: Sequence[Sample], infos: Sequence[ImageInfo]) -> Iterator[Finding]:
-    for trait, of in _OF_FILES.items():
-        values = [of(sample.name, info) for sample, info in zip(samples, infos, strict=True)]
-        yield from _in_trait(trait, index, samples, values)
+    """Yield what sizes and kinds of file tell, of very many images within a second."""
+    yield from _in_trait("size", index, samples, [info[:2] for info in infos])
+    kinds = [name[name.rfind(".") :].lower() for name, *_ in samples]
+    yield from _in_trait("kind of file", index, samples, kinds)
 
 
 def _in_trait(
-    trait: str, index: ImageIndex, samples: Sequence[Sample], values: Sequence[str]
+    trait: str, index: ImageIndex, samples: Sequence[Sample], values: Sequence[Hashable]
 ) -> Iterator[Finding]:
     """Yield a finding if a value of this trait tells any class from all others."""
-    items = _telling(index, _count(samples, values), len(samples))
-    if items:
-        classes = "a class" if len(items) == 1 else f"{len(items)} classes"
-        message = f"{classes} with a {trait} that other images have not"
-        yield Finding("warning", "shortcut", message, _ADVICE, tuple(items))
+    telling = list(_telling(samples, values))
+    if not telling:
+        return
+    examples = {
+        (target, value): sample.name
+        for sample, value in zip(reversed(samples), reversed(values), strict=True)
+        for target in sample.labels
+    }
+    items = [
+        Item((examples[target, value],), f"{index.class_names[target]!r}: {detail}")
+        for target, value, detail in telling
+    ]
+    classes = "a class" if len(items) == 1 else f"{len(items)} classes"
+    yield Finding(
+        "warning", "shortcut", f"{classes} with a {trait} that other images have not", _ADVICE, tuple(items)
+    )
 
 
-class _Counts(NamedTuple):
-    """How many images have each value of a trait."""
-
-    of_all: Counter[str]
-    of_class: dict[int, Counter[str]]
-    examples: dict[tuple[int, str], str]
-    """the first image of a class with a value"""
-
-
-def _count(samples: Sequence[Sample], values: Sequence[str]) -> _Counts:
-    """Count the values of a trait in one pass over the images, however many classes there are."""
-    counts = _Counts(Counter(values), defaultdict(Counter), {})
-    for sample, value in zip(samples, values, strict=True):
-        for target in sample.labels:
-            counts.of_class[target][value] += 1
-            counts.examples.setdefault((target, value), sample.name)
-    return counts
-
-
-def _telling(index: ImageIndex, counts: _Counts, images: int) -> list[Item]:
-    """Return an item for each class that a value of a trait tells from all others."""
-    items = []
-    for target, of_class in sorted(counts.of_class.items()):
-        own = of_class.total()
-        others = images - own
-        value, number = of_class.most_common(1)[0]
-        elsewhere = counts.of_all[value] - number
-        telling = number >= OWN * own and elsewhere <= OTHERS * others
-        if value and telling and min(own, others) >= LEAST:
-            detail = f"{number:,} of {own:,} are {value}, and {elsewhere:,} of {others:,} others"
-            items.append(Item((counts.examples[target, value],), f"{index.class_names[target]!r}: {detail}"))
-    return items
+def _telling(samples: Sequence[Sample], values: Sequence[Hashable]) -> Iterator[tuple[int, Hashable, str]]:
+    """Yield each class that a value of a trait tells from all others, that value, and the numbers."""
+    of_all = Counter(values)
+    of_class: defaultdict[int, Counter[Hashable]] = defaultdict(Counter)
+    # There are few kinds of images, however many images and classes there are.
+    kinds = Counter(zip([sample.labels for sample in samples], values, strict=True))
+    for (labels, value), number in kinds.items():
+        for target in labels:
+            of_class[target][value] += number
+    for target, of_this in sorted(of_class.items()):
+        own = of_this.total()
+        others = len(samples) - own
+        value, number = of_this.most_common(1)[0]
+        elsewhere = of_all[value] - number
+        if value and min(own, others) >= LEAST and number >= OWN * own and elsewhere <= OTHERS * others:
+            shown = " × ".join(map(str, value)) if isinstance(value, tuple) else value
+            yield target, value, f"{number:,} of {own:,} are {shown}, and {elsewhere:,} of {others:,} others"
