@@ -124,12 +124,12 @@ def test_a_damaged_image_is_an_image_or_an_image_error_for_all_that_read_one(tmp
         path = tmp_path / f"fuzz.{ending}"
         path.write_bytes(damaged(content, rng))
         about = (f"FUZZ_SEED={seed}", number, format, ending)
-        started = time.monotonic()
+        started = time.process_time()
         try:
             answers = [answer(path) for answer in READERS]
         except Exception as error:
             raise AssertionError(about) from error
-        assert time.monotonic() - started < 10, about
+        assert time.process_time() - started < 10, about
         assert len({answer is None for answer in answers}) == 1, (about, answers)
         sizes |= {answer for answer in answers[:2] if answer}
     assert sizes

@@ -128,12 +128,12 @@ def test_a_spoiled_config_is_a_config_or_a_config_error(many):
     for number in range(many):
         text = spoil(START, chance)
         about = (seed, number, text)
-        started = time.monotonic()
+        started = time.process_time()
         try:
             got = load(text)
         except Exception as error:
             raise AssertionError(about) from error
-        assert time.monotonic() - started < 5, about
+        assert time.process_time() - started < 5, about
         if isinstance(got, Config):
             configs += 1
             assert load(dump_config(got)) == got, about

@@ -124,10 +124,10 @@ def damage(run, chance, *, knows_digests):
 
 def answer(about, *arguments):
     """Return what a command prints, or None where it fails as documented."""
-    began = time.monotonic()
+    began = time.process_time()  # not of the clock: a machine may stand still for a while
     result = run_finetune(*arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), about
-    assert time.monotonic() - began < 60, about
+    assert time.process_time() - began < 60, about
     if result.exit_code == 0:
         return result.stdout
     assert result.exit_code in (2, 3, 5, 7, 8), (about, result.output)

@@ -27,6 +27,8 @@ def test_a_rate_is_read_in_its_three_forms(written, expected):
         (float("inf"), "a rate must be positive and finite"),
         ("1e-3 ", "is not a rate; write 1e-3"),
         ("slice(1e-5; 1e-3)", "is not a rate; write 1e-3"),
+        ("slice(1e-5,\n-3)", r"^slice\(1e-5, -3\) holds the rate -3; a rate must be positive"),
+        ("slice(auto/\n0.5, auto)", r"^slice\(auto/ 0.5, auto\) divides by 0.5; "),
         ("slice(a)", "is not a rate; write 1e-3"),
     ],
 )

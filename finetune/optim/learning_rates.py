@@ -82,10 +82,12 @@ def parse_lr(written: float | str) -> LearningRate:
     Raises:
         ValueError: not one of the forms, beyond what float32 computes with, or a slice that goes down.
     """
+    if isinstance(written, str):
+        written = " ".join(written.split())  # YAML keeps an empty line in quotes as a line break
     if isinstance(written, str) and "auto" in written:
         return _parse_auto(written)
     if isinstance(written, str):
-        match = _SLICE.fullmatch(written.strip())
+        match = _SLICE.fullmatch(written)
         if match is None:
             raise ValueError(f"{written!r} is not a rate; {_FORMS}")
         numbers = [float(text) for text in match.groups() if text is not None]
@@ -117,9 +119,9 @@ def check_bounds(lr: LearningRate) -> LearningRate:
 
 
 def _parse_auto(written: str) -> LearningRate:
-    if written.strip() == "auto":
+    if written == "auto":
         return LearningRate(last=1.0, auto=True)
-    match = _AUTO_SLICE.fullmatch(written.strip())
+    match = _AUTO_SLICE.fullmatch(written)
     if match is None:
         raise ValueError(f"{written!r} is not a rate; {_FORMS}")
     if match[1] is None:
