@@ -25,10 +25,15 @@ __main__.program()
 """
 
 
+# Python alone: whatever measures coverage in processes of tests would come first.
+ALONE = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+ALONE["PYTHONUNBUFFERED"] = ""
+
+
 def ended(ends, before="", **options):
     """Return what a process printed that ended like this, and how."""
     program = PROGRAM.format(ends=ends, before=before)
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ALONE} | options
     return subprocess.run([sys.executable, "-c", program], check=False, text=True, **options)
 
 
@@ -60,7 +65,7 @@ def test_a_process_that_used_a_gpu_ends_as_ever():
 
 def test_what_cannot_be_printed_is_no_success():
     with open("/dev/full", "w") as full:
-        process = ended("sys.exit(0)", stdout=full, env=os.environ | {"PYTHONUNBUFFERED": ""})
+        process = ended("sys.exit(0)", stdout=full)
     assert process.returncode == 120  # Python's own code for it
     assert "No space left on device" in process.stderr
 
@@ -69,7 +74,7 @@ def test_what_cannot_be_printed_is_no_success():
 @pytest.mark.parametrize(("ends", "code"), [(["--version"], 0), (["no-such-command"], 2)])
 def test_the_command_itself_ends_so(ends, code):
     command = [sys.executable, "-v", "-m", "finetune", *ends]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=ALONE)
     assert process.returncode == code
     assert "import 'finetune.cli'" in process.stderr
     assert "# destroy" not in process.stderr
