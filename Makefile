@@ -74,7 +74,7 @@ unused: $(READY)  ## find code and dependencies that nothing uses
 # Of the quick tests alone: the slow ones train all architectures, and would take hours under a tracer.
 coverage: $(READY)  ## print the share of lines and branches that the quick tests run, in all processes; below a floor it fails
 	$(BIN)/python -m coverage erase
-	-$(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal
+	-COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
