@@ -1,6 +1,6 @@
 """Walk a stranger's way, from a clone to a served model, and print a transcript with the time of each step.
 
-    python scripts/stranger.py PHOTOGRAPHS [--from REPOSITORY] [--last 12]
+    python scripts/stranger.py PHOTOGRAPHS [--from REPOSITORY] [--last 12] [--picture REPORT.png]
 
 PHOTOGRAPHS has train/ and val/ with one folder per class. In an empty folder, with an empty HOME and no
 environment but its own: clone, install with real ImageNet weights and the server, `init`, `check`, `train`,
@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--from", dest="repository", type=Path, default=ROOT)
     parser.add_argument("--last", type=int, default=12, help="lines shown of what a command prints")
+    parser.add_argument("--picture", type=Path, help="where a picture of the report is kept")
     options = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="stranger-") as name:
@@ -69,6 +70,10 @@ def main() -> int:
             if not walked(command, folder, last, {str(folder): "~", str(repository): "~/finetune.git"}):
                 return 1
         served = asked(folder, image)
+        if options.picture is not None:
+            from tutorials import take_picture  # takes Pillow and Chromium, which the rest does without
+
+            take_picture(folder / "runs" / "first" / "report.html", options.picture, size=(1000, 640))
     print(f"\nin all {minutes(time.perf_counter() - began)}")
     return 0 if served else 1
 

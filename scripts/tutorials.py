@@ -181,15 +181,20 @@ def take_pictures(page: str, folder: Path, beside: Path) -> None:
             shutil.copy(folder / picture["shown"], kept)
             continue
         file, _, part = picture["shown"].partition("#")
-        with tempfile.TemporaryDirectory() as profile, Browser(Path(profile)) as browser:
-            width, height = int(picture["width"]), int(picture["height"])
-            browser.open((folder / file).as_uri(), width=width, height=height)
-            if part:
-                browser.evaluate(f"document.getElementById('{part}').scrollIntoView()")
-            browser.evaluate("document.documentElement.style.scrollbarWidth = 'none'")
-            browser.screenshot(kept)
-        with Image.open(kept) as image:
-            image.convert("RGB").quantize(256).save(kept, optimize=True)
+        size = int(picture["width"]), int(picture["height"])
+        take_picture(folder / file, kept, size=size, part=part)
+
+
+def take_picture(page: Path, kept: Path, *, size: tuple[int, int], part: str = "") -> None:
+    """Keep a picture of what Chromium shows of a page, from its beginning or from a part on, by its id."""
+    with tempfile.TemporaryDirectory() as profile, Browser(Path(profile)) as browser:
+        browser.open(page.as_uri(), width=size[0], height=size[1])
+        if part:
+            browser.evaluate(f"document.getElementById('{part}').scrollIntoView()")
+        browser.evaluate("document.documentElement.style.scrollbarWidth = 'none'")
+        browser.screenshot(kept)
+    with Image.open(kept) as image:
+        image.convert("RGB").quantize(256).save(kept, optimize=True)
 
 
 def filled(page: str, blocks: list[list[Ran]]) -> str:

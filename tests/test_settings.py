@@ -84,3 +84,13 @@ def test_what_is_no_data_is_refused_in_plain_words(photos, tmp_path):
     result = run_finetune("train", "empty")
     assert result.exit_code == 3
     assert "no images in" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "curve", "groups", "labels", "lr-find", "rank"])
+def test_a_run_in_the_place_of_images_is_told_from_them(command, small_run):
+    result = run_finetune(command, small_run)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error: {small_run} is a run, which has no images.\n"
+        f"Name its config, {small_run / 'config.yaml'}, or images.\n"
+    )

@@ -81,7 +81,7 @@ def read_settings(
         new_bar: shows that files are listed.
 
     Raises:
-        ConfigError: it does not describe an experiment.
+        ConfigError: it does not describe an experiment, or is a run.
         DataError: a folder or table that is no data set.
     """
     with quick_imports():
@@ -91,8 +91,15 @@ def read_settings(
         from finetune.commands.init import config_name, default_config  # it loads Pillow and NumPy
         from finetune.data.indexing.find_images import listing_bar
 
-        with listing_bar(new_bar):
-            text = default_config(path, overrides)
+        try:
+            with listing_bar(new_bar):
+                text = default_config(path, overrides)
+        except DataError:
+            if not is_run(path):
+                raise
+            raise ConfigError(
+                f"{path} is a run, which has no images.\nName its config, {path / 'config.yaml'}, or images."
+            ) from None
         config = parse_config(text, f"the config for {path}", overrides)
         return config, Path(config_name(path)).stem
     return load_config(path, overrides), path.stem
