@@ -78,8 +78,9 @@ def main() -> None:
     except OSError as error:  # of printing help, which no command does
         if error.errno != errno.ENOSPC:
             raise
+        from finetune.errors import ResourceError
         from finetune.streams import discard
 
         discard(sys.stdout)
         print(f"error: {error.strerror}.\nPrint to another place, or make room there.", file=sys.stderr)
-        sys.exit(6)
+        sys.exit(ResourceError.exit_code)
