@@ -176,6 +176,7 @@ def test_a_line_of_a_journal_that_was_not_written_whole_is_passed_over(tmp_path)
         json.loads(line)
 
 
+@pytest.mark.filterwarnings("ignore:The existing lock file")  # older releases of Optuna warn, newer ones log
 def test_a_process_killed_while_it_wrote_into_a_journal_does_not_keep_it(tmp_path, monkeypatch):
     monkeypatch.setattr("finetune.commands.sweep.journal._GRACE", 3)
     monkeypatch.chdir(tmp_path)
