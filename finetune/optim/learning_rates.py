@@ -84,9 +84,8 @@ def parse_lr(written: float | str) -> LearningRate:
     """
     if isinstance(written, str):
         written = " ".join(written.split())  # YAML keeps an empty line in quotes as a line break
-    if isinstance(written, str) and "auto" in written:
-        return _parse_auto(written)
-    if isinstance(written, str):
+        if "auto" in written:
+            return _parse_auto(written)
         match = _SLICE.fullmatch(written)
         if match is None:
             raise ValueError(f"{written!r} is not a rate; {_FORMS}")

@@ -77,16 +77,16 @@ def image_columns(path: Path) -> list[ImageColumn]:
     """
     from pyarrow import types
 
-    file = open_parquet(path)
-    found = []
-    for column in file.schema_arrow:
-        if types.is_struct(column.type):
-            kinds = {field.name: field.type for field in column.type}
-            if "bytes" in kinds and _is_binary(kinds["bytes"]):
-                named = f"{column.name}.path" if "path" in kinds else None
-                found.append(ImageColumn(column.name, f"{column.name}.bytes", named))
-        elif _is_binary(column.type) and _begins_like_image(path, file, column.name):
-            found.append(ImageColumn(column.name, column.name, None))
+    file, found = open_parquet(path), []
+    with readable_parquet(path):
+        for column in file.schema_arrow:
+            if types.is_struct(column.type):
+                kinds = {field.name: field.type for field in column.type}
+                if "bytes" in kinds and _is_binary(kinds["bytes"]):
+                    named = f"{column.name}.path" if "path" in kinds else None
+                    found.append(ImageColumn(column.name, f"{column.name}.bytes", named))
+            elif _is_binary(column.type) and _begins_like_image(file, column.name):
+                found.append(ImageColumn(column.name, column.name, None))
     return found
 
 
@@ -210,10 +210,10 @@ def _is_binary(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _begins_like_image(path: Path, file: Any, name: str) -> bool:
+def _begins_like_image(file: Any, name: str) -> bool:
     """Tell whether the first value of a column begins as an image does."""
-    with readable_parquet(path):
-        batch = next(file.iter_batches(batch_size=16, columns=[name], use_threads=False), None)
-    values = [] if batch is None else [value for value in batch.column(0).to_pylist() if value]
-    first = values[0] if values else b""
-    return first.startswith(_BEGINNINGS) or (first[:4] == b"RIFF" and first[8:12] == b"WEBP")
+    for batch in file.iter_batches(batch_size=16, columns=[name], use_threads=False):
+        values = [value for value in batch.column(0).to_pylist() if value]
+        first = values[0] if values else b""
+        return first.startswith(_BEGINNINGS) or (first[:4] == b"RIFF" and first[8:12] == b"WEBP")
+    return False
