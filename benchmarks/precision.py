@@ -24,7 +24,7 @@ from torch import Tensor
 from finetune.choices import Precision
 from finetune.machine.device import choose_device, choose_precision
 from finetune.model import ImageClassifier, ModelSpec, build_classifier, classifier
-from finetune.model.depthwise import DepthwiseInFloat32
+from finetune.model.depthwise import QuickDepthwise
 
 NETWORKS = (
     "resnet18",
@@ -82,13 +82,13 @@ def measure(name: str, rounds: int, size: int, batch: int) -> tuple[Precision, l
 
 def all_in_bfloat16(step: Callable[[], None]) -> None:
     """Take a step without the rule for depthwise convolutions."""
-    with mock.patch.object(classifier, "DepthwiseInFloat32", nullcontext):
+    with mock.patch.object(classifier, "QuickDepthwise", nullcontext):
         step()
 
 
 def by_layer(step: Callable[[], None]) -> None:
     """Take a step with the rule, also where it does not hold."""
-    with DepthwiseInFloat32():
+    with QuickDepthwise():
         step()
 
 

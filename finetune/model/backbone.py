@@ -7,6 +7,7 @@ from torch import nn
 from finetune.model.architecture import Architecture
 from finetune.model.download import Say
 from finetune.model.fitting import ways_to_name
+from finetune.model.linear import hasten_linear_layers
 from finetune.model.surgery import (
     build_network,
     check_image_size,
@@ -52,12 +53,15 @@ def build_backbone(
         ConfigError: the architecture cannot work with images of this size.
         WeightsError: the weights are another architecture's, or hold numbers that are not finite.
     """
+    backbone: nn.Module
     if arch.of_timm:
-        return _build_timm(arch, image_size, weights, say)
-    network = build_network(arch, image_size, transform_input=transform_input)
-    backbone = cut(network)
-    if weights is not None and weights.tensors is not None:
-        _load(arch, network, backbone, weights, say)
+        backbone = _build_timm(arch, image_size, weights, say)
+    else:
+        network = build_network(arch, image_size, transform_input=transform_input)
+        backbone = cut(network)
+        if weights is not None and weights.tensors is not None:
+            _load(arch, network, backbone, weights, say)
+    hasten_linear_layers(backbone)
     return backbone
 
 

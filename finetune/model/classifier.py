@@ -12,7 +12,7 @@ from finetune.choices import BatchNorm, Precision
 from finetune.errors import CheckpointError, ConfigError
 from finetune.model.backbone import backbone_units, build_backbone, check_size, undecayed_names
 from finetune.model.catalogue import find_architecture
-from finetune.model.depthwise import DepthwiseInFloat32
+from finetune.model.depthwise import QuickDepthwise
 from finetune.model.download import Say
 from finetune.model.head import Head
 from finetune.model.layer_groups import LayerGroup, build_groups, learning_parameters, statistics_stand_still
@@ -95,7 +95,7 @@ class ImageClassifier(nn.Module):
         trains_on_cpu = images.device.type == "cpu" and self.training and not self.only_head_learns
         with (
             torch.autocast(images.device.type, torch.bfloat16, enabled=in_bfloat16),
-            DepthwiseInFloat32() if in_bfloat16 and trains_on_cpu else nullcontext(),
+            QuickDepthwise() if trains_on_cpu else nullcontext(),
         ):
             features: Tensor = self.backbone(normalised)
         return features
