@@ -11,6 +11,7 @@ from torchvision.models import ResNet18_Weights, resnet18
 from finetune.errors import CheckpointError, ConfigError
 from finetune.model.catalogue import architectures, find_architecture
 from finetune.model.classifier import ImageClassifier, build_classifier, rebuild_classifier
+from finetune.model.depthwise import QuickDepthwise
 from finetune.model.head import Head
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import HeadSpec, ModelSpec
@@ -283,17 +284,22 @@ def depthwise_dtypes(model, images):
     return seen
 
 
-def test_in_bfloat16_on_a_cpu_strided_depthwise_convolutions_train_in_float32():
-    model = small("shufflenet_v2_x0_5", precision="bfloat16").train()
-    images, both = some_images(), {torch.bfloat16, torch.float32}
+def test_in_bfloat16_on_a_cpu_depthwise_convolutions_are_quick_where_they_train(monkeypatch):
+    entered = []
+    monkeypatch.setattr(QuickDepthwise, "__enter__", lambda self: entered.append(self))
+    monkeypatch.setattr(QuickDepthwise, "__exit__", lambda self, *_: None)
+    model, images = small("shufflenet_v2_x0_5", precision="bfloat16").train(), some_images()
     model.freeze(1)
-    assert depthwise_dtypes(model, images) == {torch.bfloat16}  # nothing is back-propagated
+    assert depthwise_dtypes(model, images) == {torch.bfloat16}
+    assert entered == []  # nothing is back-propagated
     model.freeze(3)
-    assert depthwise_dtypes(model, images) == both
+    assert depthwise_dtypes(model, images) == {torch.bfloat16}
     model.freeze(1, batch_norm="train")  # it back-propagates to the norms of the frozen groups
-    assert depthwise_dtypes(model, images) == both
+    model(images)
+    assert len(entered) == 2
     with torch.no_grad():
         assert depthwise_dtypes(model.eval(), images) == {torch.bfloat16}
+    assert len(entered) == 2
 
 
 def test_an_autocast_around_the_model_changes_nothing():

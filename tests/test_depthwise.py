@@ -38,29 +38,32 @@ def parts(monkeypatch):
 @pytest.mark.parametrize(
     ("layer", "expected"),
     [
-        (nn.Conv2d(8, 8, 3, stride=2, groups=8), torch.float32),
-        (nn.Conv2d(8, 16, 5, stride=(1, 2), groups=8, bias=False), torch.float32),
+        (nn.Conv2d(8, 8, 5, stride=2, padding=2, groups=8), torch.float32),
+        (nn.Conv2d(8, 8, 3, stride=2, dilation=2, groups=8), torch.float32),
+        (nn.Conv2d(8, 16, 3, stride=(1, 2), groups=8, bias=False), torch.float32),
+        (nn.Conv2d(8, 8, 2, stride=2, groups=8), torch.float32),
         (nn.Conv2d(8, 8, 5, groups=8), torch.float32),  # smaller than its input
+        (nn.Conv2d(8, 8, 3, stride=2, groups=8), torch.bfloat16),
         (nn.Conv2d(8, 8, 3, groups=8), torch.bfloat16),
         (nn.Conv2d(8, 8, 5, groups=8, padding="same"), torch.bfloat16),
         (nn.Conv2d(8, 8, 5, groups=8, padding=2, bias=False), torch.bfloat16),
-        (nn.Conv2d(8, 8, 3, stride=2, groups=2), torch.bfloat16),
+        (nn.Conv2d(8, 8, 5, stride=2, groups=2), torch.bfloat16),
         (nn.Conv2d(8, 4, 1), torch.bfloat16),
-        (nn.Sequential(nn.Conv2d(8, 8, 3, stride=2, groups=8), nn.Conv2d(8, 4, 1)), torch.bfloat16),
+        (nn.Sequential(nn.Conv2d(8, 8, 5, stride=2, groups=8), nn.Conv2d(8, 4, 1)), torch.bfloat16),
     ],
 )
-def test_of_all_convolutions_depthwise_ones_that_are_slow_in_bfloat16_leave_it(layer, expected):
+def test_depthwise_convolutions_that_are_slow_in_bfloat16_leave_it(layer, expected):
     assert output_dtype(layer, torch.ones(2, 8, 6, 6)) == expected
     assert output_dtype(layer, torch.ones(2, 8, 6, 6, dtype=torch.bfloat16)) == expected
 
 
 def test_a_convolution_of_one_channel_is_not_depthwise():
-    assert output_dtype(nn.Conv2d(1, 8, 3, stride=2), torch.ones(2, 1, 6, 6)) == torch.bfloat16
+    assert output_dtype(nn.Conv2d(1, 8, 5, stride=2), torch.ones(2, 1, 6, 6)) == torch.bfloat16
 
 
 def test_values_and_gradients_are_those_of_float32():
     torch.manual_seed(0)
-    layer, images = nn.Conv2d(8, 8, 3, stride=2, groups=8), torch.randn(2, 8, 6, 6)
+    layer, images = nn.Conv2d(8, 8, 5, stride=2, groups=8), torch.randn(2, 8, 6, 6)
     expected = torch.autograd.grad(layer(images).square().sum(), layer.weight)[0]
     with torch.autocast("cpu", torch.bfloat16), QuickDepthwise():
         found = layer(images)
@@ -68,10 +71,39 @@ def test_values_and_gradients_are_those_of_float32():
     assert torch.equal(torch.autograd.grad(found.square().sum(), layer.weight)[0], expected)
 
 
+def small_integers(*shape):
+    """Return numbers whose products and sums bfloat16 holds exactly."""
+    return torch.randint(-1, 2, shape).float()
+
+
+@pytest.mark.parametrize("size", [(3, 3), (1, 3), (5, 1), (1, 1)])
+@pytest.mark.parametrize("stride", [2, 3, (2, 1), (1, 3)])
+@pytest.mark.parametrize("padding", [0, "half"])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 9), (1, 2, 5, 5)])
+def test_the_gradients_of_strides_in_bfloat16_are_exact_where_numbers_are(size, stride, padding, shape):
+    torch.manual_seed(0)
+    pads = (size[0] // 2, size[1] // 2) if padding == "half" else 0
+    layer = nn.Conv2d(shape[1], shape[1], size, stride, pads, groups=shape[1])
+    for parameter in layer.parameters():
+        parameter.data = small_integers(*parameter.shape)
+    images = small_integers(*shape).requires_grad_()
+    output = layer(images)
+    gradient = small_integers(*output.shape)
+    learning = [images, *layer.parameters()]
+    expected = torch.autograd.grad(output, learning, gradient)
+    with torch.autocast("cpu", torch.bfloat16), QuickDepthwise():
+        quick = layer(images)
+    assert torch.equal(quick, output.bfloat16())
+    for ours, theirs in zip(torch.autograd.grad(quick, learning, gradient.bfloat16()), expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_keywords_reach_the_convolution():
     images, weight = torch.ones(1, 4, 5, 5, dtype=torch.bfloat16), torch.ones(4, 1, 3, 3)
     with torch.autocast("cpu", torch.bfloat16), QuickDepthwise():
-        assert torch.conv2d(input=images, weight=weight, stride=2, groups=4).dtype == torch.float32
+        assert (
+            torch.conv2d(input=images, weight=weight, dilation=2, stride=2, groups=4).dtype == torch.float32
+        )
 
 
 @pytest.mark.parametrize("size", [(5, 5), (7, 7), (9, 9), (11, 11), (3, 5), (7, 5), (1, 7), (5, 13)])
@@ -138,6 +170,7 @@ def test_nothing_is_computed_for_what_does_not_learn(parts):
         nn.Conv2d(4, 8, 5, padding=2, groups=4),
         nn.Conv2d(4, 4, 4, padding=2, groups=4),
         nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        nn.Conv2d(4, 4, 3, stride=2, groups=4),
     ],
 )
 def test_other_convolutions_stay_torchs_own(layer, parts):

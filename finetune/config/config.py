@@ -119,9 +119,9 @@ class Config(Section):
     the CPU."""
 
     precision: PrecisionSetting = "auto"
-    """Arithmetic of the backbone. `auto` is `bfloat16` where the hardware computes in it; on a CPU,
-    depthwise convolutions with a stride stay in float32 where the backbone trains, which is faster. On a
-    GPU `float32` is exactly that, without TF32, which `bfloat16` allows for what stays in float32."""
+    """Arithmetic of the backbone. `auto` is `bfloat16` where the hardware computes in it; on a CPU a
+    few depthwise convolutions of a backbone that trains stay in float32, which is faster there. On a GPU
+    `float32` is exactly that, without TF32, which `bfloat16` allows for what stays in float32."""
 
     shard: Sharding = "none"
     """What several devices divide beside the images of each batch. `weights`: each holds a part of the

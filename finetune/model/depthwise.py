@@ -1,7 +1,7 @@
 """Depthwise convolutions on a CPU, where torch is slow at training some of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,12 +11,15 @@ from torch.overrides import TorchFunctionMode
 _QUICK_WIDTH = 3  # pixels: of a wider filter, torch's gradient takes 2 to 20 times as long as of its parts
 
 
+Pair = tuple[int, int]
+
+
 class QuickDepthwise(TorchFunctionMode):
     """Within this context, convolutions on a CPU that look at each channel by itself train sooner.
 
-    Filters wider than 3 pixels compute as ever and get their gradient from parts of 3. Under an autocast to
-    bfloat16, convolutions with a stride, and what else has a slow back-propagation there, compute in float32.
-    All other operations are those of the autocast. `benchmarks/layers.py` measures both.
+    Filters wider than 3 pixels get their gradient from parts of 3; in bfloat16, where a convolution has a
+    stride, the images get theirs from one without. What else torch is slow at in bfloat16 computes in
+    float32 under an autocast. All other operations are left alone. `benchmarks/layers.py` measures it.
     """
 
     def __torch_function__(
@@ -30,12 +33,15 @@ class QuickDepthwise(TorchFunctionMode):
         named = dict(kwargs or {})
         if func is not torch.conv2d:
             return func(*args, **named)
-        given = _Arguments(*args, **named)
-        if not given.is_depthwise:
+        given, in_bfloat16 = _Arguments(*args, **named), torch.is_autocast_enabled("cpu")
+        if not given.is_depthwise or not (given.is_wide or (in_bfloat16 and given.has_stride)):
             return func(*args, **named)
-        if given.has_slow_filter and not torch.compiler.is_compiling():
-            return _convolve(given)
-        if given.is_quick_in_bfloat16 or not torch.is_autocast_enabled("cpu"):
+        if not torch.compiler.is_compiling():
+            if given.is_wide and given.keeps_size and not given.has_stride:
+                return _convolve(_WideConvolution, given)
+            if not given.is_wide and given.has_images_within:
+                return _convolve(_StridedConvolution, given, _pair(given.stride), given.pads)
+        if not in_bfloat16:
             return func(*args, **named)
         with torch.autocast("cpu", enabled=False):
             return func(*map(_to_float32, args), **{key: _to_float32(one) for key, one in named.items()})
@@ -47,9 +53,9 @@ class _Arguments(NamedTuple):
     input: Tensor
     weight: Tensor
     bias: Tensor | None = None
-    stride: int | tuple[int, ...] = 1
-    padding: int | str | tuple[int, ...] = 0
-    dilation: int | tuple[int, ...] = 1
+    stride: int | Pair = 1
+    padding: int | str | Pair = 0
+    dilation: int | Pair = 1
     groups: int = 1
 
     @property
@@ -58,56 +64,95 @@ class _Arguments(NamedTuple):
         return self.weight.shape[1] == 1 < self.input.shape[-3]
 
     @property
-    def is_quick_in_bfloat16(self) -> bool:
-        """Whether torch trains it in bfloat16 as quickly as it should."""
-        return self.stride in (1, (1, 1)) and self.weight.shape[3] <= _QUICK_WIDTH
+    def is_wide(self) -> bool:
+        """Whether torch is slow at the gradient of the filters."""
+        return self.weight.shape[3] > _QUICK_WIDTH
 
     @property
-    def has_slow_filter(self) -> bool:
-        """Whether it is one that `_DepthwiseConvolution` computes."""
-        channels, _, height, width = self.weight.shape
-        same = (height // 2, width // 2)
-        return (
-            width > _QUICK_WIDTH
-            and height % 2 == width % 2 == 1
-            and self.input.ndim == 4
-            and self.input.shape[1] == channels
-            and self.stride in (1, (1, 1))
-            and self.dilation in (1, (1, 1))
-            and (self.padding in (same, "same") or (self.padding == same[0] == same[1]))
-        )
+    def has_stride(self) -> bool:
+        """Whether the filters do not lie on every pixel."""
+        return _pair(self.stride) != (1, 1)
+
+    @property
+    def pads(self) -> Pair:
+        """By how many pixels each side of the images is padded, vertically and horizontally."""
+        if isinstance(self.padding, str):
+            return _halves(self.weight) if self.padding == "same" else (0, 0)
+        return _pair(self.padding)
+
+    @property
+    def has_images_within(self) -> bool:
+        """Whether filters, one for each channel and of odd sides, have their middles within the images."""
+        height, width = self.weight.shape[2:]
+        odd = height % 2 == width % 2 == 1 and _pair(self.dilation) == (1, 1)
+        plain = self.input.ndim == 4 and self.input.shape[1] == len(self.weight)
+        within = all(pad <= half for pad, half in zip(self.pads, _halves(self.weight), strict=True))
+        return odd and plain and within
+
+    @property
+    def keeps_size(self) -> bool:
+        """Whether the output is as large as the images, but for a stride."""
+        return self.has_images_within and self.pads == _halves(self.weight)
 
 
-def _convolve(given: _Arguments) -> Tensor:
-    """Compute a convolution with a slow filter, in the precision of the autocast around it."""
+def _convolve(way: type[torch.autograd.Function], given: _Arguments, *how: Pair) -> Tensor:
+    """Compute a convolution in the precision of the autocast around it."""
     images, weight, bias = given.input, given.weight, given.bias
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
         images, weight, bias = images.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     with torch.autocast("cpu", enabled=False):
-        result: Tensor = _DepthwiseConvolution.apply(images, weight, bias)
+        result: Tensor = way.apply(images, weight, bias, *how)
     return result
 
 
-class _DepthwiseConvolution(torch.autograd.Function):
-    """A depthwise convolution with odd filters and a stride of 1, whose output is as large as its input."""
+class _WideConvolution(torch.autograd.Function):
+    """A depthwise convolution on every pixel, whose output is as large as its input."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve images (N, C, H, W) with a filter (C, 1, h, w) each, and add the bias (C,)."""
         ctx.save_for_backward(images, weight)
-        return torch.conv2d(images, weight, bias, padding=_same(weight), groups=len(weight))
+        return torch.conv2d(images, weight, bias, padding=_halves(weight), groups=len(weight))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of images, filters and bias, from that of the output (N, C, H, W)."""
         images, weight = ctx.saved_tensors
-        of_images, of_weight, of_bias = ctx.needs_input_grad
+        of_images, of_filters, of_bias = ctx.needs_input_grad
         return (
-            _gradient(gradient, images, weight) if of_images else None,
-            filter_gradient(gradient, images, weight.shape[2:]) if of_weight else None,
+            _gradient("images", gradient, images, weight) if of_images else None,
+            filter_gradient(gradient, images, weight.shape[2:]) if of_filters else None,
             gradient.sum((0, 2, 3)) if of_bias else None,
+        )
+
+
+class _StridedConvolution(torch.autograd.Function):
+    """A depthwise convolution with a stride; the middles of its filters lie within the images."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, pads: Pair
+    ) -> Tensor:
+        """Convolve images (N, C, H, W) with a filter (C, 1, h, w) each, and add the bias (C,)."""
+        ctx.save_for_backward(images, weight)
+        ctx.stride, ctx.pads = stride, pads
+        return torch.conv2d(images, weight, bias, stride, pads, groups=len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of images, filters and bias, from that of the output."""
+        images, weight = ctx.saved_tensors
+        of_images, of_filters, of_bias, *_ = ctx.needs_input_grad
+        spread = _spread(gradient, images, weight, ctx.stride, ctx.pads) if of_images else gradient
+        return (
+            _gradient("images", spread, images, weight) if of_images else None,
+            _gradient("filters", gradient, images, weight, ctx.stride, ctx.pads) if of_filters else None,
+            gradient.sum((0, 2, 3)) if of_bias else None,
+            None,
+            None,
         )
 
 
@@ -118,9 +163,9 @@ def filter_gradient(gradient: Tensor, images: Tensor, size: Sequence[int]) -> Te
     the same memory, read from another pixel on: nothing is copied for a part.
 
     Args:
-        gradient: of the output, (N, C, H, W).
+        gradient: of the output of a convolution on every pixel, (N, C, H, W).
         images: (N, C, H, W).
-        size: (h, w) of a filter, both odd; w is above 1.
+        size: (h, w) of a filter, both odd; w is above 3.
     """
     n, channels, height, width = images.shape
     reach = size[1] // 2
@@ -132,8 +177,17 @@ def filter_gradient(gradient: Tensor, images: Tensor, size: Sequence[int]) -> Te
         first = column + part // 2  # the pixel before which the row begins, if the part lies on its middle
         moved = pixels[first * channels :][: spaced.numel()].view(spaced.shape).permute(0, 3, 1, 2)
         filters = images.new_empty((channels, 1, size[0], part))
-        parts.append(_gradient(spaced.permute(0, 3, 1, 2), moved, filters, of_filters=True))
+        parts.append(_gradient("filters", spaced.permute(0, 3, 1, 2), moved, filters))
     return torch.cat(parts, dim=3)[..., : size[1]]
+
+
+def _spread(gradient: Tensor, images: Tensor, weight: Tensor, stride: Pair, pads: Pair) -> Tensor:
+    """Put a gradient onto the pixels on which filters had their middles, and zeros onto all others."""
+    spread = torch.zeros_like(images, memory_format=torch.channels_last)
+    top, left = (half - pad for half, pad in zip(_halves(weight), pads, strict=True))
+    height, width = gradient.shape[2:]
+    spread[:, :, top :: stride[0], left :: stride[1]][:, :, :height, :width] = gradient
+    return spread
 
 
 def _spaced(images: Tensor, space: int, *, margin: int = 0) -> Tensor:
@@ -150,19 +204,32 @@ def _spaced(images: Tensor, space: int, *, margin: int = 0) -> Tensor:
     return numbers
 
 
-def _gradient(output: Tensor, images: Tensor, weight: Tensor, *, of_filters: bool = False) -> Tensor:
+def _gradient(
+    of: Literal["images", "filters"],
+    output: Tensor,
+    images: Tensor,
+    weight: Tensor,
+    stride: Pair = (1, 1),
+    pads: Pair | None = None,
+) -> Tensor:
     """Return the gradient of the images, or of the filters, from that of the output, as torch computes it."""
-    wanted = [not of_filters, of_filters, False]
+    place = ("images", "filters").index(of)
+    padding = _halves(weight) if pads is None else pads
+    wanted = [place == 0, place == 1, False]
     found = torch.ops.aten.convolution_backward(
-        output, images, weight, None, [1, 1], _same(weight), [1, 1], False, [0, 0], len(weight), wanted
+        output, images, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), wanted
     )
-    result: Tensor = found[int(of_filters)]
+    result: Tensor = found[place]
     return result
 
 
-def _same(weight: Tensor) -> list[int]:
-    """Return the padding by which the output is as large as the input."""
-    return [side // 2 for side in weight.shape[2:]]
+def _halves(weight: Tensor) -> Pair:
+    """Return how far filters reach, which is the padding by which the output is as large as the input."""
+    return weight.shape[2] // 2, weight.shape[3] // 2
+
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else value
 
 
 def _to_float32(value: Any) -> Any:
