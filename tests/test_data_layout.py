@@ -6,7 +6,7 @@ import pytest
 from conftest import run_finetune, write_small_config
 from PIL import Image
 
-from finetune.data.data_layout import BUILT_IN, Layout, LeftOut
+from finetune.data.data_layout import BUILT_IN, FolderOptions, Layout, LeftOut
 from finetune.data.indexing.build import list_images
 from finetune.errors import DataError
 
@@ -55,6 +55,17 @@ def test_class_folders_are_described(folder):
     layout = list_images(folder / "train").layout
     assert (layout.line(), layout.splits) == ("class folders", {"train": (".",)})
     assert layout.left_out == (LeftOut("files .txt", "not named like an image", 1),)
+
+
+def test_folders_within_classes_are_counted_and_the_other_reading_is_named(tmp_path):
+    for name in ("cat/home/a.png", "cat/home/b.png", "cat/out/far/c.png", "cat/d.png", "dog/e.png"):
+        draw(tmp_path / name)
+    assert list_images(tmp_path).layout.line() == (
+        "class folders: 2 folders within classes count as theirs (data.layout=innermost: as classes)"
+    )
+    inner = list_images(tmp_path, folders=FolderOptions("innermost"))
+    assert inner.class_names == ("cat", "cat/home", "cat/out/far", "dog")
+    assert inner.layout.line() == "innermost folders"
 
 
 def test_a_table_is_described(folder):

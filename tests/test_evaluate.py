@@ -8,7 +8,7 @@ from conftest import draw_images, rewrite, run_finetune
 
 from finetune.display import Display
 from finetune.metrics.single_label import score_single_label
-from finetune.report.scores import FEW_IMAGES, few_images_warning, show_scores
+from finetune.report.scores import FEW_IMAGES, few_images_warning, never_predicted_warning, show_scores
 
 
 def scores_of(*arguments):
@@ -81,11 +81,20 @@ def test_a_class_that_is_never_predicted_has_no_precision_on_screen():
     logits = torch.tensor([[2.0, 0.0, 0.0]] * 2)
     stream = io.StringIO()
     show_scores(Display(stream), score_single_label(logits, torch.tensor([0, 1]), ("ant", "bee", "wasp")))
+    said = " ".join(stream.getvalue().split())
+    assert "no image is given 1 class of 3: 'bee' (1 image); balanced accuracy shows it" in said
+    assert "data.balance=sampler monitor=val_balanced_accuracy" in said
     table = stream.getvalue().split("true")[0]
     rows = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
     assert rows["ant"] == ["0.5000", "1.0000", "0.6667", "1"]
     assert rows["bee"] == ["–", "0.0000", "0.0000", "1"]
     assert rows["wasp"] == ["–", "–", "–", "0"]
+
+
+def test_classes_that_are_all_predicted_are_not_warned_of():
+    scores = score_single_label(torch.eye(3), torch.tensor([1, 0, 1]), ("ant", "bee", "wasp"))
+    assert scores.accuracy == 0
+    assert never_predicted_warning(scores) is None
 
 
 @pytest.mark.parametrize("state", ["stopped", "interrupted", "diverged", "failed", "running"])

@@ -5,7 +5,7 @@ from finetune.display import Display
 from finetune.metrics.multi_label import MultiLabelScores
 from finetune.metrics.score import Scores
 from finetune.metrics.single_label import SingleLabelScores
-from finetune.text import counted
+from finetune.text import counted, with_counts
 
 # A screen holds this many classes; the rest is in report.json.
 _CLASSES_ON_SCREEN = 40
@@ -22,6 +22,8 @@ def show_scores(display: Display, scores: Scores) -> None:
         display.warn(warning)
     match scores:
         case SingleLabelScores():
+            if (warning := never_predicted_warning(scores)) is not None:
+                display.warn(warning)
             _show_single_label(display, scores)
         case MultiLabelScores():
             _show_multi_label(display, scores)
@@ -41,6 +43,22 @@ def few_images_warning(scores: Scores) -> str | None:
         f"{counted(scores.images, 'image')} say little: {scores.accuracy:.2%} right of these may be "
         f"{low:.0%} to {high:.0%} of others like them (95% interval)\n"
         "Score the model on more images: finetune evaluate RUN DATA; or train with more of them in data.val."
+    )
+
+
+def never_predicted_warning(scores: SingleLabelScores) -> str | None:
+    """Return what to warn of where classes that images have are given to none of them; None where none is."""
+    missed = {
+        row.name: row.support
+        for row in scores.per_class
+        if row.support and row.name in scores.never_predicted
+    }
+    if not missed:
+        return None
+    return (
+        f"no image is given {counted(len(missed), 'class')} of {len(scores.class_names):,}: "
+        f"{with_counts(missed)}; balanced accuracy shows it, accuracy may not\n"
+        "Train on more images of them, or with data.balance=sampler monitor=val_balanced_accuracy."
     )
 
 

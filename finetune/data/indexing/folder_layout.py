@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from finetune.data.data_layout import HERE, FolderOptions, Layout, LayoutKind, LeftOut
 from finetune.data.indexing.class_folders import FoundParts
 from finetune.data.indexing.part import Part
-from finetune.text import quoted
+from finetune.text import counted, quoted
 
 _LISTED = 20
 
@@ -24,7 +24,7 @@ def folder_layout(found: FoundParts, options: FolderOptions) -> Layout:
         {part.split: (part.folder or HERE,) for part in found.parts},
         left_out=(*(one for part in found.parts for one in _left_out(part)), *beside),
         remark=_remark(found, options),
-        notes=tuple(f"classes of {p.split} by {p.folder}/{p.listed}" for p in found.parts if p.listed),
+        notes=_notes(found),
     )
 
 
@@ -47,6 +47,16 @@ def _remark(found: FoundParts, options: FolderOptions) -> str:
         groups = dict.fromkeys(group for part in found.parts for group in part.groups.values())
         return f"groups {quoted(groups)}"
     return ""
+
+
+def _notes(found: FoundParts) -> tuple[str, ...]:
+    """Say what classes were taken from, where a look at the folders does not show it."""
+    listed = (
+        f"classes of {part.split} by {part.folder}/{part.listed}" for part in found.parts if part.listed
+    )
+    within = sum(part.nested for part in found.parts)
+    nested = f"{counted(within, 'folder')} within classes count as theirs (data.layout=innermost: as classes)"
+    return (*listed, nested) if within else (*listed,)
 
 
 def _refused(members: Mapping[str, str]) -> list[LeftOut]:

@@ -33,6 +33,8 @@ class Part:
     """what finds the class in the name of a file; None where folders say it"""
     aside: int = 0
     """masks of other images, which have no class"""
+    nested: int = 0
+    """folders with images within those of classes, which belong to the class"""
     listed: str | None = None
     """the table in its folder that says the classes; None where folders or names do"""
 
@@ -78,16 +80,19 @@ def _by_folders(root: Path, folder: str, split: Split, found: FoundImages, optio
     beginning = len(folder) + 1 if folder else 0
     labels: dict[str, str] = {}
     groups: dict[str, str] = {}
+    nested: set[str] = set()
     for name in found.images:
         above = name[beginning:].split("/", depth + 1)
         if len(above) > depth + 1 and above[depth] in counts and name not in aside:
             labels[name] = above[depth]
             counts[above[depth]] += 1
+            if "/" in above[-1]:
+                nested.add(name.rpartition("/")[0])
             if depth:
                 groups[name] = above[0]
             elif options.layout == "classes/groups":
                 groups[name] = name[beginning:].split("/")[1]
-    return Part(root, folder, split, found, counts, labels, groups, aside=len(aside))
+    return Part(root, folder, split, found, counts, labels, groups, aside=len(aside), nested=len(nested))
 
 
 def _by_innermost(root: Path, folder: str, split: Split, found: FoundImages) -> Part:
