@@ -22,6 +22,7 @@ from finetune.data.image_files import (
     is_other_than_folder,
     list_entries,
     open_file,
+    sizes_and_times,
 )
 from finetune.data.images import ImageError, ImageLimits, inspect_image
 from finetune.data.indexing.find_images import holds_images, is_image_name
@@ -73,6 +74,10 @@ def test_members_are_files_like_others(packed):
         assert file_status(member).modified == archive.stat().st_mtime_ns
         assert file_exists(member)
         assert not is_folder(member)
+        asked = sizes_and_times(str(archive.parent), [f"{archive.name}/photos/{name}", "photos.none"])
+        assert asked == [(file_status(member).size, archive.stat().st_mtime_ns), None]
+        status = (folder / name).stat()
+        assert sizes_and_times(str(folder), [name, "none"]) == [(status.st_size, status.st_mtime_ns), None]
     assert is_archive(archive)
     assert is_folder(archive / "photos/cat")
     assert [entry.name for entry in list_entries(archive)] == ["photos"]

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -109,8 +109,25 @@ def size_and_time(path: str | Path) -> tuple[int, int]:
     """
     if _IN_ARCHIVE.search(os.fspath(path)):
         return file_status(path)[:2]
+    return _of_file(path)
+
+
+def _of_file(path: str | Path) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
+
+
+def sizes_and_times(folder: str, names: Sequence[str]) -> list[tuple[int, int] | None]:
+    """Return `size_and_time` of files below a folder, None of one that is not there."""
+    paths = [f"{folder}/{name}" for name in names]
+    ask = size_and_time if _IN_ARCHIVE.search("/".join(paths) + "/") else _of_file
+    found: list[tuple[int, int] | None] = []
+    for path in paths:
+        try:
+            found.append(ask(path))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def digest_file(path: str | Path) -> str:

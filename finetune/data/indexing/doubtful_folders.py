@@ -60,9 +60,8 @@ def _asked(part: Part, what: str, meant: str | None) -> DataError:
 def _inner_folders(part: Part) -> Mapping[str, frozenset[str]]:
     """Return the folders that hold images in each class folder that holds none itself."""
     inner: defaultdict[str, set[str]] = defaultdict(set)
-    beginning = len(part.folder) + 1 if part.folder else 0
-    for name, label in part.labels.items():
-        inner[label].add(name[beginning + len(label) + 1 :].rpartition("/")[0])
+    for within, label in part.class_of.items():
+        inner[label].add(within[len(label) + 1 :])
     return {label: frozenset(names) for label, names in inner.items() if "" not in names}
 
 

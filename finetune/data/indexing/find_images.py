@@ -231,7 +231,7 @@ def _may_hold_images(name: str) -> bool:
 def _note_file(file_name: str, name: str, found: FoundImages) -> None:
     if file_name.startswith("."):
         found.ignored["hidden"] += 1
-    elif (suffix := suffix_of(file_name)) in SUFFIXES:
+    elif file_name[file_name.rfind(".") :] in SUFFIXES or (suffix := suffix_of(file_name)) in SUFFIXES:
         found.images.append(name)
     else:
         found.ignored[printable(suffix) or "without ending"] += 1

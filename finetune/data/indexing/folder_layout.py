@@ -24,7 +24,7 @@ def folder_layout(found: FoundParts, options: FolderOptions) -> Layout:
         {part.split: (part.folder or HERE,) for part in found.parts},
         left_out=(*(one for part in found.parts for one in _left_out(part)), *beside),
         remark=_remark(found, options),
-        notes=_notes(found),
+        notes=_notes(found, options),
     )
 
 
@@ -49,12 +49,13 @@ def _remark(found: FoundParts, options: FolderOptions) -> str:
     return ""
 
 
-def _notes(found: FoundParts) -> tuple[str, ...]:
+def _notes(found: FoundParts, options: FolderOptions) -> tuple[str, ...]:
     """Say what classes were taken from, where a look at the folders does not show it."""
     listed = (
         f"classes of {part.split} by {part.folder}/{part.listed}" for part in found.parts if part.listed
     )
-    within = sum(part.nested for part in found.parts)
+    plain = options.layout not in ("groups", "classes/groups")
+    within = sum("/" in path for part in found.parts if plain for path in part.class_of)
     nested = f"{counted(within, 'folder')} within classes count as theirs (data.layout=innermost: as classes)"
     return (*listed, nested) if within else (*listed,)
 

@@ -74,8 +74,8 @@ def _held_out(index: ImageIndex, how: float | Fold, seed: int) -> ImageIndex:
         )
     train = index.of_split("train")
     flags = _flags(train, [index.task.strata(sample.labels) for sample in train], how, seed)
-    held_out = {sample.name for sample, flag in zip(train, flags, strict=True) if flag}
-    samples = (s._replace(split="val") if s.name in held_out else s for s in index.samples)
+    flag = iter(flags)
+    samples = [s._replace(split="val") if s.split == "train" and next(flag) else s for s in index.samples]
     index = replace(index, samples=tuple(samples))
     return _check_classes(index, how)
 

@@ -33,8 +33,8 @@ class Part:
     """what finds the class in the name of a file; None where folders say it"""
     aside: int = 0
     """masks of other images, which have no class"""
-    nested: int = 0
-    """folders with images within those of classes, which belong to the class"""
+    class_of: Mapping[str, str] = field(default_factory=dict)
+    """the class of each folder with images, relative to the part's own, where folders say the classes"""
     listed: str | None = None
     """the table in its folder that says the classes; None where folders or names do"""
 
@@ -78,21 +78,27 @@ def _by_folders(root: Path, folder: str, split: Split, found: FoundImages, optio
     aside = annotation_images(found.images) if options.layout == "auto" else frozenset()
     counts = dict.fromkeys(_class_folders(root, folder, found, depth), 0)
     beginning = len(folder) + 1 if folder else 0
+    class_of: dict[str, str] = {}  # by folder: there are few, however many images there are
     labels: dict[str, str] = {}
+    for name in [one for one in found.images if one not in aside] if aside else found.images:
+        within = name[beginning:].rpartition("/")[0]
+        label = class_of.get(within)
+        if label is None:
+            label = class_of[within] = _folder_at(depth, within)
+        if label in counts:
+            labels[name] = label
+            counts[label] += 1
     groups: dict[str, str] = {}
-    nested: set[str] = set()
-    for name in found.images:
-        above = name[beginning:].split("/", depth + 1)
-        if len(above) > depth + 1 and above[depth] in counts and name not in aside:
-            labels[name] = above[depth]
-            counts[above[depth]] += 1
-            if "/" in above[-1]:
-                nested.add(name.rpartition("/")[0])
-            if depth:
-                groups[name] = above[0]
-            elif options.layout == "classes/groups":
-                groups[name] = name[beginning:].split("/")[1]
-    return Part(root, folder, split, found, counts, labels, groups, aside=len(aside), nested=len(nested))
+    if depth or options.layout == "classes/groups":
+        groups = {name: name[beginning:].split("/")[1 - depth] for name in labels}
+    class_of = {within: label for within, label in class_of.items() if label in counts}
+    return Part(root, folder, split, found, counts, labels, groups, aside=len(aside), class_of=class_of)
+
+
+def _folder_at(depth: int, path: str) -> str:
+    """Return the folder of a path so many folders down, empty if the path does not reach there."""
+    folders = path.split("/")
+    return folders[depth] if depth < len(folders) else ""
 
 
 def _by_innermost(root: Path, folder: str, split: Split, found: FoundImages) -> Part:

@@ -49,7 +49,7 @@ def find_bad(
 def find_odd(looks: Mapping[str, Look]) -> list[Finding]:
     """Find images that can be read and are odd: animated, tiny, slim, not stored as 8-bit colour."""
     findings = []
-    for odd in odd_images((name, look.info) for name, look in looks.items()):
+    for odd in odd_images(list(looks), [look.info for look in looks.values()]):
         items = tuple(Item((name,), _size(looks[name])) for name in odd.names)
         message = f"{odd.what}: {len(items):,}"
         findings.append(Finding("warning", odd.kind, message, _ODD_ADVICE[odd.kind], items))

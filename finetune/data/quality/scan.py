@@ -2,9 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -60,7 +59,7 @@ def check_images(
     infos, bad = _scan(index, limits, progress or (lambda done, total: None))
     good = [sample for sample, info in zip(index.samples, infos, strict=True) if info is not None]
     known = [info for info in infos if info is not None]
-    odd_ones = odd_images((sample.name, info) for sample, info in zip(good, known, strict=True))
+    odd_ones = odd_images([sample.name for sample in good], known)
     if bad:
         index = leave_out_bad(index, bad, on_bad, max_bad_fraction)
     remarks = [f"{odd.what}: {len(odd.names)}, first {printable(odd.names[0])}" for odd in odd_ones]
@@ -156,18 +155,15 @@ _ODD = {
 }
 
 
-def odd_images(infos: Iterable[tuple[str, ImageInfo]]) -> list[OddImages]:
-    """Find images that can be read and are odd, by the way in which they are.
-
-    Args:
-        infos: the name of each image, and what it is.
-    """
-    names: dict[str, list[str]] = {kind: [] for kind in _ODD}
-    ways_of = cache(_ways_to_be_odd)
-    for name, info in infos:
-        for kind in ways_of(info):
-            names[kind].append(name)
-    return [OddImages(kind, f"images that {_ODD[kind]}", tuple(odd)) for kind, odd in names.items() if odd]
+def odd_images(names: Sequence[str], infos: Sequence[ImageInfo]) -> list[OddImages]:
+    """Find images that can be read and are odd, by the way in which they are; `infos` is what each is."""
+    # There are few kinds of images, however many images there are.
+    odd = {info: ways for info in set(infos) if (ways := _ways_to_be_odd(info))}
+    found: dict[str, list[str]] = {kind: [] for kind in _ODD}
+    for name, info in zip(names, infos, strict=True) if odd else ():
+        for kind in odd.get(info, ()):
+            found[kind].append(name)
+    return [OddImages(kind, f"images that {_ODD[kind]}", tuple(odd)) for kind, odd in found.items() if odd]
 
 
 def _ways_to_be_odd(info: ImageInfo) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import PIL
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from finetune.data.image_files import size_and_time
+from finetune.data.image_files import sizes_and_times
 from finetune.data.images import ImageInfo, ImageLimits
 from finetune.machine.cache import SCANS, cache_folder, write_cached
 from finetune.machine.cores import in_threads
@@ -50,6 +50,18 @@ class FileFacts:
         """Return the size and the time of a file."""
         size, modified, *_ = self._columns
         return size[row], modified[row]
+
+    def infos_of(
+        self, rows: Sequence[int], stamps: Sequence[tuple[int, int] | None]
+    ) -> list[ImageInfo | None]:
+        """Return what the images of files are; None of a row below 0, and where the stamp is another."""
+        size, modified, width, height, animated = self._columns
+        return [
+            _shared_info(width[row], height[row], bool(animated[row]))
+            if row >= 0 and stamp == (size[row], modified[row])
+            else None
+            for row, stamp in zip(rows, stamps, strict=True)
+        ]
 
     def info(self, row: int) -> ImageInfo:
         """Return what the image of a file is."""
@@ -104,19 +116,14 @@ class ScanMemory:
             yield known
 
     def _unchanged(self, names: Sequence[str]) -> list[ImageInfo | None]:
-        rows, facts, folder = self._rows, self._facts, self._folder
-        if not rows:
+        if not self._rows:
             return [None] * len(names)
-        return [
-            facts.info(row)
-            if (row := rows.get(name)) is not None and facts.stamp(row) == _stamp(f"{folder}/{name}")
-            else None
-            for name in names
-        ]
+        rows = [self._rows.get(name, -1) for name in names]
+        return self._facts.infos_of(rows, _stamps(self._folder, names))
 
     def remember(self, name: str, info: ImageInfo) -> None:
         """Note a good file."""
-        stamp = _stamp(f"{self._folder}/{name}")
+        (stamp,) = _stamps(self._folder, [name])
         if stamp is not None:
             self._facts.add(name, stamp, info)
             self._rows[name] = len(self._facts.names) - 1
@@ -145,9 +152,5 @@ def _read(file: Path) -> FileFacts:
         return FileFacts()
 
 
-def _stamp(path: str) -> tuple[int, int] | None:
-    try:
-        size, modified = size_and_time(path)
-    except OSError:
-        return None
-    return size, modified % _TIMES
+def _stamps(folder: str, names: Sequence[str]) -> list[tuple[int, int] | None]:
+    return [stamp and (stamp[0], stamp[1] % _TIMES) for stamp in sizes_and_times(folder, names)]

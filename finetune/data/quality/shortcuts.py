@@ -45,7 +45,8 @@ def shortcut_remarks(
 def _in_files(index: ImageIndex, samples: Sequence[Sample], infos: Sequence[ImageInfo]) -> Iterator[Finding]:
     """Yield what sizes and kinds of file tell, of very many images within a second."""
     yield from _in_trait("size", index, samples, [info[:2] for info in infos])
-    kinds = [name[name.rfind(".") :].lower() if "." in name else "" for name, *_ in samples]
+    names = [sample.name for sample in samples]
+    kinds = [name[name.rfind(".") :].lower() if "." in name else "" for name in names]
     yield from _in_trait("kind of file", index, samples, kinds)
 
 
