@@ -4,9 +4,9 @@
 
 For each network, with random weights: the time of a step of the head under a frozen backbone, of a step of
 everything, and of a forward pass for evaluation, each as a multiple of float32's, in rounds of alternating
-steps (the median of the rounds). `all` computes everything in bfloat16, `by layer` all but the depthwise
-convolutions, `auto` as the program decides. Without a processor (or GPU) that computes in bfloat16, `auto`
-is float32, and the other columns say why.
+steps (the median of the rounds). `all` computes everything in bfloat16 as torch does, `by layer` depthwise
+convolutions as `QuickDepthwise` does, `auto` as the program decides. Without a processor (or GPU) that
+computes in bfloat16, `auto` is float32, and the other columns say why.
 """
 
 import argparse

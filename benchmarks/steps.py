@@ -28,6 +28,8 @@ from finetune.optim.param_groups import RateRule, optimizer_groups, plan_stage
 
 Step = Callable[[], None]
 CLASSES = 10
+PRODUCTS = ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::mm", "aten::addmm")
+"""what torch calls convolutions and products of matrices on a CPU"""
 
 
 class Setting(NamedTuple):
@@ -135,6 +137,10 @@ class Worker:
         """Take one step; give its seconds."""
         return self._ask("step")
 
+    def share(self) -> float:
+        """Take some steps; give the part of their time that convolutions and products of matrices took."""
+        return self._ask("share")
+
     def stop(self) -> float:
         """End the process; give the MiB by which its steps raised its peak memory."""
         peak = self._ask("peak")
@@ -171,9 +177,22 @@ def serve(case: str, setting: Setting) -> None:
         if line.strip() == "peak":
             print(_memory("VmHWM") - before, flush=True)
             return
+        if line.strip() == "share":
+            print(_products(step), flush=True)
+            continue
         start = time.perf_counter()
         step()
         print(time.perf_counter() - start, flush=True)
+
+
+def _products(step: Step) -> float:
+    """Return what part of the time of three steps convolutions and products of matrices took, 0–1."""
+    with torch.profiler.profile() as profile:
+        for _ in range(3):
+            step()
+    spent = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+    share: float = sum(spent.get(name, 0) for name in PRODUCTS) / sum(spent.values())
+    return share
 
 
 def _memory(key: str) -> float:
@@ -211,6 +230,14 @@ def print_times(setting: Setting, rounds: int) -> None:
         print(f"  {label:<54} {compare(slow, fast, setting, rounds)}", flush=True)
 
 
+def print_convolutions(setting: Setting) -> None:
+    """Print what part of an unfrozen step of ours torch spends in convolutions and matrix products."""
+    worker = Worker("ours unfrozen", setting)
+    share = worker.share()
+    worker.stop()
+    print(f"  {'unfrozen, float32: convolutions and products in a step':<54} {share:.0%}", flush=True)
+
+
 def print_memory(setting: Setting) -> None:
     """Print by how much frozen and unfrozen steps raise the peak memory of a process."""
     peaks = {}
@@ -243,6 +270,7 @@ def main() -> None:
         return
     print(f"torch {torch.__version__}, {describe(torch.device('cpu'))}")
     print_times(setting, arguments.rounds)
+    print_convolutions(setting)
     print_memory(setting._replace(arch="resnet50"))
 
 

@@ -10,7 +10,6 @@ from torch.overrides import TorchFunctionMode
 
 _QUICK_WIDTH = 3  # pixels: of a wider filter, torch's gradient takes 2 to 20 times as long as of its parts
 
-
 Pair = tuple[int, int]
 
 
@@ -39,7 +38,7 @@ class QuickDepthwise(TorchFunctionMode):
         if not torch.compiler.is_compiling():
             if given.is_wide and given.keeps_size and not given.has_stride:
                 return _convolve(_WideConvolution, given)
-            if not given.is_wide and given.has_images_within:
+            if not given.is_wide and given.has_middles_within:
                 return _convolve(_StridedConvolution, given, _pair(given.stride), given.pads)
         if not in_bfloat16:
             return func(*args, **named)
@@ -81,8 +80,8 @@ class _Arguments(NamedTuple):
         return _pair(self.padding)
 
     @property
-    def has_images_within(self) -> bool:
-        """Whether filters, one for each channel and of odd sides, have their middles within the images."""
+    def has_middles_within(self) -> bool:
+        """Whether there is one filter of odd sides for each channel, with its middle always on a pixel."""
         height, width = self.weight.shape[2:]
         odd = height % 2 == width % 2 == 1 and _pair(self.dilation) == (1, 1)
         plain = self.input.ndim == 4 and self.input.shape[1] == len(self.weight)
@@ -92,7 +91,7 @@ class _Arguments(NamedTuple):
     @property
     def keeps_size(self) -> bool:
         """Whether the output is as large as the images, but for a stride."""
-        return self.has_images_within and self.pads == _halves(self.weight)
+        return self.has_middles_within and self.pads == _halves(self.weight)
 
 
 def _convolve(way: type[torch.autograd.Function], given: _Arguments, *how: Pair) -> Tensor:
