@@ -300,6 +300,9 @@ def test_in_bfloat16_on_a_cpu_depthwise_convolutions_are_quick_where_they_train(
     with torch.no_grad():
         assert depthwise_dtypes(model.eval(), images) == {torch.bfloat16}
     assert len(entered) == 2
+    model.train().set_precision("float32")
+    model(images)
+    assert len(entered) == 2  # its filters are 3 pixels wide: nothing is to be gained
 
 
 def test_an_autocast_around_the_model_changes_nothing():

@@ -6,7 +6,24 @@ from torch import nn
 from torch.autograd import gradcheck
 
 from finetune.model import depthwise
-from finetune.model.depthwise import QuickDepthwise, filter_gradient
+from finetune.model.depthwise import QuickDepthwise, filter_gradient, gains_by_quick_depthwise
+
+
+@pytest.mark.parametrize(
+    ("layer", "in_float32", "in_bfloat16"),
+    [
+        (nn.Conv2d(8, 8, 5, groups=8), True, True),
+        (nn.Conv2d(8, 16, 3, stride=2, groups=8), False, True),
+        (nn.Conv2d(8, 8, (5, 3), groups=8), False, False),
+        (nn.Conv2d(8, 8, 5, stride=2, groups=4), False, False),
+        (nn.Conv2d(1, 8, 5, stride=2), False, False),
+        (nn.Linear(8, 8), False, False),
+    ],
+)
+def test_networks_without_slow_layers_are_left_alone(layer, in_float32, in_bfloat16):
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sequential(layer))
+    assert gains_by_quick_depthwise(network, in_bfloat16=False) == in_float32
+    assert gains_by_quick_depthwise(network, in_bfloat16=True) == in_bfloat16
 
 
 def output_dtype(layer, images):
@@ -107,7 +124,7 @@ def test_keywords_reach_the_convolution():
 
 
 @pytest.mark.parametrize("size", [(5, 5), (7, 7), (9, 9), (11, 11), (3, 5), (7, 5), (1, 7), (5, 13)])
-@pytest.mark.parametrize("shape", [(3, 4, 9, 8), (2, 5, 1, 1), (1, 2, 4, 20)])
+@pytest.mark.parametrize("shape", [(3, 4, 11, 8), (2, 5, 12, 1), (1, 2, 13, 20)])
 @pytest.mark.parametrize("form", [torch.channels_last, torch.contiguous_format])
 def test_the_gradients_of_wide_filters_are_torchs_own(size, shape, form, parts):
     torch.manual_seed(0)
@@ -125,7 +142,7 @@ def test_the_gradients_of_wide_filters_are_torchs_own(size, shape, form, parts):
 
 def test_a_wide_filter_agrees_with_finite_differences():
     layer = nn.Conv2d(2, 2, 5, padding=2, groups=2, dtype=torch.float64)
-    images = torch.randn(2, 2, 4, 6, dtype=torch.float64, requires_grad=True)
+    images = torch.randn(2, 2, 5, 6, dtype=torch.float64, requires_grad=True)
     with QuickDepthwise():
         assert gradcheck(layer, (images,))
         assert gradcheck(lambda weight: torch.conv2d(images, weight, padding=2, groups=2), (layer.weight,))
@@ -170,6 +187,7 @@ def test_nothing_is_computed_for_what_does_not_learn(parts):
         nn.Conv2d(4, 8, 5, padding=2, groups=4),
         nn.Conv2d(4, 4, 4, padding=2, groups=4),
         nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        nn.Conv2d(4, 4, 11, padding=5, groups=4),
         nn.Conv2d(4, 4, 3, stride=2, groups=4),
     ],
 )
@@ -178,5 +196,5 @@ def test_other_convolutions_stay_torchs_own(layer, parts):
     expected = gradients(layer, images)
     with QuickDepthwise():
         found = gradients(layer, images)
-    assert parts == []
+    assert parts == []  # torch is as quick
     assert all(map(torch.equal, found, expected))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
@@ -36,7 +36,7 @@ class QuickDepthwise(TorchFunctionMode):
         if not given.is_depthwise or not (given.is_wide or (in_bfloat16 and given.has_stride)):
             return func(*args, **named)
         if not torch.compiler.is_compiling():
-            if given.is_wide and given.keeps_size and not given.has_stride:
+            if given.is_wide and given.keeps_size and given.has_short_filters and not given.has_stride:
                 return _convolve(_WideConvolution, given)
             if not given.is_wide and given.has_middles_within:
                 return _convolve(_StridedConvolution, given, _pair(given.stride), given.pads)
@@ -44,6 +44,15 @@ class QuickDepthwise(TorchFunctionMode):
             return func(*args, **named)
         with torch.autocast("cpu", enabled=False):
             return func(*map(_to_float32, args), **{key: _to_float32(one) for key, one in named.items()})
+
+
+def gains_by_quick_depthwise(network: nn.Module, *, in_bfloat16: bool) -> bool:
+    """Tell whether a network has convolutions that `QuickDepthwise` hastens; it costs a little at each call."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    depthwise = [layer for layer in layers if layer.in_channels == layer.groups > 1]
+    return any(
+        layer.kernel_size[1] > _QUICK_WIDTH or (in_bfloat16 and layer.stride != (1, 1)) for layer in depthwise
+    )
 
 
 class _Arguments(NamedTuple):
@@ -87,6 +96,11 @@ class _Arguments(NamedTuple):
         plain = self.input.ndim == 4 and self.input.shape[1] == len(self.weight)
         within = all(pad <= half for pad, half in zip(self.pads, _halves(self.weight), strict=True))
         return odd and plain and within
+
+    @property
+    def has_short_filters(self) -> bool:
+        """Whether no filter is taller than the images; torch is not quick at its gradient in any way."""
+        return self.weight.shape[2] <= self.input.shape[-2]
 
     @property
     def keeps_size(self) -> bool:
