@@ -47,7 +47,7 @@ class QuickDepthwise(TorchFunctionMode):
 
 
 def gains_by_quick_depthwise(network: nn.Module, *, in_bfloat16: bool) -> bool:
-    """Tell whether a network has convolutions that `QuickDepthwise` hastens; it costs a little at each call."""
+    """Tell whether a network has convolutions that `QuickDepthwise` hastens; it takes time at every call."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     depthwise = [layer for layer in layers if layer.in_channels == layer.groups > 1]
     return any(
