@@ -91,6 +91,14 @@ def test_a_class_that_is_never_predicted_has_no_precision_on_screen():
     assert rows["wasp"] == ["–", "–", "–", "0"]
 
 
+def test_several_classes_that_are_never_predicted_are_counted():
+    logits = torch.tensor([[2.0, 0.0, 0.0]] * 3)
+    warning = never_predicted_warning(
+        score_single_label(logits, torch.tensor([0, 1, 2]), ("ant", "bee", "wasp"))
+    )
+    assert warning.startswith("no image is given 2 classes of 3: 'bee' (1 image), 'wasp' (1 image);")
+
+
 def test_classes_that_are_all_predicted_are_not_warned_of():
     scores = score_single_label(torch.eye(3), torch.tensor([1, 0, 1]), ("ant", "bee", "wasp"))
     assert scores.accuracy == 0

@@ -56,7 +56,7 @@ def never_predicted_warning(scores: SingleLabelScores) -> str | None:
     if not missed:
         return None
     return (
-        f"no image is given {counted(len(missed), 'class')} of {len(scores.class_names):,}: "
+        f"no image is given {counted(len(missed), 'class', 'classes')} of {len(scores.class_names):,}: "
         f"{with_counts(missed)}; balanced accuracy shows it, accuracy may not\n"
         "Train on more images of them, or with data.balance=sampler monitor=val_balanced_accuracy."
     )
