@@ -58,13 +58,13 @@ def test_class_folders_are_described(folder):
 
 
 def test_folders_within_classes_are_counted_and_the_other_reading_is_named(tmp_path):
-    for name in ("cat/home/a.png", "cat/home/b.png", "cat/out/far/c.png", "cat/d.png", "dog/e.png"):
+    for name in ("cat/home/a.png", "cat/home/b.png", "cat/out/far/c.png", "cat/d.png", "dog/images/e.png"):
         draw(tmp_path / name)
     assert list_images(tmp_path).layout.line() == (
         "class folders: 2 folders within classes count as theirs (data.layout=innermost: as classes)"
     )
     inner = list_images(tmp_path, folders=FolderOptions("innermost"))
-    assert inner.class_names == ("cat", "cat/home", "cat/out/far", "dog")
+    assert inner.class_names == ("cat", "cat/home", "cat/out/far", "dog/images")
     assert inner.layout.line() == "innermost folders"
 
 

@@ -55,9 +55,15 @@ def _notes(found: FoundParts, options: FolderOptions) -> tuple[str, ...]:
         f"classes of {part.split} by {part.folder}/{part.listed}" for part in found.parts if part.listed
     )
     plain = options.layout not in ("groups", "classes/groups")
-    within = sum("/" in path for part in found.parts if plain for path in part.class_of)
+    within = sum(_nested(part) for part in found.parts) if plain else 0
     nested = f"{counted(within, 'folder')} within classes count as theirs (data.layout=innermost: as classes)"
     return (*listed, nested) if within else (*listed,)
+
+
+def _nested(part: Part) -> int:
+    """Return how many folders lie within classes that have images in several folders."""
+    folders = Counter(part.class_of.values())
+    return sum(path != label and folders[label] > 1 for path, label in part.class_of.items())
 
 
 def _refused(members: Mapping[str, str]) -> list[LeftOut]:
