@@ -48,11 +48,8 @@ def few_images_warning(scores: Scores) -> str | None:
 
 def never_predicted_warning(scores: SingleLabelScores) -> str | None:
     """Return what to warn of where classes that images have are given to none of them; None where none is."""
-    missed = {
-        row.name: row.support
-        for row in scores.per_class
-        if row.support and row.name in scores.never_predicted
-    }
+    never = scores.never_predicted
+    missed = {row.name: row.support for row in scores.per_class if row.support and row.name in never}
     if not missed:
         return None
     return (
@@ -78,6 +75,7 @@ def headline(scores: Scores) -> str:
 def _show_single_label(display: Display, scores: SingleLabelScores) -> None:
     display.say(headline(scores))
     display.say(f"balanced accuracy {scores.balanced_accuracy:.2%} (mean recall over classes)")
+    never = scores.never_predicted
     rows = sorted(scores.per_class, key=lambda row: row.f1) if _too_many(scores) else scores.per_class
     display.say("")
     display.table(
@@ -85,9 +83,9 @@ def _show_single_label(display: Display, scores: SingleLabelScores) -> None:
         [
             (
                 row.name,
-                "–" if row.name in scores.never_predicted else f"{row.precision:.4f}",
+                "–" if row.name in never else f"{row.precision:.4f}",
                 f"{row.recall:.4f}" if row.support else "–",
-                "–" if not row.support and row.name in scores.never_predicted else f"{row.f1:.4f}",
+                "–" if not row.support and row.name in never else f"{row.f1:.4f}",
                 row.support,
             )
             for row in rows[:_CLASSES_ON_SCREEN]
