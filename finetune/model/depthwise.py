@@ -33,13 +33,11 @@ class QuickDepthwise(TorchFunctionMode):
         if func is not torch.conv2d:
             return func(*args, **named)
         given, in_bfloat16 = _Arguments(*args, **named), torch.is_autocast_enabled("cpu")
-        if not given.is_depthwise or not (given.is_wide or (in_bfloat16 and given.has_stride)):
+        channels = given.input.shape[-3]
+        if not _is_slow(given.weight, channels, given.stride, in_bfloat16=in_bfloat16):
             return func(*args, **named)
-        if not torch.compiler.is_compiling():
-            if given.is_wide and given.keeps_size and given.has_short_filters and not given.has_stride:
-                return _convolve(_WideConvolution, given)
-            if not given.is_wide and given.has_middles_within:
-                return _convolve(_StridedConvolution, given, _pair(given.stride), given.pads)
+        if given.has_quick_way and not torch.compiler.is_compiling():
+            return _convolve(given)
         if not in_bfloat16:
             return func(*args, **named)
         with torch.autocast("cpu", enabled=False):
@@ -48,11 +46,17 @@ class QuickDepthwise(TorchFunctionMode):
 
 def gains_by_quick_depthwise(network: nn.Module, *, in_bfloat16: bool) -> bool:
     """Tell whether a network has convolutions that `QuickDepthwise` hastens; it takes time at every call."""
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    depthwise = [layer for layer in layers if layer.in_channels == layer.groups > 1]
     return any(
-        layer.kernel_size[1] > _QUICK_WIDTH or (in_bfloat16 and layer.stride != (1, 1)) for layer in depthwise
+        _is_slow(layer.weight, layer.in_channels, layer.stride, in_bfloat16=in_bfloat16)
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d)
     )
+
+
+def _is_slow(weight: Tensor, channels: int, stride: int | tuple[int, ...], *, in_bfloat16: bool) -> bool:
+    """Tell whether a convolution has filters for each of several channels, at which torch is slow."""
+    is_depthwise = weight.shape[1] == 1 < channels
+    return is_depthwise and (_is_wide(weight) or (in_bfloat16 and stride not in (1, (1, 1))))
 
 
 class _Arguments(NamedTuple):
@@ -67,21 +71,6 @@ class _Arguments(NamedTuple):
     groups: int = 1
 
     @property
-    def is_depthwise(self) -> bool:
-        """Whether there is one filter for each of several channels, or several."""
-        return self.weight.shape[1] == 1 < self.input.shape[-3]
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether torch is slow at the gradient of the filters."""
-        return self.weight.shape[3] > _QUICK_WIDTH
-
-    @property
-    def has_stride(self) -> bool:
-        """Whether the filters do not lie on every pixel."""
-        return _pair(self.stride) != (1, 1)
-
-    @property
     def pads(self) -> Pair:
         """By how many pixels each side of the images is padded, vertically and horizontally."""
         if isinstance(self.padding, str):
@@ -89,60 +78,37 @@ class _Arguments(NamedTuple):
         return _pair(self.padding)
 
     @property
-    def has_middles_within(self) -> bool:
-        """Whether there is one filter of odd sides for each channel, with its middle always on a pixel."""
+    def has_quick_way(self) -> bool:
+        """Whether it has one filter of odd sides for each channel, placed as `_DepthwiseConvolution` can.
+
+        Narrow ones have their middles on pixels of the images. Wide ones have one on every pixel, and are no
+        taller than the images: of those torch is slow at parts as well.
+        """
         height, width = self.weight.shape[2:]
         odd = height % 2 == width % 2 == 1 and _pair(self.dilation) == (1, 1)
-        plain = self.input.ndim == 4 and self.input.shape[1] == len(self.weight)
-        within = all(pad <= half for pad, half in zip(self.pads, _halves(self.weight), strict=True))
-        return odd and plain and within
-
-    @property
-    def has_short_filters(self) -> bool:
-        """Whether no filter is taller than the images; torch is not quick at its gradient in any way."""
-        return self.weight.shape[2] <= self.input.shape[-2]
-
-    @property
-    def keeps_size(self) -> bool:
-        """Whether the output is as large as the images, but for a stride."""
-        return self.has_middles_within and self.pads == _halves(self.weight)
+        if not odd or self.input.ndim != 4 or self.input.shape[1] != len(self.weight):
+            return False
+        if _is_wide(self.weight):
+            return (
+                _is_on_every_pixel(self.weight, _pair(self.stride), self.pads)
+                and height <= self.input.shape[2]
+            )
+        return all(pad <= half for pad, half in zip(self.pads, _halves(self.weight), strict=True))
 
 
-def _convolve(way: type[torch.autograd.Function], given: _Arguments, *how: Pair) -> Tensor:
+def _convolve(given: _Arguments) -> Tensor:
     """Compute a convolution in the precision of the autocast around it."""
     images, weight, bias = given.input, given.weight, given.bias
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
         images, weight, bias = images.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     with torch.autocast("cpu", enabled=False):
-        result: Tensor = way.apply(images, weight, bias, *how)
+        result: Tensor = _DepthwiseConvolution.apply(images, weight, bias, _pair(given.stride), given.pads)
     return result
 
 
-class _WideConvolution(torch.autograd.Function):
-    """A depthwise convolution on every pixel, whose output is as large as its input."""
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Convolve images (N, C, H, W) with a filter (C, 1, h, w) each, and add the bias (C,)."""
-        ctx.save_for_backward(images, weight)
-        return torch.conv2d(images, weight, bias, padding=_halves(weight), groups=len(weight))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of images, filters and bias, from that of the output (N, C, H, W)."""
-        images, weight = ctx.saved_tensors
-        of_images, of_filters, of_bias = ctx.needs_input_grad
-        return (
-            _gradient("images", gradient, images, weight) if of_images else None,
-            filter_gradient(gradient, images, weight.shape[2:]) if of_filters else None,
-            gradient.sum((0, 2, 3)) if of_bias else None,
-        )
-
-
-class _StridedConvolution(torch.autograd.Function):
-    """A depthwise convolution with a stride; the middles of its filters lie within the images."""
+class _DepthwiseConvolution(torch.autograd.Function):
+    """A depthwise convolution of which torch is slow at one of the gradients."""
 
     @staticmethod
     def forward(
@@ -158,15 +124,19 @@ class _StridedConvolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of images, filters and bias, from that of the output."""
         images, weight = ctx.saved_tensors
-        of_images, of_filters, of_bias, *_ = ctx.needs_input_grad
-        spread = _spread(gradient, images, weight, ctx.stride, ctx.pads) if of_images else gradient
-        return (
-            _gradient("images", spread, images, weight) if of_images else None,
-            _gradient("filters", gradient, images, weight, ctx.stride, ctx.pads) if of_filters else None,
-            gradient.sum((0, 2, 3)) if of_bias else None,
-            None,
-            None,
-        )
+        stride, pads = ctx.stride, ctx.pads
+        of_images = of_filters = of_bias = None
+        if ctx.needs_input_grad[0]:
+            whole = _is_on_every_pixel(weight, stride, pads)
+            spread = gradient if whole else _spread(gradient, images, weight, stride, pads)
+            of_images = _gradient("images", spread, images, weight)
+        if ctx.needs_input_grad[1] and _is_wide(weight):
+            of_filters = filter_gradient(gradient, images, weight.shape[2:])
+        elif ctx.needs_input_grad[1]:
+            of_filters = _gradient("filters", gradient, images, weight, stride, pads)
+        if ctx.needs_input_grad[2]:
+            of_bias = gradient.sum((0, 2, 3))
+        return of_images, of_filters, of_bias, None, None
 
 
 def filter_gradient(gradient: Tensor, images: Tensor, size: Sequence[int]) -> Tensor:
@@ -234,6 +204,16 @@ def _gradient(
     )
     result: Tensor = found[place]
     return result
+
+
+def _is_wide(weight: Tensor) -> bool:
+    """Tell whether torch is slow at the gradient of filters."""
+    return weight.shape[3] > _QUICK_WIDTH
+
+
+def _is_on_every_pixel(weight: Tensor, stride: Pair, pads: Pair) -> bool:
+    """Tell whether a filter has its middle on each pixel, so that the output is as large as the images."""
+    return stride == (1, 1) and pads == _halves(weight)
 
 
 def _halves(weight: Tensor) -> Pair:
