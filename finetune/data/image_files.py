@@ -99,32 +99,25 @@ def file_status(path: str | Path) -> FileStatus:
     return FileStatus(size, status.st_mtime_ns, status.st_ctime_ns, True)
 
 
-def size_and_time(path: str | Path) -> tuple[int, int]:
-    """Return the first two of `file_status`, of very many files in half the time.
+def sizes_and_times(folder: str, names: Sequence[str]) -> list[tuple[int, int] | None]:
+    """Return the first two of `file_status` of files below a folder, of very many in less than half the time.
+
+    None of a file that is not there.
 
     Raises:
-        OSError: it is not there.
-        ValueError: its name cannot be one.
-        DataError: the archive cannot be read.
+        ValueError: a name cannot be one.
+        DataError: an archive cannot be read.
     """
-    if _IN_ARCHIVE.search(os.fspath(path)):
-        return file_status(path)[:2]
-    return _of_file(path)
-
-
-def _of_file(path: str | Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
-
-
-def sizes_and_times(folder: str, names: Sequence[str]) -> list[tuple[int, int] | None]:
-    """Return `size_and_time` of files below a folder, None of one that is not there."""
     paths = [f"{folder}/{name}" for name in names]
-    ask = size_and_time if _IN_ARCHIVE.search("/".join(paths) + "/") else _of_file
+    in_archives = _IN_ARCHIVE.search("/".join(paths) + "/") is not None
     found: list[tuple[int, int] | None] = []
     for path in paths:
         try:
-            found.append(ask(path))
+            if in_archives:
+                found.append(file_status(path)[:2])
+            else:
+                status = os.stat(path)
+                found.append((status.st_size, status.st_mtime_ns))
         except OSError:
             found.append(None)
     return found

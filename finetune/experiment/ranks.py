@@ -5,7 +5,7 @@ import hashlib
 import torch
 
 from finetune.config.config import Config
-from finetune.data.image_files import size_and_time
+from finetune.data.image_files import sizes_and_times
 from finetune.data.index import ImageIndex
 from finetune.data.loading.share import BatchShare
 from finetune.errors import ConfigError, DataError
@@ -109,7 +109,5 @@ def _bytes_of(index: ImageIndex, name: str) -> int | None:
     """Return the size of the file of an image; None if there is none to be seen."""
     if index.root is None:
         return None
-    try:
-        return size_and_time(f"{index.root}/{name}")[0]
-    except OSError:
-        return None
+    (found,) = sizes_and_times(str(index.root), [name])
+    return None if found is None else found[0]

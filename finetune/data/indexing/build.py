@@ -206,7 +206,7 @@ def folder_samples(parts: Sequence[Part], class_names: Sequence[str]) -> tuple[S
     """Return the images in the folders of some classes as samples, in the order of their names' bytes."""
     labels_of = {name: (target,) for target, name in enumerate(class_names)}  # one object for all images
     samples = {
-        name: Sample(name, labels_of[label], part.split, part.groups.get(name) if part.groups else None)
+        name: Sample(name, labels_of[label], part.split, part.groups.get(name))
         for part in parts
         for name, label in part.labels.items()
         if label in labels_of
