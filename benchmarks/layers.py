@@ -2,9 +2,9 @@
 
     python benchmarks/layers.py [--rounds 9] [--batch 32]
 
-The layers are those of ConvNeXt tiny and of EfficientNet-B0 at 224 px. The two sides take their passes in
-turn: forward and backward, with the gradients of images, weights and bias. What is printed is the median of
-the rounds' ratios, ours / torch's, in float32 and in bfloat16; below 1 ours is quicker.
+The layers are those of ConvNeXt tiny, EfficientNet-B0, ResNet and VGG at 224 px. The two sides take their
+passes in turn: forward and backward, with the gradients of images, weights and bias. What is printed is the
+median of the rounds' ratios, ours / torch's, in float32 and in bfloat16; below 1 ours is quicker.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.machine.device import describe, keep_large_buffers
-from finetune.model.depthwise import QuickDepthwise
+from finetune.model.convolutions import QuickConvolutions
 from finetune.model.linear import hasten_linear_layers
 
 LINEAR = ((56, 96, 384), (56, 384, 96), (28, 192, 768), (14, 384, 1536), (14, 1536, 384), (7, 768, 3072))
@@ -34,6 +34,8 @@ DEPTHWISE = (
     (112, 96, 3, 2),
 )
 """Side of the map, channels, side of the filters and stride of depthwise convolutions."""
+SQUARE = ((28, 128), (14, 256), (7, 512), (112, 128), (56, 256), (28, 512), (14, 512))
+"""Side of the map and channels of convolutions of 3 × 3; the first three are ResNet's, the others VGG's."""
 
 Pass = Callable[[], None]
 
@@ -63,6 +65,12 @@ def main() -> None:
         layer = nn.Conv2d(channels, channels, kernel, stride, padding=kernel // 2, groups=channels)
         name = f"depthwise, {kernel} × {kernel}, stride {stride}, {channels} channels on {side} × {side}"
         print_ratios(name, images, (layer, layer), options.rounds)
+    for side, channels in SQUARE:
+        images = torch.randn(options.batch, channels, side, side).contiguous(
+            memory_format=torch.channels_last
+        )
+        layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+        print_ratios(f"3 × 3, {channels} channels on {side} × {side}", images, (layer, layer), options.rounds)
 
 
 def print_ratios(name: str, images: Tensor, layers: tuple[nn.Module, nn.Module], rounds: int) -> None:
@@ -86,7 +94,7 @@ def one_pass(layer: nn.Module, images: Tensor, *, in_bfloat16: bool, quick: bool
     def step() -> None:
         with (
             torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16),
-            QuickDepthwise() if quick else nullcontext(),
+            QuickConvolutions() if quick else nullcontext(),
         ):
             output = layer(given)
         output.backward(torch.ones_like(output))

@@ -5,7 +5,7 @@
 For each network, with random weights: the time of a step of the head under a frozen backbone, of a step of
 everything, and of a forward pass for evaluation, each as a multiple of float32's, in rounds of alternating
 steps (the median of the rounds). `all` computes everything in bfloat16 as torch does, `by layer` depthwise
-convolutions as `QuickDepthwise` does, `auto` as the program decides. Without a processor (or GPU) that
+convolutions as `QuickConvolutions` does, `auto` as the program decides. Without a processor (or GPU) that
 computes in bfloat16, `auto` is float32, and the other columns say why.
 """
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from finetune.choices import Precision
 from finetune.machine.device import choose_device, choose_precision
 from finetune.model import ImageClassifier, ModelSpec, build_classifier, classifier
-from finetune.model.depthwise import QuickDepthwise
+from finetune.model.convolutions import QuickConvolutions
 
 NETWORKS = (
     "resnet18",
@@ -82,13 +82,13 @@ def measure(name: str, rounds: int, size: int, batch: int) -> tuple[Precision, l
 
 def all_in_bfloat16(step: Callable[[], None]) -> None:
     """Take a step without the rule for depthwise convolutions."""
-    with mock.patch.object(classifier, "QuickDepthwise", nullcontext):
+    with mock.patch.object(classifier, "QuickConvolutions", nullcontext):
         step()
 
 
 def by_layer(step: Callable[[], None]) -> None:
     """Take a step with the rule, also where it does not hold."""
-    with QuickDepthwise():
+    with QuickConvolutions():
         step()
 
 

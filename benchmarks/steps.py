@@ -28,7 +28,10 @@ from finetune.optim.param_groups import RateRule, optimizer_groups, plan_stage
 
 Step = Callable[[], None]
 CLASSES = 10
-PRODUCTS = ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::mm", "aten::addmm")
+PRODUCTS = tuple(
+    f"aten::{name}"
+    for name in ("mkldnn_convolution", "convolution_backward", "mm", "addmm", "bmm", "baddbmm_")
+)
 """what torch calls convolutions and products of matrices on a CPU"""
 
 

@@ -11,7 +11,7 @@ from torchvision.models import ResNet18_Weights, resnet18
 from finetune.errors import CheckpointError, ConfigError
 from finetune.model.catalogue import architectures, find_architecture
 from finetune.model.classifier import ImageClassifier, build_classifier, rebuild_classifier
-from finetune.model.depthwise import QuickDepthwise
+from finetune.model.convolutions import QuickConvolutions
 from finetune.model.head import Head
 from finetune.model.preprocessing import Preprocessing
 from finetune.model.spec import HeadSpec, ModelSpec
@@ -286,8 +286,8 @@ def depthwise_dtypes(model, images):
 
 def test_in_bfloat16_on_a_cpu_depthwise_convolutions_are_quick_where_they_train(monkeypatch):
     entered = []
-    monkeypatch.setattr(QuickDepthwise, "__enter__", lambda self: entered.append(self))
-    monkeypatch.setattr(QuickDepthwise, "__exit__", lambda self, *_: None)
+    monkeypatch.setattr(QuickConvolutions, "__enter__", lambda self: entered.append(self))
+    monkeypatch.setattr(QuickConvolutions, "__exit__", lambda self, *_: None)
     model, images = small("shufflenet_v2_x0_5", precision="bfloat16").train(), some_images()
     model.freeze(1)
     assert depthwise_dtypes(model, images) == {torch.bfloat16}

@@ -6,28 +6,12 @@ from torch import nn
 from torch.autograd import gradcheck
 
 from finetune.model import depthwise
-from finetune.model.depthwise import QuickDepthwise, filter_gradient, gains_by_quick_depthwise
-
-
-@pytest.mark.parametrize(
-    ("layer", "in_float32", "in_bfloat16"),
-    [
-        (nn.Conv2d(8, 8, 5, groups=8), True, True),
-        (nn.Conv2d(8, 16, 3, stride=2, groups=8), False, True),
-        (nn.Conv2d(8, 8, (5, 3), groups=8), False, False),
-        (nn.Conv2d(8, 8, 5, stride=2, groups=4), False, False),
-        (nn.Conv2d(1, 8, 5, stride=2), False, False),
-        (nn.Linear(8, 8), False, False),
-    ],
-)
-def test_networks_without_slow_layers_are_left_alone(layer, in_float32, in_bfloat16):
-    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sequential(layer))
-    assert gains_by_quick_depthwise(network, in_bfloat16=False) == in_float32
-    assert gains_by_quick_depthwise(network, in_bfloat16=True) == in_bfloat16
+from finetune.model.convolutions import QuickConvolutions
+from finetune.model.depthwise import filter_gradient
 
 
 def output_dtype(layer, images):
-    with torch.autocast("cpu", torch.bfloat16), QuickDepthwise():
+    with torch.autocast("cpu", torch.bfloat16), QuickConvolutions():
         return layer(images).dtype
 
 
@@ -82,7 +66,7 @@ def test_values_and_gradients_are_those_of_float32():
     torch.manual_seed(0)
     layer, images = nn.Conv2d(8, 8, 5, stride=2, groups=8), torch.randn(2, 8, 6, 6)
     expected = torch.autograd.grad(layer(images).square().sum(), layer.weight)[0]
-    with torch.autocast("cpu", torch.bfloat16), QuickDepthwise():
+    with torch.autocast("cpu", torch.bfloat16), QuickConvolutions():
         found = layer(images)
     assert torch.equal(found, layer(images))
     assert torch.equal(torch.autograd.grad(found.square().sum(), layer.weight)[0], expected)
@@ -108,7 +92,7 @@ def test_the_gradients_of_strides_in_bfloat16_are_exact_where_numbers_are(size, 
     gradient = small_integers(*output.shape)
     learning = [images, *layer.parameters()]
     expected = torch.autograd.grad(output, learning, gradient)
-    with torch.autocast("cpu", torch.bfloat16), QuickDepthwise():
+    with torch.autocast("cpu", torch.bfloat16), QuickConvolutions():
         quick = layer(images)
     assert torch.equal(quick, output.bfloat16())
     for ours, theirs in zip(torch.autograd.grad(quick, learning, gradient.bfloat16()), expected, strict=True):
@@ -117,7 +101,7 @@ def test_the_gradients_of_strides_in_bfloat16_are_exact_where_numbers_are(size, 
 
 def test_keywords_reach_the_convolution():
     images, weight = torch.ones(1, 4, 5, 5, dtype=torch.bfloat16), torch.ones(4, 1, 3, 3)
-    with torch.autocast("cpu", torch.bfloat16), QuickDepthwise():
+    with torch.autocast("cpu", torch.bfloat16), QuickConvolutions():
         assert (
             torch.conv2d(input=images, weight=weight, dilation=2, stride=2, groups=4).dtype == torch.float32
         )
@@ -132,7 +116,7 @@ def test_the_gradients_of_wide_filters_are_torchs_own(size, shape, form, parts):
     layer = nn.Conv2d(shape[1], shape[1], size, padding=padding, groups=shape[1]).double()
     images = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=form)
     expected = gradients(layer, images)
-    with QuickDepthwise():
+    with QuickConvolutions():
         assert torch.equal(layer(images), nn.Conv2d.forward(layer, images))
         found = gradients(layer, images)
     assert parts == [1]
@@ -143,7 +127,7 @@ def test_the_gradients_of_wide_filters_are_torchs_own(size, shape, form, parts):
 def test_a_wide_filter_agrees_with_finite_differences():
     layer = nn.Conv2d(2, 2, 5, padding=2, groups=2, dtype=torch.float64)
     images = torch.randn(2, 2, 5, 6, dtype=torch.float64, requires_grad=True)
-    with QuickDepthwise():
+    with QuickConvolutions():
         assert gradcheck(layer, (images,))
         assert gradcheck(lambda weight: torch.conv2d(images, weight, padding=2, groups=2), (layer.weight,))
 
@@ -155,7 +139,7 @@ def test_wide_filters_learn_in_single_and_half_precision(form, tolerance, parts)
     layer = nn.Conv2d(48, 48, 7, padding=3, groups=48)
     images = torch.randn(4, 48, 14, 14).contiguous(memory_format=torch.channels_last)
     expected = gradients(layer, images)
-    with torch.autocast("cpu", torch.bfloat16, enabled=form == torch.bfloat16), QuickDepthwise():
+    with torch.autocast("cpu", torch.bfloat16, enabled=form == torch.bfloat16), QuickConvolutions():
         found = gradients(layer, images)
     assert parts == [1]
     for ours, theirs in zip(found, expected, strict=True):
@@ -166,13 +150,13 @@ def test_wide_filters_learn_in_single_and_half_precision(form, tolerance, parts)
 def test_nothing_is_computed_for_what_does_not_learn(parts):
     layer = nn.Conv2d(4, 4, 5, padding=2, groups=4).requires_grad_(False)
     images = torch.randn(1, 4, 6, 6, requires_grad=True)
-    with QuickDepthwise():
+    with QuickConvolutions():
         output = layer(images)
     (gradient,) = torch.autograd.grad(output.sum(), images)
     assert parts == []
     torch.testing.assert_close(gradient, torch.autograd.grad(layer(images).sum(), images)[0])
     layer.requires_grad_()
-    with QuickDepthwise():
+    with QuickConvolutions():
         layer(images.detach()).sum().backward()
     assert parts == [1]
     torch.testing.assert_close(layer.bias.grad, torch.full((4,), 36.0))
@@ -194,7 +178,7 @@ def test_nothing_is_computed_for_what_does_not_learn(parts):
 def test_other_convolutions_stay_torchs_own(layer, parts):
     images = torch.randn(2, 4, 9, 9)
     expected = gradients(layer, images)
-    with QuickDepthwise():
+    with QuickConvolutions():
         found = gradients(layer, images)
     assert parts == []  # torch is as quick
     assert all(map(torch.equal, found, expected))

@@ -12,7 +12,7 @@ from finetune.choices import BatchNorm, Precision
 from finetune.errors import CheckpointError, ConfigError
 from finetune.model.backbone import backbone_units, build_backbone, check_size, undecayed_names
 from finetune.model.catalogue import find_architecture
-from finetune.model.depthwise import QuickDepthwise, gains_by_quick_depthwise
+from finetune.model.convolutions import QuickConvolutions, gains_by_quick_convolutions
 from finetune.model.download import Say
 from finetune.model.head import Head
 from finetune.model.layer_groups import LayerGroup, build_groups, learning_parameters, statistics_stand_still
@@ -48,7 +48,7 @@ class ImageClassifier(nn.Module):
         self._frozen: list[LayerGroup] = []
         self._frozen_norms_learn = False
         self._statistics_still = False
-        self._gains = [gains_by_quick_depthwise(backbone, in_bfloat16=choice) for choice in (False, True)]
+        self._gains = [gains_by_quick_convolutions(backbone, in_bfloat16=choice) for choice in (False, True)]
         self.mean: Tensor
         self.std: Tensor
         # Not saved: they belong to the preprocessing, which model.json holds.
@@ -96,7 +96,7 @@ class ImageClassifier(nn.Module):
         trains_on_cpu = images.device.type == "cpu" and self.training and not self.only_head_learns
         with (
             torch.autocast(images.device.type, torch.bfloat16, enabled=in_bfloat16),
-            QuickDepthwise() if trains_on_cpu and self._gains[in_bfloat16] else nullcontext(),
+            QuickConvolutions() if trains_on_cpu and self._gains[in_bfloat16] else nullcontext(),
         ):
             features: Tensor = self.backbone(normalised)
         return features

@@ -1,113 +1,41 @@
 """Depthwise convolutions on a CPU, where torch is slow at training some of them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.overrides import TorchFunctionMode
 
 _QUICK_WIDTH = 3  # pixels: of a wider filter, torch's gradient takes 2 to 20 times as long as of its parts
 
 Pair = tuple[int, int]
 
 
-class QuickDepthwise(TorchFunctionMode):
-    """Within this context, convolutions on a CPU that look at each channel by itself train sooner.
-
-    Filters wider than 3 pixels get their gradient from parts of 3; in bfloat16, where a convolution has a
-    stride, the images get theirs from one without. What else torch is slow at in bfloat16 computes in
-    float32 under an autocast. All other operations are left alone. `benchmarks/layers.py` measures it.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Call a function of torch, or what takes its place where it is a depthwise convolution."""
-        named = dict(kwargs or {})
-        if func is not torch.conv2d:
-            return func(*args, **named)
-        given, in_bfloat16 = _Arguments(*args, **named), torch.is_autocast_enabled("cpu")
-        channels = given.input.shape[-3]
-        if not _is_slow(given.weight, channels, given.stride, in_bfloat16=in_bfloat16):
-            return func(*args, **named)
-        if given.has_quick_way and not torch.compiler.is_compiling():
-            return _convolve(given)
-        if not in_bfloat16:
-            return func(*args, **named)
-        with torch.autocast("cpu", enabled=False):
-            return func(*map(_to_float32, args), **{key: _to_float32(one) for key, one in named.items()})
-
-
-def gains_by_quick_depthwise(network: nn.Module, *, in_bfloat16: bool) -> bool:
-    """Tell whether a network has convolutions that `QuickDepthwise` hastens; it takes time at every call."""
-    return any(
-        _is_slow(layer.weight, layer.in_channels, layer.stride, in_bfloat16=in_bfloat16)
-        for layer in network.modules()
-        if isinstance(layer, nn.Conv2d)
-    )
-
-
-def _is_slow(weight: Tensor, channels: int, stride: int | tuple[int, ...], *, in_bfloat16: bool) -> bool:
+def is_slow_depthwise(
+    weight: Tensor, channels: int, stride: int | tuple[int, ...], *, in_bfloat16: bool
+) -> bool:
     """Tell whether a convolution has filters for each of several channels, at which torch is slow."""
     is_depthwise = weight.shape[1] == 1 < channels
     return is_depthwise and (_is_wide(weight) or (in_bfloat16 and stride not in (1, (1, 1))))
 
 
-class _Arguments(NamedTuple):
-    """What `torch.conv2d` takes, under its names."""
+def has_quick_way(images: Tensor, weight: Tensor, stride: Pair, pads: Pair) -> bool:
+    """Tell whether there is one filter of odd sides for each channel, placed as `DepthwiseConvolution` can.
 
-    input: Tensor
-    weight: Tensor
-    bias: Tensor | None = None
-    stride: int | Pair = 1
-    padding: int | str | Pair = 0
-    dilation: int | Pair = 1
-    groups: int = 1
-
-    @property
-    def pads(self) -> Pair:
-        """By how many pixels each side of the images is padded, vertically and horizontally."""
-        if isinstance(self.padding, str):
-            return _halves(self.weight) if self.padding == "same" else (0, 0)
-        return _pair(self.padding)
-
-    @property
-    def has_quick_way(self) -> bool:
-        """Whether it has one filter of odd sides for each channel, placed as `_DepthwiseConvolution` can.
-
-        Narrow ones have their middles on pixels of the images. Wide ones have one on every pixel, and are no
-        taller than the images: of those torch is slow at parts as well.
-        """
-        height, width = self.weight.shape[2:]
-        odd = height % 2 == width % 2 == 1 and _pair(self.dilation) == (1, 1)
-        if not odd or self.input.ndim != 4 or self.input.shape[1] != len(self.weight):
-            return False
-        if _is_wide(self.weight):
-            return (
-                _is_on_every_pixel(self.weight, _pair(self.stride), self.pads)
-                and height <= self.input.shape[2]
-            )
-        return all(pad <= half for pad, half in zip(self.pads, _halves(self.weight), strict=True))
+    Narrow ones have their middles on pixels of the images. Wide ones have one on every pixel, and are no
+    taller than the images: of those torch is slow at parts as well.
+    """
+    height, width = weight.shape[2:]
+    odd = height % 2 == width % 2 == 1
+    if not odd or images.ndim != 4 or images.shape[1] != len(weight):
+        return False
+    if _is_wide(weight):
+        return _is_on_every_pixel(weight, stride, pads) and height <= images.shape[2]
+    return all(pad <= half for pad, half in zip(pads, half_sides(weight), strict=True))
 
 
-def _convolve(given: _Arguments) -> Tensor:
-    """Compute a convolution in the precision of the autocast around it."""
-    images, weight, bias = given.input, given.weight, given.bias
-    if torch.is_autocast_enabled("cpu"):
-        dtype = torch.get_autocast_dtype("cpu")
-        images, weight, bias = images.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    with torch.autocast("cpu", enabled=False):
-        result: Tensor = _DepthwiseConvolution.apply(images, weight, bias, _pair(given.stride), given.pads)
-    return result
-
-
-class _DepthwiseConvolution(torch.autograd.Function):
+class DepthwiseConvolution(torch.autograd.Function):
     """A depthwise convolution of which torch is slow at one of the gradients."""
 
     @staticmethod
@@ -167,7 +95,7 @@ def filter_gradient(gradient: Tensor, images: Tensor, size: Sequence[int]) -> Te
 def _spread(gradient: Tensor, images: Tensor, weight: Tensor, stride: Pair, pads: Pair) -> Tensor:
     """Put a gradient onto the pixels on which filters had their middles, and zeros onto all others."""
     spread = torch.zeros_like(images, memory_format=torch.channels_last)
-    top, left = (half - pad for half, pad in zip(_halves(weight), pads, strict=True))
+    top, left = (half - pad for half, pad in zip(half_sides(weight), pads, strict=True))
     height, width = gradient.shape[2:]
     spread[:, :, top :: stride[0], left :: stride[1]][:, :, :height, :width] = gradient
     return spread
@@ -197,7 +125,7 @@ def _gradient(
 ) -> Tensor:
     """Return the gradient of the images, or of the filters, from that of the output, as torch computes it."""
     place = ("images", "filters").index(of)
-    padding = _halves(weight) if pads is None else pads
+    padding = half_sides(weight) if pads is None else pads
     wanted = [place == 0, place == 1, False]
     found = torch.ops.aten.convolution_backward(
         output, images, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), wanted
@@ -213,17 +141,9 @@ def _is_wide(weight: Tensor) -> bool:
 
 def _is_on_every_pixel(weight: Tensor, stride: Pair, pads: Pair) -> bool:
     """Tell whether a filter has its middle on each pixel, so that the output is as large as the images."""
-    return stride == (1, 1) and pads == _halves(weight)
+    return stride == (1, 1) and pads == half_sides(weight)
 
 
-def _halves(weight: Tensor) -> Pair:
+def half_sides(weight: Tensor) -> Pair:
     """Return how far filters reach, which is the padding by which the output is as large as the input."""
     return weight.shape[2] // 2, weight.shape[3] // 2
-
-
-def _pair(value: int | Pair) -> Pair:
-    return (value, value) if isinstance(value, int) else value
-
-
-def _to_float32(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) else value
