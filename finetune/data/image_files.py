@@ -109,15 +109,32 @@ def sizes_and_times(folder: str, names: Sequence[str]) -> list[tuple[int, int] |
         DataError: an archive cannot be read.
     """
     paths = [f"{folder}/{name}" for name in names]
-    in_archives = _IN_ARCHIVE.search("/".join(paths) + "/") is not None
+    if _IN_ARCHIVE.search("/".join(paths) + "/") is not None:
+        return _in_archives(paths)
     found: list[tuple[int, int] | None] = []
     for path in paths:
         try:
-            if in_archives:
-                found.append(file_status(path)[:2])
+            status = os.stat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_size, status.st_mtime_ns))
+    return found
+
+
+def _in_archives(paths: Sequence[str]) -> list[tuple[int, int] | None]:
+    """Return what `sizes_and_times` does, where some may lie in archives; neighbours are in the same one."""
+    found: list[tuple[int, int] | None] = []
+    archive, members, modified = "", None, 0
+    for path in paths:
+        try:
+            if members is None or not path.startswith(archive):
+                size, modified = file_status(path)[:2]
+                members = (in_archive := _in_archive(path)) and in_archive[0]
+                archive = f"{members.path}/" if members else ""
             else:
-                status = os.stat(path)
-                found.append((status.st_size, status.st_mtime_ns))
+                size = members.size(path[len(archive) :].strip("/"))
+            found.append((size, modified))
         except OSError:
             found.append(None)
     return found

@@ -48,6 +48,12 @@ class MemberTable:
 
     def add(self, name: str, member: Member | None) -> None:
         """Add a member by the name that the archive has for it; None is a folder."""
+        folder, _, last = name.rpartition("/")
+        beside = self._folders.get(folder)
+        if folder and beside is not None and member is not None and _is_plain(last) and last not in beside:
+            self.members[name] = member
+            beside[last] = False
+            return
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         if name.startswith(("/", "\\")) or ".." in parts or _DRIVE.match(name):
             self.refused[name] = "its path leads out of the archive"
@@ -118,6 +124,11 @@ class MemberTable:
         except KeyError:
             code = errno.EISDIR if self.is_folder(name) else errno.ENOENT
             raise OSError(code, os.strerror(code)) from None
+
+
+def _is_plain(name: str) -> bool:
+    """Tell whether the last part of a path is a name, wherever the archive was made."""
+    return name not in ("", ".", "..") and "\\" not in name
 
 
 def damaged() -> OSError:

@@ -48,8 +48,11 @@ def read_zip(path: Path) -> ZipMembers:
             infos = archive.infolist()
     except _DIRECTORY_ERRORS as error:
         raise unreadable(path, "ZIP", error) from None
+    del archive  # what it knows of each member is as large as the table
     table = ZipMembers(path)
-    for info in infos:
+    infos.reverse()
+    while infos:
+        info = infos.pop()
         if info.is_dir():
             table.add(info.filename, None)
         elif stat.S_ISLNK(info.external_attr >> 16):
