@@ -10,7 +10,8 @@ Images are PNG files of 12 to 20 pixels a side, noise of about 800 bytes, in a h
 million take 4 GB. Each size is measured in two processes of its own. The first begins with an empty cache:
 `read` reads the bytes of all images and does nothing else, `decode` also decodes them with Pillow, both on
 all cores by as many processes, and `cold` is the scan. The second begins with what the first has remembered:
-`list`, `split`, `warm` (the scan), `order` (of an epoch). The files are in the system's memory throughout.
+`ask` reads it, and of very many images starts a process that asks about them meanwhile; `list`, `split`,
+`warm` (the scan), `order` (of an epoch). The files are in the system's memory throughout.
 
 Of each, seconds of CPU (processes of its own included) and by the clock. `memory` is what the resident memory
 of the process grows by at its peak, from before the listing to after the scan, in bytes an image.
@@ -39,13 +40,14 @@ from PIL import Image
 from finetune.data.image_files import open_file
 from finetune.data.images import ImageLimits
 from finetune.data.index import ImageIndex
+from finetune.data.quality.scan_cache import ScanMemory
 from finetune.machine.collection import no_collection
 from finetune.machine.cores import usable_cores
 from finetune.progress import no_bar
 
 CLASSES = 100
 NUMBERS = [10_000, 100_000, 1_000_000]
-COLD, WARM = ("read", "decode", "cold"), ("list", "split", "warm", "order")
+COLD, WARM = ("read", "decode", "cold"), ("ask", "list", "split", "warm", "order")
 
 
 def main() -> None:
@@ -180,12 +182,20 @@ def warm(path: Path) -> dict[str, Any]:
 
     watch = Stopwatch()
     with no_collection():
+        memory = watch.time("ask", lambda: asked_ahead(path))
         listed = watch.time("list", lambda: list_images(path))
         index = watch.time("split", lambda: split_images(listed, path, val=0.2, seed=0))
-        watch.time("warm", lambda: check_images(index, LIMITS))
+        watch.time("warm", lambda: check_images(index, LIMITS, memory=memory))
     sampler = EpochSampler(index.count("train"), 32, 0)
     watch.time("order", lambda: sampler.positions(0, 0))
     return watch.found()
+
+
+def asked_ahead(path: Path) -> ScanMemory:
+    """Read what is remembered of the images; of very many, another process begins to ask about them."""
+    memory = ScanMemory(path, LIMITS)
+    memory.ask_ahead()
+    return memory
 
 
 def paths_of(index: ImageIndex) -> list[str]:

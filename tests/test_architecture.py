@@ -313,6 +313,7 @@ TESTED_IN = {
     "commands/train/alike.py": "test_ranks.py",
     "commands/train/follow.py": "test_ranks.py",
     "data/loading/share.py": "test_ranks.py",
+    "machine/helper.py": "test_parallel.py",
     "machine/launch.py": "test_ranks.py",
     "machine/launched.py": "test_ranks.py",
     "machine/meeting.py": "test_ranks.py",

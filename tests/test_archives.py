@@ -226,6 +226,27 @@ def test_back_slashes_of_other_systems_are_slashes(tmp_path):
     assert [sample.name for sample in index_images(tmp_path / "x.zip", seed=1).samples] == GOOD
 
 
+def test_files_in_several_archives_and_beside_them_are_asked_about_at_once(tmp_path):
+    folder = draw_images(tmp_path / "photos")
+    first, second = (pack(folder, tmp_path / name, top="photos/") for name in ("1.zip", "2.tar"))
+    inner = [f"photos/{one.relative_to(folder)}" for one in sorted(folder.rglob("*.png"))[:3]]
+    names = [f"{archive.name}/{name}" for archive in (first, second, first) for name in (*inner, "none.png")]
+    names += [
+        f"{folder.relative_to(tmp_path)}/{inner[0].removeprefix('photos/')}",
+        "1.zip.png/x.png",
+        *names[:1],
+    ]
+
+    def alone(name):
+        try:
+            return file_status(tmp_path / name)[:2]
+        except OSError:
+            return None
+
+    assert sizes_and_times(str(tmp_path), names) == [alone(name) for name in names]
+    assert None in map(alone, names)
+
+
 @pytest.mark.parametrize("name", ['"quo\'ted"', "new\nline", "\u202eright", "\U0001f41d", "a;rm -rf", "{x}"])
 def test_odd_names_are_names(tmp_path, name):
     with tarfile.open(tmp_path / "x.tar", "w") as archive:

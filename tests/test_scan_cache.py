@@ -1,4 +1,7 @@
+import multiprocessing
+import time
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +9,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from finetune.data.images import ImageInfo, ImageLimits
+from finetune.data.quality import scan_cache
 from finetune.data.quality.scan_cache import FileFacts, ScanMemory
 
 
@@ -113,3 +117,91 @@ def test_facts_take_few_bytes_beside_the_names_of_the_files(tmp_path):
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 50 * len(names)
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+    """Return a folder of files that are remembered, which count as very many."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(scan_cache, "_MANY", 250)
+    monkeypatch.setattr(scan_cache, "usable_cores", lambda: 2)
+    root = tmp_path / "images"
+    root.mkdir()
+    memory = ScanMemory(root, ImageLimits())
+    for number in range(250):
+        (root / f"{number}.png").write_bytes(b"any bytes")
+        memory.remember(f"{number}.png", ImageInfo(8, 1 + number, False))
+    memory.save()
+    return root
+
+
+def heights(memory, names):
+    """Return the heights of those that are known, which are their numbers, and None of the others."""
+    return [info and info.height - 1 for portion in memory.recall(names) for info in portion]
+
+
+def asked_ahead(root):
+    memory = ScanMemory(root, ImageLimits())
+    memory.ask_ahead()
+    return memory
+
+
+def answered(memory):
+    """Wait until all answers are there; return which process gave them."""
+    process, deadline = memory._answers._process, time.monotonic() + 60
+    while len(b"".join(memory._answers._received)) < 250:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def test_very_many_files_are_asked_about_while_others_are_listed(images, monkeypatch):
+    (images / "7.png").write_bytes(b"other bytes")
+    (images / "9.png").unlink()
+    memory = asked_ahead(images)
+    process = answered(memory)
+    monkeypatch.setattr(scan_cache, "_stamps", None)  # nothing is asked again
+    names = [f"{number}.png" for number in reversed(range(250))]
+    known = [None if number in (7, 9) else number for number in reversed(range(250))]
+    assert heights(memory, ["new.png", *names]) == [None, *known]
+    assert process.exitcode is not None
+    assert process not in multiprocessing.active_children()
+
+
+def test_what_has_no_answer_yet_is_not_waited_for(images):
+    (images / "7.png").write_bytes(b"other bytes")
+    memory = asked_ahead(images)  # its process has not begun yet
+    assert heights(memory, ["7.png", "8.png", "249.png"]) == [None, 8, 249]
+    memory = asked_ahead(images)
+    memory._answers._process.kill()
+    assert heights(memory, ["7.png", "8.png"]) == [None, 8]
+
+
+def test_files_beyond_the_first_answers_are_asked_about(images):
+    memory = ScanMemory(images, ImageLimits())
+    memory._unchanged = bytes([1, 0, 1])
+    assert heights(memory, ["0.png", "1.png", "2.png"]) == [0, None, 2]
+    assert heights(memory, ["0.png", "1.png", "3.png"]) == [0, 1, 3]
+
+
+def test_nothing_is_asked_ahead_where_it_would_take_longer(images, tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number in range(250):
+            archive.writestr(f"{number}.png", b"any bytes")
+    memory = ScanMemory(tmp_path / "a.zip", ImageLimits())
+    for number in range(250):
+        memory.remember(f"{number}.png", ImageInfo(8, 1 + number, False))
+    memory.save()
+    assert asked_ahead(tmp_path / "a.zip")._answers is None  # each process would read its directory
+    monkeypatch.setattr(scan_cache, "usable_cores", lambda: 1)
+    assert asked_ahead(images)._answers is None
+    monkeypatch.setattr(scan_cache, "usable_cores", lambda: 2)
+    monkeypatch.setattr(scan_cache, "_MANY", 251)
+    assert asked_ahead(images)._answers is None
+
+
+def test_a_memory_knows_its_folder_by_any_way_to_it(images, tmp_path):
+    (tmp_path / "link").symlink_to(images)
+    memory = ScanMemory(images, ImageLimits())
+    assert memory.is_of(tmp_path / "link")
+    assert not memory.is_of(tmp_path)

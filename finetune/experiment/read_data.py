@@ -1,6 +1,7 @@
 """Read the data of a config: which images there are, what they are, and whether they can be read."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from finetune.choices import Kind, Monitor
 from finetune.config.config import Config
@@ -11,6 +12,7 @@ from finetune.data.indexing.build import list_images, split_images
 from finetune.data.indexing.find_images import listing_bar
 from finetune.data.indexing.hold_out import group_shares
 from finetune.data.quality.scan import check_images
+from finetune.data.quality.scan_cache import ScanMemory
 from finetune.data.split import Fold
 from finetune.experiment.data_options import folder_options, table_columns
 from finetune.machine.collection import no_collection
@@ -37,6 +39,8 @@ def read_data(config: Config, new_bar: NewBar = no_bar) -> ImageData:
         DataError: no images of classes, or some that cannot be read.
     """
     data, limits = config.data, image_limits(config)
+    memory = ScanMemory(Path(data.path), limits)
+    memory.ask_ahead()
     with listing_bar(new_bar):
         index = read_index(config)
     with new_bar("checking images", len(index.samples)) as bar, no_collection():
@@ -46,6 +50,7 @@ def read_data(config: Config, new_bar: NewBar = no_bar) -> ImageData:
             on_bad=data.on_bad_image,
             max_bad_fraction=data.max_bad_fraction,
             progress=lambda done, total: bar.advance_to(done),
+            memory=memory,
         )
     return ImageData(index, limits, (*as_warnings(index.warnings), *map(Note, data_lines(config, index))))
 

@@ -7,16 +7,11 @@ of its 4 processes were still there, ours had gone within 2. It also took longer
 2 processes, start included: 6.5 s against 4.9 s), and joblib is 0.36 s more to import.
 """
 
-import multiprocessing
-import signal
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType
 from typing import Generic, TypeVar
 
 from finetune.data.image_files import in_archive
@@ -25,7 +20,7 @@ from finetune.data.images.limits import ImageLimits
 from finetune.data.images.look import Look, look_at_image
 from finetune.errors import ResourceError
 from finetune.machine.cores import in_threads, usable_cores
-from finetune.machine.signals import ASKING
+from finetune.machine.helper import start_helper
 
 _PATIENCE = 1.0  # seconds of work for this process alone, in which small data sets are done
 _WORTH_PROCESSES = 2.0  # seconds of work that must be left; starting processes takes about one
@@ -103,7 +98,7 @@ def _in_processes(
     """Hand out the files in turn, a few chunks ahead, and take the results back in the same turn.
 
     The pools of the standard library wait forever for a process that was killed, or print the tracebacks that
-    an interrupt leaves in their threads; and forked processes would inherit locks that threads of torch hold.
+    an interrupt leaves in their threads.
     """
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     helpers: list[_Helper[_Found]] = []
@@ -125,12 +120,7 @@ class _Helper(Generic[_Found]):
     """A process that studies the files it is sent."""
 
     def __init__(self, study: _Study[_Found], limits: ImageLimits) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, study, limits), daemon=True)
-        with _signals_held_back(), _main_left_out():
-            self._process.start()
-        theirs.close()
+        self._process, self._connection = start_helper(_serve, study, limits)
 
     def give(self, paths: Sequence[_Path]) -> None:
         with self._reported_death():
@@ -164,34 +154,6 @@ def _serve(
     with suppress(EOFError, ConnectionError):
         while True:
             connection.send([_studied(study, path, limits) for path in connection.recv()])
-
-
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Block stop signals in a process that is started here, for good: the main process stops it."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # which would let the signals in again when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _main_left_out() -> Iterator[None]:
-    """Keep a process that is started here from running the main program again, as it would to find functions.
-
-    So a script that trains needs no `if __name__ == "__main__"`, and what it imports is not waited for.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _studied(study: _Study[_Found], path: _Path, limits: ImageLimits) -> _Found | str:

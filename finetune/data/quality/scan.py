@@ -39,6 +39,7 @@ def check_images(
     on_bad: OnBad = "stop",
     max_bad_fraction: float = 0.01,
     progress: Progress | None = None,
+    memory: ScanMemory | None = None,
 ) -> ImageIndex:
     """Decode all images of an index, and leave out the bad ones if that is wanted.
 
@@ -50,13 +51,16 @@ def check_images(
         on_bad: `stop` with a list of the bad images, or `skip` them.
         max_bad_fraction: with `skip`, the greatest part of all images (0–1) that may be bad.
         progress: called with the number of images checked and of all images.
+        memory: of earlier scans of this folder, which may have begun to ask about its files.
 
     Raises:
         BadImagesError: bad images; with `skip` too many, or all that a class trains or validates on.
     """
     if index.root is None:
         return index
-    infos, bad = _scan(index, limits, progress or (lambda done, total: None))
+    if memory is None or not memory.is_of(index.root):
+        memory = ScanMemory(index.root, limits)
+    infos, bad = _scan(index, limits, progress or (lambda done, total: None), memory)
     good = [sample for sample, info in zip(index.samples, infos, strict=True) if info is not None]
     known = [info for info in infos if info is not None]
     odd_ones = odd_images([sample.name for sample in good], known)
@@ -68,12 +72,11 @@ def check_images(
 
 
 def _scan(
-    index: ImageIndex, limits: ImageLimits, progress: Progress
+    index: ImageIndex, limits: ImageLimits, progress: Progress, memory: ScanMemory
 ) -> tuple[list[ImageInfo | None], dict[Sample, str]]:
     """Return what is known of each image, None of a bad one, and the reason against each of these."""
     root, samples = index.root, index.samples
     assert root is not None
-    memory = ScanMemory(root, limits)
     infos: list[ImageInfo | None] = []
     before = 0
     for known in memory.recall([sample.name for sample in samples]):

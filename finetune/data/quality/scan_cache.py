@@ -11,20 +11,26 @@ import os
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
+from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import PIL
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from finetune.data.image_files import sizes_and_times
+from finetune.data.image_files import in_archive, sizes_and_times
 from finetune.data.images import ImageInfo, ImageLimits
 from finetune.machine.cache import SCANS, cache_folder, write_cached
-from finetune.machine.cores import in_threads
+from finetune.machine.cores import in_threads, usable_cores
+from finetune.machine.helper import start_helper
 
 _TOGETHER, _QUICK = 100, 5e-3  # files that are asked about at a time, and how many seconds that may take
+_MANY = 200_000  # files that take so long that another process has begun before they are asked about
+_ANSWERED = 4096  # of which answers are sent at a time
 _TIMES = 2**63  # file systems can have later times than a column holds
 _COLUMNS = {"size": "q", "modified": "q", "width": "i", "height": "i", "animated": "b"}
 """what they hold, as the type codes that arrays of Python and NumPy share"""
@@ -51,16 +57,19 @@ class FileFacts:
         size, modified, *_ = self._columns
         return size[row], modified[row]
 
-    def infos_of(
-        self, rows: Sequence[int], stamps: Sequence[tuple[int, int] | None]
-    ) -> list[ImageInfo | None]:
-        """Return what the images of files are; None of a row below 0, and where the stamp is another."""
-        size, modified, width, height, animated = self._columns
+    def are_unchanged(self, rows: Sequence[int], stamps: Sequence[tuple[int, int] | None]) -> list[bool]:
+        """Tell which files have these sizes and times; none in a row below 0."""
+        size, modified, *_ = self._columns
         return [
-            _shared_info(width[row], height[row], bool(animated[row]))
-            if row >= 0 and stamp == (size[row], modified[row])
-            else None
-            for row, stamp in zip(rows, stamps, strict=True)
+            row >= 0 and stamp == (size[row], modified[row]) for row, stamp in zip(rows, stamps, strict=True)
+        ]
+
+    def infos_of(self, rows: Sequence[int], wanted: Sequence[bool]) -> list[ImageInfo | None]:
+        """Return what the images of files are; None of those that are not wanted."""
+        _, _, width, height, animated = self._columns
+        return [
+            _shared_info(width[row], height[row], bool(animated[row])) if is_wanted else None
+            for row, is_wanted in zip(rows, wanted, strict=True)
         ]
 
     def info(self, row: int) -> ImageInfo:
@@ -108,18 +117,35 @@ class ScanMemory:
         self._facts = _read(self._file)
         self._rows = dict(zip(self._facts.names, range(len(self._facts.names)), strict=True))
         self._changed = False
+        self._answers: Answers | None = None
+        self._unchanged = b""
+
+    def ask_ahead(self) -> None:
+        """Begin to ask about very many files in a process of its own, while this one does something else."""
+        if len(self._rows) >= _MANY and usable_cores() > 1 and not in_archive(self._folder):
+            self._answers = Answers(self._file, self._folder)
+
+    def is_of(self, root: Path) -> bool:
+        """Tell whether it is that of a folder."""
+        return os.path.realpath(root) == os.path.realpath(self._folder)
 
     def recall(self, names: Sequence[str]) -> Iterator[list[ImageInfo | None]]:
         """Return what is known of each file, of some hundred at a time; None of one that has changed."""
+        if self._answers is not None:
+            self._unchanged, self._answers = self._answers.so_far(), None
         portions = [names[start : start + _TOGETHER] for start in range(0, len(names), _TOGETHER)]
-        for _, known in in_threads(self._unchanged, portions, quick=_QUICK):
+        for _, known in in_threads(self._known, portions, quick=_QUICK):
             yield known
 
-    def _unchanged(self, names: Sequence[str]) -> list[ImageInfo | None]:
+    def _known(self, names: Sequence[str]) -> list[ImageInfo | None]:
         if not self._rows:
             return [None] * len(names)
         rows = [self._rows.get(name, -1) for name in names]
-        return self._facts.infos_of(rows, _stamps(self._folder, names))
+        if max(rows) < len(self._unchanged):  # all that are known were asked about ahead
+            unchanged = [row >= 0 and self._unchanged[row] == 1 for row in rows]
+        else:
+            unchanged = self._facts.are_unchanged(rows, _stamps(self._folder, names))
+        return self._facts.infos_of(rows, unchanged)
 
     def remember(self, name: str, info: ImageInfo) -> None:
         """Note a good file."""
@@ -143,6 +169,43 @@ class ScanMemory:
         for name, row in self._rows.items():
             latest.add(name, self._facts.stamp(row), self._facts.info(row))
         return latest
+
+
+class Answers:
+    """Which remembered files have not changed, from a process that asks the file system about them."""
+
+    def __init__(self, file: Path, folder: str) -> None:
+        """Start with the first that is remembered in a file, of those below a folder."""
+        self._process, self._connection = start_helper(_answer, file, folder)
+        self._received: list[bytes] = []
+        self._receiver = Thread(target=self._receive, daemon=True)  # a pipe holds few answers
+        self._receiver.start()
+
+    def so_far(self) -> bytes:
+        """Return a byte for each of the first files, 1 if it has not changed, and end the process.
+
+        It is behind where a file system is slow, or it was killed; nobody waits for it.
+        """
+        self._process.kill()
+        self._process.join(1)
+        self._receiver.join()
+        self._connection.close()
+        return b"".join(self._received)
+
+    def _receive(self) -> None:
+        with suppress(OSError, EOFError):
+            while True:
+                self._received.append(self._connection.recv_bytes())
+
+
+def _answer(connection: "Connection[bytes, None]", file: Path, folder: str) -> None:
+    """Send the answers, about some thousand files at a time."""
+    facts = _read(file)
+    with suppress(OSError):
+        for start in range(0, len(facts.names), _ANSWERED):
+            names = facts.names[start : start + _ANSWERED]
+            rows = range(start, start + len(names))
+            connection.send_bytes(bytes(facts.are_unchanged(rows, _stamps(folder, names))))
 
 
 def _read(file: Path) -> FileFacts:
