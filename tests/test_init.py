@@ -60,6 +60,21 @@ def test_what_training_refuses_is_a_warning_of_init(tmp_path: Path):
     assert "wrote " in done
 
 
+def test_classes_with_too_few_images_are_a_warning_of_init(tmp_path: Path):
+    photos = draw_classes(tmp_path / "photos", {"ants": 3, "bees": 4, "wasps": 1})
+    table = tmp_path / "photos.csv"
+    rows = [f"{path.relative_to(tmp_path)},{path.parent.name}\n" for path in sorted(photos.rglob("*.*"))]
+    table.write_text("image,label\n" + "".join(rows))
+    for data in (photos, table):
+        lines = write_config(data, tmp_path / f"{data.name}.yaml").splitlines()
+        assert any("too few images to train and validate on in 'wasps' (1 image)" in line for line in lines)
+        with pytest.raises(DataError, match="wasps"):
+            index_images(data, seed=1)
+    draw_classes(photos / "train", {"ants": 3, "bees": 1})
+    draw_classes(photos / "val", {"ants": 3, "bees": 1})
+    assert "too few" not in write_config(photos, tmp_path / "split.yaml")
+
+
 def test_train_among_other_classes_is_a_class(tmp_path: Path):
     photos = draw_classes(tmp_path / "photos", {"train": 3, "bus": 3, "car": 3})
     assert "9 images of 3 classes" in write_config(photos, tmp_path / "pets.yaml")

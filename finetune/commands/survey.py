@@ -11,6 +11,7 @@ from finetune.data.indexing.check_part import check_at_least_two, check_not_empt
 from finetune.data.indexing.class_folders import DEFAULT_FRACTION, check_parts, data_folder, find_parts
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.folder_layout import folder_layout
+from finetune.data.indexing.hold_out import too_few_images
 from finetune.data.indexing.label_pattern import propose_pattern
 from finetune.data.indexing.open_table import OpenTable, check_some_exist, folder_of_images, open_table
 from finetune.data.indexing.split_names import refuse_classes_named_like_splits
@@ -89,14 +90,20 @@ def survey_data(data: Path, given: DataConfig | None = None) -> Survey:
     folders = folder_options(given)
     opened = open_table(data, columns, given.image_folder, folders)
     if opened is None:
-        return replace(survey_folder(data, folders), given=given)
+        return _with_few(replace(survey_folder(data, folders), given=given))
     survey = survey_table(opened, columns)
     if given.image_folder is None and survey.image_folder is not None:
         given = given.model_copy(update={"image_folder": survey.image_folder})
         opened = open_table(data, columns, survey.image_folder, folders) or opened
         warnings = (f"the images are in {survey.image_folder}: data.image_folder",)
         survey = replace(survey_table(opened, columns), warnings=warnings)
-    return replace(survey, given=given, layout=opened.describe(survey.layout) or survey.layout)
+    return _with_few(replace(survey, given=given, layout=opened.describe(survey.layout) or survey.layout))
+
+
+def _with_few(survey: Survey) -> Survey:
+    """Add what a training will say of classes with too few images."""
+    too_few = None if isinstance(survey.val, str) else too_few_images(survey.counts)
+    return survey if too_few is None else replace(survey, warnings=(*survey.warnings, too_few))
 
 
 def survey_folder(folder: Path, options: FolderOptions) -> Survey:

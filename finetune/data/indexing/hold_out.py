@@ -1,6 +1,6 @@
 """Decide which samples validate: a part of each class, whole groups, one fold, or what a table says."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from finetune.data.index import SPLIT_HEADER, ImageIndex, Sample
@@ -64,14 +64,20 @@ def group_shares(index: ImageIndex) -> str | None:
     )
 
 
+def too_few_images(counts: Mapping[str, int]) -> str | None:
+    """Say which classes have too few images for a part to be held out, from the numbers of their images."""
+    single = {name: number for name, number in counts.items() if number < 2}
+    if not single:
+        return None
+    classes = with_counts(single)
+    advice = "a class needs at least 2: add some, or take the class out"
+    return f"too few images to train and validate on in {classes}; {advice}"
+
+
 def _held_out(index: ImageIndex, how: float | Fold, seed: int) -> ImageIndex:
     """Move a part of the training samples to validation."""
-    single = {name: number for name, number in index.counts("train").items() if number < 2}
-    if single:
-        raise DataError(
-            f"{index.root}: too few images to train and validate on in {with_counts(single)}; "
-            "a class needs at least 2."
-        )
+    if too_few := too_few_images(index.counts("train")):
+        raise DataError(f"{index.root}: {too_few}.")
     train = index.of_split("train")
     flags = _flags(train, [index.task.strata(sample.labels) for sample in train], how, seed)
     flag = iter(flags)
