@@ -3,7 +3,9 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 
 import pytest
 from PIL import Image
@@ -65,6 +67,36 @@ def test_a_slow_data_set_is_shared_among_processes(paths, monkeypatch, study, co
     assert all(
         getattr(one, "info", one) == ImageInfo(20, 10, False) for one in found if not isinstance(one, str)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "others"), [("a.zip", 100, [5]), ("a.zip", 3, []), ("a.tar", 100, [])]
+)
+def test_processes_share_an_archive_that_is_quick_to_open(tmp_path, monkeypatch, name, most, others):
+    for attribute, value in (("_PATIENCE", 0.0), ("_WORTH_PROCESSES", 0.0), ("_COMPUTING", 0.0)):
+        monkeypatch.setattr(parallel, attribute, value)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "_MOST_MEMBERS", most)
+    for number in range(6):
+        Image.new("RGB", (20, 10)).save(tmp_path / f"{number}.png")
+    files = [tmp_path / f"{number}.png" for number in range(6)]
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for file in files:
+                archive.write(file, file.name)
+    else:
+        with tarfile.open(tmp_path / name, "w") as archive:
+            for file in files:
+                archive.add(file, file.name)
+    started, real = [], parallel._in_processes
+    monkeypatch.setattr(
+        parallel,
+        "_in_processes",
+        lambda work, rest, *more: started.append(len(rest)) or real(work, rest, *more),
+    )
+    found = list(inspect_images([tmp_path / name / file.name for file in files], LIMITS))
+    assert found == [ImageInfo(20, 10, False)] * 6
+    assert started == others
 
 
 def test_nothing_is_looked_at_in_no_files():
