@@ -35,15 +35,16 @@ class QuickConvolutions(TorchFunctionMode):
     ) -> Any:
         """Call a function of torch, or what takes its place where it is a convolution."""
         named = dict(kwargs or {})
-        if func is not torch.conv2d or torch.compiler.is_compiling():
+        if func is not torch.conv2d:
             return func(*args, **named)
         given, in_bfloat16 = _Arguments(*args, **named), torch.is_autocast_enabled("cpu")
-        if given.gains_by_winograd and not in_bfloat16:
+        compiled = torch.compiler.is_compiling()
+        if given.gains_by_winograd and not in_bfloat16 and not compiled:
             return WinogradConvolution.apply(given.input, given.weight, given.bias)
         channels = given.input.shape[-3]
         if not is_slow_depthwise(given.weight, channels, given.stride, in_bfloat16=in_bfloat16):
             return func(*args, **named)
-        if given.has_quick_way:
+        if given.has_quick_way and not compiled:
             return _convolve_depthwise(given)
         if not in_bfloat16:
             return func(*args, **named)

@@ -187,13 +187,12 @@ class Answers:
         It is behind where a file system is slow, or it was killed; nobody waits for it.
         """
         self._process.kill()
-        self._process.join(1)
-        self._receiver.join()
-        self._connection.close()
+        self._process.join(1)  # no longer, should it hang with its disk
+        self._receiver.join(1)
         return b"".join(self._received)
 
     def _receive(self) -> None:
-        with suppress(OSError, EOFError):
+        with self._connection, suppress(OSError, EOFError):
             while True:
                 self._received.append(self._connection.recv_bytes())
 
