@@ -7,11 +7,10 @@ from pathlib import Path
 
 from finetune.config.data import DataConfig
 from finetune.data.data_layout import ANYHOW, FolderOptions, Layout
-from finetune.data.indexing.check_part import check_at_least_two, check_not_empty
+from finetune.data.indexing.check_part import check_at_least_two, check_not_empty, too_few_images
 from finetune.data.indexing.class_folders import DEFAULT_FRACTION, check_parts, data_folder, find_parts
 from finetune.data.indexing.class_names import check_class_names
 from finetune.data.indexing.folder_layout import folder_layout
-from finetune.data.indexing.hold_out import too_few_images
 from finetune.data.indexing.label_pattern import propose_pattern
 from finetune.data.indexing.open_table import OpenTable, check_some_exist, folder_of_images, open_table
 from finetune.data.indexing.split_names import refuse_classes_named_like_splits

@@ -1,6 +1,7 @@
 """What has to be true of one split of a data set of folders, and what is said where it is not."""
 
 import os
+from collections.abc import Mapping
 
 from finetune.data.image_files import is_folder
 from finetune.data.indexing.find_images import list_folders
@@ -142,3 +143,13 @@ def _hint(train: Part) -> str:
         if len(names) > 1:
             return f" Did you mean {printable(str(below))}?"
     return ""
+
+
+def too_few_images(counts: Mapping[str, int]) -> str | None:
+    """Say which classes have too few images for a part to be held out, from the numbers of their images."""
+    single = {name: number for name, number in counts.items() if number < 2}
+    if not single:
+        return None
+    classes = with_counts(single)
+    advice = "a class needs at least 2: add some, or take the class out"
+    return f"too few images to train and validate on in {classes}; {advice}"

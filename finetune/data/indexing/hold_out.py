@@ -1,9 +1,10 @@
 """Decide which samples validate: a part of each class, whole groups, one fold, or what a table says."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from finetune.data.index import SPLIT_HEADER, ImageIndex, Sample
+from finetune.data.indexing.check_part import too_few_images
 from finetune.data.indexing.class_folders import DEFAULT_FRACTION
 from finetune.data.split import (
     Fold,
@@ -62,16 +63,6 @@ def group_shares(index: ImageIndex) -> str | None:
         f"{len(val_groups):,} of {len(groups):,} groups validate, {whole:.1%} of the images, "
         f"from {shares[least]:.1%} ({printable(least)}) to {shares[most]:.1%} ({printable(most)}) of a class"
     )
-
-
-def too_few_images(counts: Mapping[str, int]) -> str | None:
-    """Say which classes have too few images for a part to be held out, from the numbers of their images."""
-    single = {name: number for name, number in counts.items() if number < 2}
-    if not single:
-        return None
-    classes = with_counts(single)
-    advice = "a class needs at least 2: add some, or take the class out"
-    return f"too few images to train and validate on in {classes}; {advice}"
 
 
 def _held_out(index: ImageIndex, how: float | Fold, seed: int) -> ImageIndex:
