@@ -59,7 +59,7 @@ class _Tiling(NamedTuple):
         return 16 * self.rows * self.columns / (self.height * self.width)
 
     def parts(self, images: Tensor, outputs: int) -> Iterator[slice]:
-        """Yield images to be computed at once: with as many tiles as there are outputs, at least."""
+        """Yield images to be computed at once: of some hundred tiles, of more where the filters are large."""
         wanted = max(_TILES_AT_ONCE, outputs)
         size = max(1, wanted // (self.rows * self.columns))
         for first in range(0, len(images), size):
