@@ -59,6 +59,14 @@ def test_the_same_bits_come_every_time():
         assert all(map(torch.equal, first, results(WinogradConvolution.apply, *given)))
 
 
+def test_the_layer_behind_may_overwrite_the_output():
+    given = operands((2, 4, 6, 5), 3)
+    found = results(lambda *operands: WinogradConvolution.apply(*operands).relu_(), *given)
+    expected = results(lambda *operands: torchs(*operands).relu_(), *given)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_layouts_are_those_of_layers_around_it():
     output, of_images, of_weight, _ = results(
         WinogradConvolution.apply, *operands((2, 8, 6, 6), 12, torch.float32)

@@ -99,13 +99,19 @@ class WinogradConvolution(torch.autograd.Function):
         """Convolve images (N, C, H, W) with filters (K, C, 3, 3) into (N, K, H, W), and add the bias (K,)."""
         ctx.save_for_backward(images, weight)
         tiling, filters = _Tiling.of(images), _filter_sums(weight)
-        output = images.new_empty(len(images), tiling.height, tiling.width, len(weight))
+        # No view of another tensor: the layer behind may overwrite it.
+        output = torch.empty(
+            (len(images), len(weight), tiling.height, tiling.width),
+            dtype=images.dtype,
+            memory_format=torch.channels_last,
+        )
+        pixels = output.permute(0, 2, 3, 1)
         for part in tiling.parts(images, len(weight)):
             products = torch.bmm(_pixel_sums(images[part], tiling), filters.transpose(1, 2))
-            _put_tiles(_matrix(OF_PRODUCTS, products) @ products.view(36, -1), output[part], tiling)
+            _put_tiles(_matrix(OF_PRODUCTS, products) @ products.view(36, -1), pixels[part], tiling)
         if bias is not None:
-            output += bias
-        return output.permute(0, 3, 1, 2)
+            pixels += bias
+        return output
 
     @staticmethod
     @once_differentiable
