@@ -59,18 +59,19 @@ def main() -> None:
             f"linear, {inputs} → {outputs} on {side} × {side}", images, (ours, theirs), options.rounds
         )
     for side, channels, kernel, stride in DEPTHWISE:
-        images = torch.randn(options.batch, channels, side, side).contiguous(
-            memory_format=torch.channels_last
-        )
+        images = maps(options.batch, channels, side)
         layer = nn.Conv2d(channels, channels, kernel, stride, padding=kernel // 2, groups=channels)
         name = f"depthwise, {kernel} × {kernel}, stride {stride}, {channels} channels on {side} × {side}"
         print_ratios(name, images, (layer, layer), options.rounds)
     for side, channels in SQUARE:
-        images = torch.randn(options.batch, channels, side, side).contiguous(
-            memory_format=torch.channels_last
-        )
+        images = maps(options.batch, channels, side)
         layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
         print_ratios(f"3 × 3, {channels} channels on {side} × {side}", images, (layer, layer), options.rounds)
+
+
+def maps(batch: int, channels: int, side: int) -> Tensor:
+    """Return random numbers, laid out as layers hand them on."""
+    return torch.randn(batch, channels, side, side).contiguous(memory_format=torch.channels_last)
 
 
 def print_ratios(name: str, images: Tensor, layers: tuple[nn.Module, nn.Module], rounds: int) -> None:

@@ -182,20 +182,13 @@ def warm(path: Path) -> dict[str, Any]:
 
     watch = Stopwatch()
     with no_collection():
-        memory = watch.time("ask", lambda: asked_ahead(path))
+        memory = watch.time("ask", lambda: ScanMemory.asked_ahead(path, LIMITS))
         listed = watch.time("list", lambda: list_images(path))
         index = watch.time("split", lambda: split_images(listed, path, val=0.2, seed=0))
         watch.time("warm", lambda: check_images(index, LIMITS, memory=memory))
     sampler = EpochSampler(index.count("train"), 32, 0)
     watch.time("order", lambda: sampler.positions(0, 0))
     return watch.found()
-
-
-def asked_ahead(path: Path) -> ScanMemory:
-    """Read what is remembered of the images; of very many, another process begins to ask about them."""
-    memory = ScanMemory(path, LIMITS)
-    memory.ask_ahead()
-    return memory
 
 
 def paths_of(index: ImageIndex) -> list[str]:

@@ -34,6 +34,21 @@ def paths(tmp_path):
     return paths
 
 
+@pytest.fixture
+def shared(monkeypatch):
+    """Let two cores share all but the first image, and return how many images processes are given."""
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "_PATIENCE", 0.0)
+    monkeypatch.setattr(parallel, "_WORTH_PROCESSES", 0.0)
+    started, real = [], parallel._in_processes
+    monkeypatch.setattr(
+        parallel,
+        "_in_processes",
+        lambda work, rest, *more: started.append(len(rest)) or real(work, rest, *more),
+    )
+    return started
+
+
 @pytest.mark.parametrize("processes", [0, 2, None])
 def test_looks_come_in_order_with_any_number_of_processes(paths, processes):
     looks = list(look_at_images(paths, LIMITS, processes=processes))
@@ -48,21 +63,11 @@ def test_looks_come_in_order_with_any_number_of_processes(paths, processes):
     [(look_at_images, 0.0, [69]), (inspect_images, 0.0, [69]), (inspect_images, 9.0, [])],
     ids=["looks", "computing", "waiting"],
 )
-def test_a_slow_data_set_is_shared_among_processes(paths, monkeypatch, study, computing, others):
+def test_a_slow_data_set_is_shared_among_processes(paths, monkeypatch, shared, study, computing, others):
     """Where it is storage that is slow, threads wait for it; the images are the same."""
-    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
-    monkeypatch.setattr(parallel, "_PATIENCE", 0.0)
-    monkeypatch.setattr(parallel, "_WORTH_PROCESSES", 0.0)
     monkeypatch.setattr(parallel, "_COMPUTING", computing)
-    started = []
-    real = parallel._in_processes
-    monkeypatch.setattr(
-        parallel,
-        "_in_processes",
-        lambda work, rest, *more: started.append(len(rest)) or real(work, rest, *more),
-    )
     found = list(study(paths, LIMITS))
-    assert started == others
+    assert shared == others
     assert [number for number, one in enumerate(found) if isinstance(one, str)] == [3, 69]
     assert all(
         getattr(one, "info", one) == ImageInfo(20, 10, False) for one in found if not isinstance(one, str)
@@ -72,10 +77,8 @@ def test_a_slow_data_set_is_shared_among_processes(paths, monkeypatch, study, co
 @pytest.mark.parametrize(
     ("name", "most", "others"), [("a.zip", 100, [5]), ("a.zip", 3, []), ("a.tar", 100, [])]
 )
-def test_processes_share_an_archive_that_is_quick_to_open(tmp_path, monkeypatch, name, most, others):
-    for attribute, value in (("_PATIENCE", 0.0), ("_WORTH_PROCESSES", 0.0), ("_COMPUTING", 0.0)):
-        monkeypatch.setattr(parallel, attribute, value)
-    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
+def test_processes_share_an_archive_that_is_quick_to_open(tmp_path, monkeypatch, shared, name, most, others):
+    monkeypatch.setattr(parallel, "_COMPUTING", 0.0)
     monkeypatch.setattr(parallel, "_MOST_MEMBERS", most)
     for number in range(6):
         Image.new("RGB", (20, 10)).save(tmp_path / f"{number}.png")
@@ -88,15 +91,9 @@ def test_processes_share_an_archive_that_is_quick_to_open(tmp_path, monkeypatch,
         with tarfile.open(tmp_path / name, "w") as archive:
             for file in files:
                 archive.add(file, file.name)
-    started, real = [], parallel._in_processes
-    monkeypatch.setattr(
-        parallel,
-        "_in_processes",
-        lambda work, rest, *more: started.append(len(rest)) or real(work, rest, *more),
-    )
     found = list(inspect_images([tmp_path / name / file.name for file in files], LIMITS))
     assert found == [ImageInfo(20, 10, False)] * 6
-    assert started == others
+    assert shared == others
 
 
 def test_nothing_is_looked_at_in_no_files():

@@ -141,9 +141,7 @@ def heights(memory, names):
 
 
 def asked_ahead(root):
-    memory = ScanMemory(root, ImageLimits())
-    memory.ask_ahead()
-    return memory
+    return ScanMemory.asked_ahead(root, ImageLimits())
 
 
 def answered(memory):

@@ -133,7 +133,7 @@ def _in_archives(paths: Sequence[str]) -> list[tuple[int, int] | None]:
                 members = (in_archive := _in_archive(path)) and in_archive[0]
                 archive = f"{members.path}/" if members else ""
             else:
-                size = members.size(path[len(archive) :].strip("/"))
+                size = members.size(_member_name(path[len(archive) :]))
             found.append((size, modified))
         except OSError:
             found.append(None)
@@ -250,8 +250,13 @@ def _in_archive(path: str | Path) -> tuple[MemberTable, str] | None:
             continue
         if stat.S_ISREG(status.st_mode):
             members = _members(archive, status.st_size, status.st_mtime_ns)
-            return members, text[ending.end() :].replace("\\", "/").strip("/")
+            return members, _member_name(text[ending.end() :])
     return None
+
+
+def _member_name(rest: str) -> str:
+    """Return the name of a member from what follows its archive in a path."""
+    return rest.replace("\\", "/").strip("/")
 
 
 @lru_cache(maxsize=_OPEN_ARCHIVES)

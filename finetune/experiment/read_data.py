@@ -39,8 +39,7 @@ def read_data(config: Config, new_bar: NewBar = no_bar) -> ImageData:
         DataError: no images of classes, or some that cannot be read.
     """
     data, limits = config.data, image_limits(config)
-    memory = ScanMemory(Path(data.path), limits)
-    memory.ask_ahead()
+    memory = ScanMemory.asked_ahead(Path(data.path), limits)
     with listing_bar(new_bar):
         index = read_index(config)
     with new_bar("checking images", len(index.samples)) as bar, no_collection():

@@ -39,7 +39,7 @@ class QuickConvolutions(TorchFunctionMode):
             return func(*args, **named)
         given, in_bfloat16 = _Arguments(*args, **named), torch.is_autocast_enabled("cpu")
         compiled = torch.compiler.is_compiling()
-        if given.gains_by_winograd and not in_bfloat16 and not compiled:
+        if not in_bfloat16 and not compiled and given.gains_by_winograd:
             return WinogradConvolution.apply(given.input, given.weight, given.bias)
         channels = given.input.shape[-3]
         if not is_slow_depthwise(given.weight, channels, given.stride, in_bfloat16=in_bfloat16):

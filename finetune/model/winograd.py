@@ -120,11 +120,7 @@ class WinogradConvolution(torch.autograd.Function):
         images, weight = ctx.saved_tensors
         tiling, filters = _Tiling.of(images), _filter_sums(weight)
         of_images = torch.empty_like(images) if ctx.needs_input_grad[0] else None
-        of_sums = (
-            torch.zeros_like(filters, memory_format=torch.contiguous_format)
-            if ctx.needs_input_grad[1]
-            else None
-        )
+        of_sums = filters.new_zeros(filters.shape) if ctx.needs_input_grad[1] else None
         for part in tiling.parts(images, len(weight)):
             of_products = _product_gradients(gradient[part], tiling)
             if of_sums is not None:

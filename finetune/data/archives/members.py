@@ -48,6 +48,7 @@ class MemberTable:
 
     def add(self, name: str, member: Member | None) -> None:
         """Add a member by the name that the archive has for it; None is a folder."""
+        # Most lie beside one whose path has been looked at: of very many, that is what takes the time.
         folder, _, last = name.rpartition("/")
         beside = self._folders.get(folder)
         if folder and beside is not None and member is not None and _is_plain(last) and last not in beside:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
+from typing import Self
 
 import numpy as np
 import PIL
@@ -110,7 +111,8 @@ class ScanMemory:
 
     def __init__(self, root: Path, limits: ImageLimits) -> None:
         # Another Pillow, or other limits, may judge another way.
-        key = "\0".join(("3", sys.byteorder, PIL.__version__, repr(limits), os.path.realpath(root)))
+        self._root = os.path.realpath(root)
+        key = "\0".join(("3", sys.byteorder, PIL.__version__, repr(limits), self._root))
         digest = hashlib.blake2b(os.fsencode(key), digest_size=16).hexdigest()
         self._file = cache_folder() / SCANS / f"{digest}.safetensors"
         self._folder = str(root)
@@ -120,14 +122,17 @@ class ScanMemory:
         self._answers: Answers | None = None
         self._unchanged = b""
 
-    def ask_ahead(self) -> None:
-        """Begin to ask about very many files in a process of its own, while this one does something else."""
-        if len(self._rows) >= _MANY and usable_cores() > 1 and not in_archive(self._folder):
-            self._answers = Answers(self._file, self._folder)
+    @classmethod
+    def asked_ahead(cls, root: Path, limits: ImageLimits) -> Self:
+        """Return that of a folder; a process of its own begins to ask about very many files meanwhile."""
+        memory = cls(root, limits)
+        if len(memory._rows) >= _MANY and usable_cores() > 1 and not in_archive(root):
+            memory._answers = Answers(memory._file, memory._folder)
+        return memory
 
     def is_of(self, root: Path) -> bool:
         """Tell whether it is that of a folder."""
-        return os.path.realpath(root) == os.path.realpath(self._folder)
+        return os.path.realpath(root) == self._root
 
     def recall(self, names: Sequence[str]) -> Iterator[list[ImageInfo | None]]:
         """Return what is known of each file, of some hundred at a time; None of one that has changed."""
